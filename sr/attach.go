@@ -1,0 +1,134 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+)
+
+// Attach makes the SR of the configuration usable on this host, finishes what a
+// crash left unfinished, and returns the handle for all other calls. Attaching
+// again is no error.
+func Attach(conf map[string]string) (string, error) {
+	c, err := ParseConfiguration(conf)
+	if err != nil {
+		return "", err
+	}
+	for _, name := range c.Unknown {
+		slog.Info("SR.attach ignores an unknown configuration key", "key", name, "path", c.Path)
+	}
+	root, err := openPath(c.Path)
+	if err != nil {
+		return "", err
+	}
+	defer root.Close()
+	m, err := readMeta(root)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		if err := finishErase(root, c); err != nil {
+			return "", err
+		}
+		return "", Errorf(ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? SR.create makes an SR there, and adopts a simple file SR", c.Path)
+	case err != nil:
+		return "", err
+	case c.UUID != "" && c.UUID != m.UUID:
+		return "", Errorf(ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
+	}
+	if err := (&SR{Path: c.Path, Root: root}).sameFilesystem(m); err != nil {
+		return "", err
+	}
+	a := m.attachment(c.Path)
+	err = withAttachments(m.UUID, func(dir *Dir) error {
+		if err := a.admit(root); err != nil {
+			return err
+		}
+		return a.saveIn(dir)
+	})
+	return a.handle(), err
+}
+
+// admit checks that the SR can be attached, and recovers it.
+func (a attachment) admit(root *Dir) error {
+	before, err := lookup(a.UUID)
+	if err == nil && before.Path != a.Path {
+		if other, err := verify(before); err == nil {
+			other.Close()
+			return Errorf(ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
+		}
+	}
+	// A full or read-only filesystem cannot be asked, and is attached for what can
+	// still be done with it.
+	cannotAsk := func(err error) bool { return Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace }
+	if err := root.Probe(); err != nil && !cannotAsk(err) {
+		return err
+	}
+	if err := a.heal(root); err != nil && !cannotAsk(err) {
+		return fmt.Errorf("SR %s: %w", a.Path, err)
+	}
+	if err := a.removeStaleMarker(root); err != nil && !cannotAsk(err) {
+		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
+	}
+	s, err := open(a, Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.Recover(); err != nil && !cannotAsk(err) {
+		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
+	}
+	return nil
+}
+
+// heal is heal, unless the SR has been destroyed meanwhile.
+func (a attachment) heal(root *Dir) error {
+	lock, err := root.lockSelf() // SR.destroy's
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if m, err := readMeta(root); err != nil || m.UUID != a.UUID {
+		return errors.Join(gone(a, "it was destroyed meanwhile"), err)
+	}
+	return heal(root)
+}
+
+// removeStaleMarker removes an unfinished rewrite of the marker, unless somebody is
+// at it now.
+func (a attachment) removeStaleMarker(root *Dir) error {
+	control, err := root.Sub(controlDir)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	lock, err := control.lockFile("lock", "SR "+a.Path, Exclusive, true)
+	if errors.Is(err, ErrBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	staging, err := control.Sub("staging")
+	if err != nil {
+		return err
+	}
+	defer staging.Close()
+	return staging.Remove(marker + ".new")
+}
+
+// heal makes control directories that are missing: only their names were ever
+// durable by necessity, and a restored backup may lack empty ones.
+func heal(root *Dir) error {
+	s := &SR{Root: root}
+	var err error
+	if s.control, err = root.Mkdir(controlDir); err != nil {
+		return err
+	}
+	defer s.control.Close()
+	err = s.makeSubdirs()
+	for _, dir := range s.subdirs() {
+		(*dir).Close()
+	}
+	return err
+}

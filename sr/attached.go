@@ -1,0 +1,129 @@
+package sr
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+)
+
+// attachment is what this boot of this host knows of an attached SR, so that an
+// SR whose directory has vanished can still be named, and is not taken for empty.
+type attachment struct {
+	Path        string `json:"path"`
+	UUID        string `json:"uuid"`
+	Name        string `json:"name"`
+	Description string `json:"description"`
+}
+
+func (a attachment) handle() string { return Handle(a.Path, a.UUID) }
+
+func (m *Meta) attachment(path string) attachment {
+	return attachment{Path: path, UUID: m.UUID, Name: m.Name, Description: m.Description}
+}
+
+// update notes another name, unless the SR has been detached meanwhile.
+func (a attachment) update() error {
+	return withAttachments(a.UUID, func(dir *Dir) error {
+		if there, err := dir.Exists(a.UUID + ".json"); err != nil || !there {
+			return err
+		}
+		return a.saveIn(dir)
+	})
+}
+
+func (a attachment) saveIn(dir *Dir) error {
+	data, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	return dir.Publish(a.UUID+".json", data)
+}
+
+// withAttachments runs do with the directory of attachments, and the SR's entry
+// locked in it.
+func withAttachments(uuid string, do func(*Dir) error) error {
+	dir, err := Runtime("sr")
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	lock, err := dir.Lock(uuid+".lock", "SR "+uuid+" on this host")
+	if err != nil {
+		return err
+	}
+	defer lock.Discard()
+	return do(dir)
+}
+
+// lookup finds an attached SR by its UUID; os.ErrNotExist if it is not attached.
+func lookup(uuid string) (a attachment, err error) {
+	dir, err := Runtime("sr")
+	if err != nil {
+		return a, err
+	}
+	defer dir.Close()
+	data, err := dir.Read(uuid+".json", recordLimit)
+	if err != nil {
+		return a, err
+	}
+	return a, json.Unmarshal(data, &a)
+}
+
+// find finds an attached SR by its handle: ErrNotAttached if it is not.
+func find(handle string) (attachment, error) {
+	path, uuid, err := ParseHandle(handle)
+	if err != nil {
+		return attachment{}, err
+	}
+	a, err := lookup(uuid)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return a, err
+	}
+	if err != nil || a.Path != path {
+		return a, Errorf(ErrNotAttached, handle, "SR %s is not attached on this host: call SR.attach first", path)
+	}
+	return a, nil
+}
+
+// Attached lists the handles of the SRs attached on this host.
+func Attached() ([]string, error) {
+	dir, err := Runtime("sr")
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Names()
+	if err != nil {
+		return nil, err
+	}
+	handles := []string{}
+	for _, name := range names {
+		uuid, ok := strings.CutSuffix(name, ".json")
+		if !ok {
+			continue
+		}
+		if a, err := lookup(uuid); err == nil {
+			handles = append(handles, a.handle())
+		}
+	}
+	return handles, nil
+}
+
+// AttachedAt finds the handle of the attached SR at an absolute path.
+func AttachedAt(path string) (string, error) {
+	handles, err := Attached()
+	if err != nil {
+		return "", err
+	}
+	path, err = cleanPath(path)
+	if err != nil {
+		return "", err
+	}
+	for _, handle := range handles {
+		if p, _, err := ParseHandle(handle); err == nil && p == path {
+			return handle, nil
+		}
+	}
+	return "", Errorf(ErrNotAttached, path, "no SR is attached at %s on this host", path)
+}

@@ -1,0 +1,143 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Create makes the directory of the configuration an SR: it proves that the
+// filesystem shares blocks, then writes the marker, which is the commit. A simple
+// file SR that is already there (pairs <uuid>, <uuid>.inf) becomes part of it, in
+// place; foreign files are left alone. It returns the configuration that Attach
+// needs from now on. Repeating a Create that succeeded returns it again.
+func Create(uuid string, conf map[string]string, name, description string) (map[string]string, error) {
+	id := strings.ToLower(uuid)
+	if !canonical(id) {
+		return nil, Errorf(ErrInvalid, "uuid", "argument %q is %q, which is no UUID", "uuid", shorten(uuid))
+	}
+	if err := errors.Join(CheckText("name", name), CheckText("description", description)); err != nil {
+		return nil, err
+	}
+	c, err := ParseConfiguration(conf)
+	if err != nil {
+		return nil, err
+	}
+	if len(c.Unknown) > 0 {
+		return nil, Errorf(ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are path, sector_size and datacow", shorten(c.Unknown[0]))
+	}
+	if c.UUID != "" && c.UUID != id {
+		return nil, Errorf(ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
+	}
+	if other, err := lookup(id); err == nil && other.Path != c.Path {
+		return nil, Errorf(ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
+	}
+	root, err := openPath(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+
+	// Two creations of one directory exclude each other by a lock on the directory
+	// itself: nothing is written to it yet.
+	lock, err := root.lockSelf()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	switch m, err := readMeta(root); {
+	case err == nil && m.UUID == id:
+		return answer(conf, id), m.sameOptions(c, conf)
+	case err == nil:
+		return nil, Errorf(ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, shorten(m.Name))
+	case !errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("%s already holds an SR: %w", c.Path, err)
+	}
+	fs, err := root.Filesystem()
+	if err != nil {
+		return nil, err
+	}
+	if err := root.Probe(); err != nil {
+		return nil, err
+	}
+	if _, given := conf["datacow"]; given && fs.Type != "btrfs" {
+		return nil, Errorf(ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs; %s is %s", c.Path, fs.Type)
+	}
+	if _, err := eraseDestroyed(root, ""); err != nil {
+		return nil, fmt.Errorf("finishing the destruction of the SR that was in %s: %w", c.Path, err)
+	}
+	s := &SR{Path: c.Path, Root: root}
+	if err := s.begin(); err != nil {
+		s.abandon()
+		return nil, fmt.Errorf("preparing %s: %w", c.Path, err)
+	}
+	m := &Meta{
+		Format: Format, UUID: id, Name: name, Description: description,
+		Created: time.Now().UTC().Truncate(time.Second), Filesystem: fs, Options: c.Options,
+	}
+	if err := s.writeMeta(m); err != nil {
+		s.abandon()
+		return nil, fmt.Errorf("writing %s: %w", root.join(marker), err)
+	}
+	return answer(conf, id), nil
+}
+
+// sameOptions refuses to make an SR again with other options than it has.
+func (m *Meta) sameOptions(c Configuration, conf map[string]string) error {
+	if _, given := conf["sector_size"]; given && c.Options.SectorSize != m.Options.SectorSize {
+		return Errorf(ErrInvalid, "sector_size", "SR %s is there already, with sector_size %d", m.UUID, m.Options.SectorSize)
+	}
+	if _, given := conf["datacow"]; given && c.Options.DataCOW != m.Options.DataCOW {
+		return Errorf(ErrInvalid, "datacow", "SR %s is there already, with another datacow", m.UUID)
+	}
+	return nil
+}
+
+// begin makes the control directory.
+func (s *SR) begin() error {
+	var err error
+	if s.control, err = s.Root.Mkdir(controlDir); err != nil {
+		return err
+	}
+	return s.makeSubdirs()
+}
+
+func (s *SR) makeSubdirs() error {
+	for name, dir := range s.subdirs() {
+		(*dir).Close()
+		var err error
+		if *dir, err = s.control.Mkdir(name); err != nil {
+			return err
+		}
+	}
+	// Made now, while there is room: see LockLeases.
+	lock, err := s.control.openLock("leases.lock")
+	if err == nil {
+		err = lock.Close()
+	}
+	return err
+}
+
+// abandon removes what begin made, if it is empty.
+func (s *SR) abandon() {
+	if s.control != nil {
+		s.control.Remove("lock")
+		s.control.Remove("leases.lock")
+		for name := range s.subdirs() {
+			s.control.Rmdir(name)
+		}
+	}
+	s.Root.Rmdir(controlDir)
+}
+
+func answer(conf map[string]string, uuid string) map[string]string {
+	out := map[string]string{"sr_uuid": uuid}
+	for k, v := range conf {
+		if !fromToolstack[k] {
+			out[k] = v
+		}
+	}
+	return out
+}

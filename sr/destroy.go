@@ -1,0 +1,223 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tombstone is the marker of an SR that has been destroyed but is not yet erased.
+const tombstone = "sr.json.destroyed"
+
+// Destroy ends the SR: its marker goes (the commit), then its volumes' files and
+// its control directory. Foreign files stay. check is asked first, under the SR's
+// exclusive lock, and its error refuses the destruction. Destroying again after a
+// crash finishes the job.
+func Destroy(handle string, check func(*SR) error) error {
+	a, err := find(handle)
+	if err != nil {
+		return err
+	}
+	// The lock that SR.create takes: nobody makes a new SR here while we erase.
+	root, err := OpenDir(a.Path)
+	if err != nil {
+		return absent(a, err)
+	}
+	defer root.Close()
+	lock, err := root.lockSelf()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	if done, err := eraseDestroyed(root, a.UUID); done || err != nil {
+		return err
+	}
+	s, err := open(a, Exclusive)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := check(s); err != nil {
+		return err
+	}
+	if err := s.Root.Rename(marker, s.control, tombstone); err != nil {
+		return fmt.Errorf("removing the marker: %w", err)
+	}
+	if err := s.Root.Sync(); err != nil {
+		return errors.Join(err, s.control.Rename(tombstone, s.Root, marker))
+	}
+	// The SR is gone. What is left of it goes now, or when somebody attaches it or
+	// makes another one here.
+	if err := s.erase(nil); err != nil {
+		slog.Error("a destroyed SR's files could not all be removed", "path", a.Path, "err", err)
+	}
+	return nil
+}
+
+// lockSelf locks a directory that is, was or may become an SR's, without writing
+// to it.
+func (d *Dir) lockSelf() (*Lock, error) {
+	own, err := d.Sub(".") // a descriptor of its own, to be closed with the lock
+	if err != nil {
+		return nil, err
+	}
+	if err := flock(own.f, Exclusive, time.Now().Add(LockTimeout), false); err != nil {
+		err = lockError(own.f, d.Path(), err)
+		own.Close()
+		return nil, err
+	}
+	return &Lock{f: own.f}, nil
+}
+
+// destroyed reads the tombstone in a directory: nil if the SR there lives, or
+// there is none and never was.
+func destroyed(root *Dir) (*Meta, error) {
+	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	control, err := root.Sub(controlDir)
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			err = nil
+		}
+		return nil, err
+	}
+	defer control.Close()
+	data, err := control.Read(tombstone, recordLimit)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := new(Meta)
+	_, err = DecodeRecord(data, m)
+	return m, err
+}
+
+// eraseDestroyed finishes a destruction that a crash interrupted, of the SR with
+// that UUID, or of any if uuid is "". The caller holds the directory's lock.
+func eraseDestroyed(root *Dir, uuid string) (done bool, err error) {
+	m, err := destroyed(root)
+	if err != nil || m == nil || uuid != "" && m.UUID != uuid {
+		return false, err
+	}
+	s := &SR{Path: root.Path(), Root: root, Meta: m}
+	if s.control, err = root.Sub(controlDir); err != nil {
+		return false, err
+	}
+	defer s.control.Close()
+	var stone unix.Stat_t
+	if err := retry0(func() error { return unix.Fstatat(s.control.fd(), tombstone, &stone, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+		return false, err
+	}
+	return true, s.erase(&stone.Ctim)
+}
+
+// finishErase is eraseDestroyed for SR.attach.
+func finishErase(root *Dir, c Configuration) error {
+	lock, err := root.lockSelf()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	_, err = eraseDestroyed(root, c.UUID)
+	return err
+}
+
+// erase removes a destroyed SR's files. The tombstone goes last of the files, for
+// it is what says that they are ours.
+//
+// Files that changed after the SR was destroyed, if that is known, are not the SR's:
+// somebody has put them there since, a backup perhaps.
+func (s *SR) erase(destroyed *unix.Timespec) error {
+	names, err := s.Root.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		key, err := ParseKey(strings.TrimSuffix(name, ".inf"))
+		if err != nil || name != Record(key) || s.newer(name, destroyed) || s.newer(Data(key), destroyed) {
+			continue
+		}
+		// Data first: a record alone still tells whose the data was.
+		if err := s.Root.removeFile(Data(key)); err != nil {
+			return err
+		}
+		if err := s.Root.removeFile(name); err != nil {
+			return err
+		}
+	}
+	for _, sub := range []string{"staging", "leases", "locks"} {
+		if err := s.eraseDir(sub); err != nil {
+			return err
+		}
+	}
+	if err := s.Root.Sync(); err != nil {
+		return err
+	}
+	for _, name := range []string{"lock", "leases.lock", tombstone} {
+		if err := s.control.Remove(name); err != nil {
+			return err
+		}
+	}
+	if err := s.Root.Rmdir(controlDir); err != nil {
+		slog.Warn("the control directory is not empty and stays", "dir", s.control.Path(), "err", err)
+	}
+	return s.Root.Sync()
+}
+
+// newer says whether a file in root changed after a moment, if there is one.
+func (s *SR) newer(name string, moment *unix.Timespec) bool {
+	st, _ := s.Root.Stat(name)
+	return moment != nil && st != nil && st.Ctim.Nano() > moment.Nano()
+}
+
+// removeFile is Remove for what should be a file of ours. A directory is none and
+// stays.
+func (d *Dir) removeFile(name string) error {
+	err := d.Remove(name)
+	if errors.Is(err, unix.EISDIR) {
+		slog.Warn("a directory with the name of a file of ours stays", "dir", d.join(name))
+		return nil
+	}
+	return err
+}
+
+// eraseDir empties a control directory of what is named like ours, and removes it.
+func (s *SR) eraseDir(sub string) error {
+	dir, err := s.control.Sub(sub)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		// A staged record without its data in staging: its data is in root.
+		if key, kind, ok := stagedName(name); ok && kind == ".inf" && sub == "staging" {
+			if err := s.Root.removeFile(Data(key)); err != nil {
+				return err
+			}
+		}
+		if _, _, ok := stagedName(name); ok || name == marker+".new" || strings.HasSuffix(name, ".json") {
+			if err := dir.removeFile(name); err != nil {
+				return err
+			}
+		}
+	}
+	if err := s.control.Rmdir(sub); err != nil {
+		slog.Warn("a control directory is not empty and stays", "dir", dir.Path(), "err", err)
+	}
+	return nil
+}

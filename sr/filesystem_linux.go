@@ -1,0 +1,200 @@
+package sr
+
+import (
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"unsafe"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+)
+
+// Filesystem identifies the filesystem an SR lives on, whatever device it is on
+// today and wherever it is mounted.
+type Filesystem struct {
+	Type string `json:"type"` // "btrfs", "xfs", …
+	// UUID is the filesystem's own UUID; where the kernel tells none, the f_fsid
+	// of statfs(2) in hexadecimal.
+	UUID string `json:"uuid"`
+}
+
+// Clustered says whether other hosts may have the filesystem mounted as well.
+func (fs Filesystem) Clustered() bool {
+	switch fs.Type {
+	case "btrfs", "xfs", "ext4", "tmpfs":
+		return false
+	}
+	return true
+}
+
+var kinds = map[int64]string{ // linux/magic.h
+	unix.BTRFS_SUPER_MAGIC: "btrfs",
+	unix.XFS_SUPER_MAGIC:   "xfs",
+	unix.EXT4_SUPER_MAGIC:  "ext4",
+	unix.TMPFS_MAGIC:       "tmpfs",
+	unix.NFS_SUPER_MAGIC:   "nfs",
+	unix.OCFS2_SUPER_MAGIC: "ocfs2",
+}
+
+const (
+	btrfsIocFsInfo     = 0x8400941f // BTRFS_IOC_FS_INFO, linux/btrfs.h
+	xfsIocFsgeometryV1 = 0x80705864 // XFS_IOC_FSGEOMETRY_V1, xfs_fs.h: in every kernel
+	xfsFlagReflink     = 1 << 20    // XFS_FSOP_GEOM_FLAGS_REFLINK
+	fsIocGetfsuuid     = 0x80111500 // FS_IOC_GETFSUUID, linux/fs.h, Linux 6.9
+)
+
+// xfsGeometry is struct xfs_fsop_geom_v1.
+type xfsGeometry struct {
+	_       [64]byte
+	uuid    [16]byte
+	_       [12]byte // sunit, swidth, version
+	flags   uint32
+	_       [12]byte
+	padding [4]byte
+}
+
+func kindOf(f *os.File) (string, error) {
+	st, err := fstatfs(f)
+	if err != nil {
+		return "", err
+	}
+	if k, ok := kinds[int64(st.Type)]; ok {
+		return k, nil
+	}
+	return fmt.Sprintf("filesystem %#x", st.Type), nil
+}
+
+func fstatfs(f *os.File) (*unix.Statfs_t, error) {
+	var st unix.Statfs_t
+	if err := retry0(func() error { return unix.Fstatfs(int(f.Fd()), &st) }); err != nil {
+		return nil, &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
+	}
+	return &st, nil
+}
+
+// Filesystem identifies the filesystem of the directory.
+func (d *Dir) Filesystem() (Filesystem, error) {
+	kind, err := kindOf(d.f)
+	if err != nil {
+		return Filesystem{}, err
+	}
+	fs := Filesystem{Type: kind}
+	switch kind {
+	case "btrfs":
+		var info [1024]byte // struct btrfs_ioctl_fs_info_args: max_id, num_devices, fsid, …
+		if err := ioctl(d.f, btrfsIocFsInfo, unsafe.Pointer(&info)); err != nil {
+			return fs, fmt.Errorf("%s: asking btrfs for its UUID: %w", d.Path(), err)
+		}
+		fs.UUID = uuid.UUID(info[16:32]).String()
+	case "xfs":
+		geo, err := d.xfs()
+		if err != nil {
+			return fs, err
+		}
+		fs.UUID = uuid.UUID(geo.uuid).String()
+	default:
+		fs.UUID, err = d.otherUUID()
+	}
+	return fs, err
+}
+
+func (d *Dir) xfs() (xfsGeometry, error) {
+	var geo xfsGeometry
+	if err := ioctl(d.f, xfsIocFsgeometryV1, unsafe.Pointer(&geo)); err != nil {
+		return geo, fmt.Errorf("%s: asking XFS for its geometry: %w", d.Path(), err)
+	}
+	return geo, nil
+}
+
+func (d *Dir) otherUUID() (string, error) {
+	var id struct { // struct fsuuid2
+		len  uint8
+		uuid [16]byte
+	}
+	if err := ioctl(d.f, fsIocGetfsuuid, unsafe.Pointer(&id)); err == nil && id.len == 16 {
+		return uuid.UUID(id.uuid).String(), nil
+	}
+	st, err := fstatfs(d.f)
+	if err != nil {
+		return "", err
+	}
+	b := *(*[8]byte)(unsafe.Pointer(&st.Fsid))
+	return hex.EncodeToString(b[:]), nil
+}
+
+// Space returns the size of the filesystem and what is left of it for us, in bytes.
+func (d *Dir) Space() (total, free int64, err error) {
+	st, err := fstatfs(d.f)
+	if err != nil {
+		return 0, 0, err
+	}
+	unit := st.Frsize
+	if unit == 0 {
+		unit = st.Bsize
+	}
+	// f_bavail, not f_bfree: on a full btrfs the latter still counts space nobody can have.
+	return int64(st.Blocks) * unit, int64(st.Bavail) * unit, nil
+}
+
+// readOnly says whether the filesystem is mounted, or has turned, read-only.
+func (d *Dir) readOnly() (bool, error) {
+	st, err := fstatfs(d.f)
+	if err != nil {
+		return false, err
+	}
+	return st.Flags&unix.ST_RDONLY != 0, nil
+}
+
+// Probe finds out by doing it whether files in the directory can share blocks. It
+// leaves nothing behind. The error is ErrUnsuitable with the remedy, or the
+// system's own.
+func (d *Dir) Probe() error {
+	src, err := d.scratch()
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	dst, err := d.scratch()
+	if err != nil {
+		return err
+	}
+	defer dst.Close()
+	if _, err := src.Write(make([]byte, 4096)); err != nil {
+		return err
+	}
+	err = CloneFile(dst, src)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
+		kind, _ := kindOf(d.f)
+		if kind == "xfs" {
+			return Errorf(ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink: make a new one with mkfs.xfs -m reflink=1, or use btrfs", d.Path())
+		}
+		return Errorf(ErrUnsuitable, d.Path(), "%s: %s cannot share blocks between files: use XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path(), kind)
+	}
+	return err
+}
+
+// scratch makes a file without a name.
+func (d *Dir) scratch() (*os.File, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(d.fd(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	})
+	if err == nil {
+		return os.NewFile(uintptr(fd), d.Path()), nil
+	}
+	if err != unix.EOPNOTSUPP && err != unix.EISDIR {
+		return nil, &os.PathError{Op: "create", Path: d.Path(), Err: err}
+	}
+	// No O_TMPFILE here (NFS, OCFS2).
+	name := ".reflinksr-probe-" + uuid.NewString()
+	f, err := d.Create(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Remove(name); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}

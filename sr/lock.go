@@ -1,0 +1,188 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// LockTimeout bounds the wait for a lock. After it the call fails with ErrBusy
+// and names the holder.
+const LockTimeout = 30 * time.Second
+
+// LockMode says how a lock is taken.
+type LockMode int
+
+const (
+	Unlocked  LockMode = iota // readers: a single look is consistent without
+	Shared                    // together with other Shared holders
+	Exclusive                 // alone
+)
+
+// Lock is a held flock(2). It is released by Unlock and by the death of the
+// process; it has no stale state.
+type Lock struct {
+	f    *os.File
+	dir  *Dir
+	name string
+}
+
+// lockFile locks the file name in d, made if absent. what is the noun for the
+// error. It waits until LockTimeout, or not at all if try is set.
+//
+// Lock files may be unlinked by their holder (Discard): whoever waited for one
+// that is gone by now starts again with the new one.
+func (d *Dir) lockFile(name, what string, mode LockMode, try bool) (*Lock, error) {
+	deadline := time.Now().Add(LockTimeout)
+	for {
+		f, err := d.openLock(name)
+		if err != nil {
+			return nil, err
+		}
+		if err := flock(f, mode, deadline, try); err != nil {
+			err = lockError(f, what, err)
+			f.Close()
+			return nil, err
+		}
+		current, err := d.sameFile(name, f)
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if current {
+			return &Lock{f: f, dir: d, name: name}, nil
+		}
+		f.Close()
+	}
+}
+
+func (d *Dir) openLock(name string) (*os.File, error) {
+	open := func(flags int) (int, error) {
+		return retry(func() (int, error) {
+			return unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+		})
+	}
+	fd, err := open(unix.O_RDWR)
+	if err == unix.ENOENT {
+		fd, err = open(unix.O_RDWR | unix.O_CREAT)
+	}
+	if err == unix.EROFS || err == unix.EACCES || err == unix.EPERM {
+		// A read-only filesystem can still be locked against other readers of it.
+		refused := err
+		if fd, err = open(unix.O_RDONLY); err == unix.ENOENT {
+			err = refused
+		}
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
+	}
+	return os.NewFile(uintptr(fd), d.join(name)), nil
+}
+
+// sameFile says whether name still is the open file f.
+func (d *Dir) sameFile(name string, f *os.File) (bool, error) {
+	held, err := StatFile(f)
+	if err != nil {
+		return false, err
+	}
+	now, err := d.Stat(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil && now.Ino == held.Ino && now.Dev == held.Dev, err
+}
+
+func flock(f *os.File, mode LockMode, deadline time.Time, try bool) error {
+	how := unix.LOCK_SH | unix.LOCK_NB
+	if mode == Exclusive {
+		how = unix.LOCK_EX | unix.LOCK_NB
+	}
+	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
+		err := retry0(func() error { return unix.Flock(int(f.Fd()), how) })
+		if err != unix.EWOULDBLOCK || try || time.Now().After(deadline) {
+			return err
+		}
+		time.Sleep(pause)
+	}
+}
+
+// Unlock releases the lock. Unlocking nil does nothing.
+func (l *Lock) Unlock() {
+	if l != nil {
+		l.f.Close()
+	}
+}
+
+// Discard unlinks the lock file and releases the lock. Only when what it protects
+// is gone for good. Discarding nil does nothing.
+func (l *Lock) Discard() {
+	if l == nil {
+		return
+	}
+	l.dir.Remove(l.name)
+	l.Unlock()
+}
+
+func lockError(f *os.File, what string, err error) error {
+	if err != unix.EWOULDBLOCK {
+		return fmt.Errorf("locking %s: %w", what, err)
+	}
+	return Errorf(ErrBusy, what, "%s is locked by %s: try again, or end that process", what, holder(f))
+}
+
+// holder describes who holds the flock on f, from /proc/locks. Only the slow
+// path asks.
+func holder(f *os.File) string {
+	st, err := StatFile(f)
+	if err != nil {
+		return "an unknown process"
+	}
+	data, _ := os.ReadFile("/proc/locks") // proc_locks(5): N: FLOCK ADVISORY WRITE pid maj:min:inode 0 EOF
+	suffix := fmt.Sprintf(":%d", st.Ino)
+	for line := range strings.Lines(string(data)) {
+		fields := strings.Fields(line)
+		if len(fields) < 6 || fields[1] != "FLOCK" || !strings.HasSuffix(fields[5], suffix) {
+			continue
+		}
+		pid, err := strconv.Atoi(fields[4])
+		if err != nil || pid == os.Getpid() || !hasOpen(pid, st) {
+			continue
+		}
+		return describe(pid)
+	}
+	return "another host"
+}
+
+// hasOpen says whether process pid has the file open. The device number in
+// /proc/locks is the superblock's, which on btrfs is not what stat tells.
+func hasOpen(pid int, want *unix.Stat_t) bool {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		var st unix.Stat_t
+		if unix.Stat(fd, &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino {
+			return true
+		}
+	}
+	return false
+}
+
+func describe(pid int) string {
+	call, _, _ := strings.Cut(read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
+	text := fmt.Sprintf("process %d (%s", pid, filepath.Base(call))
+	if info, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
+		// The directory's time is about when the process started; a call is one process.
+		text += ", since " + info.ModTime().Format(time.TimeOnly)
+	}
+	return text + ")"
+}
+
+func read(path string) string {
+	data, _ := os.ReadFile(path)
+	return string(data)
+}

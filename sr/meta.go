@@ -1,0 +1,176 @@
+package sr
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// Format is the newest format of sr.json and of volume records that this version
+// writes. What carries a higher number is read-only for us.
+const Format = 1
+
+// TextLimit bounds names and descriptions, in bytes.
+const TextLimit = 64 << 10
+
+const (
+	marker     = "sr.json"
+	controlDir = ".reflinksr"
+)
+
+// Meta is sr.json.
+type Meta struct {
+	Format      int        `json:"format"`
+	UUID        string     `json:"uuid"`
+	Name        string     `json:"name"`
+	Description string     `json:"description"`
+	Created     time.Time  `json:"created"`
+	Filesystem  Filesystem `json:"filesystem"`
+	Options     Options    `json:"options"`
+
+	unknown Unknown
+}
+
+// Options are decided at SR.create and never change.
+type Options struct {
+	// SectorSize is the logical sector size that guests see on new volumes, in bytes.
+	SectorSize int `json:"sector_size"`
+	// DataCOW keeps btrfs's copy-on-write and checksums for new volumes.
+	DataCOW bool `json:"datacow"`
+}
+
+// Attributes are those of new data files.
+func (o Options) Attributes() Attributes { return Attributes{NoCOW: !o.DataCOW} }
+
+// CheckText refuses what cannot be a name or a description; arg names the
+// argument it came in.
+func CheckText(arg, text string) error {
+	if !utf8.ValidString(text) {
+		return Errorf(ErrInvalid, arg, "argument %q is not valid UTF-8", arg)
+	}
+	if len(text) > TextLimit {
+		return Errorf(ErrInvalid, arg, "argument %q has %d bytes, at most %d are allowed", arg, len(text), TextLimit)
+	}
+	return nil
+}
+
+// readMeta reads the marker of the directory: an error that is os.ErrNotExist
+// where there is none.
+func readMeta(d *Dir) (*Meta, error) {
+	data, err := d.Read(marker, recordLimit)
+	if errors.Is(err, ErrDamaged) {
+		err = Errorf(ErrUnavailable, d.Path(), "%v", err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	m := new(Meta)
+	if m.unknown, err = DecodeRecord(data, m); err != nil {
+		return nil, Errorf(ErrUnavailable, d.Path(), "%s is damaged: %v: restore it from a backup", d.join(marker), err)
+	}
+	if m.Format > Format {
+		return nil, Errorf(ErrNewer, d.Path(), "%s has format %d, this version knows %d: update reflinksr on this host", d.join(marker), m.Format, Format)
+	}
+	if size := m.Options.SectorSize; !canonical(m.UUID) || m.Format < 1 || size != 512 && size != 4096 {
+		return nil, Errorf(ErrUnavailable, d.Path(), "%s is damaged: it is no SR's: restore it from a backup", d.join(marker))
+	}
+	return m, nil
+}
+
+// writeMeta replaces the marker. The caller holds the SR's lock exclusively.
+func (s *SR) writeMeta(m *Meta) error {
+	data, err := EncodeRecord(m, m.unknown)
+	if err != nil {
+		return err
+	}
+	return s.Replace(s.Root, marker, indent(data))
+}
+
+func indent(data []byte) []byte {
+	var v map[string]json.RawMessage
+	if json.Unmarshal(data, &v) != nil {
+		return data
+	}
+	pretty, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return data
+	}
+	return append(pretty, '\n')
+}
+
+// Configuration is what SR.create and SR.attach are configured with.
+type Configuration struct {
+	Path    string // absolute and clean
+	UUID    string // of the SR that must be there; "" for whichever is
+	Options Options
+	Unknown []string // names of options that mean nothing to us
+}
+
+// fromToolstack are names that the toolstack itself adds to a configuration.
+var fromToolstack = map[string]bool{"SRmaster": true}
+
+// OptionHelp describes every configuration key, for Plugin.query and --help.
+var OptionHelp = map[string]string{
+	"path":        "absolute path of a directory on XFS (reflink=1) or btrfs that holds the SR",
+	"sr_uuid":     "UUID of the SR that must be found there (filled in by SR.create and SR.probe)",
+	"sector_size": "logical sector size that guests see on new disks: 512 (default) or 4096",
+	"datacow":     "btrfs only: on = new disks are copy-on-write with checksums; off (default) = faster random writes, no checksums",
+}
+
+// ParseConfiguration checks a configuration. Unknown names are collected, not refused.
+func ParseConfiguration(conf map[string]string) (Configuration, error) {
+	c := Configuration{Options: Options{SectorSize: 512}}
+	for name, value := range conf {
+		switch name {
+		case "path", "sr_uuid":
+		case "sector_size":
+			n, _ := strconv.Atoi(value)
+			if value != "512" && value != "4096" {
+				return c, Errorf(ErrInvalid, name, "configuration %q is %q, it must be 512 or 4096", name, shorten(value))
+			}
+			c.Options.SectorSize = n
+		case "datacow":
+			if value != "on" && value != "off" {
+				return c, Errorf(ErrInvalid, name, "configuration %q is %q, it must be on or off", name, shorten(value))
+			}
+			c.Options.DataCOW = value == "on"
+		default:
+			if !fromToolstack[name] {
+				c.Unknown = append(c.Unknown, name)
+			}
+		}
+	}
+	c.UUID = strings.ToLower(conf["sr_uuid"])
+	if c.UUID != "" && !canonical(c.UUID) {
+		return c, Errorf(ErrInvalid, "sr_uuid", "configuration %q is %q, which is no UUID", "sr_uuid", shorten(c.UUID))
+	}
+	path, ok := conf["path"]
+	if !ok {
+		return c, Errorf(ErrInvalid, "path", "configuration %q is missing: the absolute path of the SR's directory", "path")
+	}
+	var err error
+	c.Path, err = cleanPath(path)
+	return c, err
+}
+
+// openPath opens the directory that a configuration names.
+func openPath(path string) (*Dir, error) {
+	d, err := OpenDir(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, Errorf(ErrSRNotFound, path, "%s does not exist: is its filesystem mounted?", path)
+	case err != nil:
+		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP) {
+			return nil, Errorf(ErrInvalid, "path", "%s is not a directory: %v", path, err)
+		}
+		return nil, fmt.Errorf("opening the SR's directory: %w", err)
+	}
+	return d, nil
+}

@@ -1,0 +1,114 @@
+package sr
+
+import (
+	"maps"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// ProbeSR answers SR.probe, in steps: without a path, the mounted filesystems
+// that can share blocks, as incomplete configurations; with one, either a complete
+// configuration for a new SR, or the SR that is there. It changes nothing.
+func ProbeSR(conf map[string]string) ([]Candidate, error) {
+	if _, ok := conf["path"]; ok {
+		c, err := ParseConfiguration(conf)
+		if err != nil {
+			return nil, err
+		}
+		candidate, err := inspect(c, conf)
+		if err != nil {
+			return nil, err
+		}
+		return []Candidate{candidate}, nil
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, err
+	}
+	out := []Candidate{}
+	for _, path := range reflinkMounts(string(mounts)) {
+		root, err := OpenDir(path)
+		if err != nil {
+			continue
+		}
+		info := map[string]string{}
+		if err := describeSpace(root, info); err == nil && root.mayShare() {
+			configuration := maps.Clone(conf)
+			if configuration == nil {
+				configuration = map[string]string{}
+			}
+			delete(configuration, "sr_uuid")
+			maps.DeleteFunc(configuration, func(k, _ string) bool { return OptionHelp[k] == "" })
+			configuration["path"] = path
+			out = append(out, Candidate{Configuration: configuration, ExtraInfo: info})
+		}
+		root.Close()
+	}
+	return out, nil
+}
+
+// reflinkMounts picks the mount points of filesystems that can share blocks out
+// of /proc/self/mountinfo (proc_pid_mountinfo(5)), the visible one where several
+// are mounted over each other.
+func reflinkMounts(mountinfo string) []string {
+	var order []string
+	kind := map[string]string{}
+	for line := range strings.Lines(mountinfo) {
+		left, right, ok := strings.Cut(line, " - ")
+		fields, more := strings.Fields(left), strings.Fields(right)
+		if !ok || len(fields) < 6 || len(more) < 1 {
+			continue
+		}
+		path := unescape(fields[4])
+		if _, seen := kind[path]; !seen {
+			order = append(order, path)
+		}
+		kind[path] = more[0]
+	}
+	var out []string
+	for _, path := range order {
+		if k := kind[path]; k == "btrfs" || k == "xfs" {
+			out = append(out, path)
+		}
+	}
+	return out
+}
+
+// unescape undoes the octal escapes (\040 for a blank) of mountinfo.
+func unescape(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		if s[i] == '\\' && i+4 <= len(s) {
+			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
+				b.WriteByte(byte(n))
+				i += 3
+				continue
+			}
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
+}
+
+// mayShare is Probe without touching the filesystem.
+func (d *Dir) mayShare() bool {
+	if kind, err := kindOf(d.f); err != nil || kind != "xfs" {
+		return err == nil
+	}
+	geo, err := d.xfs()
+	return err == nil && geo.flags&xfsFlagReflink != 0
+}
+
+func describeSpace(d *Dir, info map[string]string) error {
+	fs, err := d.Filesystem()
+	if err != nil {
+		return err
+	}
+	total, free, err := d.Space()
+	info["filesystem"] = fs.Type
+	info["filesystem_uuid"] = fs.UUID
+	info["total_space"] = strconv.FormatInt(total, 10)
+	info["free_space"] = strconv.FormatInt(free, 10)
+	return err
+}

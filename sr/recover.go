@@ -1,0 +1,170 @@
+package sr
+
+import (
+	"errors"
+	"log/slog"
+	"strings"
+)
+
+// Recover finishes or takes back what a crash interrupted. It may run at any time
+// beside other calls: it touches what it can lock at once and leaves the rest to
+// those who hold it. Only names of our own making in staging are acted upon;
+// everything unknown stays where it is.
+func (s *SR) Recover() error {
+	names, err := s.Staging.Names()
+	if err != nil {
+		return err
+	}
+	keys := map[Key]bool{}
+	for _, name := range names {
+		switch key, _, ok := stagedName(name); {
+		case ok:
+			keys[key] = true
+		case name == marker+".new":
+			// Of a change of the marker that goes on now; Attach removes an old one.
+		default:
+			slog.Warn("unknown file in staging is left alone", "file", s.Staging.join(name))
+		}
+	}
+	for key := range keys {
+		// One volume's trouble is no reason to keep the others from being used.
+		if err := s.tryLocked(key, func() error { return s.settle(key) }); err != nil {
+			slog.Error("an interrupted call could not be settled", "key", key, "err", err)
+		}
+	}
+	return s.sweepLocks()
+}
+
+// stagedName takes apart the name of a file in staging: a volume's key and what
+// the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of
+// the record, ".new" of its lease, ".revert" unfinished new data. Others begin with a key and a dot as
+// well (package datapath's throw-away disks) and are not ours to judge.
+func stagedName(name string) (key Key, kind string, ok bool) {
+	if len(name) < 36 || !canonical(name[:36]) {
+		return "", "", false
+	}
+	key, kind = Key(name[:36]), name[36:]
+	switch kind {
+	case "", ".inf", ".inf.new", ".revert", ".new":
+		return key, kind, true
+	}
+	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, ThrowAwaySuffix)
+}
+
+// ThrowAwaySuffix ends the staging names of throw-away disks.
+const ThrowAwaySuffix = ".throwaway"
+
+// tryLocked runs do under the volume's lock if nobody else has it now.
+func (s *SR) tryLocked(key Key, do func() error) error {
+	lock, err := s.Locks.lockFile(string(key), "volume "+string(key), Exclusive, true)
+	if errors.Is(err, ErrBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return do()
+}
+
+// settle brings one volume to its old or its new state. The caller holds its lock.
+//
+//	record in root                the volume is there. Staged data without data in root
+//	                              is a creation whose last step was lost: put it there.
+//	record in staging             a creation before its commit, or a destruction after
+//	                              it: either way the volume is not there.
+//	anything else in staging      never became visible.
+func (s *SR) settle(key Key) error {
+	committed, err := s.Root.Exists(Record(key))
+	if err != nil {
+		return err
+	}
+	staged, err := s.Staging.Exists(Record(key))
+	if err != nil {
+		return err
+	}
+	if committed {
+		data, err := s.Root.Exists(Data(key))
+		if err != nil {
+			return err
+		}
+		waiting, err := s.Staging.Exists(Data(key))
+		if err != nil {
+			return err
+		}
+		if waiting && !data {
+			if err := s.Staging.Rename(Data(key), s.Root, Data(key)); err != nil {
+				return err
+			}
+			if err := s.Root.Sync(); err != nil {
+				return err
+			}
+		}
+	} else if staged {
+		if err := errors.Join(s.Root.removeFile(Data(key)), s.Leases.Remove(string(key))); err != nil {
+			return err
+		}
+		// The staged record is what says that the data in root was ours: it goes last.
+		if err := s.Root.Sync(); err != nil {
+			return err
+		}
+	}
+	if !committed {
+		if err := s.removeThrowAways(key); err != nil {
+			return err
+		}
+	}
+	for _, kind := range []string{"", ".revert", ".new", ".inf.new", ".inf"} {
+		if err := s.Staging.Remove(string(key) + kind); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeThrowAways removes the throw-away disks of a volume that is no more.
+func (s *SR) removeThrowAways(key Key) error {
+	names, err := s.Staging.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, string(key)+".") && strings.HasSuffix(name, ThrowAwaySuffix) {
+			if err := s.Staging.Remove(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Discard removes a volume whose record is in staging. The caller holds its lock.
+// Failing is no loss: recovery does it again.
+func (s *SR) Discard(key Key) error { return s.settle(key) }
+
+// sweepLocks removes lock files of volumes that are no more.
+func (s *SR) sweepLocks() error {
+	names, err := s.Locks.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		key, err := ParseKey(name)
+		if err != nil {
+			continue
+		}
+		if there, err := s.Root.Exists(Record(key)); err != nil || there {
+			continue
+		}
+		lock, err := s.Locks.lockFile(name, "volume "+name, Exclusive, true)
+		if err != nil {
+			continue
+		}
+		if there, err := s.Root.Exists(Record(key)); err == nil && !there {
+			lock.Discard()
+		} else {
+			lock.Unlock()
+		}
+	}
+	return nil
+}

@@ -1,0 +1,51 @@
+package sr
+
+import "strings"
+
+// Rehome makes an SR that was moved or restored to another filesystem at home
+// there: the marker names the filesystem it is on now. For the operator only, who
+// has made sure that the directory is the SR and not a copy beside it.
+func Rehome(path string) (from, to Filesystem, err error) {
+	path, err = cleanPath(path)
+	if err != nil {
+		return from, to, err
+	}
+	root, err := openPath(path)
+	if err != nil {
+		return from, to, err
+	}
+	defer root.Close()
+	m, err := readMeta(root)
+	if err != nil {
+		return from, to, err
+	}
+	from = m.Filesystem
+	if to, err = root.Filesystem(); err != nil || from == to {
+		return from, to, err
+	}
+	if err := root.Probe(); err != nil {
+		return from, to, err
+	}
+	if handle, err := AttachedAt(path); err == nil && strings.HasSuffix(handle, m.UUID) {
+		return from, to, Errorf(ErrSRInUse, path, "SR %s is attached: detach it first", path)
+	}
+	if err := heal(root); err != nil {
+		return from, to, err
+	}
+	s := &SR{Path: path, Root: root, Meta: m}
+	if s.control, err = root.Sub(controlDir); err != nil {
+		return from, to, err
+	}
+	defer s.control.Close()
+	lock, err := s.control.lockFile("lock", "SR "+path, Exclusive, false)
+	if err != nil {
+		return from, to, err
+	}
+	defer lock.Unlock()
+	if s.Staging, err = s.control.Sub("staging"); err != nil {
+		return from, to, err
+	}
+	defer s.Staging.Close()
+	m.Filesystem = to
+	return from, to, s.writeMeta(m)
+}

@@ -1,0 +1,258 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// SR is an open, attached storage repository.
+type SR struct {
+	Path    string // absolute, as configured
+	Meta    *Meta
+	Root    *Dir // the SR's directory: <uuid> and <uuid>.inf
+	Staging *Dir // what is not yet, or no longer, a volume
+	Leases  *Dir // who has a volume active
+	Locks   *Dir // one lock file per volume
+
+	control *Dir
+	lock    *Lock
+}
+
+// Open opens the attached SR that handle names and locks it as told. The error
+// is ErrNotAttached if it is not attached, or if what is at its path is not it.
+func Open(handle string, mode LockMode) (*SR, error) {
+	a, err := find(handle)
+	if err != nil {
+		return nil, err
+	}
+	return open(a, mode)
+}
+
+func open(a attachment, mode LockMode) (*SR, error) {
+	// Look twice: before the lock, so that nothing is written to a directory that
+	// is not ours; and under it, because the SR may have changed while we waited.
+	s, err := verify(a)
+	if err != nil || mode == Unlocked {
+		return s, err
+	}
+	s.lock, err = s.control.lockFile("lock", "SR "+a.Path, mode, false)
+	if err == nil {
+		if s.Meta, err = s.verify(a); err == nil {
+			return s, nil
+		}
+	}
+	s.Close()
+	if errors.Is(err, os.ErrNotExist) {
+		err = gone(a, "it was destroyed meanwhile")
+	}
+	return nil, err
+}
+
+// verify opens the SR's directories if they are those of the SR that was attached.
+func verify(a attachment) (_ *SR, err error) {
+	s := &SR{Path: a.Path}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.Root, err = OpenDir(a.Path); err != nil {
+		return nil, absent(a, err)
+	}
+	if s.Meta, err = s.verify(a); err != nil {
+		return nil, err
+	}
+	if s.control, err = s.Root.Sub(controlDir); err != nil {
+		return nil, absent(a, err)
+	}
+	for name, dir := range s.subdirs() {
+		if *dir, err = s.control.Sub(name); err != nil {
+			return nil, absent(a, err)
+		}
+	}
+	return s, nil
+}
+
+func (s *SR) subdirs() map[string]**Dir {
+	return map[string]**Dir{"staging": &s.Staging, "leases": &s.Leases, "locks": &s.Locks}
+}
+
+// verify reads the marker and compares identities.
+func (s *SR) verify(a attachment) (*Meta, error) {
+	m, err := readMeta(s.Root)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, gone(a, "there is no "+marker+" in it")
+	case err != nil:
+		return nil, err
+	case m.UUID != a.UUID:
+		return nil, gone(a, "another SR, "+m.UUID+", is there")
+	}
+	switch err := s.sameFilesystem(m); {
+	case errors.Is(err, ErrUnavailable):
+		return nil, Errorf(ErrNotAttached, a.handle(), "%v", err)
+	case err != nil:
+		return nil, fmt.Errorf("SR %s: %w", a.Path, err)
+	}
+	return m, nil
+}
+
+func (s *SR) sameFilesystem(m *Meta) error {
+	fs, err := s.Root.Filesystem()
+	if err != nil {
+		return err
+	}
+	if fs != m.Filesystem {
+		return Errorf(ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s: mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s",
+			s.Path, fs.Type, fs.UUID, m.Filesystem.Type, m.Filesystem.UUID, s.Path, s.Path)
+	}
+	return nil
+}
+
+// absent turns what says that a directory is not there into ErrNotAttached. Any
+// other failure says nothing about that.
+func absent(a attachment, err error) error {
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return gone(a, err.Error())
+	}
+	return fmt.Errorf("SR %s: %w", a.Path, err)
+}
+
+func gone(a attachment, why string) error {
+	return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
+}
+
+// Close releases the locks and the directories.
+func (s *SR) Close() {
+	s.lock.Unlock()
+	for _, dir := range s.subdirs() {
+		(*dir).Close()
+	}
+	s.control.Close()
+	s.Root.Close()
+}
+
+// Handle is the SR's handle.
+func (s *SR) Handle() string { return Handle(s.Path, s.Meta.UUID) }
+
+// LockVolume locks a volume that exists. The SR must be open Shared or Exclusive.
+// Lock several volumes in the order of their keys. The error is ErrVolumeNotFound
+// if there is no such volume.
+func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
+	if err := s.mustExist(key); err != nil {
+		return nil, err
+	}
+	lock, err := s.Locks.lockFile(string(key), "volume "+string(key), mode, false)
+	if Classify(err) == ErrNoSpace || Classify(err) == ErrReadOnly {
+		// No room for a lock file, and a full SR must still be able to destroy. The
+		// SR's own lock, held alone, excludes every other call as well.
+		return nil, s.alone(key)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := s.mustExist(key); err != nil {
+		if errors.Is(err, ErrVolumeNotFound) {
+			lock.Discard() // made for nothing; keys do not come back
+		} else {
+			lock.Unlock()
+		}
+		return nil, err
+	}
+	return lock, nil
+}
+
+// LockLeases locks the leases of all volumes for a change of one, which is short.
+func (s *SR) LockLeases() (*Lock, error) {
+	lock, err := s.control.lockFile("leases.lock", "the leases of SR "+s.Path, Exclusive, false)
+	if Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace && !s.Meta.Filesystem.Clustered() {
+		return nil, nil // nobody can change one, or nobody else would
+	}
+	return lock, err
+}
+
+// LockNew locks the key of a volume that is about to be made, against recovery.
+func (s *SR) LockNew(key Key) (*Lock, error) {
+	return s.Locks.lockFile(string(key), "volume "+string(key), Exclusive, false)
+}
+
+// alone makes the SR's lock exclusive. flock(2) gives up the one lock before it
+// takes the other: what was true before must be asked again.
+func (s *SR) alone(key Key) error {
+	err := flock(s.lock.f, Exclusive, time.Now().Add(LockTimeout), false)
+	if err != nil {
+		return lockError(s.lock.f, "SR "+s.Path, err)
+	}
+	if same, err := s.control.sameFile("lock", s.lock.f); err != nil || !same {
+		return errors.Join(gone(s.Meta.attachment(s.Path), "it was destroyed meanwhile"), err)
+	}
+	if _, err := s.verify(s.Meta.attachment(s.Path)); err != nil {
+		return err
+	}
+	return s.mustExist(key)
+}
+
+func (s *SR) mustExist(key Key) error {
+	there, err := s.Root.Exists(Record(key))
+	if err == nil && !there {
+		err = NoVolume(string(key), s.Path)
+	}
+	return err
+}
+
+// NoVolume is the error for a key that names nothing in the SR at path.
+func NoVolume(key, path string) error {
+	return Errorf(ErrVolumeNotFound, key, "volume %s: no such volume in SR %s", key, path)
+}
+
+// Data and Record are the names of a volume's two files, in Root and in Staging.
+func Data(key Key) string   { return string(key) }
+func Record(key Key) string { return string(key) + ".inf" }
+
+// Detach forgets the SR on this host. Detaching what is not attached, or is gone,
+// succeeds.
+func Detach(handle string) error {
+	_, uuid, err := ParseHandle(handle)
+	if err != nil {
+		return err
+	}
+	if _, err := find(handle); errors.Is(err, ErrNotAttached) {
+		return nil
+	}
+	return withAttachments(uuid, func(dir *Dir) error { return dir.Remove(uuid + ".json") })
+}
+
+// SetName and SetDescription change sr.json.
+func SetName(handle, name string) error {
+	return change(handle, "new_name", name, func(m *Meta) { m.Name = name })
+}
+
+func SetDescription(handle, description string) error {
+	return change(handle, "new_description", description, func(m *Meta) { m.Description = description })
+}
+
+func change(handle, arg, text string, edit func(*Meta)) error {
+	if err := CheckText(arg, text); err != nil {
+		return err
+	}
+	s, err := Open(handle, Exclusive)
+	if err != nil {
+		return err
+	}
+	edit(s.Meta)
+	err = s.writeMeta(s.Meta)
+	s.Close() // SR.attach takes the locks in the order: attachment, SR
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", s.Root.join(marker), err)
+	}
+	// What is noted of the SR on this host only matters when the SR is gone.
+	if err := s.Meta.attachment(s.Path).update(); err != nil {
+		slog.Warn("the name noted for when the SR is unreachable is out of date", "sr", handle, "err", err)
+	}
+	return nil
+}

@@ -1,0 +1,115 @@
+package sr
+
+import (
+	"errors"
+	"os"
+)
+
+// Stat is what the protocol calls sr_stat.
+type Stat struct {
+	SR          string    `json:"sr"`
+	UUID        string    `json:"uuid,omitempty"`
+	Name        string    `json:"name"`
+	Description string    `json:"description"`
+	FreeSpace   int64     `json:"free_space"`  // bytes
+	TotalSpace  int64     `json:"total_space"` // bytes
+	Datasources []string  `json:"datasources"`
+	Clustered   bool      `json:"clustered"`
+	Health      [2]string `json:"health"` // state and text
+}
+
+// The states of Stat.Health that we report.
+const (
+	Healthy     = "Healthy"
+	Unreachable = "Unreachable"
+)
+
+// StatSR describes an attached SR. An SR that is not where it was attached is
+// described as well, as Unreachable. warn may add a text to a healthy one.
+func StatSR(handle string, warn func(*SR) string) (Stat, error) {
+	a, err := find(handle)
+	if err != nil {
+		return Stat{}, err
+	}
+	s, err := verify(a)
+	if err != nil {
+		return Stat{
+			SR: handle, UUID: a.UUID, Name: a.Name, Description: a.Description,
+			Datasources: []string{}, Health: [2]string{Unreachable, err.Error()},
+		}, nil
+	}
+	defer s.Close()
+	return s.Stat(warn)
+}
+
+// Stat describes an open SR.
+func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
+	total, free, err := s.Root.Space()
+	st := Stat{
+		SR: s.Handle(), UUID: s.Meta.UUID, Name: s.Meta.Name, Description: s.Meta.Description,
+		FreeSpace: free, TotalSpace: total, Datasources: []string{},
+		Clustered: s.Meta.Filesystem.Clustered(), Health: [2]string{Healthy, ""},
+	}
+	readOnly, e := s.Root.readOnly()
+	switch {
+	case readOnly:
+		// It can be scanned and read, so it is not unhealthy to the toolstack.
+		st.Health[1] = "the filesystem is read-only: volumes can be read but not changed: see the kernel's log for the reason, then remount it"
+	case warn != nil:
+		st.Health[1] = warn(s)
+	}
+	return st, errors.Join(err, e)
+}
+
+// Candidate is what the protocol calls probe_result.
+type Candidate struct {
+	Configuration map[string]string `json:"configuration"`
+	Complete      bool              `json:"complete"`
+	SR            *Stat             `json:"sr,omitempty"`
+	ExtraInfo     map[string]string `json:"extra_info"`
+}
+
+// inspect says what SR.create or SR.attach could do with the directory of c.
+func inspect(c Configuration, conf map[string]string) (Candidate, error) {
+	root, err := openPath(c.Path)
+	if err != nil {
+		return Candidate{}, err
+	}
+	defer root.Close()
+	out := Candidate{Configuration: map[string]string{}, Complete: true, ExtraInfo: map[string]string{}}
+	for k, v := range conf {
+		if OptionHelp[k] != "" { // what SR.create would refuse is not handed on
+			out.Configuration[k] = v
+		}
+	}
+	if err := describeSpace(root, out.ExtraInfo); err != nil {
+		return out, err
+	}
+	m, err := readMeta(root)
+	if errors.Is(err, os.ErrNotExist) {
+		if old, err := destroyed(root); err == nil && old != nil {
+			out.ExtraInfo["destroyed_sr"] = old.UUID // its files go when something is made here
+		}
+		if c.UUID != "" {
+			return out, Errorf(ErrSRNotFound, c.Path, "%s holds no SR, and SR %s was asked for", c.Path, c.UUID)
+		}
+		return out, root.Probe()
+	}
+	if err != nil {
+		return out, err
+	}
+	if c.UUID != "" && c.UUID != m.UUID {
+		return out, Errorf(ErrSRNotFound, c.Path, "%s holds SR %s, not %s", c.Path, m.UUID, c.UUID)
+	}
+	s := &SR{Path: c.Path, Root: root, Meta: m}
+	st, err := s.Stat(nil)
+	if err != nil {
+		return out, err
+	}
+	if err := s.sameFilesystem(m); err != nil {
+		st.Health = [2]string{Unreachable, err.Error()}
+	}
+	out.Configuration["sr_uuid"] = m.UUID
+	out.SR = &st
+	return out, nil
+}

@@ -1,0 +1,131 @@
+package sr
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// recordLimit bounds what is read of a metadata file, in bytes. Names and
+// descriptions have at most 64 KiB each, so no record of ours comes near.
+const recordLimit = 1 << 20
+
+// Replace durably gives the file name in dst the contents data, old or new and
+// nothing between: written to staging, fsynced, put in the old one's place,
+// directory fsynced. On error the old contents stand, also when the last fsync
+// fails. The caller holds the lock that covers name.
+func (s *SR) Replace(dst *Dir, name string, data []byte) error {
+	temp := name + ".new"
+	if err := s.Staging.Remove(temp); err != nil {
+		return err
+	}
+	if err := s.Staging.WriteNew(temp, data); err != nil {
+		return err
+	}
+	return s.Commit(temp, dst, name)
+}
+
+// Commit puts the staged and fsynced file temp in the place of name in dst and
+// makes that durable. On error name is as before. What name held until then, or
+// temp on error, is removed.
+func (s *SR) Commit(temp string, dst *Dir, name string) (err error) {
+	undone := error(nil)
+	defer func() {
+		// If undo failed, what temp holds now is the only copy of the old contents.
+		if undone == nil {
+			s.Staging.Remove(temp)
+		}
+	}()
+	undo := func() error { return s.Staging.swap(temp, dst, name) }
+	err = undo()
+	switch {
+	case errors.Is(err, os.ErrNotExist): // name is new
+		err = s.Staging.Rename(temp, dst, name)
+		undo = func() error { return dst.Rename(name, s.Staging, temp) }
+	case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOSYS):
+		// No RENAME_EXCHANGE here (NFS, OCFS2): the old contents go with the rename.
+		err = s.Staging.Rename(temp, dst, name)
+		undo = func() error { return nil }
+	}
+	if err != nil {
+		return err
+	}
+	if err := dst.Sync(); err != nil {
+		undone = undo()
+		return errors.Join(err, undone)
+	}
+	return nil
+}
+
+// WriteNew makes the new file name with the contents data, fsynced. On error
+// nothing is left. The entry in the directory is not yet durable.
+func (d *Dir) WriteNew(name string, data []byte) (err error) {
+	f, err := d.Create(name)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := f.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			d.Remove(name)
+		}
+	}()
+	if _, err := f.Write(data); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+// Unknown holds the members of a JSON object that this version does not know, so
+// that a writer can keep them.
+type Unknown map[string]json.RawMessage
+
+// DecodeRecord decodes a stored JSON object into known (a pointer to a struct)
+// and returns all its members, for EncodeRecord.
+func DecodeRecord(data []byte, known any) (Unknown, error) {
+	var all Unknown
+	if err := json.Unmarshal(data, &all); err != nil {
+		return nil, err
+	}
+	if all == nil {
+		return nil, fmt.Errorf("not a JSON object")
+	}
+	return all, json.Unmarshal(data, known)
+}
+
+// EncodeRecord encodes known over the members that were read with it.
+func EncodeRecord(known any, all Unknown) ([]byte, error) {
+	data, err := marshal(known)
+	if err != nil {
+		return nil, err
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(data, &members); err != nil {
+		return nil, err
+	}
+	merged := make(map[string]json.RawMessage, len(all)+len(members))
+	maps.Copy(merged, all)
+	maps.Copy(merged, members)
+	data, err = marshal(merged)
+	if err == nil && len(data) > recordLimit {
+		err = Errorf(ErrInvalid, "record", "the metadata would have %d bytes, at most %d are allowed", len(data), recordLimit)
+	}
+	return data, err
+}
+
+// marshal is json.Marshal with a line's end, without escapes that only HTML needs:
+// they make six bytes of one.
+func marshal(v any) ([]byte, error) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return b.Bytes(), err
+}
