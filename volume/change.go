@@ -1,0 +1,157 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/datapath/loop"
+	"reflinksr/sr"
+)
+
+// change edits a volume's record under its lock.
+func change(handle, key string, edit func(*Record) error) error {
+	return locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+		r, err := LoadForChange(s, k)
+		if err != nil {
+			return err
+		}
+		if err := edit(r); err != nil {
+			return err
+		}
+		return r.save(s, k)
+	})
+}
+
+// locked runs do with the SR open and the volume locked.
+func locked(handle, key string, mode sr.LockMode, do func(*sr.SR, sr.Key) error) error {
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	k, err := sr.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	lock, err := s.LockVolume(k, mode)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	return do(s, k)
+}
+
+// SetName gives the volume another name.
+func SetName(handle, key, name string) error {
+	if err := sr.CheckText("new_name", name); err != nil {
+		return err
+	}
+	return change(handle, key, func(r *Record) error { r.Name = name; return nil })
+}
+
+// SetDescription gives the volume another description.
+func SetDescription(handle, key, description string) error {
+	if err := sr.CheckText("new_description", description); err != nil {
+		return err
+	}
+	return change(handle, key, func(r *Record) error { r.Description = description; return nil })
+}
+
+// Set stores a key-value pair of the caller's with the volume. All pairs of a
+// volume together have at most 512 KiB.
+func Set(handle, key, k, v string) error {
+	if !utf8.ValidString(k) || !utf8.ValidString(v) {
+		return sr.Errorf(sr.ErrInvalid, "k", "arguments \"k\" and \"v\" must be valid UTF-8")
+	}
+	return change(handle, key, func(r *Record) error {
+		if r.Keys == nil {
+			r.Keys = map[string]string{}
+		}
+		r.Keys[k] = v
+		total := 0
+		for k, v := range r.Keys {
+			total += len(k) + len(v)
+		}
+		if total > keysLimit {
+			return sr.Errorf(sr.ErrInvalid, "v", "volume %s: its keys would have %d bytes together, at most %d are allowed", key, total, keysLimit)
+		}
+		return nil
+	})
+}
+
+// Unset removes a pair. Removing what is not there succeeds.
+func Unset(handle, key, k string) error {
+	return change(handle, key, func(r *Record) error { delete(r.Keys, k); return nil })
+}
+
+// Resize makes the volume at least size bytes long, at once also for a guest that
+// has it. It never shrinks: ErrSize.
+func Resize(handle, key string, size int64) error {
+	if err := checkSize("new_size", size); err != nil {
+		return err
+	}
+	return locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+		r, err := LoadForChange(s, k)
+		if err != nil {
+			return err
+		}
+		if !r.ReadWrite {
+			return sr.Errorf(sr.ErrInvalid, key, "volume %s is read-only and keeps its size: clone it, and resize the clone", key)
+		}
+		if note, err := noteOf(s, k); err == nil && note.ThrowAway && len(note.Domains) > 0 {
+			return sr.Errorf(sr.ErrInUse, key, "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
+		}
+		f, err := OpenData(s, k, unix.O_RDWR)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		st, err := statData(s, k)
+		if err != nil {
+			return err
+		}
+		devices, err := loop.Find(st.Dev, st.Ino, string(k))
+		if err != nil {
+			return err
+		}
+		length := roundUp(size)
+		if length < st.Size {
+			return sr.Errorf(sr.ErrSize, key, "volume %s has %d bytes and cannot shrink to %d", key, st.Size, size)
+		}
+		if length > st.Size {
+			if err := setLength(f, length, "new_size"); err != nil {
+				return err
+			}
+			r.Size = advisory(length)
+			err := f.Sync()
+			if err == nil {
+				err = r.save(s, k)
+			}
+			if err != nil {
+				// Nobody has seen the new tail: devices keep their size until told.
+				return errors.Join(fmt.Errorf("volume %s: resizing: %w", key, err), f.Truncate(st.Size))
+			}
+		}
+		// Also when the length is right already: the last attempt may have ended here.
+		for _, d := range devices {
+			if e := d.UpdateSize(); e != nil && !errors.Is(e, loop.ErrGone) {
+				err = errors.Join(err, fmt.Errorf("volume %s has %d bytes now, but its device does not show them yet, repeat the call: %w", key, length, e))
+			}
+		}
+		return err
+	})
+}
+
+// Refresh brings the record's copy of the size up to date, if it is not. The
+// caller holds the volume's lock.
+func (r *Record) Refresh(s *sr.SR, key sr.Key) error {
+	st, err := statData(s, key)
+	if err != nil || int64(r.Size) == st.Size {
+		return err
+	}
+	r.Size = advisory(st.Size)
+	return r.save(s, key)
+}

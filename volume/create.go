@@ -1,0 +1,133 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+)
+
+// Create makes an empty volume of at least size bytes.
+func Create(handle, name, description string, size int64, sharable bool) (Volume, error) {
+	if err := checkSize("size", size); err != nil {
+		return Volume{}, err
+	}
+	if err := errors.Join(sr.CheckText("name", name), sr.CheckText("description", description)); err != nil {
+		return Volume{}, err
+	}
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return Volume{}, err
+	}
+	defer s.Close()
+	r := &Record{
+		Name: name, Description: description, ReadWrite: true, Sharable: sharable,
+		SectorSize: s.Meta.Options.SectorSize,
+	}
+	return Add(s, r, s.Meta.Options.Attributes(), func(f *os.File) error {
+		return setLength(f, roundUp(size), "size")
+	})
+}
+
+// Add makes a volume with a new key from a record and whatever fill puts into its
+// empty data file. The data gets its attributes before its first byte. On error
+// nothing is left behind. s is open Shared.
+//
+// Order: data staged and fsynced, record staged and fsynced, data renamed into
+// place, record renamed into place (the commit), directory fsynced.
+func Add(s *sr.SR, r *Record, attrs sr.Attributes, fill func(*os.File) error) (_ Volume, err error) {
+	key, err := sr.NewKey()
+	if err != nil {
+		return Volume{}, err
+	}
+	lock, err := s.LockNew(key)
+	if err != nil {
+		return Volume{}, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, takeBack(s, key))
+			lock.Discard()
+			return
+		}
+		lock.Unlock()
+	}()
+	st, err := stage(s, key, attrs, fill)
+	if err != nil {
+		return Volume{}, err
+	}
+	r.Size = advisory(st.Size)
+	r.Created = time.Now().UTC().Truncate(time.Second)
+	data, err := r.encode()
+	if err != nil {
+		return Volume{}, err
+	}
+	if err := s.Staging.WriteNew(sr.Record(key), data); err != nil {
+		return Volume{}, fmt.Errorf("writing the new volume's record: %w", err)
+	}
+	if err := s.Staging.Rename(sr.Data(key), s.Root, sr.Data(key)); err != nil {
+		return Volume{}, err
+	}
+	if err := s.Staging.Rename(sr.Record(key), s.Root, sr.Record(key)); err != nil {
+		return Volume{}, err
+	}
+	if err := s.Root.Sync(); err != nil {
+		return Volume{}, fmt.Errorf("making the new volume durable: %w", err)
+	}
+	return describe(s, key, r, st), nil
+}
+
+// takeBack undoes Add from wherever it got to, in an order that recovery can
+// finish from wherever this gets to.
+func takeBack(s *sr.SR, key sr.Key) error {
+	err := s.Root.Rename(sr.Record(key), s.Staging, sr.Record(key))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return s.Discard(key)
+}
+
+func stage(s *sr.SR, key sr.Key, attrs sr.Attributes, fill func(*os.File) error) (*unix.Stat_t, error) {
+	f, err := s.Staging.Create(sr.Data(key))
+	if err != nil {
+		return nil, fmt.Errorf("making the new volume's data file: %w", err)
+	}
+	defer f.Close()
+	if err := attrs.Apply(f); err != nil {
+		return nil, err
+	}
+	if err := fill(f); err != nil {
+		return nil, err
+	}
+	// On btrfs an unsynced clone is an empty file after a power cut.
+	if err := f.Sync(); err != nil {
+		return nil, fmt.Errorf("making the new volume's data durable: %w", err)
+	}
+	return s.Staging.Stat(sr.Data(key))
+}
+
+// setLength makes a data file longer.
+func setLength(f *os.File, length int64, arg string) error {
+	err := f.Truncate(length)
+	if errors.Is(err, unix.EFBIG) || errors.Is(err, unix.EINVAL) {
+		return sr.Errorf(sr.ErrSize, arg, "argument %q: %d bytes are more than the filesystem's maximum for a file", arg, length)
+	}
+	return err
+}
+
+// Align makes a data file's length a whole number of SizeUnits, durably. Files of
+// the simple file SR may have any length.
+func Align(f *os.File) error {
+	st, err := sr.StatFile(f)
+	if err != nil || st.Size%SizeUnit == 0 {
+		return err
+	}
+	if err := f.Truncate(roundUp(st.Size)); err != nil {
+		return err
+	}
+	return f.Sync()
+}

@@ -1,0 +1,159 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/datapath/loop"
+	"reflinksr/sr"
+)
+
+// cloneOnBoot is the key under which the toolstack notes the clone that it made
+// of a disk that is reset at every boot. Destroying the disk destroys the clone:
+// the toolstack loses track of it.
+const cloneOnBoot = "clone-on-boot"
+
+// Destroy removes a volume that is not in use. A key that names nothing is no
+// error: it may be the second attempt.
+//
+// Order: record renamed into staging (the commit), directory fsynced, data and
+// record removed. It needs no space.
+func Destroy(handle, key string) error {
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	k, err := sr.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	if err := destroyClone(s, k); err != nil {
+		return err
+	}
+	return destroy(s, k)
+}
+
+// destroyClone destroys the volume's clone-on-boot, if it has one. It goes first:
+// if that fails, nothing has happened, and if we crash after it, the next attempt
+// finds nothing to do here.
+func destroyClone(s *sr.SR, key sr.Key) error {
+	r, err := LoadForChange(s, key)
+	if err != nil {
+		return nil // destroy will say
+	}
+	clone, err := sr.ParseKey(r.Keys[cloneOnBoot])
+	if err != nil {
+		return nil
+	}
+	// The value is the caller's; only a clone of this very volume is meant.
+	c, err := Load(s, clone)
+	if err != nil || c.Origin == nil || c.Origin.Of != key || c.Origin.Kind != Clone {
+		return nil
+	}
+	if err := CheckIdle(s, key); err != nil {
+		return err
+	}
+	if err := removable(s, key); err != nil {
+		return err
+	}
+	return destroy(s, clone)
+}
+
+func destroy(s *sr.SR, key sr.Key) error {
+	lock, err := s.LockVolume(key, sr.Exclusive)
+	if errors.Is(err, sr.ErrVolumeNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := remove(s, key); err != nil {
+		lock.Unlock()
+		return err
+	}
+	lock.Discard()
+	return nil
+}
+
+// remove ends the volume. The caller holds its lock.
+func remove(s *sr.SR, key sr.Key) error {
+	// A damaged volume can be destroyed.
+	if _, err := LoadForChange(s, key); err != nil && !errors.Is(err, sr.ErrDamaged) {
+		return err
+	}
+	if err := CheckIdle(s, key); err != nil {
+		return err
+	}
+	me, err := sr.ThisHost()
+	if err != nil {
+		return err
+	}
+	if err := removable(s, key); err != nil {
+		return err
+	}
+	err = s.Root.Rename(sr.Record(key), s.Staging, sr.Record(key))
+	if sr.Classify(err) == sr.ErrNoSpace {
+		// Not even room for a name in staging. Removing needs none.
+		err = s.Root.Remove(sr.Record(key))
+	}
+	if err != nil {
+		return fmt.Errorf("volume %s: destroying: %w", key, err)
+	}
+	if err := s.Root.Sync(); err != nil {
+		err = fmt.Errorf("volume %s: destroying: %w", key, err)
+		return errors.Join(err, s.Staging.Rename(sr.Record(key), s.Root, sr.Record(key)))
+	}
+	// The volume is gone. What is left of it, recovery removes if we cannot.
+	err = errors.Join(s.Leases.Remove(string(key)), s.Staging.Remove(ThrowAway(key, me)), s.Root.Remove(sr.Data(key)))
+	if err = errors.Join(err, s.Discard(key)); err != nil {
+		slog.Error("a destroyed volume's files could not all be removed", "key", key, "err", err)
+	}
+	return nil
+}
+
+// removable refuses what could be removed from the list but not from the disk.
+func removable(s *sr.SR, key sr.Key) error {
+	for _, name := range []string{sr.Record(key), sr.Data(key)} {
+		if st, _ := s.Root.Stat(name); st != nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+			return sr.Errorf(sr.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
+		}
+	}
+	f, err := s.Root.Open(sr.Data(key), unix.O_RDONLY)
+	if err != nil {
+		return nil // no file: it takes no space
+	}
+	defer f.Close()
+	fixed, err := sr.Immutable(f)
+	if err == nil && fixed {
+		err = sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: its data file %s/%s is immutable: chattr -ia", key, s.Path, sr.Data(key))
+	}
+	return err
+}
+
+// DestroySR destroys the SR with all its volumes, unless one of them is in use.
+func DestroySR(handle string) error {
+	return sr.Destroy(handle, func(s *sr.SR) error {
+		keys, err := Keys(s)
+		if err != nil {
+			return err
+		}
+		me, err := sr.ThisHost()
+		if err != nil {
+			return err
+		}
+		bound, err := loop.List()
+		if err != nil {
+			return err
+		}
+		for _, key := range keys {
+			if err := checkIdle(s, key, me, bound); err != nil {
+				return sr.Errorf(sr.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)
+			}
+		}
+		return nil
+	})
+}

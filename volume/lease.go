@@ -1,0 +1,182 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"reflinksr/datapath/loop"
+	"reflinksr/sr"
+)
+
+// Lease says who has a volume active, on all hosts. What other hosts hold is read
+// from a file in the SR; what this host holds is in its Note, and repeated in the
+// file for the others. Whoever changes it holds SR.LockLeases.
+type Lease struct {
+	Format  int      `json:"format"`
+	Holders []Holder `json:"holders"`
+}
+
+// Holder is one domain that has a volume active.
+type Holder struct {
+	Host   string    `json:"host"` // the host's UUID
+	Boot   string    `json:"boot"` // the host's boot id: of another boot, the holder is no more
+	Domain string    `json:"domain"`
+	Write  bool      `json:"write"`
+	Since  time.Time `json:"since"`
+}
+
+func (h Holder) String() string {
+	mode := "read-only"
+	if h.Write {
+		mode = "read-write"
+	}
+	return fmt.Sprintf("domain %s on host %s (%s, since %s)", h.Domain, h.Host, mode, h.Since.Format(time.RFC3339))
+}
+
+// ReadLease reads who has the volume active.
+func ReadLease(s *sr.SR, key sr.Key, me sr.Host) (Lease, error) {
+	l, err := readFile(s, key)
+	if err != nil {
+		return l, err
+	}
+	note, err := noteOf(s, key)
+	if err != nil {
+		return l, nil // in doubt, what the file says of this host
+	}
+	others := slices.DeleteFunc(l.Holders, func(h Holder) bool { return h.On(me) })
+	return Lease{Holders: append(others, note.Active...)}, nil
+}
+
+// On says whether the holder is on the host, in this boot of it or a former one.
+func (h Holder) On(me sr.Host) bool { return h.Host == me.UUID || h.Boot == me.Boot }
+
+func readFile(s *sr.SR, key sr.Key) (Lease, error) {
+	data, err := s.Leases.Read(string(key), recordLimit)
+	if errors.Is(err, os.ErrNotExist) {
+		return Lease{}, nil
+	}
+	if err != nil {
+		return Lease{}, err
+	}
+	l, err := parseLease(data)
+	switch {
+	case errors.Is(err, sr.ErrNewer):
+		return l, sr.Errorf(sr.ErrNewer, string(key), "volume %s: its lease has format %d, this version knows %d: update reflinksr on this host", key, l.Format, sr.Format)
+	case err != nil:
+		return l, sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its lease cannot be read (%v), so it may be active somewhere: make sure that it is not, then run: srctl lease break", key, err)
+	}
+	return l, nil
+}
+
+// parseLease reads a lease; of a newer format only that, with ErrNewer.
+func parseLease(data []byte) (Lease, error) {
+	var version struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(data, &version); err != nil {
+		return Lease{}, err
+	}
+	if version.Format > sr.Format {
+		return Lease{Format: version.Format}, sr.ErrNewer
+	}
+	var l Lease
+	return l, json.Unmarshal(data, &l)
+}
+
+// PublishLease writes down for other hosts who has the volume active, now that own
+// are the holders on this one. The caller holds SR.LockLeases and keeps own in the
+// Note. Where no other host can see the filesystem, one that is full or read-only
+// is no obstacle.
+func PublishLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
+	l, err := readFile(s, key)
+	if err != nil {
+		return err
+	}
+	others := slices.DeleteFunc(slices.Clone(l.Holders), func(h Holder) bool { return h.On(me) })
+	now := append(others, own...)
+	if slices.Equal(now, l.Holders) {
+		return nil
+	}
+	err = writeFile(s, key, now)
+	if class := sr.Classify(err); !s.Meta.Filesystem.Clustered() && (class == sr.ErrNoSpace || class == sr.ErrReadOnly) {
+		slog.Warn("the lease is kept on this host only", "key", key, "err", err)
+		err = nil
+	}
+	return err
+}
+
+func writeFile(s *sr.SR, key sr.Key, holders []Holder) error {
+	if len(holders) == 0 {
+		// Need not be durable: a lease that a power cut brings back is an old boot's.
+		return s.Leases.Remove(string(key))
+	}
+	data, err := json.Marshal(Lease{Format: sr.Format, Holders: holders})
+	if err != nil {
+		return err
+	}
+	// On a shared SR other hosts must find it even if the server crashes now.
+	return s.Replace(s.Leases, string(key), data)
+}
+
+// CheckIdle refuses with ErrInUse if the volume is active anywhere or has a
+// device on this host. The caller holds the volume's lock.
+func CheckIdle(s *sr.SR, key sr.Key) error {
+	me, err := sr.ThisHost()
+	if err != nil {
+		return err
+	}
+	bound, err := loop.List()
+	if err != nil {
+		return err
+	}
+	return checkIdle(s, key, me, bound)
+}
+
+func checkIdle(s *sr.SR, key sr.Key, me sr.Host, bound loop.Bound) error {
+	lease, err := ReadLease(s, key, me)
+	if err != nil {
+		return err
+	}
+	if len(lease.Holders) > 0 {
+		return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: active in %s", key, joinHolders(lease.Holders))
+	}
+	for _, place := range []struct {
+		dir  *sr.Dir
+		name string
+	}{{s.Root, sr.Data(key)}, {s.Staging, ThrowAway(key, me)}} {
+		st, err := place.dir.Stat(place.name)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if st == nil {
+			return err
+		}
+		devices, err := bound.Of(st.Dev, st.Ino, string(key))
+		if err != nil {
+			return err
+		}
+		if len(devices) > 0 {
+			return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: attached as %s; detach it, and end what has that device open", key, devices[0].Path())
+		}
+	}
+	return nil
+}
+
+func joinHolders(holders []Holder) string {
+	var all []string
+	for _, h := range holders {
+		all = append(all, h.String())
+	}
+	return strings.Join(all, ", ")
+}
+
+// ThrowAway is the staging name of the volume's throw-away disk on a host.
+func ThrowAway(key sr.Key, host sr.Host) string {
+	return string(key) + "." + host.UUID + sr.ThrowAwaySuffix
+}

@@ -1,0 +1,66 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"slices"
+
+	"reflinksr/sr"
+)
+
+// Note is what this boot of this host knows of a volume's device. It is kept in
+// sr.Runtime(NoteDir), which needs no space on the SR and goes with the boot, and
+// changed by package datapath only.
+type Note struct {
+	Domains   []string `json:"domains"`    // attached
+	Active    []Holder `json:"active"`     // those of them that may use the volume
+	ThrowAway bool     `json:"throw_away"` // opened with persistent=false
+	Used      bool     `json:"used"`       // the throw-away disk has been attached
+	Stuck     bool     `json:"stuck"`      // the device of no domain could not be unbound
+	Dev       uint64   `json:"dev"`        // of the file behind the device
+	Ino       uint64   `json:"ino"`
+}
+
+// NoteDir is where notes are, below sr.RuntimeDir.
+const NoteDir = "volume"
+
+// NoteName is the name of a volume's note, to which .json and .lock are added.
+func NoteName(uuid string, key sr.Key) string { return uuid + "." + string(key) }
+
+// Empty says that the note says nothing.
+func (n Note) Empty() bool { return len(n.Domains) == 0 && !n.ThrowAway && !n.Stuck }
+
+// Attached says whether a domain has the volume attached.
+func (n Note) Attached(domain string) bool { return slices.Contains(n.Domains, domain) }
+
+// Holder finds a domain that has the volume active.
+func (n Note) Holder(domain string) (h Holder, active bool) {
+	i := slices.IndexFunc(n.Active, func(h Holder) bool { return h.Domain == domain })
+	if i < 0 {
+		return h, false
+	}
+	return n.Active[i], true
+}
+
+// ReadNote reads the note of that name; no note is an empty one.
+func ReadNote(dir *sr.Dir, name string) (n Note, err error) {
+	data, err := dir.Read(name+".json", recordLimit)
+	if errors.Is(err, os.ErrNotExist) {
+		return n, nil
+	}
+	if err != nil {
+		return n, err
+	}
+	return n, json.Unmarshal(data, &n)
+}
+
+// noteOf reads the note of a volume.
+func noteOf(s *sr.SR, key sr.Key) (Note, error) {
+	dir, err := sr.Runtime(NoteDir)
+	if err != nil {
+		return Note{}, err
+	}
+	defer dir.Close()
+	return ReadNote(dir, NoteName(s.Meta.UUID, key))
+}

@@ -1,0 +1,150 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+)
+
+// Record is a volume's .inf file. A record of the simple file SR has only name,
+// description and size.
+type Record struct {
+	Format      int               `json:"format"`
+	Name        string            `json:"name"`
+	Description string            `json:"description"`
+	Size        advisory          `json:"size"` // bytes; the data file's length is the truth
+	ReadWrite   bool              `json:"read_write"`
+	Sharable    bool              `json:"sharable"`
+	Keys        map[string]string `json:"keys"`
+	Created     time.Time         `json:"created,omitzero"` // unknown in an adopted volume
+	SectorSize  int               `json:"sector_size"`      // bytes, fixed for the volume's life
+	Origin      *Origin           `json:"origin"`           // nil: made by Volume.create
+	CBT         bool              `json:"cbt"`
+
+	unknown sr.Unknown
+}
+
+// Origin says where a volume's blocks came from.
+type Origin struct {
+	Kind Kind      `json:"kind"`
+	Of   sr.Key    `json:"of"`
+	At   time.Time `json:"at"`
+}
+
+// Kind is how a volume was derived from another.
+type Kind string
+
+const (
+	Snapshot Kind = "snapshot" // read-only
+	Clone    Kind = "clone"
+	Copy     Kind = "copy"
+)
+
+// advisory is a number that nothing depends on: whatever a foreign record holds
+// there is no damage.
+type advisory int64
+
+func (a *advisory) UnmarshalJSON(data []byte) error {
+	var n int64
+	json.Unmarshal(data, &n)
+	*a = advisory(n)
+	return nil
+}
+
+const (
+	recordLimit = 1 << 20 // bytes
+	keysLimit   = 512 << 10
+)
+
+// Load reads a volume's record. ErrVolumeNotFound if there is none, ErrDamaged if
+// it cannot be understood.
+func Load(s *sr.SR, key sr.Key) (*Record, error) {
+	data, err := s.Root.Read(sr.Record(key), recordLimit)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, sr.NoVolume(string(key), s.Path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	r, err := parseRecord(data)
+	if err != nil {
+		return nil, sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its record %s/%s cannot be read: %v: restore the record; the data is untouched", key, s.Path, sr.Record(key), err)
+	}
+	return r, nil
+}
+
+// parseRecord reads a record of ours or of the simple file SR.
+func parseRecord(data []byte) (*Record, error) {
+	r := &Record{ReadWrite: true, SectorSize: 512}
+	var err error
+	if r.unknown, err = sr.DecodeRecord(data, r); err != nil {
+		return nil, err
+	}
+	if r.SectorSize != 512 && r.SectorSize != 4096 {
+		return nil, fmt.Errorf("sector_size is %d, neither 512 nor 4096", r.SectorSize)
+	}
+	return r, nil
+}
+
+// LoadForChange is Load for a caller that will change the volume or derive from
+// it: a record of a newer format is refused with ErrNewer.
+func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
+	r, err := Load(s, key)
+	if err == nil && r.Format > sr.Format {
+		err = sr.Errorf(sr.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, sr.Format)
+	}
+	return r, err
+}
+
+// save replaces the volume's record. The caller holds the volume's lock.
+func (r *Record) save(s *sr.SR, key sr.Key) error {
+	data, err := r.encode()
+	if err != nil {
+		return err
+	}
+	if err := s.Replace(s.Root, sr.Record(key), data); err != nil {
+		return fmt.Errorf("volume %s: writing its record: %w", key, err)
+	}
+	return nil
+}
+
+func (r *Record) encode() ([]byte, error) {
+	r.Format = sr.Format
+	if r.Keys == nil {
+		r.Keys = map[string]string{}
+	}
+	return sr.EncodeRecord(r, r.unknown)
+}
+
+// OpenData opens a volume's data file, flags being O_RDONLY or O_RDWR.
+func OpenData(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
+	f, err := s.Root.Open(sr.Data(key), flags)
+	if errors.Is(err, os.ErrNotExist) {
+		err = missingData(s, key)
+	}
+	return f, err
+}
+
+func statData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
+	st, err := s.Root.Stat(sr.Data(key))
+	if errors.Is(err, os.ErrNotExist) {
+		err = missingData(s, key)
+	}
+	if err == nil && st.Size > MaxSize {
+		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file has %d bytes, at most %d are possible", key, st.Size, int64(MaxSize))
+	}
+	return st, err
+}
+
+func missingData(s *sr.SR, key sr.Key) error {
+	if there, err := s.Root.Exists(sr.Record(key)); err == nil && !there {
+		return sr.NoVolume(string(key), s.Path) // destroyed between two looks
+	}
+	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))
+}

@@ -1,0 +1,258 @@
+package volume
+
+import (
+	"errors"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+)
+
+// Volume is what the protocol calls volume.
+type Volume struct {
+	Key                 sr.Key            `json:"key"`
+	UUID                string            `json:"uuid"`
+	Name                string            `json:"name"`
+	Description         string            `json:"description"`
+	ReadWrite           bool              `json:"read_write"`
+	Sharable            bool              `json:"sharable"`
+	VirtualSize         int64             `json:"virtual_size"`         // bytes
+	PhysicalUtilisation int64             `json:"physical_utilisation"` // bytes allocated, shared ones included
+	URI                 []string          `json:"uri"`
+	Keys                map[string]string `json:"keys"`
+}
+
+// SizeUnit is what virtual sizes are rounded up to, in bytes: a tail that is no
+// whole sector would be lost to the guest.
+const SizeUnit = 4096
+
+// MaxSize bounds virtual sizes, in bytes: 1 EiB, an eighth of what XFS and btrfs
+// can address. A filesystem with a lower limit answers for itself.
+const MaxSize = 1 << 60
+
+func roundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeUnit }
+
+func checkSize(arg string, size int64) error {
+	if size <= 0 {
+		return sr.Errorf(sr.ErrSize, arg, "argument %q is %d, it must be positive", arg, size)
+	}
+	if size > MaxSize {
+		return sr.Errorf(sr.ErrSize, arg, "argument %q is %d, at most %d bytes are possible", arg, size, int64(MaxSize))
+	}
+	return nil
+}
+
+// Stat describes one volume.
+func Stat(handle, key string) (Volume, error) {
+	s, err := sr.Open(handle, sr.Unlocked)
+	if err != nil {
+		return Volume{}, err
+	}
+	defer s.Close()
+	k, err := sr.ParseKey(key)
+	if err != nil {
+		return Volume{}, err
+	}
+	return Describe(s, k)
+}
+
+// Describe is Stat in an open SR.
+func Describe(s *sr.SR, key sr.Key) (Volume, error) {
+	r, err := Load(s, key)
+	if err != nil {
+		return Volume{}, err
+	}
+	st, err := statData(s, key)
+	if err != nil {
+		return Volume{}, err
+	}
+	return describe(s, key, r, st), nil
+}
+
+func describe(s *sr.SR, key sr.Key, r *Record, st *unix.Stat_t) Volume {
+	v := Volume{
+		Key: key, UUID: string(key), Name: r.Name, Description: r.Description,
+		ReadWrite: r.ReadWrite && r.Format <= sr.Format, Sharable: r.Sharable, Keys: r.Keys,
+		VirtualSize: roundUp(st.Size), PhysicalUtilisation: st.Blocks * 512,
+		URI: []string{URI(s, key)},
+	}
+	if v.Keys == nil {
+		v.Keys = map[string]string{}
+	}
+	return v
+}
+
+// List describes every volume of the SR, in the order of their keys. A volume
+// that vanishes meanwhile is left out; a damaged one is listed as such, read-only,
+// because a disk that disappears from the list is forgotten by the toolstack.
+func List(handle string) ([]Volume, error) {
+	s, err := sr.Open(handle, sr.Unlocked)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	return list(s)
+}
+
+func list(s *sr.SR) ([]Volume, error) {
+	keys, err := Keys(s)
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*Volume, len(keys))
+	errs := make([]error, len(keys))
+	parallel(len(keys), func(i int) {
+		v, err := Describe(s, keys[i])
+		switch {
+		case err == nil:
+			all[i] = &v
+		case errors.Is(err, sr.ErrDamaged), errors.Is(err, unix.EIO), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+			all[i] = damaged(s, keys[i], err)
+		case !errors.Is(err, sr.ErrVolumeNotFound):
+			errs[i] = err
+		}
+	})
+	volumes := make([]Volume, 0, len(keys))
+	for _, v := range all {
+		if v != nil {
+			volumes = append(volumes, *v)
+		}
+	}
+	return volumes, errors.Join(errs...)
+}
+
+// damaged describes a volume whose record or data is no good.
+func damaged(s *sr.SR, key sr.Key, why error) *Volume {
+	r := &Record{Name: "damaged volume " + string(key), Description: why.Error()}
+	st, err := s.Root.Stat(sr.Data(key))
+	if err != nil || st.Size > MaxSize {
+		st = new(unix.Stat_t)
+	}
+	v := describe(s, key, r, st)
+	return &v
+}
+
+// Keys lists the keys of all volumes, sorted.
+//
+// One reading of a directory is not enough: on btrfs a name that a rename replaces
+// meanwhile can be missing from it. A volume's other file and its lock file are
+// not replaced at the same time.
+func Keys(s *sr.SR) ([]sr.Key, error) {
+	seen := map[sr.Key]bool{} // true: its record was seen
+	for _, dir := range []*sr.Dir{s.Root, s.Locks} {
+		names, err := dir.Names()
+		if err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			base, isRecord := strings.CutSuffix(name, ".inf")
+			if key, err := sr.ParseKey(base); err == nil {
+				seen[key] = seen[key] || isRecord && dir == s.Root
+			}
+		}
+	}
+	keys := make([]sr.Key, 0, len(seen))
+	for key, record := range seen {
+		if !record {
+			there, err := s.Root.Exists(sr.Record(key))
+			if err != nil {
+				return nil, err
+			}
+			if !there {
+				continue
+			}
+		}
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys, nil
+}
+
+// parallel calls do for 0 … n-1 on all processors.
+func parallel(n int, do func(int)) {
+	workers := min(runtime.GOMAXPROCS(0), 1+n/64)
+	var wait sync.WaitGroup
+	for w := range workers {
+		wait.Go(func() {
+			for i := w; i < n; i += workers {
+				do(i)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// Warning is a sentence for the operator when the volumes' guests could write
+// more than the filesystem has left, else "". It is an upper bound: a volume that
+// shares blocks with a relative is taken to share them all, since finding out
+// costs a walk over its extents.
+func Warning(s *sr.SR) string {
+	keys, err := Keys(s)
+	if err != nil {
+		return ""
+	}
+	_, free, err := s.Root.Space()
+	if err != nil {
+		return ""
+	}
+	type entry struct {
+		rw                 bool
+		virtual, allocated int64
+		of                 sr.Key
+	}
+	all := make([]entry, len(keys))
+	parallel(len(keys), func(i int) {
+		r, err := Load(s, keys[i])
+		if err != nil {
+			return
+		}
+		st, err := statData(s, keys[i])
+		if err != nil {
+			return
+		}
+		all[i] = entry{rw: r.ReadWrite, virtual: roundUp(st.Size), allocated: st.Blocks * 512}
+		if r.Origin != nil {
+			all[i].of = r.Origin.Of
+		}
+	})
+	relatives := map[sr.Key]bool{}
+	for i, e := range all {
+		if e.of != "" {
+			relatives[keys[i]], relatives[e.of] = true, true
+		}
+	}
+	var need int64
+	for i, e := range all {
+		if !e.rw {
+			continue
+		}
+		own := e.allocated
+		if relatives[keys[i]] {
+			own = 0
+		}
+		if more := max(0, e.virtual-own); need > math.MaxInt64-more {
+			need = math.MaxInt64
+		} else {
+			need += more
+		}
+	}
+	if need <= free {
+		return ""
+	}
+	return "overcommitted: guests may still write up to " + Bytes(need) + ", " + Bytes(free) + " are free: add space, or destroy snapshots"
+}
+
+// Bytes writes a size for people.
+func Bytes(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	f, u := float64(n), 0
+	for f >= 1024 && u < len(units)-1 {
+		f, u = f/1024, u+1
+	}
+	return strings.TrimSuffix(formatFloat(f), ".0") + " " + units[u]
+}

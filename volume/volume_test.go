@@ -1,0 +1,149 @@
+package volume
+
+import (
+	"encoding/json"
+	"errors"
+	"strings"
+	"testing"
+
+	"reflinksr/sr"
+)
+
+const (
+	aKey  = "365c68ee-966a-4644-880d-1122a36ab9a1"
+	aUUID = "5b14e28b-d9d0-4ab6-9cbe-31d4a927eecd"
+)
+
+func TestURI(t *testing.T) {
+	for _, path := range []string{"/srv/tank", "/a b/#?%[]", "/ü"} {
+		s := &sr.SR{Path: path, Meta: &sr.Meta{UUID: aUUID}}
+		uri := URI(s, aKey)
+		handle, uuid, key, err := ParseURI(uri)
+		if err != nil || handle != sr.Handle(path, aUUID) || uuid != aUUID || key != aKey {
+			t.Errorf("%q became %q, which is %q, %q, %q, %v", path, uri, handle, uuid, key, err)
+		}
+		if !strings.HasPrefix(uri, "loop+blkback:///") {
+			t.Errorf("%q has another scheme", uri)
+		}
+	}
+	for _, bad := range []string{
+		"", "loop+blkback:///etc/passwd", "loop+blkback:///srv/" + aKey, "file:///srv/" + aKey + "?sr=" + aUUID,
+		"loop+blkback://host/srv/" + aKey + "?sr=" + aUUID, "loop+blkback:///srv/" + aKey + ".inf?sr=" + aUUID,
+		"loop+blkback:///srv/" + aKey + "?sr=../x", "loop+blkback:///srv/.reflinksr/staging/" + aKey + "?sr=" + aUUID,
+	} {
+		if h, _, k, err := ParseURI(bad); !errors.Is(err, sr.ErrVolumeNotFound) {
+			t.Errorf("%q is taken for %q %q, %v", bad, h, k, err)
+		}
+	}
+}
+
+func FuzzParseURI(f *testing.F) {
+	f.Add("loop+blkback:///srv/" + aKey + "?sr=" + aUUID)
+	f.Fuzz(func(t *testing.T, uri string) {
+		handle, _, key, err := ParseURI(uri)
+		if err != nil {
+			return
+		}
+		if _, err := sr.ParseKey(string(key)); err != nil {
+			t.Errorf("%q: key %q", uri, key)
+		}
+		if _, _, err := sr.ParseHandle(handle); err != nil {
+			t.Errorf("%q: handle %q", uri, handle)
+		}
+	})
+}
+
+func TestSizes(t *testing.T) {
+	for size, want := range map[int64]int64{1: 4096, 512: 4096, 4096: 4096, 4097: 8192, 1_000_001: 1_003_520, MaxSize: MaxSize} {
+		if got := roundUp(size); got != want {
+			t.Errorf("%d is rounded up to %d, want %d", size, got, want)
+		}
+		if err := checkSize("size", size); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, size := range []int64{0, -1, MaxSize + 1, 1<<63 - 1, -1 << 63} {
+		if err := checkSize("size", size); !errors.Is(err, sr.ErrSize) || !strings.Contains(err.Error(), `"size"`) {
+			t.Errorf("%d: %v", size, err)
+		}
+	}
+}
+
+// A record of the simple file SR has three members; everything else has a default.
+func TestForeignRecord(t *testing.T) {
+	r, err := parseRecord([]byte(`{"name": "My Disk", "description": "", "size": 1048576, "colour": "blue"}`))
+	if err != nil || r.Name != "My Disk" || !r.ReadWrite || r.Sharable || r.SectorSize != 512 || r.Format != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	data, err := r.encode()
+	if err != nil || !strings.Contains(string(data), `"colour":"blue"`) || !strings.Contains(string(data), `"format":1`) {
+		t.Errorf("%s, %v", data, err)
+	}
+	// The size is advisory: however it is written, it is no damage.
+	if r, err := parseRecord([]byte(`{"name":"x","size":"1048576"}`)); err != nil || r.Name != "x" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, bad := range []string{"", "{", "[]", "null", `{"name":7}`, `{"sector_size":7}`, `{"keys":[]}`} {
+		if _, err := parseRecord([]byte(bad)); err == nil {
+			t.Errorf("%q is taken for a record", bad)
+		}
+	}
+}
+
+func FuzzRecord(f *testing.F) {
+	f.Add([]byte(`{"name":"n","description":"","size":4096}`))
+	f.Add([]byte(`{"format":1,"keys":{"a":"b"},"origin":{"kind":"clone","of":"` + aKey + `"}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := parseRecord(data)
+		if err != nil {
+			return
+		}
+		if r.SectorSize != 512 && r.SectorSize != 4096 {
+			t.Errorf("sector size %d", r.SectorSize)
+		}
+		out, err := r.encode()
+		if err != nil {
+			t.Skip() // a year that JSON cannot write
+		}
+		again, err := parseRecord(out)
+		if err != nil || again.Name != r.Name || len(again.Keys) != len(r.Keys) {
+			t.Errorf("%s became %s, %v", data, out, err)
+		}
+	})
+}
+
+// Lists are never null on the wire, and variants and options are as the interface says.
+func TestVolumeOnTheWire(t *testing.T) {
+	data, err := json.Marshal(Volume{Key: aKey, UUID: aKey, URI: []string{"x"}, Keys: map[string]string{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(data, &fields); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"key", "name", "description", "read_write", "sharable", "virtual_size", "physical_utilisation", "uri", "keys"} {
+		if v, ok := fields[name]; !ok || string(v) == "null" {
+			t.Errorf("required field %s is %s in %s", name, v, data)
+		}
+	}
+}
+
+func TestBytes(t *testing.T) {
+	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 1536: "1.5 KiB", 64 << 20: "64 MiB", 1 << 60: "1 EiB"} {
+		if got := Bytes(n); got != want {
+			t.Errorf("%d is %q, want %q", n, got, want)
+		}
+	}
+}
+
+func FuzzLease(f *testing.F) {
+	f.Add([]byte(`{"format":1,"holders":[{"host":"` + aUUID + `","boot":"b","domain":"5","write":true,"since":"2026-01-01T00:00:00Z"}]}`))
+	f.Add([]byte(`{"format":2,"holders":"other"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := parseLease(data)
+		if err == nil && l.Format > sr.Format {
+			t.Errorf("a lease of format %d is understood", l.Format)
+		}
+	})
+}
