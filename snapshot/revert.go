@@ -1,0 +1,113 @@
+package snapshot
+
+import (
+	"fmt"
+	"log/slog"
+
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Revert gives the volume key the contents of the volume snapshot. The volume
+// keeps its identity: key, name, description, keys. It must not be in use.
+//
+// Order: a clone of the snapshot is staged and fsynced, takes the place of the
+// volume's data (the commit), directory fsynced.
+func Revert(handle, snapshot, key string) error {
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	from, err := sr.ParseKey(snapshot)
+	if err != nil {
+		return err
+	}
+	to, err := sr.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	if from == to {
+		return sr.Errorf(sr.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
+	}
+	unlock, err := lockBoth(s, from, to)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	was, err := volume.LoadForChange(s, from)
+	if err != nil {
+		return err
+	}
+	r, err := volume.LoadForChange(s, to)
+	if err != nil {
+		return err
+	}
+	switch {
+	case !r.ReadWrite:
+		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is read-only and keeps its contents", key)
+	case r.SectorSize != was.SectorSize:
+		return sr.Errorf(sr.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", key, r.SectorSize, snapshot, was.SectorSize)
+	}
+	if err := volume.CheckIdle(s, to); err != nil {
+		return err
+	}
+	if err := replaceData(s, from, to); err != nil {
+		return fmt.Errorf("volume %s: reverting to %s: %w", to, from, err)
+	}
+	if err := r.Refresh(s, to); err != nil {
+		slog.Warn("the record's copy of the size is out of date", "key", to, "err", err)
+	}
+	return nil
+}
+
+func replaceData(s *sr.SR, from, to sr.Key) error {
+	data, attrs, err := source(s, from)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	temp := string(to) + ".revert"
+	if err := s.Staging.Remove(temp); err != nil {
+		return err
+	}
+	f, err := s.Staging.Create(temp)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err = attrs.Apply(f); err == nil {
+		err = sr.CloneFile(f, data)
+	}
+	if err == nil {
+		err = volume.Align(f)
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		s.Staging.Remove(temp)
+		return err
+	}
+	return s.Commit(temp, s.Root, sr.Data(to))
+}
+
+// lockBoth locks the source Shared and the target Exclusive, in the order of
+// their keys as everybody does.
+func lockBoth(s *sr.SR, from, to sr.Key) (unlock func(), err error) {
+	first, second := from, to
+	mode := map[sr.Key]sr.LockMode{from: sr.Shared, to: sr.Exclusive}
+	if second < first {
+		first, second = second, first
+	}
+	a, err := s.LockVolume(first, mode[first])
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.LockVolume(second, mode[second])
+	if err != nil {
+		a.Unlock()
+		return nil, err
+	}
+	return func() { b.Unlock(); a.Unlock() }, nil
+}

@@ -1,0 +1,132 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/datapath/loop"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Snapshot makes a read-only volume with the contents that the volume has now.
+// The volume may be active and written to: the result is what its disk would hold
+// after a power cut at one moment.
+func Snapshot(handle, key string) (volume.Volume, error) {
+	return within(handle, key, volume.Snapshot)
+}
+
+// Clone makes a writable volume with the contents that the volume has now.
+func Clone(handle, key string) (volume.Volume, error) {
+	return within(handle, key, volume.Clone)
+}
+
+// Copy makes a writable volume in the SR dest. On another filesystem than the
+// source's that is ErrOtherFS.
+func Copy(handle, key, dest string) (volume.Volume, error) {
+	if dest == handle {
+		return within(handle, key, volume.Copy)
+	}
+	src, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	defer src.Close()
+	dst, err := sr.Open(dest, sr.Shared)
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	defer dst.Close()
+	v, err := derive(src, key, dst, volume.Copy)
+	if errors.Is(err, unix.EXDEV) {
+		err = sr.Errorf(sr.ErrOtherFS, key, "volume %s: SR %s is on another filesystem than %s and cannot share its blocks", key, dst.Path, src.Path)
+	}
+	return v, err
+}
+
+func within(handle, key string, kind volume.Kind) (volume.Volume, error) {
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	defer s.Close()
+	return derive(s, key, s, kind)
+}
+
+// derive makes a volume in dst that shares all blocks with a volume of src. Name
+// and description are copied, the caller's keys are not.
+func derive(src *sr.SR, key string, dst *sr.SR, kind volume.Kind) (volume.Volume, error) {
+	k, err := sr.ParseKey(key)
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	// Shared: several snapshots at once do not disturb each other, and everything
+	// that would change what they copy is kept out.
+	lock, err := src.LockVolume(k, sr.Shared)
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	defer lock.Unlock()
+	r, err := volume.LoadForChange(src, k)
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	data, attrs, err := source(src, k)
+	if err != nil {
+		return volume.Volume{}, err
+	}
+	defer data.Close()
+	return volume.Add(dst, &volume.Record{
+		Name: r.Name, Description: r.Description, Sharable: r.Sharable,
+		ReadWrite: kind != volume.Snapshot, SectorSize: r.SectorSize, CBT: r.CBT,
+		Origin: &volume.Origin{Kind: kind, Of: k, At: time.Now().UTC().Truncate(time.Second)},
+	}, attrs, func(f *os.File) error {
+		if err := sr.CloneFile(f, data); err != nil {
+			return err
+		}
+		return volume.Align(f)
+	})
+}
+
+// source opens a volume's data to be shared, complete with what this host still
+// buffers of it, and reads the attributes that its clone must have.
+func source(s *sr.SR, key sr.Key) (*os.File, sr.Attributes, error) {
+	data, err := volume.OpenData(s, key, unix.O_RDONLY)
+	if err != nil {
+		return nil, sr.Attributes{}, err
+	}
+	attrs, err := prepare(s, key, data)
+	if err != nil {
+		data.Close()
+		return nil, sr.Attributes{}, err
+	}
+	return data, attrs, nil
+}
+
+func prepare(s *sr.SR, key sr.Key, data *os.File) (sr.Attributes, error) {
+	st, err := s.Root.Stat(sr.Data(key))
+	if err != nil {
+		return sr.Attributes{}, err
+	}
+	// A guest's writes go straight to the file; what was written to the device on
+	// this host is in the device's own page cache until it is flushed.
+	devices, err := loop.Find(st.Dev, st.Ino, string(key))
+	if err != nil {
+		return sr.Attributes{}, err
+	}
+	for _, d := range devices {
+		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
+			return sr.Attributes{}, fmt.Errorf("volume %s: %w", key, err)
+		}
+	}
+	// From here on writes to the source are copied on write. An adopted file has
+	// the expensive default.
+	if err := sr.LimitCOWExtents(data); err != nil {
+		return sr.Attributes{}, err
+	}
+	return sr.AttributesOf(data)
+}
