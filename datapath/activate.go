@@ -1,0 +1,187 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"reflinksr/datapath/loop"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Activate gives an attached domain the right to use the volume: to write to it,
+// unless readOnly is set or the volume is read-only. There is one writer, or any
+// number of readers, never both; a sharable volume may have several writers. A
+// holder on another host is ErrElsewhere with that host's UUID as its item.
+func Activate(uri, domain string, readOnly bool) error {
+	if err := checkDomain(domain); err != nil {
+		return err
+	}
+	v, err := begin(uri)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	if err := v.must(); err != nil {
+		return err
+	}
+	return v.leased(func(s *sr.SR) error {
+		r, err := volume.LoadForChange(s, v.key)
+		if err != nil {
+			return err
+		}
+		if !v.state.Attached(domain) {
+			return sr.Errorf(sr.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
+		}
+		write := !readOnly && (r.ReadWrite || v.state.ThrowAway)
+		lease, err := volume.ReadLease(s, v.key, v.me)
+		if err != nil {
+			return err
+		}
+		already, err := v.admit(lease, domain, write, r.Sharable)
+		if err != nil {
+			return err
+		}
+		if already {
+			return v.present(write)
+		}
+		before := v.state.Active
+		v.state.Active = append(slices.Clone(before), volume.Holder{
+			Host: v.me.UUID, Boot: v.me.Boot, Domain: domain, Write: write, Since: time.Now().UTC().Truncate(time.Second),
+		})
+		err = volume.PublishLease(s, v.key, v.me, v.state.Active)
+		if err == nil {
+			err = v.save()
+		}
+		if err == nil {
+			err = v.present(write)
+		}
+		if err != nil {
+			v.state.Active = before
+			return errors.Join(fmt.Errorf("volume %s: taking its lease: %w", v.key, err), v.save(), volume.PublishLease(s, v.key, v.me, before))
+		}
+		return nil
+	})
+}
+
+// admit says whether the domain may join the holders, and whether it is one.
+func (v *session) admit(lease volume.Lease, domain string, write, sharable bool) (already bool, err error) {
+	for _, h := range lease.Holders {
+		if h.On(v.me) && h.Domain == domain && h.Write == write {
+			return true, nil
+		}
+	}
+	for _, h := range lease.Holders {
+		if h.Write == write && (!write || sharable) {
+			continue
+		}
+		if !h.On(v.me) {
+			return false, sr.Errorf(sr.ErrElsewhere, h.Host, "volume %s is active in %s", v.key, h)
+		}
+		return false, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: active in %s", v.key, h)
+	}
+	return false, nil
+}
+
+// present prepares the device for a domain that has the lease.
+func (v *session) present(write bool) error {
+	devices, err := v.devices()
+	if err != nil {
+		return err
+	}
+	if len(devices) == 0 {
+		return sr.Errorf(sr.ErrInvalid, string(v.key), "volume %s has lost its device: call Datapath.attach again", v.key)
+	}
+	for _, d := range devices {
+		bound, err := d.Binding()
+		if err != nil {
+			return err
+		}
+		if bound.ReadOnly && write {
+			return sr.Errorf(sr.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only: detach it and attach it again", v.key)
+		}
+	}
+	return v.allow(write)
+}
+
+// allow lets programs of this host write to the device, or not. The mark would
+// outlast the device and meet the next user of its number: whoever sets it lifts it.
+func (v *session) allow(write bool) error {
+	devices, err := v.devices()
+	for _, d := range devices {
+		if e := d.SetReadOnly(!write); !errors.Is(e, loop.ErrGone) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// Deactivate takes the right back. What was written is durable when it returns.
+// A domain that has no such right is no error.
+func Deactivate(uri, domain string) error {
+	v, err := begin(uri)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	return v.deactivate(domain)
+}
+
+func (v *session) deactivate(domain string) error {
+	if v.unreadable != nil {
+		if errors.As(v.unreadable, new(*os.PathError)) {
+			return v.unreadable // too many open files, say: it can be read again in a moment
+		}
+		// Nobody knows who is active: nothing is lost, and nothing is taken from others.
+		return v.flush(v.files())
+	}
+	h, active := v.state.Holder(domain)
+	if !active {
+		err := v.publish() // an earlier attempt may have failed to
+		if err != nil && !v.state.Attached(domain) {
+			slog.Error("a lease could not be looked at", "key", v.key, "err", err)
+			err = nil
+		}
+		return err
+	}
+	if h.Write {
+		if err := v.flush([][2]uint64{{v.state.Dev, v.state.Ino}}); err != nil {
+			return err
+		}
+	}
+	v.state.Active = slices.DeleteFunc(slices.Clone(v.state.Active), func(h volume.Holder) bool { return h.Domain == domain })
+	var err error
+	if len(v.state.Active) == 0 {
+		err = v.allow(true)
+	}
+	return errors.Join(err, v.save(), v.publish())
+}
+
+// publish tells other hosts who of this one has the volume active.
+func (v *session) publish() error {
+	err := v.leased(func(s *sr.SR) error { return volume.PublishLease(s, v.key, v.me, v.state.Active) })
+	if errors.Is(err, sr.ErrNotAttached) || errors.Is(err, sr.ErrVolumeNotFound) {
+		return nil // there is no lease
+	}
+	return err
+}
+
+// flush makes what was written to the files' devices durable.
+func (v *session) flush(files [][2]uint64) error {
+	for _, file := range files {
+		devices, err := loop.Find(file[0], file[1], string(v.key))
+		if err != nil {
+			return err
+		}
+		for _, d := range devices {
+			if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
+				return fmt.Errorf("volume %s: what was written may be lost: %w", v.key, err)
+			}
+		}
+	}
+	return nil
+}

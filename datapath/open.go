@@ -1,0 +1,143 @@
+package datapath
+
+import (
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Open says what attach will present: the volume itself, or, with persistent
+// false, a clone of it as it is now, which close throws away. Whatever an earlier
+// session left undone is cleaned up.
+func Open(uri string, persistent bool) error {
+	v, err := begin(uri)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	if err := v.must(); err != nil {
+		return err
+	}
+	if len(v.state.Domains) > 0 {
+		if v.state.ThrowAway != persistent {
+			return v.locked(func(*sr.SR) error { return nil }) // as it is already
+		}
+		return sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: attached to domain %s: detach it before opening it with persistent=%v", v.key, v.state.Domains[0], persistent)
+	}
+	return v.locked(func(s *sr.SR) error {
+		r, err := volume.LoadForChange(s, v.key)
+		if err != nil {
+			return err
+		}
+		if err := v.removeStale(s); err != nil {
+			return err
+		}
+		v.state.Used = false
+		if v.state.ThrowAway = !persistent; v.state.ThrowAway {
+			if err := v.makeThrowAway(s, r); err != nil {
+				v.state.ThrowAway = false
+				return err
+			}
+		}
+		if err := v.save(); err != nil {
+			v.state.ThrowAway = false
+			return errors.Join(err, v.removeStale(s))
+		}
+		return nil
+	})
+}
+
+// makeThrowAway clones the volume. It need not be durable.
+func (v *session) makeThrowAway(s *sr.SR, r *volume.Record) (err error) {
+	data, err := volume.OpenData(s, v.key, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	attrs, err := sr.AttributesOf(data)
+	if err != nil {
+		return err
+	}
+	f, err := s.Staging.Create(v.throwAway())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		f.Close()
+		if err != nil {
+			s.Staging.Remove(v.throwAway())
+		}
+	}()
+	if err := attrs.Apply(f); err != nil {
+		return err
+	}
+	if err := sr.CloneFile(f, data); err != nil {
+		return err
+	}
+	return volume.Align(f)
+}
+
+// Close ends what Open began: the throw-away disk is gone.
+func Close(uri string) error {
+	v, err := begin(uri)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	if err := v.must(); err != nil {
+		return err
+	}
+	if !v.state.ThrowAway && !v.forgotten() {
+		return nil
+	}
+	if v.state.ThrowAway && len(v.state.Domains) > 0 {
+		return sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: its throw-away disk is attached to domain %s: detach it first", v.key, v.state.Domains[0])
+	}
+	return v.discard()
+}
+
+// removeStale removes what an earlier session left. On a read-only filesystem that
+// is nothing, and only finding out would fail.
+func (v *session) removeStale(s *sr.SR) error {
+	stale, err := s.Staging.Exists(v.throwAway())
+	if err != nil || !stale {
+		return err
+	}
+	return s.Staging.Remove(v.throwAway())
+}
+
+// forgotten says whether there is a throw-away disk that the note does not tell
+// of: its open died before it could.
+func (v *session) forgotten() bool {
+	s, err := sr.Open(v.handle, sr.Unlocked)
+	if err != nil {
+		return false
+	}
+	defer s.Close()
+	there, err := s.Staging.Exists(v.throwAway())
+	return err == nil && there
+}
+
+// file opens what attach presents, and says whether it may be written to.
+func (v *session) file(s *sr.SR, r *volume.Record) (f *os.File, writable bool, err error) {
+	if v.state.ThrowAway {
+		f, err = s.Staging.Open(v.throwAway(), unix.O_RDWR)
+		if errors.Is(err, os.ErrNotExist) {
+			err = sr.Errorf(sr.ErrInvalid, v.uri, "volume %s was opened with persistent=false and its throw-away disk is gone: call Datapath.open again", v.key)
+		}
+		return f, true, err
+	}
+	if r.ReadWrite {
+		f, err = volume.OpenData(s, v.key, unix.O_RDWR)
+		if sr.Classify(err) != sr.ErrReadOnly {
+			return f, true, err
+		}
+		// A filesystem gone read-only can still be read from.
+	}
+	f, err = volume.OpenData(s, v.key, unix.O_RDONLY)
+	return f, false, err
+}
