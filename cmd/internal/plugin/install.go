@@ -1,0 +1,210 @@
+package plugin
+
+import (
+	"archive/zip"
+	"bytes"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+)
+
+// roots are where toolstacks look for plugins: XCP-ng and XenServer, then upstream.
+var roots = []string{"/usr/libexec/xapi-storage-script", "/var/lib/xapi/storage-scripts"}
+
+const binary = "reflinksr"
+
+// directories are what an installation consists of, under its root. The datapath
+// comes first: a volume plugin's URIs must find theirs.
+var directories = []struct {
+	path  string
+	where place
+}{
+	{"datapath/" + datapathPlugin, inDatapath},
+	{"volume/" + volumePlugin, inVolume},
+}
+
+// Install puts the two plugin directories in place under the root, each complete
+// and in one step: the toolstack watches them, and reads them once.
+func Install(args []string, out io.Writer) error {
+	root, _, err := installFlags("install", args)
+	if err != nil {
+		return err
+	}
+	unix.Umask(0o022) // what the toolstack must be able to read
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	program, err := os.ReadFile(self)
+	if err != nil {
+		return err
+	}
+	program, err = withTrailer(program)
+	if err != nil {
+		return err
+	}
+	// Beside the watched directories, on the same filesystem.
+	temp, err := os.MkdirTemp(root, ".reflinksr-install-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	for _, d := range directories {
+		staged := filepath.Join(temp, filepath.Base(d.path))
+		if err := build(staged, program, links(d.where)); err != nil {
+			return err
+		}
+		target := filepath.Join(root, d.path)
+		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+			return err
+		}
+		if err := putInPlace(staged, target); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.where))-1)
+	}
+	return nil
+}
+
+// putInPlace moves a directory to its place, exchanging it with what is there.
+func putInPlace(staged, target string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, staged, unix.AT_FDCWD, target, unix.RENAME_EXCHANGE)
+	if err == unix.ENOENT {
+		err = os.Rename(staged, target)
+	}
+	if err != nil {
+		return fmt.Errorf("putting %s in place: %w", target, err)
+	}
+	return syncDir(filepath.Dir(target))
+}
+
+func build(dir string, program []byte, names []string) error {
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return err
+	}
+	if err := writeProgram(filepath.Join(dir, binary), program); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if err := os.Symlink(binary, filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask is
+		return err
+	}
+	return syncDir(dir)
+}
+
+func writeProgram(path string, program []byte) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(program)
+	return errors.Join(err, f.Chmod(0o755), f.Sync(), f.Close())
+}
+
+func syncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// withTrailer appends a zip archive to the program, once. When tracing is on,
+// the toolstack runs plugins by Python's runpy, which would fail on a program of
+// ours, but runs a zip at the end of any file; the kernel does not look there.
+func withTrailer(program []byte) ([]byte, error) {
+	if _, err := zip.NewReader(bytes.NewReader(program), int64(len(program))); err == nil {
+		return program, nil
+	}
+	b := bytes.NewBuffer(program)
+	w := zip.NewWriter(b)
+	w.SetOffset(int64(len(program)))
+	f, err := w.Create("__main__.py")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := io.WriteString(f, "import os, sys\nos.execv(sys.argv[0], sys.argv)\n"); err != nil {
+		return nil, err
+	}
+	if err := w.Close(); err != nil {
+		return nil, err
+	}
+	return b.Bytes(), nil
+}
+
+// Uninstall takes the plugin directories away, unless SRs are attached.
+func Uninstall(args []string, out io.Writer) error {
+	root, force, err := installFlags("uninstall", args)
+	if err != nil {
+		return err
+	}
+	handles, err := sr.Attached()
+	if err != nil {
+		return err
+	}
+	if len(handles) > 0 && !force {
+		return fmt.Errorf("%d SRs are attached on this host, the first is %s: detach them first, or say --force", len(handles), handles[0])
+	}
+	temp, err := os.MkdirTemp(root, ".reflinksr-uninstall-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(temp)
+	for i := len(directories) - 1; i >= 0; i-- { // the volume plugin first
+		target := filepath.Join(root, directories[i].path)
+		err := os.Rename(target, filepath.Join(temp, filepath.Base(target)))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			fmt.Fprintf(out, "%s was not installed\n", target)
+		case err != nil:
+			return err
+		default:
+			fmt.Fprintf(out, "removed %s\n", target)
+		}
+	}
+	fmt.Fprintln(out, "the toolstack forgets a removed plugin when it is restarted: xe-toolstack-restart")
+	return nil
+}
+
+func installFlags(name string, args []string) (root string, force bool, err error) {
+	flags := flag.NewFlagSet("reflinksr "+name, flag.ContinueOnError)
+	flags.StringVar(&root, "root", "", "directory that holds volume/ and datapath/ (default: the toolstack's)")
+	if name == "uninstall" {
+		flags.BoolVar(&force, "force", false, "also while SRs are attached")
+	}
+	if err := flags.Parse(args); err != nil {
+		return "", false, err
+	}
+	if flags.NArg() > 0 {
+		return "", false, fmt.Errorf("%s takes no argument %q", name, flags.Arg(0))
+	}
+	if root == "" {
+		for _, r := range roots {
+			if st, err := os.Stat(r); err == nil && st.IsDir() {
+				root = r
+				break
+			}
+		}
+		if root == "" {
+			return "", false, fmt.Errorf("neither %s nor %s is there: is this a host of the toolstack? say --root DIR", roots[0], roots[1])
+		}
+	}
+	if st, err := os.Stat(root); err != nil {
+		return "", false, err
+	} else if !st.IsDir() {
+		return "", false, fmt.Errorf("%s is not a directory", root)
+	}
+	root, err = filepath.Abs(root)
+	return root, force, err
+}

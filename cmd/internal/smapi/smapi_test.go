@@ -1,0 +1,219 @@
+package smapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+)
+
+var params = Params("dbg sr size:size sharable:bool configuration:map")
+
+const good = `{"dbg":"d","sr":"s","size":5,"sharable":true,"configuration":{"a":"b"},"more":[1,{"x":null}]}`
+
+func TestReadJSON(t *testing.T) {
+	r, err := ReadJSON(strings.NewReader(good), params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Text("sr") != "s" || r.Size("size") != 5 || !r.Bool("sharable") || r.Map("configuration")["a"] != "b" {
+		t.Errorf("%+v", r)
+	}
+	// The extremes of int64, blanks around, a text with every kind of escape.
+	r, err = ReadJSON(strings.NewReader(" {\"dbg\":\"\\u00e9\\ud83d\\udcbe\\n\",\"sr\":\"\uFFFD\\ufffd\",\"size\":-9223372036854775808,\"sharable\":false,\"configuration\":{}} \n"), params)
+	if err != nil || r.Text("dbg") != "é💾\n" || r.Text("sr") != "\uFFFD\uFFFD" || r.Size("size") != -1<<63 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
+func TestReadJSONRefuses(t *testing.T) {
+	with := func(old, new string) string { return strings.Replace(good, old, new, 1) }
+	for _, tt := range []struct {
+		name, request string
+		class         error
+		says          string
+	}{
+		{"empty", "", sr.ErrInvalid, "empty"},
+		{"blank", "  \n", sr.ErrInvalid, "empty"},
+		{"cut short", good[:len(good)-1], sr.ErrInvalid, "cut short"},
+		{"array", "[" + good + "]", sr.ErrInvalid, "not a JSON object"},
+		{"null", "null", sr.ErrInvalid, "not a JSON object"},
+		{"string", `"x"`, sr.ErrInvalid, "not a JSON object"},
+		{"trailing bytes", good + "x", sr.ErrInvalid, "follows"},
+		{"two objects", good + good, sr.ErrInvalid, "follows"},
+		{"duplicate", with(`"sr":"s"`, `"sr":"s","sr":"t"`), sr.ErrInvalid, "twice"},
+		{"duplicate by escape", with(`"sr":"s"`, `"sr":"s","s\u0072":"t"`), sr.ErrInvalid, "twice"},
+		{"duplicate inside", with(`{"a":"b"}`, `{"a":"b","a":"c"}`), sr.ErrInvalid, "twice"},
+		{"duplicate in what is ignored", with(`{"x":null}`, `{"x":1,"x":2}`), sr.ErrInvalid, "twice"},
+		{"other case", with(`"sr"`, `"SR"`), sr.ErrInvalid, `"sr" is missing`},
+		{"invalid UTF-8", with(`"s"`, "\"\xff\""), sr.ErrInvalid, "UTF-8"},
+		{"half a character", with(`"s"`, `"\ud83d"`), sr.ErrInvalid, "half a character"},
+		{"the other half", with(`"s"`, `"\udcbe\ud83d"`), sr.ErrInvalid, "half a character"},
+		{"missing", with(`"sr":"s",`, ``), sr.ErrInvalid, `"sr" is missing`},
+		{"null argument", with(`"s"`, `null`), sr.ErrInvalid, `"sr" is missing`},
+		{"number for text", with(`"s"`, `7`), sr.ErrInvalid, `"sr" must be a string`},
+		{"text for number", with(`5`, `"5"`), sr.ErrInvalid, `"size" must be a whole number`},
+		{"bool for number", with(`5`, `true`), sr.ErrInvalid, `"size" must be a whole number`},
+		{"float", with(`5`, `5.0`), sr.ErrSize, `"size"`},
+		{"exponent", with(`5`, `1e3`), sr.ErrSize, `"size"`},
+		{"overflow", with(`5`, `9223372036854775808`), sr.ErrSize, `"size"`},
+		{"number for bool", with(`true`, `1`), sr.ErrInvalid, `"sharable" must be true or false`},
+		{"text for map", with(`{"a":"b"}`, `"x"`), sr.ErrInvalid, `"configuration" must be an object`},
+		{"array for map", with(`{"a":"b"}`, `[]`), sr.ErrInvalid, `"configuration" must be an object`},
+		{"number in map", with(`"b"`, `7`), sr.ErrInvalid, `"configuration" must be an object`},
+		{"null in map", with(`"b"`, `null`), sr.ErrInvalid, `"configuration" must be an object`},
+		{"deep", strings.Repeat("[", 100000), sr.ErrInvalid, "deep"},
+		{"too long", with(`"s"`, `"`+strings.Repeat("s", RequestLimit)+`"`), sr.ErrInvalid, "more than"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r, err := ReadJSON(strings.NewReader(tt.request), params)
+			if !errors.Is(err, tt.class) || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("%v, %v; want %v that says %q", r, err, tt.class, tt.says)
+			}
+		})
+	}
+}
+
+// The longest request there can be costs little, whatever it is made of.
+func TestHostileRequestsAreCheap(t *testing.T) {
+	for name, unit := range map[string]string{"objects": "{},", "arrays": "[],", "numbers": "1,", "halves": `"\\ud83d",`, "replacements": `"\ufffd",`} {
+		t.Run(name, func(t *testing.T) {
+			body := strings.Repeat(unit, (RequestLimit-20)/len(unit))
+			request := `{"x":[` + body[:len(body)-1] + `]}`
+			var before, after runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&before)
+			start := time.Now()
+			_, err := ReadJSON(strings.NewReader(request), params)
+			took := time.Since(start)
+			runtime.ReadMemStats(&after)
+			if !errors.Is(err, sr.ErrInvalid) {
+				t.Errorf("%v", err)
+			}
+			t.Logf("%d bytes: %v, %d MiB allocated in all", len(request), took, (after.TotalAlloc-before.TotalAlloc)>>20)
+			// Not a benchmark: a quadratic reader takes minutes here.
+			if took > 30*time.Second {
+				t.Errorf("it took %v", took)
+			}
+		})
+	}
+}
+
+func FuzzReadJSON(f *testing.F) {
+	f.Add([]byte(good))
+	f.Add([]byte(`{"dbg":"\ud83d","sr":"` + "\uFFFD" + `"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		r, err := ReadJSON(bytes.NewReader(data), params)
+		if (r == nil) == (err == nil) {
+			t.Fatalf("%v and %v", r, err)
+		}
+		if err != nil {
+			if sr.Classify(err) == nil {
+				t.Errorf("an error without a class: %v", err)
+			}
+			return
+		}
+		// What is accepted is JSON to everybody.
+		if !json.Valid(data) {
+			t.Errorf("%q is accepted", data)
+		}
+	})
+}
+
+func TestParseArgs(t *testing.T) {
+	parse := func(args []string) (*Request, error) {
+		a, err := ScanArgs(args, params)
+		if err != nil {
+			return nil, err
+		}
+		return a.Request(params)
+	}
+	r, err := parse([]string{"d", "--configuration", "a", "b", "s", "5", "--configuration", "c", "d e", "TRUE"})
+	if err != nil || r.Text("dbg") != "d" || r.Text("sr") != "s" || r.Size("size") != 5 || !r.Bool("sharable") || len(r.Map("configuration")) != 2 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if r, err := parse([]string{"--", "d", "--configuration", "5", "true"}); err != nil || r.Text("sr") != "--configuration" {
+		t.Errorf("%+v, %v", r, err)
+	}
+	for _, tt := range []struct {
+		args []string
+		says string
+	}{
+		{nil, `"dbg" is missing`},
+		{[]string{"d", "s"}, `"size" is missing`},
+		{[]string{"d", "s", "x", "true"}, `"size"`},
+		{[]string{"d", "s", "1", "maybe"}, `"sharable"`},
+		{[]string{"d", "s", "1", "true", "more"}, `"more" is one too many`},
+		{[]string{"d", "s", "1", "true", "--configuration", "k"}, "needs a key and a value"},
+		{[]string{"--configuration", "k", "v", "--configuration", "k", "w"}, "twice"},
+	} {
+		if _, err := parse(tt.args); err == nil || !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%q: %v, want %q", tt.args, err, tt.says)
+		}
+	}
+}
+
+func TestScanArgs(t *testing.T) {
+	for _, tt := range []struct {
+		args       string
+		json, help bool
+	}{
+		{"--json", true, false}, {"-j", true, false}, {"d -h", false, true}, {"--help", false, true},
+		{"--configuration --help -j d", false, false}, {"-- --json -h", false, false}, {"d s", false, false},
+	} {
+		a, err := ScanArgs(strings.Fields(tt.args), params)
+		if err != nil || a.JSON != tt.json || a.Help != tt.help {
+			t.Errorf("%q: %+v, %v", tt.args, a, err)
+		}
+	}
+}
+
+func TestFailure(t *testing.T) {
+	for _, tt := range []struct {
+		err    error
+		code   string
+		params []string
+	}{
+		{sr.Errorf(sr.ErrNotAttached, "file:///x", "t"), "SR_BACKEND_FAILURE", []string{"Sr_not_attached", "file:///x"}},
+		{sr.Errorf(sr.ErrSRNotFound, "/x", "t"), "SR_BACKEND_FAILURE", []string{"SR_does_not_exist", "/x"}},
+		{sr.Errorf(sr.ErrVolumeNotFound, "k\n\xff", "t"), "SR_BACKEND_FAILURE", []string{"Volume_does_not_exist", "k\n\uFFFD"}},
+		{fmt.Errorf("w: %w", sr.Errorf(sr.ErrElsewhere, "host", "t")), "SR_BACKEND_FAILURE", []string{"Activated_on_another_host", "host"}},
+		{sr.Errorf(ErrUnimplemented, "Volume.compare", "t"), "SR_BACKEND_FAILURE", []string{"Unimplemented", "Volume.compare"}},
+		{sr.Errorf(sr.ErrInUse, "k", "t"), "SR_BACKEND_FAILURE_24", nil},
+		{sr.Errorf(sr.ErrSize, "k", "t"), "SR_BACKEND_FAILURE_79", nil},
+		{unix.ENOSPC, "SR_BACKEND_FAILURE_44", nil},
+		{unix.EDQUOT, "SR_BACKEND_FAILURE_44", nil},
+		{fmt.Errorf("w: %w", unix.EIO), "SR_BACKEND_FAILURE_200", nil},
+		{errors.New("something"), "SR_BACKEND_FAILURE_202", nil},
+	} {
+		f := NewFailure("Volume.stat", tt.err)
+		if f.Code != tt.code || tt.params != nil && fmt.Sprint(f.Params) != fmt.Sprint(tt.params) {
+			t.Errorf("%v: %+v, want %s %q", tt.err, f, tt.code, tt.params)
+		}
+		if tt.params == nil && (len(f.Params) != 3 || !strings.HasPrefix(f.Params[2], "Volume.stat: ")) {
+			t.Errorf("%v: %q", tt.err, f.Params)
+		}
+		var b bytes.Buffer
+		if err := Fail(&b, "Volume.stat", tt.err); err != nil || strings.Count(b.String(), "\n") != 1 {
+			t.Errorf("%q, %v", b.String(), err)
+		}
+		if !strings.Contains(b.String(), `"files":[]`) || !strings.Contains(b.String(), `"lines":[]`) {
+			t.Errorf("a required field is missing: %s", b.String())
+		}
+	}
+}
+
+func TestReply(t *testing.T) {
+	var b bytes.Buffer
+	if err := Reply(&b, nil); err != nil || b.String() != "null\n" {
+		t.Errorf("the unit result is %q, %v", b.String(), err)
+	}
+}
