@@ -1,0 +1,358 @@
+package scripts
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"io"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"strings"
+
+	"reflinksr/datapath/loop"
+)
+
+// plugged is a disk that a domain has.
+type plugged struct {
+	domain, device, uri string
+}
+
+// plug gives a domain the disk.
+func (s *script) plug(not bool, args []string) error {
+	key, readOnly, domain, err := plugArgs("plug", args)
+	if err != nil {
+		return err
+	}
+	p, err := s.doPlug(key, readOnly, domain)
+	if not {
+		var r *refusal
+		if errors.As(err, &r) {
+			return nil
+		}
+		if err == nil {
+			return errors.New("succeeded and should have been refused")
+		}
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	s.plugs[key] = append(s.plugs[key], p)
+	s.ts.Setenv("DEV", p.device)
+	return nil
+}
+
+func plugArgs(verb string, args []string) (key string, readOnly bool, domain string, err error) {
+	domain = "1"
+	if len(args) == 0 {
+		return "", false, "", usage(verb)
+	}
+	for _, arg := range args[1:] {
+		if d, ok := strings.CutPrefix(arg, "domain="); ok {
+			domain = d
+		} else if arg == "ro" && verb == "plug" {
+			readOnly = true
+		} else {
+			return "", false, "", usage(verb)
+		}
+	}
+	return args[0], readOnly, domain, nil
+}
+
+func (s *script) stat(key string) (map[string]any, error) {
+	v, err := s.mustCall("Volume.stat", map[string]any{"sr": s.ts.Getenv("SR"), "key": key})
+	if err != nil {
+		return nil, err
+	}
+	record, ok := v.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("the answer of Volume.stat, %v, is no volume", v)
+	}
+	return record, nil
+}
+
+// doPlug makes the toolstack's calls. A refused activation is followed by detach.
+func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, err error) {
+	record, err := s.stat(key)
+	if err != nil {
+		return p, err
+	}
+	uris, _ := record["uri"].([]any)
+	if len(uris) == 0 {
+		return p, errors.New("the volume has no URI")
+	}
+	p = plugged{domain: domain, uri: encode(uris[0])}
+	args := map[string]any{"uri": p.uri, "domain": domain}
+	answer, err := s.mustCall("Datapath.attach", args)
+	if err != nil {
+		return p, err
+	}
+	if p.device, err = blockDevice(answer); err != nil {
+		return p, err
+	}
+	method := "Datapath.activate"
+	if readOnly {
+		method = "Datapath.activate_readonly"
+	}
+	if _, err := s.mustCall(method, args); err != nil {
+		refused := s.refusal
+		if _, e := s.mustCall("Datapath.detach", args); e != nil {
+			return p, errors.Join(err, e)
+		}
+		s.refusal = refused
+		return p, err
+	}
+	return p, nil
+}
+
+// blockDevice finds the path of the first BlockDevice in a backend.
+func blockDevice(v any) (string, error) {
+	record, _ := v.(map[string]any)
+	list, _ := record["implementations"].([]any)
+	for _, i := range list {
+		variant, _ := i.([]any)
+		if len(variant) != 2 || variant[0] != "BlockDevice" {
+			continue
+		}
+		if fields, ok := variant[1].(map[string]any); ok {
+			if path, ok := fields["path"].(string); ok {
+				return path, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("there is no BlockDevice in %s", encode(v))
+}
+
+// unplug takes the disk back.
+func (s *script) unplug(_ bool, args []string) error {
+	key, _, domain, err := plugArgs("unplug", args)
+	if err != nil {
+		return err
+	}
+	for i, p := range s.plugs[key] {
+		if p.domain == domain {
+			s.plugs[key] = append(s.plugs[key][:i:i], s.plugs[key][i+1:]...)
+			return s.doUnplug(p)
+		}
+	}
+	return fmt.Errorf("%s is not plugged to domain %s", key, domain)
+}
+
+func (s *script) doUnplug(p plugged) error {
+	args := map[string]any{"uri": p.uri, "domain": p.domain}
+	_, err := s.mustCall("Datapath.deactivate", args)
+	_, err2 := s.mustCall("Datapath.detach", args)
+	return errors.Join(err, err2)
+}
+
+// withDevice runs do with the device of a disk, plugging it to dom0 meanwhile if
+// nobody has it. The last answer stays what it was.
+func (s *script) withDevice(key string, readOnly bool, do func(path string) error) error {
+	last, refused := s.last, s.refusal
+	defer func() { s.last, s.refusal = last, refused }()
+	if have := s.plugs[key]; len(have) > 0 {
+		return do(have[0].device)
+	}
+	p, err := s.doPlug(key, readOnly, "u0_scenario")
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(p.device), s.doUnplug(p))
+}
+
+// pattern is an endless stream of bytes that depends on a seed.
+func pattern(seed string) io.Reader {
+	h := fnv.New128a()
+	io.WriteString(h, seed)
+	var key [32]byte
+	h.Sum(key[:0])
+	return rand.NewChaCha8(key)
+}
+
+// fill writes to a disk.
+func (s *script) fill(_ bool, args []string) error {
+	if len(args) != 4 {
+		return usage("fill")
+	}
+	offset, err := parseBytes(args[1])
+	if err != nil {
+		return err
+	}
+	length, err := parseBytes(args[2])
+	if err != nil {
+		return err
+	}
+	return s.withDevice(args[0], false, func(path string) error {
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if _, err := io.CopyN(io.NewOffsetWriter(f, offset), pattern(args[3]), length); err != nil {
+			return err
+		}
+		return f.Sync()
+	})
+}
+
+// zero checks that a range reads as zeros.
+func (s *script) zero(not bool, args []string) error {
+	if len(args) != 3 {
+		return usage("zero")
+	}
+	offset, err := parseBytes(args[1])
+	if err != nil {
+		return err
+	}
+	length, err := parseBytes(args[2])
+	if err != nil {
+		return err
+	}
+	return s.withDevice(args[0], true, func(path string) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		buffer := make([]byte, length)
+		if _, err := f.ReadAt(buffer, offset); err != nil {
+			return err
+		}
+		first := -1
+		for i, b := range buffer {
+			if b != 0 {
+				first = i
+				break
+			}
+		}
+		if (first < 0) == not {
+			return fmt.Errorf("of %d bytes at %d the first that is not zero is number %d", length, offset, first)
+		}
+		return nil
+	})
+}
+
+// digest reads a whole disk.
+func (s *script) digest(key string) (sum string, err error) {
+	err = s.withDevice(key, true, func(path string) error {
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		h := sha256.New()
+		if _, err := io.Copy(h, f); err != nil {
+			return err
+		}
+		sum = hex.EncodeToString(h.Sum(nil))
+		return nil
+	})
+	return sum, err
+}
+
+func (s *script) sum(_ bool, args []string) error {
+	if len(args) != 1 {
+		return usage("sum")
+	}
+	d, err := s.digest(args[0])
+	s.sums[args[0]] = d
+	return err
+}
+
+func (s *script) same(_ bool, args []string) error    { return s.compare("same", args, true) }
+func (s *script) differs(_ bool, args []string) error { return s.compare("differs", args, false) }
+
+func (s *script) compare(verb string, args []string, want bool) error {
+	if len(args) < 1 || len(args) > 2 {
+		return usage(verb)
+	}
+	got, err := s.digest(args[0])
+	if err != nil {
+		return err
+	}
+	reference, ok := s.sums[args[0]]
+	what := "what it held at its last sum"
+	if len(args) == 2 {
+		ok, what = true, "what "+args[1]+" holds"
+		if reference, err = s.digest(args[1]); err != nil {
+			return err
+		}
+	}
+	if !ok {
+		return fmt.Errorf("there was no sum of %s", args[0])
+	}
+	if (got == reference) != want {
+		return fmt.Errorf("%s holds %.12s…, and %s is %.12s…", args[0], got, what, reference)
+	}
+	return nil
+}
+
+// device checks a plugged disk's properties.
+func (s *script) device(_ bool, args []string) error {
+	if len(args) < 2 {
+		return usage("device")
+	}
+	have := s.plugs[args[0]]
+	if len(have) == 0 {
+		return fmt.Errorf("%s is not plugged", args[0])
+	}
+	var d loop.Device
+	if _, err := fmt.Sscanf(have[0].device, "/dev/loop%d", &d.Number); err != nil {
+		return fmt.Errorf("%s is no loop device", have[0].device)
+	}
+	info, err := d.Info()
+	if err != nil {
+		return err
+	}
+	bit := map[bool]string{false: "0", true: "1"}
+	got := map[string]string{
+		"size": fmt.Sprint(info.Size), "sector": fmt.Sprint(info.SectorSize),
+		"ro": bit[info.ReadOnly], "dio": bit[info.DirectIO],
+	}
+	for _, arg := range args[1:] {
+		name, want, _ := strings.Cut(arg, "=")
+		if name == "size" {
+			n, err := parseBytes(want)
+			if err != nil {
+				return err
+			}
+			want = fmt.Sprint(n)
+		}
+		value, ok := got[name]
+		if !ok {
+			return usage("device")
+		}
+		if value != want {
+			return fmt.Errorf("%s of %s is %s, want %s", name, d.Path(), value, want)
+		}
+	}
+	return nil
+}
+
+// guest runs a command on a plugged disk.
+func (s *script) guest(not bool, args []string) error {
+	if len(args) < 2 {
+		return usage("guest")
+	}
+	have := s.plugs[args[0]]
+	if len(have) == 0 {
+		return fmt.Errorf("%s is not plugged", args[0])
+	}
+	command := make([]string, 0, len(args))
+	for _, arg := range args[1:] {
+		command = append(command, strings.ReplaceAll(arg, "DEV", have[0].device))
+	}
+	c := exec.Command(command[0], command[1:]...)
+	c.Dir = s.work
+	out, err := c.CombinedOutput()
+	if len(out) > 0 {
+		s.ts.Logf("%s", out)
+	}
+	if (err != nil) != not {
+		return fmt.Errorf("%s: %v", strings.Join(command, " "), err)
+	}
+	return nil
+}

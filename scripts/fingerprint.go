@@ -1,0 +1,64 @@
+package scripts
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// fingerprint describes the state of the SR at $SR_PATH, so that a refusal can be
+// held to its word. For our own SRs that is every file but the lock files; for
+// others, what SR.ls tells.
+func (s *script) fingerprint() (string, error) {
+	path := s.ts.Getenv("SR_PATH")
+	if path == "" {
+		return "", nil
+	}
+	if !s.config.Own {
+		last, refused := s.last, s.refusal
+		defer func() { s.last, s.refusal = last, refused }()
+		v, err := s.mustCall("SR.ls", map[string]any{"sr": s.ts.Getenv("SR")})
+		if err != nil {
+			return err.Error(), nil
+		}
+		return encode(v), nil
+	}
+	var b strings.Builder
+	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		name, _ := filepath.Rel(path, p)
+		if name == ".reflinksr/locks" {
+			return filepath.SkipDir
+		}
+		var st unix.Stat_t
+		if name == ".reflinksr/lock" || name == ".reflinksr/leases.lock" || unix.Lstat(p, &st) != nil {
+			return nil
+		}
+		if d.IsDir() {
+			fmt.Fprintf(&b, "%s %o\n", name, st.Mode)
+			return nil
+		}
+		content := ""
+		if d.Type().IsRegular() && (strings.HasSuffix(name, ".inf") || strings.HasSuffix(name, ".json") || st.Size < 64<<10) {
+			data, err := os.ReadFile(p)
+			if err != nil {
+				return err
+			}
+			content = fmt.Sprintf(" %x", sha256.Sum256(data))[:17]
+		}
+		fmt.Fprintf(&b, "%s %o %d bytes inode %d links %d%s\n", name, st.Mode, st.Size, st.Ino, st.Nlink, content)
+		return nil
+	})
+	return b.String(), err
+}

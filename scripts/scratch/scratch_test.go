@@ -1,0 +1,91 @@
+package scratch
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"reflinksr/sr"
+)
+
+func TestMain(m *testing.M) {
+	if status, again := Isolate(); again {
+		os.Exit(status)
+	}
+	os.Exit(m.Run())
+}
+
+// The shipped images stand in for mkfs: two of a kind side by side, grown, each
+// with blocks that can be shared and, on btrfs, an identity of its own.
+func TestShippedImages(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting filesystems needs root")
+	}
+	t.Setenv("PATH", "")
+	saved := mkfs
+	defer func() { mkfs = saved }()
+	mkfs = map[string][]string{"btrfs": {"no-mkfs-here"}, "xfs": {"no-mkfs-here"}}
+	for _, kind := range []string{"btrfs", "xfs"} {
+		t.Run(kind, func(t *testing.T) {
+			uuids := map[string]bool{}
+			for _, name := range []string{"a", "b"} {
+				fs, err := Make(kind, 1<<30, filepath.Join(t.TempDir(), name))
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer fs.Remove()
+				dir, err := sr.OpenDir(fs.Dir)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer dir.Close()
+				if err := dir.Probe(); err != nil {
+					t.Error(err)
+				}
+				total, _, err := dir.Space()
+				if err != nil || total < 900<<20 {
+					t.Errorf("the filesystem has %d bytes, %v; want about 1 GiB", total, err)
+				}
+				id, err := dir.Filesystem()
+				if err != nil || id.Type != kind {
+					t.Errorf("identified as %v, %v", id, err)
+				}
+				uuids[id.UUID] = true
+			}
+			if kind == "btrfs" && len(uuids) != 2 {
+				t.Errorf("two images have the UUIDs %v", uuids)
+			}
+		})
+	}
+}
+
+func TestMkfs(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting filesystems needs root")
+	}
+	for _, kind := range Kinds() {
+		t.Run(kind, func(t *testing.T) {
+			if err := Available(kind); err != nil {
+				t.Skip(err)
+			}
+			dir := filepath.Join(t.TempDir(), "mnt")
+			fs, err := Make(kind, 512<<20, dir)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := fs.Remount(true); err != nil {
+				t.Error(err)
+			}
+			if err := os.WriteFile(filepath.Join(dir, "f"), nil, 0o600); err == nil {
+				t.Error("a read-only filesystem was written to")
+			}
+			if err := fs.Remove(); err != nil {
+				t.Error(err)
+			}
+			if out, err := exec.Command("grep", dir, "/proc/self/mountinfo").CombinedOutput(); err == nil {
+				t.Errorf("still mounted: %s", out)
+			}
+		})
+	}
+}

@@ -1,0 +1,253 @@
+package scripts
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+
+	"reflinksr/scripts/scratch"
+)
+
+type stateKey struct{}
+
+// script is the state of one running scenario.
+type script struct {
+	config Config
+	ts     *testscript.TestScript
+	work   string
+
+	filesystems []*scratch.FS
+	uuids       []string // of the SRs that were made
+	last        any      // the last answer, decoded
+	refusal     *refusal // the last call's, if it was refused
+	sums        map[string]string
+	plugs       map[string][]plugged
+	writing     map[string]*writer
+	oldKernel   bool       // calls run as on Linux 4.19
+	held        []*os.File // locked by the lock verb
+}
+
+// cleanUp leaves nothing behind, whatever the scenario did.
+func (s *script) cleanUp() {
+	for _, w := range s.writing {
+		w.halt()
+	}
+	s.lock(false, []string{"free"})
+	// Devices of volumes that the scenario left attached.
+	for key := range s.everyKey() {
+		s.releaseLoops(key)
+	}
+	for _, uuid := range s.uuids {
+		os.Remove("/run/reflinksr/sr/" + uuid + ".json")
+		states, _ := filepath.Glob("/run/reflinksr/volume/" + uuid + ".*")
+		for _, state := range states {
+			os.Remove(state)
+		}
+	}
+	for _, fs := range s.filesystems {
+		fs.Remove()
+	}
+	scratch.UnmountBelow(s.work)
+}
+
+// everyKey lists the keys of volumes in the scenario's SRs.
+func (s *script) everyKey() map[string]bool {
+	keys := map[string]bool{}
+	for key := range s.plugs {
+		keys[key] = true
+	}
+	for _, uuid := range s.uuids {
+		states, _ := filepath.Glob("/run/reflinksr/volume/" + uuid + ".*")
+		for _, state := range states {
+			if base := filepath.Base(state); len(base) > 73 {
+				keys[base[37:73]] = true
+			}
+		}
+	}
+	return keys
+}
+
+// releaseLoops detaches every device whose file is named after the key.
+func (s *script) releaseLoops(key string) {
+	for _, path := range loopsOf(key) {
+		if f, err := os.Open(path); err == nil {
+			unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
+			f.Close()
+		}
+	}
+}
+
+// loopsOf lists the loop devices whose file is named after a key, by sysfs: the
+// file itself may be gone.
+func loopsOf(key string) []string {
+	var found []string
+	bound, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	for _, path := range bound {
+		backing, _ := os.ReadFile(path)
+		if !strings.Contains(filepath.Base(string(backing)), key) {
+			continue
+		}
+		found = append(found, "/dev/"+strings.Split(path, "/")[3])
+	}
+	return found
+}
+
+// fs makes a filesystem.
+func (s *script) fs(_ bool, args []string) error {
+	kind, size, name := s.config.FS, int64(1<<30), "mnt"
+	var err error
+	if len(args) > 0 {
+		kind = args[0]
+	}
+	if len(args) > 1 {
+		if size, err = parseBytes(args[1]); err != nil {
+			return err
+		}
+	}
+	if len(args) > 2 {
+		name = args[2]
+	}
+	if len(args) > 3 {
+		return usage("fs")
+	}
+	fs, err := scratch.Make(kind, size, filepath.Join(s.work, name))
+	if err != nil {
+		return err
+	}
+	s.filesystems = append(s.filesystems, fs)
+	s.ts.Setenv(strings.ToUpper(name), fs.Dir)
+	return nil
+}
+
+// mounted is the filesystem at $MNT.
+func (s *script) mounted() (*scratch.FS, error) {
+	for _, fs := range s.filesystems {
+		if fs.Dir == s.ts.Getenv("MNT") {
+			return fs, nil
+		}
+	}
+	return nil, errors.New("there is no filesystem yet: say fs first")
+}
+
+// sr makes and attaches an SR.
+func (s *script) sr(_ bool, args []string) error {
+	if s.ts.Getenv("MNT") == "" {
+		if err := s.fs(false, nil); err != nil {
+			return err
+		}
+	}
+	path := filepath.Join(s.ts.Getenv("MNT"), "sr")
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	conf := map[string]string{"path": path}
+	for _, arg := range args {
+		k, v, ok := strings.Cut(arg, "=")
+		if !ok {
+			return usage("sr")
+		}
+		conf[k] = v
+	}
+	id := newUUID()
+	s.uuids = append(s.uuids, id)
+	made, err := s.mustCall("SR.create", map[string]any{"uuid": id, "configuration": conf, "name": "scenario", "description": "made by the sr verb"})
+	if err != nil {
+		return err
+	}
+	handle, err := s.mustCall("SR.attach", map[string]any{"configuration": made})
+	if err != nil {
+		return err
+	}
+	text, ok := handle.(string)
+	if !ok {
+		return fmt.Errorf("the answer of SR.attach, %v, is no string", handle)
+	}
+	encoded, err := json.Marshal(made)
+	s.ts.Setenv("SR", text)
+	s.ts.Setenv("SR_PATH", path)
+	s.ts.Setenv("SR_UUID", id)
+	s.ts.Setenv("SR_CONF", string(encoded))
+	return err
+}
+
+// kernel chooses what calls find.
+func (s *script) kernel(_ bool, args []string) error {
+	if len(args) != 1 || args[0] != "4.19" && args[0] != "current" {
+		return usage("kernel")
+	}
+	s.oldKernel = args[0] == "4.19"
+	return nil
+}
+
+// lock holds a volume's lock.
+func (s *script) lock(_ bool, args []string) error {
+	if len(args) != 1 {
+		return usage("lock")
+	}
+	if args[0] == "free" {
+		for _, f := range s.held {
+			f.Close()
+		}
+		s.held = nil
+		return nil
+	}
+	f, err := os.OpenFile(filepath.Join(s.ts.Getenv("SR_PATH"), ".reflinksr/locks", args[0]), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	s.held = append(s.held, f)
+	return unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+}
+
+// retry repeats a verb.
+func (s *script) retry(_ bool, args []string) error {
+	if len(args) < 2 {
+		return usage("retry")
+	}
+	patience, err := time.ParseDuration(args[0])
+	if err != nil {
+		return err
+	}
+	args = args[1:]
+	not := args[0] == "!"
+	if not {
+		args = args[1:]
+	}
+	for _, v := range table {
+		if len(args) == 0 || v.name != args[0] {
+			continue
+		}
+		deadline := time.Now().Add(patience)
+		for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
+			err := v.run(s, not, args[1:])
+			if err == nil || time.Now().After(deadline) {
+				return err
+			}
+			time.Sleep(pause)
+		}
+	}
+	return fmt.Errorf("no verb %q to retry", args)
+}
+
+// parseBytes reads 4096, 64KiB, 16MiB, 1GiB, 2TiB.
+func parseBytes(text string) (int64, error) {
+	number, shift := text, 0
+	for suffix, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40} {
+		if cut, ok := strings.CutSuffix(text, suffix); ok {
+			number, shift = cut, n
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%q is no size", text)
+	}
+	return n << shift, nil
+}

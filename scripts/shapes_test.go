@@ -1,0 +1,52 @@
+package scripts
+
+import (
+	"strings"
+	"testing"
+)
+
+func TestShapes(t *testing.T) {
+	const volume = `{"key":"k","name":"n","description":"","read_write":true,"sharable":false,"virtual_size":1,"physical_utilisation":0,"uri":["u"],"keys":{"a":"b"}}`
+	const stat = `{"sr":"s","name":"n","description":"","free_space":1,"total_space":2,"datasources":[],"clustered":false,"health":["Healthy",""]}`
+	with := func(s, old, new string) string { return strings.Replace(s, old, new, 1) }
+	for _, tt := range []struct{ method, answer, says string }{
+		{"Volume.stat", volume, ""},
+		{"Volume.stat", with(volume, `"key"`, `"more":1,"uuid":"u","volume_type":"Data","cbt_enabled":true,"key"`), ""},
+		{"SR.ls", "[" + volume + "]", ""},
+		{"SR.ls", "[]", ""},
+		{"SR.stat", stat, ""},
+		{"Volume.destroy", "null", ""},
+		{"SR.probe", `[{"configuration":{"path":"p","sr_uuid":"u"},"complete":true,"sr":` + stat + `,"extra_info":{}}]`, ""},
+		{"Datapath.attach", `{"implementations":[["XenDisk",{"params":"p","extra":{},"backend_type":"vbd"}],["BlockDevice",{"path":"p"}]]}`, ""},
+
+		{"Volume.destroy", "{}", "want null"},
+		{"Volume.destroy", `""`, "want null"},
+		{"Plugin.ls", "null", "want a list"},
+		{"Volume.stat", with(volume, `"name":"n",`, ""), ".name is missing"},
+		{"Volume.stat", with(volume, `"virtual_size":1`, `"virtual_size":1.0`), ".virtual_size is 1.0, want an int64"},
+		{"Volume.stat", with(volume, `"virtual_size":1`, `"virtual_size":9223372036854775808`), "want an int64"},
+		{"Volume.stat", with(volume, `"virtual_size":1`, `"virtual_size":"1"`), "want an int64"},
+		{"Volume.stat", with(volume, `{"a":"b"}`, `null`), ".keys is null, want an object"},
+		{"Volume.stat", with(volume, `{"a":"b"}`, `{"a":1}`), ".keys.a is 1, want a string"},
+		{"Volume.stat", with(volume, `["u"]`, `null`), ".uri is null, want a list"},
+		{"Volume.stat", with(volume, `"key"`, `"uuid":null,"key"`), ".uuid is null, want a string"},
+		{"Volume.stat", with(volume, `"key"`, `"volume_type":["Data"],"key"`), ".volume_type"},
+		{"Volume.stat", with(volume, `true`, `"true"`), ".read_write"},
+		{"SR.ls", "[" + volume + ",7]", "[1] is 7, want an object"},
+		{"SR.stat", with(stat, `"Healthy"`, `"Fine"`), ".health[0] is Fine"},
+		{"SR.stat", with(stat, `["Healthy",""]`, `"Healthy"`), ".health is Healthy, want a pair"},
+		{"SR.attach", `{"sr":"x"}`, "want a string"},
+		{"Datapath.attach", `{"implementations":[{"BlockDevice":{"path":"p"}}]}`, "[0]"},
+		{"Datapath.attach", `{"implementations":[["Blockdevice",{"path":"p"}]]}`, "BlockDevice"},
+		{"Datapath.attach", `{"implementations":[["XenDisk",{"params":"p","backend_type":"vbd"}]]}`, ".extra is missing"},
+	} {
+		v, err := decode([]byte(tt.answer))
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = checkShape(tt.method, v)
+		if (err == nil) != (tt.says == "") || err != nil && !strings.Contains(err.Error(), tt.says) {
+			t.Errorf("%s %s: %v, want %q", tt.method, tt.answer, err, tt.says)
+		}
+	}
+}

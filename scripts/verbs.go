@@ -1,0 +1,79 @@
+package scripts
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+//go:generate go test . -run TestREADME -update
+
+// verb is one word of the language.
+type verb struct {
+	name  string
+	usage string
+	about string
+	// run executes it; not says that it was preceded by "!".
+	run func(s *script, not bool, args []string) error
+}
+
+// table is the whole language on top of testscript's own commands. init, because
+// retry looks verbs up in it.
+var table []verb
+
+func init() {
+	table = []verb{
+		{"fs", "fs [KIND [SIZE [NAME]]]", "make a filesystem (btrfs, xfs, xfs-noreflink, ext4, tmpfs; by default the kind of this run, 1GiB) and mount it at $WORK/NAME; NAME in capitals (by default MNT) holds the path", (*script).fs},
+		{"sr", "sr [KEY=VALUE]...", "make a directory $MNT/sr (after fs, if there is none yet) an SR with that configuration and attach it; sets SR, SR_PATH, SR_UUID and SR_CONF", (*script).sr},
+		{"call", "[!] call [PLUGIN/]METHOD [JSON]", "call the plugin as the toolstack does: one process, --json, arguments on standard input. $NAME in the JSON is replaced, inside strings as text, outside as it is; dbg is added. The answer must be of the interface's type. ! expects a refusal, after which the SR must be as before", (*script).call},
+		{"get", "get NAME PATH", "set the variable NAME to a field of the last answer: .key, .uri[0], . for all of it, or '.[#]' (in quotes: # begins a comment) for how many", (*script).get},
+		{"answer", "[!] answer PATH VALUE", "the field of the last answer is VALUE: a string's text, else its JSON", (*script).answer},
+		{"refused", "refused CODE [TEXT]...", "the last call was refused with this code: the name of an error of the interface, or the number n of SR_BACKEND_FAILURE_n; its parameters contain each TEXT", (*script).refused},
+		{"plug", "[!] plug VOLUME [ro] [domain=D]", "give a domain (1) the disk as the toolstack does: Volume.stat, Datapath.attach, activate (or activate_readonly); sets DEV", (*script).plug},
+		{"unplug", "unplug VOLUME [domain=D]", "take it back: Datapath.deactivate, detach", (*script).unplug},
+		{"fill", "fill VOLUME OFFSET LENGTH SEED", "write LENGTH bytes that depend on SEED through the disk's device, and flush", (*script).fill},
+		{"zero", "[!] zero VOLUME OFFSET LENGTH", "these bytes of the disk read as zero", (*script).zero},
+		{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},
+		{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it, or what OTHER holds", (*script).same},
+		{"differs", "differs VOLUME [OTHER]", "it does not", (*script).differs},
+		{"device", "device VOLUME PROPERTY=VALUE...", "properties of the plugged disk's device: size, sector, ro, dio", (*script).device},
+		{"guest", "[!] guest VOLUME COMMAND [ARG]...", "run a command with DEV replaced by the plugged disk's device", (*script).guest},
+		{"writer", "writer start|stop|mark VOLUME | writer check SNAPSHOT VOLUME", "write to the plugged disk in the background, each block acknowledged before the next; mark remembers what is acknowledged now; check: SNAPSHOT holds a prefix of the writes with everything up to the mark", (*script).writer},
+		{"shared", "shared VOLUME SIZE", "(own) so many bytes of the volume's file are shared with others, by FIEMAP", (*script).shared},
+		{"exclusive", "exclusive VOLUME SIZE", "(own) so many are not", (*script).exclusive},
+		{"free", "free NAME", "set NAME to the free bytes of the filesystem at $MNT once it has settled", (*script).free},
+		{"within", "within A B SIZE", "the numbers A and B differ by at most SIZE", (*script).within},
+		{"full", "full", "fill the filesystem at $MNT up with a file $MNT/ballast, and with small files after that", (*script).full},
+		{"remount", "remount ro|rw", "make the filesystem at $MNT read-only, or writable again", (*script).remount},
+		{"vanish", "vanish", "unmount the filesystem at $MNT under everybody's feet", (*script).vanish},
+		{"return", "return", "mount it again", (*script).comeBack},
+		{"loops", "loops VOLUME N", "N loop devices of this host have the volume's file behind them", (*script).loops},
+		{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, no lock of a volume that is no more", (*script).leak},
+		{"kernel", "kernel 4.19|current", "run the calls that follow as on Linux 4.19 (what is newer is answered as there), or as it is", (*script).kernel},
+		{"lock", "lock VOLUME | lock free", "(own) hold the volume's lock as another process would, until lock free", (*script).lock},
+		{"retry", "retry DURATION VERB [ARG]...", "repeat the verb until it succeeds, at most so long", (*script).retry},
+	}
+}
+
+func (v verb) command() func(*testscript.TestScript, bool, []string) {
+	return func(ts *testscript.TestScript, not bool, args []string) {
+		s := ts.Value(stateKey{}).(*script)
+		s.ts = ts
+		if not && !strings.HasPrefix(v.usage, "[!]") {
+			ts.Fatalf("! does not go with %s\nusage: %s", v.name, v.usage)
+		}
+		if err := v.run(s, not, args); err != nil {
+			ts.Fatalf("%s: %v", v.name, err)
+		}
+	}
+}
+
+func usage(name string) error {
+	for _, v := range table {
+		if v.name == name {
+			return fmt.Errorf("usage: %s", v.usage)
+		}
+	}
+	return fmt.Errorf("no verb %s", name)
+}
