@@ -1,0 +1,321 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/scripts/scratch"
+	"reflinksr/sr"
+)
+
+// bench is an installed plugin, built as it is shipped.
+type bench struct {
+	b        *testing.B
+	volume   string
+	datapath string
+}
+
+func newBench(b *testing.B) *bench {
+	b.Helper()
+	if os.Getuid() != 0 {
+		b.Skip("mounting filesystems and attaching loop devices needs root")
+	}
+	dir := b.TempDir()
+	program := filepath.Join(dir, "reflinksr")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, ".")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	if out, err := exec.Command(program, "install", "--root", dir).CombinedOutput(); err != nil {
+		b.Fatalf("%v: %s", err, out)
+	}
+	return &bench{b, filepath.Join(dir, "volume/org.xen.xapi.storage.reflink"), filepath.Join(dir, "datapath/loop+blkback")}
+}
+
+// call makes one call and decodes the answer into out, if that is not nil.
+func (p *bench) call(method string, args map[string]any, out any) {
+	args["dbg"] = "bench"
+	request, err := json.Marshal(args)
+	if err != nil {
+		p.b.Fatal(err)
+	}
+	dir := p.volume
+	if strings.HasPrefix(method, "Datapath.") {
+		dir = p.datapath
+	}
+	c := exec.Command(filepath.Join(dir, method), "--json")
+	c.Stdin = bytes.NewReader(request)
+	answer, err := c.Output()
+	if err != nil {
+		p.b.Fatalf("%s: %v: %s", method, err, answer)
+	}
+	if out != nil {
+		if err := json.Unmarshal(answer, out); err != nil {
+			p.b.Fatalf("%s: %v: %s", method, err, answer)
+		}
+	}
+}
+
+// benchSR is an attached SR on a filesystem of its own.
+type benchSR struct {
+	*bench
+	fs     *scratch.FS
+	handle string
+}
+
+func (p *bench) sr(kind string) *benchSR {
+	p.b.Helper()
+	if err := scratch.Available(kind); err != nil {
+		p.b.Skip(err)
+	}
+	fs, err := scratch.Make(kind, 4<<30, filepath.Join(p.b.TempDir(), "mnt"))
+	if err != nil {
+		p.b.Fatal(err)
+	}
+	p.b.Cleanup(func() { fs.Remove() })
+	key, err := sr.NewKey() // an SR's UUID is any
+	if err != nil {
+		p.b.Fatal(err)
+	}
+	s := &benchSR{bench: p, fs: fs}
+	var conf map[string]string
+	p.call("SR.create", map[string]any{"uuid": string(key), "configuration": map[string]string{"path": fs.Dir}, "name": "", "description": ""}, &conf)
+	p.call("SR.attach", map[string]any{"configuration": conf}, &s.handle)
+	p.b.Cleanup(func() { p.call("SR.detach", map[string]any{"sr": s.handle}, nil) })
+	return s
+}
+
+type benchVolume struct {
+	Key string
+	URI []string
+}
+
+func (s *benchSR) create() (v benchVolume) {
+	s.call("Volume.create", map[string]any{"sr": s.handle, "name": "disk", "description": "", "size": 64 << 20, "sharable": false}, &v)
+	return v
+}
+
+// paired runs a floor and a call in turn and reports the call's time, the floor's
+// and how many floors the call takes: these machines drift, the ratio does not.
+func paired(b *testing.B, floor, call func(), prepare ...func()) {
+	b.Helper()
+	var low, high time.Duration
+	for b.Loop() {
+		for _, do := range prepare { // not timed
+			do()
+		}
+		start := time.Now()
+		floor()
+		middle := time.Now()
+		call()
+		low += middle.Sub(start)
+		high += time.Since(middle)
+	}
+	n := time.Duration(b.N)
+	b.ReportMetric(0, "ns/op") // of both together: means nothing
+	b.ReportMetric(float64(high/n)/1e6, "call-ms")
+	b.ReportMetric(float64(low/n)/1e6, "floor-ms")
+	b.ReportMetric(float64(high)/float64(low), "×floor")
+}
+
+// One forked call against /bin/true, forked in the same way.
+func BenchmarkFork(b *testing.B) {
+	p := newBench(b)
+	nothing := func() {
+		c := exec.Command("/bin/true", "--json")
+		c.Stdin = strings.NewReader("{}")
+		if _, err := c.Output(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.Run("Plugin.query", func(b *testing.B) {
+		paired(b, nothing, func() { p.call("Plugin.query", map[string]any{}, nil) })
+	})
+	for _, kind := range []string{"btrfs", "xfs"} {
+		b.Run("Volume.stat/"+kind, func(b *testing.B) {
+			p.b = b
+			s := p.sr(kind)
+			v := s.create()
+			paired(b, nothing, func() { p.call("Volume.stat", map[string]any{"sr": s.handle, "key": v.Key}, nil) })
+		})
+	}
+}
+
+// Calls that change the SR, against what cannot be avoided: one FICLONE by bare
+// ioctl, fsync of the clone, fsync of the directory.
+func BenchmarkCalls(b *testing.B) {
+	p := newBench(b)
+	for _, kind := range []string{"btrfs", "xfs"} {
+		b.Run(kind, func(b *testing.B) {
+			p.b = b
+			s := p.sr(kind)
+			v := s.create()
+			s.fill(v)
+			key := map[string]any{"sr": s.handle, "key": v.Key}
+			var spare benchVolume
+			for _, m := range []struct {
+				name string
+				call func()
+			}{
+				{"create", func() { s.create() }},
+				{"snapshot", func() { p.call("Volume.snapshot", key, nil) }},
+				{"clone", func() { p.call("Volume.clone", key, nil) }},
+				{"set_name", func() { p.call("Volume.set_name", map[string]any{"sr": s.handle, "key": v.Key, "new_name": "x"}, nil) }},
+				{"destroy", func() { p.call("Volume.destroy", map[string]any{"sr": s.handle, "key": spare.Key}, nil) }},
+			} {
+				b.Run("Volume."+m.name, func(b *testing.B) {
+					p.b = b
+					floor := s.floor(v)
+					paired(b, floor, m.call, func() {
+						if m.name == "destroy" {
+							p.call("Volume.clone", key, &spare)
+						}
+					})
+				})
+			}
+		})
+	}
+}
+
+// fill writes 64 MiB into a volume's file.
+func (s *benchSR) fill(v benchVolume) {
+	f, err := os.OpenFile(filepath.Join(s.fs.Dir, v.Key), os.O_RDWR, 0)
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	defer f.Close()
+	if _, err := f.Write(bytes.Repeat([]byte("x"), 64<<20)); err != nil {
+		s.b.Fatal(err)
+	}
+	if err := f.Sync(); err != nil {
+		s.b.Fatal(err)
+	}
+}
+
+func (s *benchSR) floor(v benchVolume) func() {
+	b := s.b
+	dir, err := os.Open(s.fs.Dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { dir.Close() })
+	src, err := os.Open(filepath.Join(s.fs.Dir, v.Key))
+	if err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() { src.Close() })
+	attrs, err := sr.AttributesOf(src)
+	if err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	return func() {
+		n++
+		name := filepath.Join(s.fs.Dir, fmt.Sprintf("floor-%s-%d", filepath.Base(b.Name()), n))
+		dst, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, err := range []error{attrs.Apply(dst), unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())), dst.Sync(), dir.Sync(), dst.Close()} {
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		b.Cleanup(func() { os.Remove(name) })
+	}
+}
+
+// SR.ls of many volumes, against reading the directory and each record once, in
+// this process.
+func BenchmarkLs(b *testing.B) {
+	p := newBench(b)
+	for _, kind := range []string{"btrfs", "xfs"} {
+		for _, n := range []int{0, 100, 1000, 10000} {
+			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
+				p.b = b
+				s := p.sr(kind)
+				s.plant(n)
+				paired(b, func() {
+					names, err := filepath.Glob(s.fs.Dir + "/*.inf")
+					if err != nil || len(names) != n {
+						b.Fatalf("%d names, %v", len(names), err)
+					}
+					for _, name := range names {
+						if _, err := os.ReadFile(name); err != nil {
+							b.Fatal(err)
+						}
+					}
+				}, func() {
+					var all []json.RawMessage
+					p.call("SR.ls", map[string]any{"sr": s.handle}, &all)
+					if len(all) != n {
+						b.Fatalf("%d volumes, want %d", len(all), n)
+					}
+				})
+			})
+		}
+	}
+}
+
+// plant copies one volume's files n times, which is faster than creating as many.
+func (s *benchSR) plant(n int) {
+	if n == 0 {
+		return
+	}
+	first := filepath.Join(s.fs.Dir, s.create().Key)
+	record, err := os.ReadFile(first + ".inf")
+	if err != nil {
+		s.b.Fatal(err)
+	}
+	for range n - 1 {
+		key, err := sr.NewKey()
+		if err != nil {
+			s.b.Fatal(err)
+		}
+		path := filepath.Join(s.fs.Dir, string(key))
+		for _, err := range []error{os.WriteFile(path, nil, 0o600), os.Truncate(path, 64<<20), os.WriteFile(path+".inf", record, 0o600)} {
+			if err != nil {
+				s.b.Fatal(err)
+			}
+		}
+	}
+}
+
+// Attach and detach as two calls, against losetup twice where it is installed.
+func BenchmarkAttachDetach(b *testing.B) {
+	p := newBench(b)
+	losetup, err := exec.LookPath("losetup")
+	if err != nil {
+		b.Skip("losetup, the floor, is not installed")
+	}
+	for _, kind := range []string{"btrfs", "xfs"} {
+		b.Run(kind, func(b *testing.B) {
+			p.b = b
+			s := p.sr(kind)
+			v, other := s.create(), s.create()
+			args := map[string]any{"uri": v.URI[0], "domain": "1"}
+			paired(b, func() {
+				out, err := exec.Command(losetup, "-f", "--show", filepath.Join(s.fs.Dir, other.Key)).Output()
+				if err != nil {
+					b.Fatal(err)
+				}
+				if err := exec.Command(losetup, "-d", strings.TrimSpace(string(out))).Run(); err != nil {
+					b.Fatal(err)
+				}
+			}, func() {
+				p.call("Datapath.attach", args, nil)
+				p.call("Datapath.detach", args, nil)
+			})
+		})
+	}
+}
