@@ -1,0 +1,502 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"reflinksr/cmd/internal/plugin"
+	"reflinksr/scripts/scratch"
+	"reflinksr/snapshot"
+	"reflinksr/volume"
+)
+
+const (
+	demoFilesystem = 2 << 30
+	demoDisk       = 512 << 20
+	demoGrown      = 1 << 30
+	demoFile       = 64 << 20
+)
+
+// story is a running demonstration.
+type story struct {
+	ctx context.Context
+	out io.Writer
+	dir string // everything is below it
+
+	fs     *scratch.FS
+	ext4   bool // mkfs.ext4 and e2fsck are there
+	sr     string
+	srPath string
+	uris   map[string]string // by key
+	plugs  [][2]string       // uri, domain: to be unplugged
+}
+
+func demo(args []string, out io.Writer) error {
+	var kind string
+	_, err := parse("demo", args, 0, 0, func(f *flag.FlagSet) {
+		f.StringVar(&kind, "fs", "", "")
+	})
+	if err != nil {
+		return err
+	}
+	if os.Getuid() != 0 {
+		return errors.New("the demonstration mounts a filesystem and attaches loop devices, which needs root: sudo")
+	}
+	// In a mount namespace of its own: nobody else sees the mounts, and they go
+	// with the process however it ends.
+	if status, again := scratch.Isolate(); again {
+		os.Exit(status)
+	}
+	if kind == "" {
+		kind = "btrfs"
+		if scratch.Available(kind) != nil {
+			kind = "xfs"
+		}
+	}
+	if kind != "btrfs" && kind != "xfs" {
+		return fmt.Errorf("-fs %s: btrfs or xfs", kind)
+	}
+	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "reflinksr-demo-")
+	if err != nil {
+		return err
+	}
+	s := &story{ctx: ctx, out: out, dir: dir, uris: map[string]string{}, ext4: has("mkfs.ext4") && has("e2fsck")}
+	err = s.tell(kind)
+	if ctx.Err() != nil {
+		err = errors.New("interrupted")
+	}
+	if e := s.cleanUp(); e != nil {
+		err = errors.Join(err, fmt.Errorf("cleaning up: %w", e))
+	}
+	if err == nil {
+		fmt.Fprintln(out, "\nEverything is cleaned up.")
+	}
+	return err
+}
+
+func has(program string) bool {
+	_, err := exec.LookPath(program)
+	return err == nil
+}
+
+// tell is the main job.
+func (s *story) tell(kind string) error {
+	fs, err := scratch.Make(kind, demoFilesystem, filepath.Join(s.dir, "mnt"))
+	if err != nil {
+		return err
+	}
+	s.fs = fs
+	s.say("A throw-away %s of %s, and the plugin's directories beside it.", kind, volume.Bytes(demoFilesystem))
+	if err := plugin.Install([]string{"-root", s.dir}, io.Discard); err != nil {
+		return err
+	}
+	if err := s.createSR(); err != nil {
+		return err
+	}
+	return s.useDisk()
+}
+
+func (s *story) createSR() error {
+	s.say("\nThe toolstack makes an SR in a directory and attaches it.")
+	s.srPath = filepath.Join(s.fs.Dir, "sr")
+	if err := os.Mkdir(s.srPath, 0o700); err != nil {
+		return err
+	}
+	conf, err := s.call("SR.create", map[string]any{
+		"uuid": uuid.NewString(), "configuration": map[string]string{"path": s.srPath}, "name": "demo", "description": "",
+	}, nil)
+	if err != nil {
+		return err
+	}
+	handle, err := s.call("SR.attach", map[string]any{"configuration": conf}, nil)
+	if err != nil {
+		return err
+	}
+	s.sr, _ = handle.(string)
+	return nil
+}
+
+func (s *story) useDisk() error {
+	free, err := s.free()
+	if err != nil {
+		return err
+	}
+	s.say("\nA disk for a guest: a sparse file, attached as a block device.")
+	disk, err := s.volume("Volume.create", map[string]any{"name": "disk", "description": "", "size": demoDisk, "sharable": false},
+		func() string { return volume.Bytes(demoDisk) })
+	if err != nil {
+		return err
+	}
+	device, err := s.plug(disk, "1")
+	if err != nil {
+		return err
+	}
+	in, err := s.fillDisk(device)
+	if err != nil {
+		return err
+	}
+
+	s.say("\nA snapshot, while the guest is writing.")
+	stop := s.keepWriting(in)
+	snap, err := s.volume("Volume.snapshot", map[string]any{"key": disk}, func() string { return "one FICLONE" })
+	written, werr := stop()
+	if err := errors.Join(err, werr); err != nil {
+		return err
+	}
+	u, err := s.usage(snap)
+	if err != nil {
+		return err
+	}
+	s.say("  %s shared with the disk, %s of its own; the guest wrote %s meanwhile.", volume.Bytes(u.Shared), volume.Bytes(u.Exclusive), volume.Bytes(written))
+
+	s.say("\nA clone of the snapshot, in another guest.")
+	clone, err := s.volume("Volume.clone", map[string]any{"key": snap}, func() string { return "writable" })
+	if err != nil {
+		return err
+	}
+	if err := s.inspectClone(clone, in); err != nil {
+		return err
+	}
+
+	s.say("\nThe disk grows under the running guest.")
+	if _, err := s.call("Volume.resize", map[string]any{"sr": s.sr, "key": disk, "new_size": demoGrown}, func() string { return volume.Bytes(demoGrown) }); err != nil {
+		return err
+	}
+	size, err := deviceSize(device)
+	if err != nil {
+		return err
+	}
+	s.say("  %s has %s now.", device, volume.Bytes(size))
+
+	s.say("\nBack to the snapshot: the disk keeps its identity and gets the old contents.")
+	if err := errors.Join(s.leave(in), s.unplug(disk, "1")); err != nil {
+		return err
+	}
+	if _, err := s.call("Volume.revert", map[string]any{"sr": s.sr, "snapshot": snap, "key": disk}, nil); err != nil {
+		return err
+	}
+	equal, err := sameContents(filepath.Join(s.srPath, disk), filepath.Join(s.srPath, snap))
+	if err != nil {
+		return err
+	}
+	if !equal {
+		return errors.New("the reverted disk is not what the snapshot holds")
+	}
+	s.say("  Byte for byte what the snapshot holds.")
+
+	s.say("\nEverything is destroyed, in no particular order; nothing is coalesced.")
+	for _, key := range []string{snap, disk, clone} {
+		if _, err := s.call("Volume.destroy", map[string]any{"sr": s.sr, "key": key}, nil); err != nil {
+			return err
+		}
+	}
+	left, err := s.free()
+	if err != nil {
+		return err
+	}
+	s.say("  %s were free before, %s are free now.", volume.Bytes(free), volume.Bytes(left))
+	if _, err := s.call("SR.destroy", map[string]any{"sr": s.sr}, nil); err != nil {
+		return err
+	}
+	_, err = s.call("SR.detach", map[string]any{"sr": s.sr}, nil)
+	s.sr = ""
+	return err
+}
+
+// fillDisk puts something in the disk, an ext4 if that can be made, and returns
+// the file that the guest writes to from now on.
+func (s *story) fillDisk(device string) (string, error) {
+	if !s.ext4 {
+		s.say("  (mkfs.ext4 is not installed: the guest writes to the bare disk)")
+		return device, writeRandom(device, demoFile)
+	}
+	if err := s.shell("mkfs.ext4", "-q", device); err != nil {
+		return "", err
+	}
+	guest := filepath.Join(s.dir, "guest")
+	if err := os.Mkdir(guest, 0o700); err != nil {
+		return "", err
+	}
+	if err := unix.Mount(device, guest, "ext4", 0, ""); err != nil {
+		return "", fmt.Errorf("mounting the guest's ext4: %w", err)
+	}
+	s.say("  The guest makes an ext4 on %s, mounts it and writes a file of %s.", device, volume.Bytes(demoFile))
+	return filepath.Join(guest, "busy"), writeRandom(filepath.Join(guest, "file"), demoFile)
+}
+
+// keepWriting writes in the background until stopped, which tells how much.
+func (s *story) keepWriting(path string) (stop func() (int64, error)) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	type result struct {
+		n   int64
+		err error
+	}
+	done := make(chan result, 1)
+	started := make(chan struct{}) // closed when something is written, or never will be
+	go func() {
+		begin := sync.OnceFunc(func() { close(started) })
+		defer begin()
+		f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+		if err != nil {
+			done <- result{0, err}
+			return
+		}
+		block, n := bytes.Repeat([]byte("busy"), 64<<10), int64(0)
+		for ctx.Err() == nil && err == nil {
+			_, err = f.WriteAt(block, demoFile+n%(16<<20))
+			n += int64(len(block))
+			begin()
+		}
+		done <- result{n, errors.Join(err, f.Close())}
+	}()
+	<-started
+	return func() (int64, error) {
+		cancel()
+		r := <-done
+		return r.n, r.err
+	}
+}
+
+// inspectClone looks at the clone as its guest would.
+func (s *story) inspectClone(clone, in string) error {
+	device, err := s.plug(clone, "2")
+	if err != nil {
+		return err
+	}
+	if s.ext4 {
+		dir := filepath.Join(s.dir, "second")
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+		if err := unix.Mount(device, dir, "ext4", 0, ""); err != nil {
+			return fmt.Errorf("mounting the clone: %w", err)
+		}
+		equal, err := sameContents(filepath.Join(dir, "file"), filepath.Join(filepath.Dir(in), "file"))
+		if err = errors.Join(err, unix.Unmount(dir, 0)); err != nil {
+			return err
+		}
+		if !equal {
+			return errors.New("the clone does not hold the guest's file")
+		}
+		if err := s.shell("e2fsck", "-fn", device); err != nil {
+			return err
+		}
+		s.say("  Its ext4 replays its journal, holds the same file, and is clean (e2fsck -fn).")
+	}
+	return s.unplug(clone, "2")
+}
+
+// leave ends what the guest does with its disk.
+func (s *story) leave(in string) error {
+	if !s.ext4 {
+		return nil
+	}
+	return unix.Unmount(filepath.Dir(in), 0)
+}
+
+// volume makes a call that answers a volume and returns its key.
+func (s *story) volume(method string, args map[string]any, note func() string) (string, error) {
+	args["sr"] = s.sr
+	answer, err := s.call(method, args, note)
+	if err != nil {
+		return "", err
+	}
+	v := answer.(map[string]any)
+	key := v["key"].(string)
+	s.uris[key] = v["uri"].([]any)[0].(string)
+	return key, nil
+}
+
+// plug gives a domain the disk and returns its device.
+func (s *story) plug(key, domain string) (string, error) {
+	args := map[string]any{"uri": s.uris[key], "domain": domain}
+	s.plugs = append(s.plugs, [2]string{s.uris[key], domain})
+	var device string
+	_, err := s.callThen("Datapath.attach", args, func(answer any) string {
+		list := answer.(map[string]any)["implementations"].([]any)
+		device = list[1].([]any)[1].(map[string]any)["path"].(string)
+		return device
+	})
+	if err == nil {
+		_, err = s.call("Datapath.activate", args, nil)
+	}
+	return device, err
+}
+
+func (s *story) unplug(key, domain string) error {
+	args := map[string]any{"uri": s.uris[key], "domain": domain}
+	if _, err := s.call("Datapath.deactivate", args, nil); err != nil {
+		return err
+	}
+	_, err := s.call("Datapath.detach", args, nil)
+	return err
+}
+
+func (s *story) call(method string, args map[string]any, note func() string) (any, error) {
+	return s.callThen(method, args, func(any) string {
+		if note == nil {
+			return ""
+		}
+		return note()
+	})
+}
+
+// callThen makes one call as the toolstack does, and tells of it.
+func (s *story) callThen(method string, args map[string]any, note func(any) string) (any, error) {
+	if err := s.ctx.Err(); err != nil {
+		return nil, err
+	}
+	args["dbg"] = "demo"
+	request, err := json.Marshal(args)
+	if err != nil {
+		return nil, err
+	}
+	dir := "volume/org.xen.xapi.storage.reflink"
+	if strings.HasPrefix(method, "Datapath.") {
+		dir = "datapath/loop+blkback"
+	}
+	c := exec.Command(filepath.Join(s.dir, dir, method), "--json")
+	// Ctrl-C is for us: a call that has begun ends by itself.
+	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	c.Stdin = bytes.NewReader(request)
+	start := time.Now()
+	out, err := c.Output()
+	took := time.Since(start)
+	if err != nil {
+		var failure struct{ Backtrace struct{ Error string } }
+		if json.Unmarshal(out, &failure) == nil && failure.Backtrace.Error != "" {
+			return nil, errors.New(failure.Backtrace.Error)
+		}
+		return nil, fmt.Errorf("%s: %w: %s", method, err, out)
+	}
+	var answer any
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return nil, fmt.Errorf("%s: %w: %s", method, err, out)
+	}
+	s.say("  %-22s %7.1f ms   %s", method, float64(took.Microseconds())/1000, note(answer))
+	return answer, nil
+}
+
+func (s *story) say(format string, args ...any) {
+	fmt.Fprintln(s.out, strings.TrimRight(fmt.Sprintf(format, args...), " "))
+}
+
+func (s *story) shell(name string, args ...string) error {
+	out, err := exec.CommandContext(s.ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, out)
+	}
+	return nil
+}
+
+func (s *story) usage(key string) (snapshot.Usage, error) {
+	f, err := os.Open(filepath.Join(s.srPath, key))
+	if err != nil {
+		return snapshot.Usage{}, err
+	}
+	defer f.Close()
+	return snapshot.UsageOf(f)
+}
+
+// free is the free space once the filesystem has settled.
+func (s *story) free() (int64, error) {
+	d, err := os.Open(s.fs.Dir)
+	if err != nil {
+		return 0, err
+	}
+	defer d.Close()
+	var st unix.Statfs_t
+	for range 3 {
+		if err := unix.Syncfs(int(d.Fd())); err != nil {
+			return 0, err
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	err = unix.Fstatfs(int(d.Fd()), &st)
+	return int64(st.Bavail) * st.Bsize, err
+}
+
+// cleanUp leaves nothing, wherever the story ended.
+func (s *story) cleanUp() error {
+	s.ctx = context.Background()
+	s.out = io.Discard
+	for _, dir := range []string{"guest", "second"} {
+		unix.Unmount(filepath.Join(s.dir, dir), unix.MNT_DETACH)
+	}
+	for _, p := range s.plugs {
+		args := map[string]any{"uri": p[0], "domain": p[1]}
+		s.call("Datapath.deactivate", args, nil)
+		s.call("Datapath.detach", args, nil)
+	}
+	if s.sr != "" {
+		s.call("SR.destroy", map[string]any{"sr": s.sr}, nil)
+		s.call("SR.detach", map[string]any{"sr": s.sr}, nil)
+	}
+	var err error
+	if s.fs != nil {
+		err = s.fs.Remove()
+	}
+	return errors.Join(err, os.RemoveAll(s.dir))
+}
+
+func writeRandom(path string, n int64) error {
+	random, err := os.Open("/dev/urandom")
+	if err != nil {
+		return err
+	}
+	defer random.Close()
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.CopyN(f, random, n)
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+func sameContents(a, b string) (bool, error) {
+	x, err := digest(a)
+	if err != nil {
+		return false, err
+	}
+	y, err := digest(b)
+	return x == y, err
+}
+
+func digest(path string) (string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	_, err = io.Copy(h, f)
+	return hex.EncodeToString(h.Sum(nil)), err
+}
+
+func deviceSize(path string) (int64, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return f.Seek(0, io.SeekEnd)
+}

@@ -1,0 +1,107 @@
+// Command srctl is the operator's tool: it looks at SRs and volumes, snapshots,
+// clones and reverts them, checks and repairs, and shows what all this is about
+// on a throw-away filesystem.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"reflinksr/cmd/internal/plugin"
+	"reflinksr/sr"
+)
+
+// command is one subcommand.
+type command struct {
+	name, args, about string
+	run               func(args []string, out io.Writer) error
+}
+
+var commands = []command{
+	{"demo", "[-fs btrfs|xfs]", "show the main job on a throw-away filesystem (needs root)", demo},
+	{"ls", "[-json] [PATH]", "list the attached SRs, or the volumes of one", ls},
+	{"show", "[-json] PATH KEY", "show one volume: record, extents, what is shared, who has it", show},
+	{"snapshot", "PATH KEY", "take a snapshot; prints its key", one(snapshotCmd)},
+	{"clone", "PATH KEY", "make a writable clone; prints its key", one(cloneCmd)},
+	{"revert", "PATH SNAPSHOT KEY", "give the volume KEY the contents of SNAPSHOT", revert},
+	{"destroy", "PATH KEY", "destroy a volume that is not in use", one(destroyCmd)},
+	{"export", "PATH KEY FILE", "copy a volume, as it is at one moment, to a sparse file anywhere", export},
+	{"check", "[-json] [-repair] PATH", "look for what is not as it should be", check},
+	{"lease", "PATH | break PATH KEY", "list who has volumes active; break the lease of a host that has died", lease},
+	{"rehome", "PATH", "accept that a detached SR was moved or restored to another filesystem", rehome},
+}
+
+// errUsage is for arguments that make no sense.
+var errUsage = errors.New("usage")
+
+// errProblems says that a check found something; it has been printed.
+var errProblems = errors.New("problems were found")
+
+func main() {
+	if plugin.IsCall(os.Args[0]) {
+		os.Exit(plugin.Main()) // the demonstration installs this very program
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, out, errs io.Writer) int {
+	if len(args) > 0 {
+		for _, c := range commands {
+			if c.name != args[0] {
+				continue
+			}
+			err := c.run(args[1:], out)
+			switch {
+			case err == nil:
+				return 0
+			case errors.Is(err, errUsage), errors.Is(err, flag.ErrHelp):
+				fmt.Fprintf(errs, "usage: srctl %s %s\n       %s\n", c.name, c.args, c.about)
+				return 2
+			}
+			fmt.Fprintf(errs, "srctl %s: %v\n", c.name, err)
+			return 1
+		}
+	}
+	fmt.Fprintln(errs, "usage: srctl COMMAND [ARGUMENT]...\n\nPATH is the directory of an SR, which must be attached on this host (for rehome: detached).")
+	for _, c := range commands {
+		fmt.Fprintf(errs, "\n  srctl %s %s\n        %s\n", c.name, c.args, c.about)
+	}
+	return 2
+}
+
+// parse reads flags and wants so many arguments after them.
+func parse(name string, args []string, least, most int, define func(*flag.FlagSet)) ([]string, error) {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	define(flags)
+	if err := flags.Parse(args); err != nil {
+		return nil, errUsage
+	}
+	if flags.NArg() < least || flags.NArg() > most {
+		return nil, errUsage
+	}
+	return flags.Args(), nil
+}
+
+func noFlags(*flag.FlagSet) {}
+
+// openSR opens the attached SR at a path, to look at it.
+func openSR(path string) (*sr.SR, error) {
+	handle, err := handleOf(path)
+	if err != nil {
+		return nil, err
+	}
+	return sr.Open(handle, sr.Unlocked)
+}
+
+// handleOf finds the attached SR at a path.
+func handleOf(path string) (string, error) {
+	handle, err := sr.AttachedAt(path)
+	if err != nil {
+		return "", fmt.Errorf("%w (srctl ls lists those that are)", err)
+	}
+	return handle, nil
+}

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+
+	"reflinksr/datapath"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+func check(args []string, out io.Writer) error {
+	var asJSON, repair bool
+	args, err := parse("check", args, 1, 1, func(f *flag.FlagSet) {
+		f.BoolVar(&asJSON, "json", false, "")
+		f.BoolVar(&repair, "repair", false, "")
+	})
+	if err != nil {
+		return err
+	}
+	if repair {
+		if err := mend(args[0]); err != nil {
+			return err
+		}
+	}
+	s, err := openSR(args[0])
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	problems, err := volume.Check(s)
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		if problems == nil {
+			problems = []volume.Problem{}
+		}
+		err = printJSON(out, problems)
+	} else {
+		for _, p := range problems {
+			hint := ""
+			if p.Repairable {
+				hint = " (srctl check -repair mends it)"
+			}
+			fmt.Fprintf(out, "%s: %s%s\n", oneLine(p.Name), p.Text, hint)
+		}
+		if len(problems) == 0 {
+			keys, err := volume.Keys(s)
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%s: %d volumes, all as it should be\n", args[0], len(keys))
+		}
+	}
+	if err == nil && len(problems) > 0 {
+		err = errProblems
+	}
+	return err
+}
+
+// mend is the recovery that SR.attach does.
+func mend(path string) error {
+	handle, err := handleOf(path)
+	if err != nil {
+		return err
+	}
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.Recover(); err != nil {
+		return err
+	}
+	return datapath.Recover(handle)
+}
+
+func lease(args []string, out io.Writer) error {
+	if len(args) > 0 && args[0] == "break" {
+		args, err := parse("lease", args[1:], 2, 2, noFlags)
+		if err != nil {
+			return err
+		}
+		handle, err := handleOf(args[0])
+		if err != nil {
+			return err
+		}
+		holders, err := volume.BreakLease(handle, args[1])
+		for _, h := range holders {
+			fmt.Fprintf(out, "%s: broken: %s\n", args[1], h)
+		}
+		if err == nil && len(holders) == 0 {
+			fmt.Fprintf(out, "%s: no other host has it active; what this host has active ends with Datapath.deactivate\n", args[1])
+		}
+		return err
+	}
+	args, err := parse("lease", args, 1, 1, noFlags)
+	if err != nil {
+		return err
+	}
+	s, err := openSR(args[0])
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	me, err := sr.ThisHost()
+	if err != nil {
+		return err
+	}
+	keys, err := volume.Keys(s)
+	if err != nil {
+		return err
+	}
+	for _, key := range keys {
+		l, err := volume.ReadLease(s, key, me)
+		if err != nil {
+			fmt.Fprintln(out, err)
+		}
+		for _, h := range l.Holders {
+			fmt.Fprintf(out, "%s: %s\n", key, h)
+		}
+	}
+	return nil
+}
+
+func rehome(args []string, out io.Writer) error {
+	args, err := parse("rehome", args, 1, 1, noFlags)
+	if err != nil {
+		return err
+	}
+	from, to, err := sr.Rehome(args[0])
+	if err != nil {
+		return err
+	}
+	if from == to {
+		fmt.Fprintf(out, "%s is at home: %s %s\n", args[0], to.Type, to.UUID)
+		return nil
+	}
+	fmt.Fprintf(out, "%s: was on %s %s, is now at home on %s %s\n", args[0], from.Type, from.UUID, to.Type, to.UUID)
+	return nil
+}
