@@ -22,6 +22,20 @@ func (s *script) exclusive(_ bool, args []string) error {
 	return s.usage("exclusive", args, func(u snapshot.Usage) int64 { return u.Exclusive })
 }
 
+func (s *script) extents(_ bool, args []string) error {
+	if len(args) != 2 {
+		return usage("extents")
+	}
+	f, err := os.Open(filepath.Join(s.ts.Getenv("SR_PATH"), args[1]))
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	n, err := snapshot.CountExtents(f)
+	s.ts.Setenv(args[0], strconv.Itoa(n))
+	return err
+}
+
 func (s *script) usage(verb string, args []string, of func(snapshot.Usage) int64) error {
 	if len(args) != 2 {
 		return usage(verb)

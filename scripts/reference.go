@@ -35,7 +35,7 @@ own commands (` + "`exec`, `cp`, `stdout`, `env`" + ` …) are there as well.
 
 ` + "`[root]`, `[own]` (this project's plugin), `[race]` (it is built with the race detector), `[fs:btrfs]` (the kind of this run), `[can:ext4]`" + `
 (such a filesystem can be made here), ` + "`[call:Volume.compare]`" + ` (the plugin offers the
-call), and testscript's own, like ` + "`[exec:mkfs.ext4]`" + `. An unknown one is an error.
+call), ` + "`[feature:VDI_REVERT]`" + ` (it says that it can), and testscript's own, like ` + "`[exec:mkfs.ext4]`" + `. An unknown one is an error.
 
 ## Variables
 

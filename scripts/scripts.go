@@ -8,11 +8,15 @@ package scripts
 
 import (
 	"embed"
+	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
+	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -65,7 +69,8 @@ func (c Config) setup(env *testscript.Env) error {
 }
 
 // condition answers [root], [fs:KIND] (the kind of this run), [can:KIND] (such a
-// filesystem can be made here), [own], [race] and [call:NAME] (the plugin offers it).
+// filesystem can be made here), [own], [race], [feature:NAME] (Plugin.query lists it) and
+// [call:NAME] (the plugin offers it).
 func (c Config) condition(word string) (bool, error) {
 	kind, arg, _ := strings.Cut(word, ":")
 	switch kind {
@@ -79,11 +84,36 @@ func (c Config) condition(word string) (bool, error) {
 		return c.FS == arg, nil
 	case "can":
 		return os.Getuid() == 0 && scratch.Available(arg) == nil, nil
+	case "feature":
+		features, err := c.features()
+		return slices.Contains(features, arg), err
 	case "call":
 		_, err := os.Stat(filepath.Join(c.Volume, arg))
 		return err == nil, nil
 	}
 	return false, fmt.Errorf("unknown condition [%s]", word)
+}
+
+// queried caches the features of plugins by their directories.
+var queried sync.Map
+
+// features asks the volume plugin for its features, once.
+func (c Config) features() ([]string, error) {
+	if known, ok := queried.Load(c.Volume); ok {
+		return known.([]string), nil
+	}
+	command := exec.Command(filepath.Join(c.Volume, "Plugin.Query"), "--json")
+	command.Stdin = strings.NewReader(`{"dbg":"scenario"}`)
+	out, err := command.Output()
+	if err != nil {
+		return nil, fmt.Errorf("Plugin.Query of %s: %w: %s", c.Volume, err, shorten(out))
+	}
+	var answer struct{ Features []string }
+	if err := json.Unmarshal(out, &answer); err != nil {
+		return nil, fmt.Errorf("Plugin.Query of %s: %w: %s", c.Volume, err, shorten(out))
+	}
+	queried.Store(c.Volume, answer.Features)
+	return answer.Features, nil
 }
 
 // Select writes the scenarios whose names match to dir and returns their paths.

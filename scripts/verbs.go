@@ -42,6 +42,7 @@ func init() {
 		{"writer", "writer start|stop|mark VOLUME | writer check SNAPSHOT VOLUME", "write to the plugged disk in the background, each block acknowledged before the next; mark remembers what is acknowledged now; check: SNAPSHOT holds a prefix of the writes with everything up to the mark", (*script).writer},
 		{"shared", "shared VOLUME SIZE", "(own) so many bytes of the volume's file are shared with others, by FIEMAP", (*script).shared},
 		{"exclusive", "exclusive VOLUME SIZE", "(own) so many are not", (*script).exclusive},
+		{"extents", "extents NAME VOLUME", "(own) set NAME to the number of extents of the volume's file", (*script).extents},
 		{"free", "free NAME", "set NAME to the free bytes of the filesystem at $MNT once it has settled", (*script).free},
 		{"within", "within A B SIZE", "the numbers A and B differ by at most SIZE", (*script).within},
 		{"full", "full", "fill the filesystem at $MNT up with a file $MNT/ballast, and with small files after that", (*script).full},
