@@ -45,11 +45,11 @@ func Destroy(handle string, check func(*SR) error) error {
 	if err := check(s); err != nil {
 		return err
 	}
-	if err := s.Root.Rename(marker, s.control, tombstone); err != nil {
+	if err := s.Root.Rename(marker, s.Root, tombstone); err != nil {
 		return fmt.Errorf("removing the marker: %w", err)
 	}
 	if err := s.Root.Sync(); err != nil {
-		return errors.Join(err, s.control.Rename(tombstone, s.Root, marker))
+		return errors.Join(err, s.Root.Rename(tombstone, s.Root, marker))
 	}
 	// The SR is gone. What is left of it goes now, or when somebody attaches it or
 	// makes another one here.
@@ -80,15 +80,7 @@ func destroyed(root *Dir) (*Meta, error) {
 	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	control, err := root.Sub(controlDir)
-	if err != nil {
-		if errors.Is(err, os.ErrNotExist) {
-			err = nil
-		}
-		return nil, err
-	}
-	defer control.Close()
-	data, err := control.Read(tombstone, recordLimit)
+	data, err := root.Read(tombstone, recordLimit)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -108,12 +100,13 @@ func eraseDestroyed(root *Dir, uuid string) (done bool, err error) {
 		return false, err
 	}
 	s := &SR{Path: root.Path(), Root: root, Meta: m}
-	if s.control, err = root.Sub(controlDir); err != nil {
+	s.control, err = root.Sub(controlDir)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
 	defer s.control.Close()
-	var stone unix.Stat_t
-	if err := retry0(func() error { return unix.Fstatat(s.control.fd(), tombstone, &stone, unix.AT_SYMLINK_NOFOLLOW) }); err != nil {
+	stone, err := root.Stat(tombstone)
+	if err != nil {
 		return false, err
 	}
 	return true, s.erase(&stone.Ctim)
@@ -130,8 +123,8 @@ func finishErase(root *Dir, c Configuration) error {
 	return err
 }
 
-// erase removes a destroyed SR's files. The tombstone goes last of the files, for
-// it is what says that they are ours.
+// erase removes a destroyed SR's files. The tombstone goes last of all, for it is
+// what says that they are ours.
 //
 // Files that changed after the SR was destroyed, if that is known, are not the SR's:
 // somebody has put them there since, a backup perhaps.
@@ -153,15 +146,27 @@ func (s *SR) erase(destroyed *unix.Timespec) error {
 			return err
 		}
 	}
-	for _, sub := range []string{"staging", "leases", "locks"} {
-		if err := s.eraseDir(sub); err != nil {
+	if s.control != nil {
+		if err := s.eraseControl(); err != nil {
 			return err
 		}
 	}
 	if err := s.Root.Sync(); err != nil {
 		return err
 	}
-	for _, name := range []string{"lock", "leases.lock", tombstone} {
+	if err := s.Root.Remove(tombstone); err != nil {
+		return err
+	}
+	return s.Root.Sync()
+}
+
+func (s *SR) eraseControl() error {
+	for _, sub := range []string{"staging", "leases", "locks"} {
+		if err := s.eraseDir(sub); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"lock", "leases.lock"} {
 		if err := s.control.Remove(name); err != nil {
 			return err
 		}
@@ -169,7 +174,7 @@ func (s *SR) erase(destroyed *unix.Timespec) error {
 	if err := s.Root.Rmdir(controlDir); err != nil {
 		slog.Warn("the control directory is not empty and stays", "dir", s.control.Path(), "err", err)
 	}
-	return s.Root.Sync()
+	return nil
 }
 
 // newer says whether a file in root changed after a moment, if there is one.
