@@ -5,6 +5,16 @@ import (
 	"strings"
 )
 
+// Usage is the description of one verb.
+func Usage(name string) (string, error) {
+	for _, v := range table {
+		if v.name == name {
+			return v.usage + "\n\n" + v.about, nil
+		}
+	}
+	return "", fmt.Errorf("there is no verb %q; srtest help lists them", name)
+}
+
 // Reference is the description of the language, scripts/README.md.
 func Reference() string {
 	var b strings.Builder

@@ -22,12 +22,15 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const help = `usage: srtest run [-volume DIR] [-datapath DIR] [-fs KIND,...] [-own] [-run REGEXP] [-v]
-              run the scenarios through the plugin (needs root); exit 1 if one fails
+const help = `usage: srtest run [-volume DIR] [-datapath DIR] [-fs KIND,...] [-own] [-run REGEXP] [-v] [SCRIPT...]
+              run the scenarios through the plugin (needs root); exit 1 if one fails.
+              SCRIPT is a scenario of yours, or a directory of them; without any, ours
        srtest list [-own] [-run REGEXP]
               list them
-       srtest help
-              describe the language of scenarios
+       srtest new NAME
+              write a first scenario to NAME.txtar, to be changed
+       srtest help [VERB]
+              describe the language of scenarios, or one verb of it
 
   -volume DIR     the volume plugin's directory
   -datapath DIR   the directory that holds the datapath plugins' directories
@@ -56,7 +59,11 @@ func run(args []string, out, errs io.Writer) int {
 	flags.StringVar(&match, "run", "", "")
 	flags.BoolVar(&c.Own, "own", false, "")
 	flags.BoolVar(&verbose, "v", false, "")
-	if err := flags.Parse(args[1:]); err != nil || flags.NArg() > 0 {
+	if err := flags.Parse(args[1:]); err != nil {
+		return usage()
+	}
+	most := map[string]int{"run": flags.NArg(), "new": 1, "help": 1}[args[0]]
+	if flags.NArg() > most || args[0] == "new" && flags.NArg() == 0 {
 		return usage()
 	}
 	pattern, err := regexp.Compile(match)
@@ -66,8 +73,16 @@ func run(args []string, out, errs io.Writer) int {
 	}
 	switch args[0] {
 	case "help":
-		fmt.Fprint(out, scripts.Reference())
-		return 0
+		if flags.NArg() == 0 {
+			fmt.Fprint(out, scripts.Reference())
+			return 0
+		}
+		var text string
+		if text, err = scripts.Usage(flags.Arg(0)); err == nil {
+			fmt.Fprintln(out, text)
+		}
+	case "new":
+		err = create(flags.Arg(0), out)
 	case "list":
 		err = list(c, pattern, out)
 	case "run":
@@ -78,7 +93,7 @@ func run(args []string, out, errs io.Writer) int {
 		if status, again := scratch.Isolate(); again {
 			return status
 		}
-		err = runAll(c, strings.Split(kinds, ","), pattern, verbose, out)
+		err = runAll(c, strings.Split(kinds, ","), pattern, flags.Args(), verbose, out)
 	default:
 		return usage()
 	}
@@ -87,6 +102,70 @@ func run(args []string, out, errs io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// find picks the scenarios to run: the tester's own, or ours, written to dir.
+func find(c scripts.Config, dir string, pattern *regexp.Regexp, own []string) ([]string, error) {
+	if len(own) == 0 {
+		return c.Select(dir, pattern)
+	}
+	var files []string
+	for _, path := range own {
+		st, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		found := []string{path}
+		if st.IsDir() {
+			if found, err = filepath.Glob(filepath.Join(path, "*.txtar")); err != nil {
+				return nil, err
+			}
+		}
+		for _, file := range found {
+			if pattern.MatchString(strings.TrimSuffix(filepath.Base(file), ".txtar")) {
+				files = append(files, file)
+			}
+		}
+	}
+	return files, nil
+}
+
+// first is where a tester begins.
+const first = `# A disk is as large as was asked for.
+# (A comment over a phase is a sentence about behaviour: the headline if it fails.)
+sr
+call Volume.create '{"sr":"$SR","name":"disk","description":"","size":16777216,"sharable":false}'
+get VOL .key
+answer .virtual_size 16777216
+
+# What a guest writes to it is there when it is attached again.
+plug $VOL
+fill $VOL 0 1MiB some-seed
+unplug $VOL
+sum $VOL
+same $VOL
+
+# A disk that is not there is refused by name, and nothing changes.
+! call Volume.stat '{"sr":"$SR","key":"11111111-2222-4333-8444-555555555555"}'
+refused Volume_does_not_exist 11111111-2222-4333-8444-555555555555
+
+# Nothing is left behind.
+call Volume.destroy '{"sr":"$SR","key":"$VOL"}'
+leak
+`
+
+func create(name string, out io.Writer) error {
+	path := strings.TrimSuffix(name, ".txtar") + ".txtar"
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(f, first)
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "wrote %s; run it with: srtest run %s\n", path, path)
+	return nil
 }
 
 func list(c scripts.Config, pattern *regexp.Regexp, out io.Writer) error {
@@ -104,7 +183,7 @@ func list(c scripts.Config, pattern *regexp.Regexp, out io.Writer) error {
 
 var errFailed = errors.New("scenarios failed")
 
-func runAll(c scripts.Config, kinds []string, pattern *regexp.Regexp, verbose bool, out io.Writer) error {
+func runAll(c scripts.Config, kinds []string, pattern *regexp.Regexp, own []string, verbose bool, out io.Writer) error {
 	for _, dir := range []string{c.Volume, c.Datapath} {
 		if _, err := os.Stat(dir); err != nil {
 			return fmt.Errorf("no plugin there: %w", err)
@@ -121,7 +200,7 @@ func runAll(c scripts.Config, kinds []string, pattern *regexp.Regexp, verbose bo
 			return err
 		}
 		c.FS = kind
-		files, err := c.Select(dir, pattern)
+		files, err := find(c, dir, pattern, own)
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -11,7 +12,7 @@ import (
 )
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{nil, {"x"}, {"run", "-x"}, {"list", "more"}, {"list", "-run", "("}} {
+	for _, args := range [][]string{nil, {"x"}, {"run", "-x"}, {"list", "more"}, {"new"}, {"new", "a", "b"}, {"list", "-run", "("}} {
 		var out, errs bytes.Buffer
 		if status := run(args, &out, &errs); status != 2 || errs.Len() == 0 || out.Len() > 0 {
 			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())
@@ -26,6 +27,43 @@ func TestList(t *testing.T) {
 	}
 	if !strings.Contains(all.String(), "main_job\n") || strings.Contains(all.String(), "own_") || !strings.Contains(own.String(), "own_") {
 		t.Errorf("%s\n%s", all.String(), own.String())
+	}
+}
+
+func TestHelp(t *testing.T) {
+	var out, errs bytes.Buffer
+	if run([]string{"help", "plug"}, &out, &errs) != 0 || !strings.Contains(out.String(), "plug VOLUME") {
+		t.Errorf("%s%s", out.String(), errs.String())
+	}
+	if run([]string{"help", "plugg"}, &out, &errs) != 1 || !strings.Contains(errs.String(), `no verb "plugg"`) {
+		t.Errorf("%s", errs.String())
+	}
+}
+
+// A tester's first scenario is written once, found by file and by directory, and
+// begins with a comment.
+func TestNew(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "mine")
+	var out, errs bytes.Buffer
+	if run([]string{"new", name}, &out, &errs) != 0 {
+		t.Fatal(errs.String())
+	}
+	if run([]string{"new", name}, &out, &errs) != 1 || !strings.Contains(errs.String(), "exists") {
+		t.Errorf("a second one: %s", errs.String())
+	}
+	all := regexp.MustCompile("")
+	for _, path := range []string{dir, name + ".txtar"} {
+		files, err := find(scripts.Config{}, dir, all, []string{path})
+		if err != nil || len(files) != 1 || files[0] != name+".txtar" {
+			t.Errorf("%s: %v, %v", path, files, err)
+		}
+	}
+	if files, err := find(scripts.Config{}, dir, regexp.MustCompile("yours"), []string{dir}); err != nil || len(files) != 0 {
+		t.Errorf("%v, %v", files, err)
+	}
+	if _, err := find(scripts.Config{}, dir, all, []string{name + ".none"}); err == nil {
+		t.Error("a scenario that is not there was found")
 	}
 }
 
