@@ -185,7 +185,8 @@ func forget(path, uuid string, key sr.Key) error {
 }
 
 // Recover removes, when an SR is attached, what a crash of this host left: leases
-// of a former boot, and throw-away disks that nobody has attached.
+// of a former boot, throw-away disks that have served their guest, and devices that
+// could not be unbound.
 func Recover(handle string) error {
 	s, err := sr.Open(handle, sr.Shared)
 	if err != nil {
@@ -251,14 +252,15 @@ func recoverVolume(uri string, what leftover) error {
 	if err := v.must(); err != nil {
 		return err
 	}
-	// One that was opened and waits to be attached is kept. One that has served its
-	// guest goes, but is not forgotten: attach must not present the volume instead.
 	if what.device && v.state.Stuck && len(v.state.Domains) == 0 {
 		_, err := v.unbind()
 		if err = errors.Join(err, v.save()); err != nil {
 			return err
 		}
 	}
+	// A throw-away disk that was opened and waits to be attached is kept. One that has
+	// served its guest goes, but is not forgotten: attach must not present the volume
+	// instead.
 	if what.throwAway && len(v.state.Domains) == 0 && (v.state.Used || !v.state.ThrowAway) {
 		if err := v.removeThrowAway(); err != nil {
 			return err

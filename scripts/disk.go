@@ -172,16 +172,21 @@ func pattern(seed string) io.Reader {
 	return rand.NewChaCha8(key)
 }
 
+// parseRange reads an offset and a length.
+func parseRange(from, long string) (offset, length int64, err error) {
+	if offset, err = parseBytes(from); err != nil {
+		return 0, 0, err
+	}
+	length, err = parseBytes(long)
+	return offset, length, err
+}
+
 // fill writes to a disk.
 func (s *script) fill(_ bool, args []string) error {
 	if len(args) != 4 {
 		return usage("fill")
 	}
-	offset, err := parseBytes(args[1])
-	if err != nil {
-		return err
-	}
-	length, err := parseBytes(args[2])
+	offset, length, err := parseRange(args[1], args[2])
 	if err != nil {
 		return err
 	}
@@ -203,11 +208,7 @@ func (s *script) zero(not bool, args []string) error {
 	if len(args) != 3 {
 		return usage("zero")
 	}
-	offset, err := parseBytes(args[1])
-	if err != nil {
-		return err
-	}
-	length, err := parseBytes(args[2])
+	offset, length, err := parseRange(args[1], args[2])
 	if err != nil {
 		return err
 	}
