@@ -13,15 +13,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"reflinksr/scripts/oldkernel"
 )
-
-// callTimeout bounds one call of a plugin.
-const callTimeout = 60 * time.Second
 
 // refusal is the error that a plugin answers.
 type refusal struct {
@@ -49,13 +49,17 @@ func (s *script) call(not bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	before, err := s.fingerprint()
-	if err != nil {
-		return err
+	before := ""
+	if not {
+		if before, err = s.fingerprint(); err != nil {
+			return err
+		}
 	}
 	_, err = s.invoke(args[0], request)
 	var refused *refusal
 	switch isRefusal := errors.As(err, &refused); {
+	case !not && isRefusal && s.unimplemented():
+		return errNotOffered{args[0]}
 	case !not:
 		return err
 	case err == nil:
@@ -68,6 +72,11 @@ func (s *script) call(not bool, args []string) error {
 		err = fmt.Errorf("%s was refused (%s), but the SR is not as before\nbefore:\n%s\nafter:\n%s", args[0], refused, before, after)
 	}
 	return err
+}
+
+// unimplemented says whether the last call was refused as not offered.
+func (s *script) unimplemented() bool {
+	return len(s.calls) > 0 && s.calls[len(s.calls)-1].Outcome == NotOffered
 }
 
 // mustCall calls with arguments given as a value.
@@ -89,77 +98,169 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 		return nil, err
 	}
 	s.last, s.refusal = nil, nil
-	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	s.calls = append(s.calls, Call{Method: path[strings.LastIndexByte(path, '/')+1:], Request: shorten(request)})
+	made := &s.calls[len(s.calls)-1]
+	if s.naming {
+		s.named = len(s.calls)
+	}
+	start := time.Now()
+	stdout, stderr, failed := s.fork(path, request)
+	made.Seconds = time.Since(start).Seconds()
+	made.Answer = shorten(stdout.Bytes())
+	value, err := judge(filepath.Base(path), stdout, stderr, failed)
+	var refused *refusal
+	switch {
+	case err == nil:
+		made.Outcome, s.last = Works, value
+	case errors.As(err, &refused):
+		made.Outcome, s.refusal = Refuses, refused
+		if refused.Code == "SR_BACKEND_FAILURE" && len(refused.Params) > 0 && refused.Params[0] == "Unimplemented" {
+			made.Outcome = NotOffered
+		}
+	default:
+		made.Outcome = Wrong
+		err = fmt.Errorf("%s %s: %w", method, shorten(request), err)
+	}
+	return value, err
+}
+
+// fork runs one process of a plugin, at most for as long as a call may take. What
+// it leaves running is killed: the toolstack would wait for it.
+func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err error) {
+	stdout, stderr = new(capped), new(capped)
+	ctx, cancel := context.WithTimeout(s.config.context(), s.config.timeout())
 	defer cancel()
 	c := exec.CommandContext(ctx, path, "--json")
 	if s.oldKernel {
 		self, argv, err := oldkernel.Command(path, "--json")
 		if err != nil {
-			return nil, err
+			return stdout, stderr, err
 		}
 		c = exec.CommandContext(ctx, self)
 		c.Args = argv
 	}
 	c.Stdin = bytes.NewReader(request)
-	var stdout, stderr bytes.Buffer
-	c.Stdout, c.Stderr = &stdout, &stderr
+	c.Stdout, c.Stderr = stdout, stderr
+	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
 	c.WaitDelay = time.Second
-	failed := c.Run()
-	what := fmt.Sprintf("%s %s", method, shorten(request))
-	if ctx.Err() != nil {
-		return nil, fmt.Errorf("%s: no answer within %v; killed", what, callTimeout)
+	err = c.Run()
+	switch {
+	case s.config.context().Err() != nil:
+		err = errInterrupted
+	case ctx.Err() != nil:
+		err = fmt.Errorf("no answer within %v; killed%s", s.config.timeout(), printed(stdout, stderr))
+	case errors.Is(err, exec.ErrWaitDelay):
+		unix.Kill(-c.Process.Pid, unix.SIGKILL)
+		err = errors.New("it exited, but a process that it started keeps standard output or standard error open: the toolstack waits for both to close")
 	}
+	return stdout, stderr, err
+}
+
+// judge holds what a process printed and how it ended against the protocol.
+func judge(method string, stdout, stderr *capped, failed error) (any, error) {
 	var exit *exec.ExitError
 	if failed != nil && !errors.As(failed, &exit) {
-		return nil, fmt.Errorf("%s: %w", what, failed)
+		return nil, failed
 	}
 	value, err := decode(stdout.Bytes())
 	if err != nil {
-		return nil, fmt.Errorf("%s: exit %v, and standard output is not one JSON value (%v): %q, standard error: %q", what, failed, err, shorten(stdout.Bytes()), shorten(stderr.Bytes()))
+		ended := "exit status 0"
+		if failed != nil {
+			ended = failed.Error()
+		}
+		return nil, fmt.Errorf("%s, and standard output is not one JSON value (%v)%s", ended, err, printed(stdout, stderr))
 	}
 	if failed == nil {
-		if stderr.Len() > 0 {
-			return nil, fmt.Errorf("%s: succeeded, but wrote on standard error: %q", what, shorten(stderr.Bytes()))
+		if stderr.total > 0 {
+			return nil, fmt.Errorf("it succeeded, but wrote on standard error%s", printed(nil, stderr))
 		}
-		if err := checkShape(filepath.Base(path), value); err != nil {
-			return nil, fmt.Errorf("%s: the answer is not of the interface's type: %w", what, err)
+		if err := checkShape(method, value); err != nil {
+			return nil, fmt.Errorf("the answer is not of the interface's type: %w", err)
 		}
-		s.last = value
 		return value, nil
 	}
 	r := new(refusal)
 	if err := json.Unmarshal(stdout.Bytes(), r); err != nil || r.Code == "" || r.Params == nil || r.Backtrace == nil ||
 		r.Backtrace.Error == nil || r.Backtrace.Files == nil || r.Backtrace.Lines == nil {
-		return nil, fmt.Errorf("%s: exit %v, and the error lacks a field (code, params, backtrace{error, files, lines}): %s", what, failed, shorten(stdout.Bytes()))
+		return nil, fmt.Errorf("%v, and the error lacks a field (code, params, backtrace{error, files, lines})%s", failed, printed(stdout, stderr))
 	}
-	s.refusal = r
 	return nil, r
 }
 
-// locate finds the executable of a method. Datapath calls go to the plugin that
-// the URI's scheme names.
-func (s *script) locate(method string, request []byte) (string, error) {
-	if plugin, name, ok := strings.Cut(method, "/"); ok {
-		return filepath.Join(s.config.Datapath, plugin, name), nil
-	}
-	if !strings.HasPrefix(method, "Datapath.") {
-		return filepath.Join(s.config.Volume, method), nil
-	}
-	var args struct{ URI string }
-	json.Unmarshal(request, &args)
-	if u, err := url.Parse(args.URI); err == nil && u.Scheme != "" {
-		path := filepath.Join(s.config.Datapath, u.Scheme, method)
-		if _, err := os.Stat(path); err == nil {
-			return path, nil
+// capped keeps the beginning of what a process prints; SR.ls of 100,000 volumes
+// is within it.
+type capped struct {
+	bytes.Buffer
+	total int
+}
+
+func (c *capped) Write(p []byte) (int, error) {
+	c.total += len(p)
+	c.Buffer.Write(p[:min(len(p), max(0, 128<<20-c.Len()))])
+	return len(p), nil
+}
+
+// printed quotes the first lines of what a process printed, with their size if
+// they are not all.
+func printed(stdout, stderr *capped) string {
+	text := ""
+	for _, stream := range []struct {
+		name string
+		*capped
+	}{{"standard output", stdout}, {"standard error", stderr}} {
+		if stream.capped == nil || stream.total == 0 {
+			continue
+		}
+		head := stream.Bytes()[:min(stream.Len(), 400)]
+		for i, n := 0, 0; i < len(head); i++ {
+			if head[i] == '\n' {
+				if n++; n == 5 {
+					head = head[:i+1]
+				}
+			}
+		}
+		if len(head) < stream.total {
+			text += fmt.Sprintf("; %s (the first of %d bytes): %q", stream.name, stream.total, head)
+		} else {
+			text += fmt.Sprintf("; %s: %q", stream.name, head)
 		}
 	}
-	// A URI that is none must still be refused by somebody.
-	found, _ := filepath.Glob(filepath.Join(s.config.Datapath, "*", method))
-	if len(found) == 0 {
-		return "", fmt.Errorf("no datapath plugin below %s offers %s", s.config.Datapath, method)
-	}
-	return found[0], nil
+	return text
 }
+
+// locate finds the executable of a method. Datapath calls go to the plugin that
+// the URI's scheme names. A call that the plugin does not offer is errNotOffered.
+func (s *script) locate(method string, request []byte) (string, error) {
+	path := ""
+	if plugin, name, ok := strings.Cut(method, "/"); ok {
+		path, method = s.config.datapath(plugin, name), name
+	} else if !strings.HasPrefix(method, "Datapath.") && !strings.HasPrefix(method, "Data.") {
+		path = filepath.Join(s.config.Volume, method)
+	} else {
+		var args struct{ URI string }
+		json.Unmarshal(request, &args)
+		if u, err := url.Parse(args.URI); err == nil && u.Scheme != "" {
+			path = s.config.datapath(u.Scheme, method)
+		}
+		if path == "" { // a URI that is none must still be refused by somebody
+			path = s.config.datapath("*", method)
+		}
+	}
+	if _, err := os.Stat(path); path != "" && err == nil {
+		return path, nil
+	}
+	if !slices.Contains(Interface, method) {
+		return "", fmt.Errorf("there is no call %s in the interface, nor in the plugin", method)
+	}
+	s.calls = append(s.calls, Call{Method: method, Outcome: NotOffered})
+	return "", errNotOffered{method}
+}
+
+// errNotOffered is a call of the interface that the plugin does not have.
+type errNotOffered struct{ method string }
+
+func (e errNotOffered) Error() string { return e.method + " is not offered" }
 
 func decode(data []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))

@@ -11,6 +11,9 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"reflinksr/datapath/loop"
 )
@@ -108,22 +111,24 @@ func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, er
 	return p, nil
 }
 
-// blockDevice finds the path of the first BlockDevice in a backend.
+// blockDevice finds the path of the first BlockDevice, else File, in a backend.
 func blockDevice(v any) (string, error) {
 	record, _ := v.(map[string]any)
 	list, _ := record["implementations"].([]any)
-	for _, i := range list {
-		variant, _ := i.([]any)
-		if len(variant) != 2 || variant[0] != "BlockDevice" {
-			continue
-		}
-		if fields, ok := variant[1].(map[string]any); ok {
-			if path, ok := fields["path"].(string); ok {
-				return path, nil
+	for _, wanted := range []string{"BlockDevice", "File"} {
+		for _, i := range list {
+			variant, _ := i.([]any)
+			if len(variant) != 2 || variant[0] != wanted {
+				continue
+			}
+			if fields, ok := variant[1].(map[string]any); ok {
+				if path, ok := fields["path"].(string); ok {
+					return path, nil
+				}
 			}
 		}
 	}
-	return "", fmt.Errorf("there is no BlockDevice in %s", encode(v))
+	return "", fmt.Errorf("there is neither a BlockDevice nor a File in %s", encode(v))
 }
 
 // unplug takes the disk back.
@@ -300,18 +305,9 @@ func (s *script) device(_ bool, args []string) error {
 	if len(have) == 0 {
 		return fmt.Errorf("%s is not plugged", args[0])
 	}
-	var d loop.Device
-	if _, err := fmt.Sscanf(have[0].device, "/dev/loop%d", &d.Number); err != nil {
-		return fmt.Errorf("%s is no loop device", have[0].device)
-	}
-	info, err := d.Info()
+	got, err := properties(have[0].device)
 	if err != nil {
 		return err
-	}
-	bit := map[bool]string{false: "0", true: "1"}
-	got := map[string]string{
-		"size": fmt.Sprint(info.Size), "sector": fmt.Sprint(info.SectorSize),
-		"ro": bit[info.ReadOnly], "dio": bit[info.DirectIO],
 	}
 	for _, arg := range args[1:] {
 		name, want, _ := strings.Cut(arg, "=")
@@ -327,10 +323,41 @@ func (s *script) device(_ bool, args []string) error {
 			return usage("device")
 		}
 		if value != want {
-			return fmt.Errorf("%s of %s is %s, want %s", name, d.Path(), value, want)
+			return fmt.Errorf("%s of %s is %s, want %s", name, have[0].device, value, want)
 		}
 	}
 	return nil
+}
+
+// properties asks the kernel what a block device is (linux/fs.h, BLK…).
+func properties(path string) (map[string]string, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var size uint64
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size))); errno != 0 {
+		return nil, fmt.Errorf("%s is no block device: %w", path, errno)
+	}
+	sector, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKSSZGET)
+	if err != nil {
+		return nil, err
+	}
+	readOnly, err := unix.IoctlGetInt(int(f.Fd()), unix.BLKROGET)
+	if err != nil {
+		return nil, err
+	}
+	got := map[string]string{"size": fmt.Sprint(size), "sector": fmt.Sprint(sector), "ro": fmt.Sprint(min(readOnly, 1))}
+	var d loop.Device
+	if _, err := fmt.Sscanf(path, "/dev/loop%d", &d.Number); err == nil {
+		info, err := d.Info()
+		if err != nil {
+			return nil, err
+		}
+		got["dio"] = map[bool]string{false: "0", true: "1"}[info.DirectIO]
+	}
+	return got, nil
 }
 
 // guest runs a command on a plugged disk.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -16,18 +17,22 @@ import (
 // held to its word. For our own SRs that is every file but the lock files; for
 // others, what SR.ls tells.
 func (s *script) fingerprint() (string, error) {
-	path := s.ts.Getenv("SR_PATH")
-	if path == "" {
-		return "", nil
-	}
 	if !s.config.Own {
-		last, refused := s.last, s.refusal
-		defer func() { s.last, s.refusal = last, refused }()
+		if s.ts.Getenv("SR") == "" {
+			return "", nil
+		}
+		last, refused, naming := s.last, s.refusal, s.naming
+		s.naming = false
+		defer func() { s.last, s.refusal, s.naming = last, refused, naming }()
 		v, err := s.mustCall("SR.ls", map[string]any{"sr": s.ts.Getenv("SR")})
 		if err != nil {
 			return err.Error(), nil
 		}
-		return encode(v), nil
+		return inKeyOrder(v), nil
+	}
+	path := s.ts.Getenv("SR_PATH")
+	if path == "" {
+		return "", nil
 	}
 	var b strings.Builder
 	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
@@ -61,4 +66,15 @@ func (s *script) fingerprint() (string, error) {
 		return nil
 	})
 	return b.String(), err
+}
+
+// inKeyOrder is the answer of SR.ls, which comes in any order.
+func inKeyOrder(v any) string {
+	volumes, _ := v.([]any)
+	var lines []string
+	for _, volume := range volumes {
+		lines = append(lines, encode(volume))
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }

@@ -26,6 +26,10 @@ type script struct {
 
 	filesystems []*scratch.FS
 	uuids       []string // of the SRs that were made
+	t           *watched // nil outside Run
+	calls       []Call   // all that were made
+	naming      bool     // calls that are made now are those that the scenario names
+	named       int      // how many calls there were when the last such one was made
 	last        any      // the last answer, decoded
 	refusal     *refusal // the last call's, if it was refused
 	sums        map[string]string
@@ -137,18 +141,58 @@ func (s *script) mounted() (*scratch.FS, error) {
 	return nil, errors.New("there is no filesystem yet: say fs first")
 }
 
-// sr makes and attaches an SR.
-func (s *script) sr(_ bool, args []string) error {
+// conf prepares the making of an SR.
+func (s *script) conf(_ bool, args []string) error {
+	name := "SR"
+	if len(args) > 0 {
+		name = args[0]
+	}
+	if len(args) > 1 || !variable.MatchString("$"+name) || name != strings.ToUpper(name) {
+		return usage("conf")
+	}
+	_, err := s.prepare(name)
+	return err
+}
+
+// prepare makes a directory for an SR and sets NAME_PATH, NAME_UUID and NAME_CONF.
+func (s *script) prepare(name string) (conf map[string]string, err error) {
 	if s.ts.Getenv("MNT") == "" {
 		if err := s.fs(false, nil); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	path := filepath.Join(s.ts.Getenv("MNT"), "sr")
+	path := filepath.Join(s.ts.Getenv("MNT"), strings.ToLower(name))
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return nil, err
+	}
+	id := newUUID()
+	s.uuids = append(s.uuids, id)
+	template := s.config.SR
+	if template == nil {
+		template = map[string]string{"path": "$SR_PATH"}
+	}
+	values := map[string]string{"SR_PATH": path, "MNT": s.ts.Getenv("MNT"), "SR_UUID": id}
+	conf = map[string]string{}
+	for key, value := range template {
+		conf[key] = os.Expand(value, func(v string) string { return values[v] })
+	}
+	encoded, err := json.Marshal(conf)
+	s.ts.Setenv(name+"_PATH", path)
+	s.ts.Setenv(name+"_UUID", id)
+	s.ts.Setenv(name+"_CONF", string(encoded))
+	return conf, err
+}
+
+// sr makes and attaches an SR.
+func (s *script) sr(_ bool, args []string) error {
+	name := "SR"
+	if len(args) > 0 && !strings.Contains(args[0], "=") {
+		name, args = args[0], args[1:]
+	}
+	conf, err := s.prepare(name)
+	if err != nil {
 		return err
 	}
-	conf := map[string]string{"path": path}
 	for _, arg := range args {
 		k, v, ok := strings.Cut(arg, "=")
 		if !ok {
@@ -156,9 +200,7 @@ func (s *script) sr(_ bool, args []string) error {
 		}
 		conf[k] = v
 	}
-	id := newUUID()
-	s.uuids = append(s.uuids, id)
-	made, err := s.mustCall("SR.create", map[string]any{"uuid": id, "configuration": conf, "name": "scenario", "description": "made by the sr verb"})
+	made, err := s.mustCall("SR.create", map[string]any{"uuid": s.ts.Getenv(name + "_UUID"), "configuration": conf, "name": "scenario", "description": "made by the sr verb"})
 	if err != nil {
 		return err
 	}
@@ -166,15 +208,9 @@ func (s *script) sr(_ bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	text, ok := handle.(string)
-	if !ok {
-		return fmt.Errorf("the answer of SR.attach, %v, is no string", handle)
-	}
 	encoded, err := json.Marshal(made)
-	s.ts.Setenv("SR", text)
-	s.ts.Setenv("SR_PATH", path)
-	s.ts.Setenv("SR_UUID", id)
-	s.ts.Setenv("SR_CONF", string(encoded))
+	s.ts.Setenv(name, encode(handle))
+	s.ts.Setenv(name+"_CONF", string(encoded))
 	return err
 }
 

@@ -7,6 +7,7 @@
 package scripts
 
 import (
+	"context"
 	"embed"
 	"encoding/json"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -28,17 +30,93 @@ import (
 //go:embed *.txtar
 var Files embed.FS
 
-// Config says what scenarios run against.
+// Config says what scenarios run against, and how.
 type Config struct {
-	Volume   string // the volume plugin's directory
-	Datapath string // the directory that holds the datapath plugins' directories
-	FS       string // the kind of filesystem that the fs verb makes by default
-	Own      bool   // the plugin is this project's
-	Race     bool   // the plugin is built with the race detector, which takes memory and time
+	Volume   string            // the volume plugin's directory
+	Datapath []string          // datapath plugins' directories, or directories that hold such
+	SR       map[string]string // the configuration of an SR; see ReadConfiguration. By default {"path": "$SR_PATH"}
+	FS       string            // the kind of filesystem that the fs verb makes by default
+	Own      bool              // the plugin is this project's
+	Race     bool              // the plugin is built with the race detector, which takes memory and time
+	Timeout  time.Duration     // of one call; by default 60 s
+	Context  context.Context   // once it is done, running scenarios fail and clean up; may be nil
+	Done     func(Result)      // is told of each scenario, from several goroutines; may be nil
 }
 
-// Params are testscript's, for the scenarios in files.
-func (c Config) Params(files []string) testscript.Params {
+func (c Config) timeout() time.Duration {
+	if c.Timeout == 0 {
+		return 60 * time.Second
+	}
+	return c.Timeout
+}
+
+func (c Config) context() context.Context {
+	if c.Context == nil {
+		return context.Background()
+	}
+	return c.Context
+}
+
+// Check says in one sentence why there is no plugin to run scenarios against.
+func (c Config) Check() error {
+	for _, dir := range append([]string{c.Volume}, c.Datapath...) {
+		if st, err := os.Stat(dir); err != nil {
+			return fmt.Errorf("no plugin there: %w", err)
+		} else if !st.IsDir() {
+			return fmt.Errorf("no plugin there: %s is not a directory", dir)
+		}
+	}
+	for _, name := range []string{"Plugin.Query", "Plugin.query"} {
+		if _, err := os.Stat(filepath.Join(c.Volume, name)); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s is no volume plugin's directory: there is no Plugin.Query in it", c.Volume)
+}
+
+// datapath finds the executable of a datapath plugin's call; "" if there is none.
+// A plugin "*" is any.
+func (c Config) datapath(plugin, method string) string {
+	for _, dir := range c.Datapath {
+		for _, pattern := range []string{filepath.Join(dir, plugin, method), filepath.Join(dir, method)} {
+			found, _ := filepath.Glob(pattern)
+			for _, path := range found {
+				if base := filepath.Base(filepath.Dir(path)); plugin == "*" || base == plugin {
+					return path
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// ReadConfiguration reads the configuration with which SRs are made: a JSON object
+// of strings, like {"path": "$SR_PATH"}. $SR_PATH is an empty directory made for
+// the SR, $MNT the filesystem's mount point, $SR_UUID the SR's UUID.
+func ReadConfiguration(file string) (map[string]string, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	conf := map[string]string{}
+	if err := json.Unmarshal(data, &conf); err != nil {
+		return nil, fmt.Errorf("%s is no SR configuration: want a JSON object of strings, like {\"path\": \"$SR_PATH\"}: %w", file, err)
+	}
+	for key, value := range conf {
+		os.Expand(value, func(name string) string {
+			if !slices.Contains(configurationVariables, name) {
+				err = fmt.Errorf("%s: there is no $%s in an SR configuration (%s); there are $SR_PATH, $MNT and $SR_UUID", file, name, key)
+			}
+			return ""
+		})
+	}
+	return conf, err
+}
+
+var configurationVariables = []string{"SR_PATH", "MNT", "SR_UUID"}
+
+// params are testscript's, for the scenarios in files.
+func (c Config) params(files []string) testscript.Params {
 	verbs := map[string]func(*testscript.TestScript, bool, []string){}
 	for _, v := range table {
 		verbs[v.name] = v.command()
@@ -55,7 +133,9 @@ func (c Config) Params(files []string) testscript.Params {
 
 func (c Config) setup(env *testscript.Env) error {
 	env.Setenv("VOLUME", c.Volume)
-	env.Setenv("DATAPATH", c.Datapath)
+	if len(c.Datapath) > 0 {
+		env.Setenv("DATAPATH", c.Datapath[0])
+	}
 	env.Setenv("FS", c.FS)
 	s := &script{config: c, work: env.WorkDir, sums: map[string]string{}, plugs: map[string][]plugged{}}
 	for _, name := range []string{"UUID_A", "UUID_B", "UUID_C"} {
@@ -64,6 +144,9 @@ func (c Config) setup(env *testscript.Env) error {
 		s.uuids = append(s.uuids, id)
 	}
 	env.Values[stateKey{}] = s
+	if w, ok := env.T().(*watched); ok {
+		w.script, s.t = s, w
+	}
 	env.Defer(s.cleanUp)
 	return nil
 }
@@ -88,6 +171,9 @@ func (c Config) condition(word string) (bool, error) {
 		features, err := c.features()
 		return slices.Contains(features, arg), err
 	case "call":
+		if strings.HasPrefix(arg, "Data") {
+			return c.datapath("*", arg) != "", nil
+		}
 		_, err := os.Stat(filepath.Join(c.Volume, arg))
 		return err == nil, nil
 	}
@@ -102,7 +188,13 @@ func (c Config) features() ([]string, error) {
 	if known, ok := queried.Load(c.Volume); ok {
 		return known.([]string), nil
 	}
-	command := exec.Command(filepath.Join(c.Volume, "Plugin.Query"), "--json")
+	query := "Plugin.Query"
+	if _, err := os.Stat(filepath.Join(c.Volume, query)); err != nil {
+		query = "Plugin.query"
+	}
+	ctx, cancel := context.WithTimeout(c.context(), c.timeout())
+	defer cancel()
+	command := exec.CommandContext(ctx, filepath.Join(c.Volume, query), "--json")
 	command.Stdin = strings.NewReader(`{"dbg":"scenario"}`)
 	out, err := command.Output()
 	if err != nil {

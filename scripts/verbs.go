@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -25,8 +26,9 @@ var table []verb
 func init() {
 	table = []verb{
 		{"fs", "fs [KIND [SIZE [NAME]]]", "make a filesystem (btrfs, xfs, xfs-noreflink, ext4, tmpfs; by default the kind of this run, 1GiB) and mount it at $WORK/NAME; NAME in capitals (by default MNT) holds the path", (*script).fs},
-		{"sr", "sr [KEY=VALUE]...", "make a directory $MNT/sr (after fs, if there is none yet) an SR with that configuration and attach it; sets SR, SR_PATH, SR_UUID and SR_CONF", (*script).sr},
-		{"call", "[!] call [PLUGIN/]METHOD [JSON]", "call the plugin as the toolstack does: one process, --json, arguments on standard input. $NAME in the JSON is replaced, inside strings as text, outside as it is; dbg is added. The answer must be of the interface's type. ! expects a refusal, after which the SR must be as before", (*script).call},
+		{"sr", "sr [NAME] [KEY=VALUE]...", "make (after fs, if there is none yet) an SR with the run's configuration, that of conf, and those keys; attach it. NAME (by default SR) is set to its handle, NAME_PATH and NAME_UUID as by conf, NAME_CONF to what SR.create answered", (*script).sr},
+		{"conf", "conf [NAME]", "prepare for a script that calls SR.create itself: NAME_PATH (NAME is SR by default) is an empty directory on the filesystem, NAME_UUID a UUID, NAME_CONF the run's configuration for an SR there", (*script).conf},
+		{"call", "[!] call [PLUGIN/]METHOD [JSON]", "call the plugin as the toolstack does: one process, --json, arguments on standard input. $NAME in the JSON is replaced, inside strings as text, outside as it is; dbg is added. The answer must be of the interface's type. ! expects a refusal, after which the SR must be as before. A call that the plugin does not offer ends the scenario as skipped", (*script).call},
 		{"get", "get NAME PATH", "set the variable NAME to a field of the last answer: .key, .uri[0], . for all of it, or '.[#]' (in quotes: # begins a comment) for how many", (*script).get},
 		{"answer", "[!] answer PATH VALUE", "the field of the last answer is VALUE: a string's text, else its JSON", (*script).answer},
 		{"refused", "refused CODE [TEXT]...", "the last call was refused with this code: the name of an error of the interface, or the number n of SR_BACKEND_FAILURE_n; its parameters contain each TEXT", (*script).refused},
@@ -37,7 +39,7 @@ func init() {
 		{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},
 		{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it, or what OTHER holds", (*script).same},
 		{"differs", "differs VOLUME [OTHER]", "it does not", (*script).differs},
-		{"device", "device VOLUME PROPERTY=VALUE...", "properties of the plugged disk's device: size, sector, ro, dio", (*script).device},
+		{"device", "device VOLUME PROPERTY=VALUE...", "properties of the plugged disk's block device: size, sector, ro; dio: direct I/O of a loop device", (*script).device},
 		{"guest", "[!] guest VOLUME COMMAND [ARG]...", "run a command with DEV replaced by the plugged disk's device", (*script).guest},
 		{"writer", "writer start|stop|mark VOLUME | writer check SNAPSHOT VOLUME", "write to the plugged disk in the background, each block acknowledged before the next; mark remembers what is acknowledged now; check: SNAPSHOT holds a prefix of the writes with everything up to the mark", (*script).writer},
 		{"shared", "shared VOLUME SIZE", "(own) so many bytes of the volume's file are shared with others, by FIEMAP", (*script).shared},
@@ -49,7 +51,7 @@ func init() {
 		{"remount", "remount ro|rw", "make the filesystem at $MNT read-only, or writable again", (*script).remount},
 		{"vanish", "vanish", "unmount the filesystem at $MNT under everybody's feet", (*script).vanish},
 		{"return", "return", "mount it again", (*script).comeBack},
-		{"loops", "loops VOLUME N", "N loop devices of this host have the volume's file behind them", (*script).loops},
+		{"loops", "loops VOLUME N", "(own) N loop devices of this host have the volume's file behind them", (*script).loops},
 		{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, no lock of a volume that is no more", (*script).leak},
 		{"kernel", "kernel 4.19|current", "run the calls that follow as on Linux 4.19 (what is newer is answered as there), or as it is", (*script).kernel},
 		{"lock", "lock VOLUME | lock free", "(own) hold the volume's lock as another process would, until lock free", (*script).lock},
@@ -64,7 +66,17 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 		if not && !strings.HasPrefix(v.usage, "[!]") {
 			ts.Fatalf("! does not go with %s\nusage: %s", v.name, v.usage)
 		}
-		if err := v.run(s, not, args); err != nil {
+		if s.config.context().Err() != nil {
+			ts.Fatalf("%v", errInterrupted)
+		}
+		s.naming = v.name == "call" || v.name == "plug" || v.name == "unplug" || v.name == "retry"
+		err := v.run(s, not, args)
+		s.naming = false
+		var absent errNotOffered
+		if errors.As(err, &absent) && s.t != nil && !s.config.Own {
+			s.t.Skip(err)
+		}
+		if err != nil {
 			ts.Fatalf("%s: %v", v.name, err)
 		}
 	}

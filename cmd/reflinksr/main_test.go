@@ -51,7 +51,7 @@ func TestScenarios(t *testing.T) {
 			}
 			c := scripts.Config{
 				Volume:   filepath.Join(root, "volume", "org.xen.xapi.storage.reflink"),
-				Datapath: filepath.Join(root, "datapath"),
+				Datapath: []string{filepath.Join(root, "datapath")},
 				FS:       fs,
 				Own:      true,
 				Race:     raced,
@@ -60,7 +60,7 @@ func TestScenarios(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			testscript.Run(t, c.Params(files))
+			scripts.Test(t, c, files)
 		})
 	}
 }

@@ -50,11 +50,11 @@ func TestSessions(t *testing.T) {
 			}
 			c := scripts.Config{
 				Volume:   filepath.Join(root, "volume", "org.xen.xapi.storage.reflink"),
-				Datapath: filepath.Join(root, "datapath"),
+				Datapath: []string{filepath.Join(root, "datapath")},
 				FS:       fs,
 				Own:      true,
 			}
-			testscript.Run(t, c.Params(files))
+			scripts.Test(t, c, files)
 		})
 	}
 }

@@ -54,7 +54,9 @@ func run(args []string, out, errs io.Writer) int {
 	flags := flag.NewFlagSet("srtest "+args[0], flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	flags.StringVar(&c.Volume, "volume", toolstack+"/volume/org.xen.xapi.storage.reflink", "")
-	flags.StringVar(&c.Datapath, "datapath", toolstack+"/datapath", "")
+	c.Datapath = []string{toolstack + "/datapath"}
+	flags.Func("datapath", "", func(dir string) error { c.Datapath = []string{dir}; return nil })
+	flags.Func("config", "", func(file string) (err error) { c.SR, err = scripts.ReadConfiguration(file); return err })
 	flags.StringVar(&kinds, "fs", "btrfs,xfs", "")
 	flags.StringVar(&match, "run", "", "")
 	flags.BoolVar(&c.Own, "own", false, "")
@@ -184,10 +186,8 @@ func list(c scripts.Config, pattern *regexp.Regexp, out io.Writer) error {
 var errFailed = errors.New("scenarios failed")
 
 func runAll(c scripts.Config, kinds []string, pattern *regexp.Regexp, own []string, verbose bool, out io.Writer) error {
-	for _, dir := range []string{c.Volume, c.Datapath} {
-		if _, err := os.Stat(dir); err != nil {
-			return fmt.Errorf("no plugin there: %w", err)
-		}
+	if err := c.Check(); err != nil {
+		return err
 	}
 	dir, err := os.MkdirTemp("", "srtest-")
 	if err != nil {
@@ -207,7 +207,7 @@ func runAll(c scripts.Config, kinds []string, pattern *regexp.Regexp, own []stri
 		if len(files) == 0 {
 			return fmt.Errorf("no scenario matches %q", pattern)
 		}
-		t.run(kind, c.Params(files))
+		t.run(kind, c, files)
 	}
 	return t.finish()
 }

@@ -83,7 +83,7 @@ func TestTAP(t *testing.T) {
 	}
 	var out bytes.Buffer
 	r := newTAP(&out, false)
-	r.run("btrfs", scripts.Config{FS: "btrfs"}.Params(files))
+	r.run("btrfs", scripts.Config{FS: "btrfs"}, files)
 	if err := r.finish(); err != errFailed {
 		t.Errorf("the run ends with %v", err)
 	}

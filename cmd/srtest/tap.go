@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
+
+	"reflinksr/scripts"
 )
 
 // tap prints results as TAP, one test point per scenario.
@@ -23,8 +25,8 @@ func newTAP(out io.Writer, verbose bool) *tap {
 }
 
 // run runs scenarios one after the other.
-func (t *tap) run(prefix string, params testscript.Params) {
-	testscript.RunT(&scenario{tap: t, name: prefix}, params)
+func (t *tap) run(prefix string, c scripts.Config, files []string) {
+	scripts.Run(&scenario{tap: t, name: prefix}, c, files)
 }
 
 func (t *tap) finish() error {
