@@ -174,13 +174,8 @@ func (s *script) loops(_ bool, args []string) error {
 // leak looks for what should be gone.
 func (s *script) leak(_ bool, _ []string) error {
 	var left []string
-	bound, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, path := range bound {
-		backing, _ := os.ReadFile(path)
-		name := strings.TrimSpace(string(backing))
-		if strings.HasPrefix(name, s.work+"/") && !s.isImage(name) {
-			left = append(left, "loop device of "+name)
-		}
+	for _, path := range s.loopsBelow() {
+		left = append(left, "loop device "+path)
 	}
 	for key := range s.everyKey() {
 		if len(loopsOf(key)) > 0 {

@@ -15,6 +15,15 @@ func Usage(name string) (string, error) {
 	return "", fmt.Errorf("there is no verb %q; srtest help lists them", name)
 }
 
+// Verbs lists the names of all verbs.
+func Verbs() []string {
+	var names []string
+	for _, v := range table {
+		names = append(names, v.name)
+	}
+	return names
+}
+
 // Reference is the description of the language, scripts/README.md.
 func Reference() string {
 	var b strings.Builder

@@ -50,7 +50,8 @@ type Failure struct {
 	Phase   string `json:"phase"` // the comment over the phase
 	Error   string `json:"error"`
 	Last    *Call  `json:"last_call,omitempty"` // the last call before it
-	// Blamed is the call that the scenario last made by name (call, plug, unplug).
+	// Blamed is the last call if that was refused or broke the protocol, else the call
+	// that the scenario last made by name (call, plug, unplug).
 	Blamed string `json:"blamed,omitempty"`
 }
 
@@ -161,7 +162,8 @@ func (w *watched) failure(log string) *Failure {
 	if s := w.script; s != nil && len(s.calls) > 0 {
 		last := s.calls[len(s.calls)-1]
 		f.Last = &last
-		if s.named > 0 {
+		f.Blamed = last.Method
+		if last.Outcome == Works && s.named > 0 {
 			f.Blamed = s.calls[s.named-1].Method
 		}
 	}

@@ -45,10 +45,11 @@ func (s *script) cleanUp() {
 		w.halt()
 	}
 	s.lock(false, []string{"free"})
-	// Devices of volumes that the scenario left attached.
+	// Devices that the scenario left attached: of its volumes, and of any other file.
 	for key := range s.everyKey() {
-		s.releaseLoops(key)
+		release(loopsOf(key))
 	}
+	release(s.loopsBelow())
 	for _, uuid := range s.uuids {
 		os.Remove("/run/reflinksr/sr/" + uuid + ".json")
 		states, _ := filepath.Glob("/run/reflinksr/volume/" + uuid + ".*")
@@ -79,9 +80,9 @@ func (s *script) everyKey() map[string]bool {
 	return keys
 }
 
-// releaseLoops detaches every device whose file is named after the key.
-func (s *script) releaseLoops(key string) {
-	for _, path := range loopsOf(key) {
+// release detaches loop devices.
+func release(devices []string) {
+	for _, path := range devices {
 		if f, err := os.Open(path); err == nil {
 			unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
 			f.Close()
@@ -92,14 +93,21 @@ func (s *script) releaseLoops(key string) {
 // loopsOf lists the loop devices whose file is named after a key, by sysfs: the
 // file itself may be gone.
 func loopsOf(key string) []string {
-	var found []string
+	return loopsWhere(func(file string) bool { return strings.Contains(filepath.Base(file), key) })
+}
+
+// loopsBelow lists those whose file lies in the scenario's directory, but for the
+// filesystems' own.
+func (s *script) loopsBelow() []string {
+	return loopsWhere(func(file string) bool { return strings.HasPrefix(file, s.work+"/") && !s.isImage(file) })
+}
+
+func loopsWhere(is func(file string) bool) (found []string) {
 	bound, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, path := range bound {
-		backing, _ := os.ReadFile(path)
-		if !strings.Contains(filepath.Base(string(backing)), key) {
-			continue
+		if backing, err := os.ReadFile(path); err == nil && is(strings.TrimSpace(string(backing))) {
+			found = append(found, "/dev/"+strings.Split(path, "/")[3])
 		}
-		found = append(found, "/dev/"+strings.Split(path, "/")[3])
 	}
 	return found
 }

@@ -66,10 +66,8 @@ func (c Config) Check() error {
 			return fmt.Errorf("no plugin there: %s is not a directory", dir)
 		}
 	}
-	for _, name := range []string{"Plugin.Query", "Plugin.query"} {
-		if _, err := os.Stat(filepath.Join(c.Volume, name)); err == nil {
-			return nil
-		}
+	if c.Offers("Plugin.query") {
+		return nil
 	}
 	return fmt.Errorf("%s is no volume plugin's directory: there is no Plugin.Query in it", c.Volume)
 }
@@ -88,6 +86,19 @@ func (c Config) datapath(plugin, method string) string {
 		}
 	}
 	return ""
+}
+
+// Offers says whether there is an executable for a call.
+func (c Config) Offers(method string) bool {
+	if strings.HasPrefix(method, "Data") {
+		return c.datapath("*", method) != ""
+	}
+	for _, name := range []string{method, strings.Replace(method, ".query", ".Query", 1)} {
+		if _, err := os.Stat(filepath.Join(c.Volume, name)); err == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // ReadConfiguration reads the configuration with which SRs are made: a JSON object
@@ -171,11 +182,7 @@ func (c Config) condition(word string) (bool, error) {
 		features, err := c.features()
 		return slices.Contains(features, arg), err
 	case "call":
-		if strings.HasPrefix(arg, "Data") {
-			return c.datapath("*", arg) != "", nil
-		}
-		_, err := os.Stat(filepath.Join(c.Volume, arg))
-		return err == nil, nil
+		return c.Offers(arg), nil
 	}
 	return false, fmt.Errorf("unknown condition [%s]", word)
 }

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
+)
+
+// pool runs scenarios side by side, so many at a time. Its tests are testscript's T.
+type pool struct {
+	slots   chan struct{}
+	running sync.WaitGroup
+	verbose bool
+	lock    sync.Mutex
+	fatal   error // why scenarios could not even be begun
+}
+
+func newPool(jobs int, verbose bool) *pool {
+	return &pool{slots: make(chan struct{}, jobs), verbose: verbose}
+}
+
+// test is one scenario's T, or the T of them all. What becomes of a scenario is told
+// by scripts.Config.Done; here it only has to end.
+type test struct {
+	pool     *pool
+	released chan struct{} // closed when the next may be begun beside this one
+	once     sync.Once
+	slotted  bool
+}
+
+func (p *pool) root() *test { return &test{pool: p, released: make(chan struct{})} }
+
+// run begins the scenarios that do begins and says why that failed.
+func (p *pool) run(do func(testscript.T) error) error {
+	var err error
+	p.root().Run("", func(t testscript.T) { err = do(t) })
+	p.lock.Lock()
+	defer p.lock.Unlock()
+	return errors.Join(err, p.fatal)
+}
+
+// Run begins a scenario and returns when it has ended, or said that it is Parallel.
+func (t *test) Run(_ string, do func(testscript.T)) {
+	sub := t.pool.root()
+	t.pool.running.Add(1)
+	go func() { // Fatal and Skip end the goroutine
+		defer t.pool.running.Done()
+		defer sub.end()
+		do(sub)
+	}()
+	<-sub.released
+}
+
+// release lets the next one begin.
+func (t *test) release() { t.once.Do(func() { close(t.released) }) }
+
+func (t *test) end() {
+	t.release()
+	if t.slotted {
+		<-t.pool.slots
+	}
+}
+
+func (t *test) Parallel() {
+	t.release()
+	t.pool.slots <- struct{}{}
+	t.slotted = true
+}
+
+func (t *test) Fatal(args ...any) {
+	t.pool.lock.Lock()
+	t.pool.fatal = errors.New(strings.TrimSpace(fmt.Sprintln(args...)))
+	t.pool.lock.Unlock()
+	runtime.Goexit()
+}
+
+func (t *test) Skip(...any)   { runtime.Goexit() }
+func (t *test) FailNow()      { runtime.Goexit() }
+func (t *test) Log(...any)    {}
+func (t *test) Verbose() bool { return t.pool.verbose }
+func (p *pool) wait()         { p.running.Wait() }
+
+// interruptible is done at the first Ctrl-C or SIGTERM. Calls of the plugin end by
+// that; other commands of scenarios are told to, and after a while made to, so
+// that every scenario cleans up. A second Ctrl-C ends us at once.
+func interruptible() (context.Context, func()) {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	// What a killed command of a scenario leaves running becomes our child as well.
+	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	over := make(chan struct{})
+	go func() {
+		select {
+		case <-over:
+			return
+		case <-ctx.Done():
+		}
+		stop()
+		for patience := 20; ; patience-- {
+			sig := unix.SIGTERM
+			if patience < 0 {
+				sig = unix.SIGKILL
+			}
+			for _, pid := range children() {
+				unix.Kill(pid, sig)
+			}
+			select {
+			case <-over:
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}()
+	return ctx, func() { stop(); close(over) }
+}
+
+// children are the processes that we started (proc(5), needs CONFIG_PROC_CHILDREN).
+func children() (pids []int) {
+	threads, _ := os.ReadDir("/proc/self/task")
+	for _, thread := range threads {
+		text, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%s/children", thread.Name()))
+		for _, word := range strings.Fields(string(text)) {
+			if pid, err := strconv.Atoi(word); err == nil {
+				pids = append(pids, pid)
+			}
+		}
+	}
+	return pids
+}

@@ -1,0 +1,288 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"reflinksr/scripts"
+)
+
+// cell is what one call of one plugin came to in all scenarios.
+type cell struct {
+	Works, Refuses int
+	Absent         bool             // it is not offered
+	Wrong          []scripts.Result // the scenarios that failed at it
+}
+
+// String is the cell in a line of text.
+func (c cell) String() string {
+	counts := fmt.Sprintf("%d / %d", c.Works, c.Refuses)
+	switch {
+	case len(c.Wrong) > 0:
+		return fmt.Sprintf("WRONG %d (%s)", len(c.Wrong), counts)
+	case c.Absent && c.Works+c.Refuses == 0:
+		return "not offered"
+	case c.Works+c.Refuses == 0:
+		return "not tried"
+	}
+	return counts
+}
+
+// Class is the cell's colour on the page.
+func (c cell) Class() string {
+	switch {
+	case len(c.Wrong) > 0:
+		return "wrong"
+	case c.Works+c.Refuses == 0:
+		return "none"
+	}
+	return "works"
+}
+
+// column is one plugin.
+type column struct {
+	Title, Directory string
+	Cells            map[string]*cell // by the call's name
+	Sum              tally
+	Passed, Failed   int
+	Skips            []skip
+}
+
+type skip struct {
+	Why   string
+	Names []string
+}
+
+// add counts what a scenario showed. A scenario that failed counts against the
+// call that it failed at.
+func (c *column) add(r scripts.Result) {
+	c.Sum.add(r)
+	for _, made := range r.Calls {
+		of := c.of(made.Method)
+		switch made.Outcome {
+		case scripts.Works:
+			of.Works++
+		case scripts.Refuses:
+			of.Refuses++
+		case scripts.NotOffered:
+			of.Absent = true
+		}
+	}
+	if r.Verdict == scripts.Failed {
+		blamed := ""
+		if r.Failure != nil {
+			blamed = r.Failure.Blamed
+		}
+		of := c.of(cmp.Or(blamed, "(no call)"))
+		of.Wrong = append(of.Wrong, r)
+	}
+}
+
+// of finds a call's cell. The toolstack does not tell cases of letters apart.
+func (c *column) of(method string) *cell {
+	for _, known := range scripts.Interface {
+		if strings.EqualFold(known, method) {
+			method = known
+		}
+	}
+	if c.Cells[method] == nil {
+		c.Cells[method] = new(cell)
+	}
+	return c.Cells[method]
+}
+
+// finish settles what only the whole run tells.
+func (c *column) finish(p target) {
+	config := p.config()
+	for _, method := range scripts.Interface {
+		if of := c.of(method); of.Works+of.Refuses == 0 && !config.Offers(method) {
+			of.Absent = true
+		}
+	}
+	c.Passed, c.Failed = c.Sum.passed, c.Sum.failed
+	for why, names := range c.Sum.why {
+		slices.Sort(names)
+		c.Skips = append(c.Skips, skip{why, names})
+	}
+	slices.SortFunc(c.Skips, func(a, b skip) int { return cmp.Compare(a.Why, b.Why) })
+	for _, of := range c.Cells {
+		slices.SortFunc(of.Wrong, func(a, b scripts.Result) int {
+			return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.FS, b.FS))
+		})
+	}
+}
+
+// titles are the directories of plugins without the parts that they share.
+func titles(plugins []target) []string {
+	var split [][]string
+	for _, p := range plugins {
+		split = append(split, strings.Split(strings.Trim(p.volume, "/"), "/"))
+	}
+	same := func(at func(parts []string) string) bool {
+		for _, parts := range split {
+			if len(parts) < 2 || at(parts) != at(split[0]) {
+				return false
+			}
+		}
+		return len(split) > 1
+	}
+	for same(func(parts []string) string { return parts[0] }) {
+		for i := range split {
+			split[i] = split[i][1:]
+		}
+	}
+	for same(func(parts []string) string { return parts[len(parts)-1] }) {
+		for i := range split {
+			split[i] = split[i][:len(split[i])-1]
+		}
+	}
+	var names []string
+	for i, p := range plugins {
+		if len(plugins) == 1 {
+			names = append(names, filepath.Base(p.volume))
+		} else {
+			names = append(names, strings.Join(split[i], "/"))
+		}
+	}
+	return names
+}
+
+// matrix is a whole report.
+type matrix struct {
+	Made    time.Time
+	Rows    []string // calls, in the interface's order
+	Columns []*column
+}
+
+func (m *matrix) Cell(row string, c *column) cell {
+	if of := c.Cells[row]; of != nil {
+		return *of
+	}
+	return cell{}
+}
+
+// Failures lists a column's failed scenarios, by call.
+func (m *matrix) Failures(c *column) (all []scripts.Result) {
+	for _, row := range m.Rows {
+		all = append(all, m.Cell(row, c).Wrong...)
+	}
+	return all
+}
+
+// report is srtest report.
+func (o *options) report() error {
+	ctx, over := interruptible()
+	defer over()
+	plugins := o.plugins()
+	m := &matrix{Made: time.Now()}
+	progress := newProgress(o.errs)
+	var sum tally
+	for i, p := range plugins {
+		c := &column{Title: titles(plugins)[i], Directory: p.volume, Cells: map[string]*cell{}}
+		err := o.try(ctx, p, func(r scripts.Result) {
+			sum.add(r)
+			progress.show(sum, o.total, r)
+			c.add(r)
+		})
+		progress.clear()
+		if err != nil {
+			return err
+		}
+		c.finish(p)
+		m.Columns = append(m.Columns, c)
+	}
+	m.rows()
+	m.print(o.out)
+	var err error
+	if o.html != "" {
+		err = m.write(o.html)
+	}
+	if sum.failed > 0 {
+		err = errors.Join(err, fmt.Errorf("%d scenarios failed", sum.failed))
+	}
+	return err
+}
+
+func (m *matrix) rows() {
+	m.Rows = slices.Clone(scripts.Interface)
+	for _, c := range m.Columns {
+		for name := range c.Cells {
+			if !slices.Contains(m.Rows, name) {
+				m.Rows = append(m.Rows, name)
+			}
+		}
+	}
+}
+
+// print writes the matrix as text: for one plugin with a column for each outcome,
+// for several with one for each plugin.
+func (m *matrix) print(out io.Writer) {
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	if len(m.Columns) == 1 {
+		c := m.Columns[0]
+		fmt.Fprintf(w, "%s\tworks\trefuses properly\tnot offered\twrong\n", c.Title)
+		mark := func(n int) string {
+			if n == 0 {
+				return "·"
+			}
+			return fmt.Sprint(n)
+		}
+		for _, row := range m.Rows {
+			of := m.Cell(row, c)
+			absent := "·"
+			if of.Absent && of.Works+of.Refuses == 0 {
+				absent = "×"
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", row, mark(of.Works), mark(of.Refuses), absent, mark(len(of.Wrong)))
+		}
+	} else {
+		fmt.Fprint(w, "works / refuses properly")
+		for _, c := range m.Columns {
+			fmt.Fprint(w, "\t", c.Title)
+		}
+		fmt.Fprintln(w)
+		for _, row := range m.Rows {
+			fmt.Fprint(w, row)
+			for _, c := range m.Columns {
+				fmt.Fprint(w, "\t", m.Cell(row, c))
+			}
+			fmt.Fprintln(w)
+		}
+	}
+	w.Flush()
+	for _, c := range m.Columns {
+		fmt.Fprintf(out, "\n%s: %d scenarios passed, %d failed, %d skipped\n", c.Title, c.Passed, c.Failed, c.Sum.skipped)
+		for _, r := range m.Failures(c) {
+			f := r.Failure
+			if f == nil {
+				continue
+			}
+			why, _, _ := strings.Cut(f.Error, "\n")
+			fmt.Fprintf(out, "  wrong: %s, in %s/%s:%d\n    %s\n    %s\n", cmp.Or(f.Blamed, "(no call)"), r.FS, r.Name, f.Line, f.Phase, why)
+		}
+		for _, s := range c.Skips {
+			fmt.Fprintf(out, "  skipped, %s: %s\n", s.Why, strings.Join(s.Names, " "))
+		}
+	}
+}
+
+// write writes the page, whole or not at all.
+func (m *matrix) write(path string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".report-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if err := errors.Join(page.Execute(f, m), f.Chmod(0o644), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(f.Name(), path)
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"reflinksr/scripts"
+	"reflinksr/scripts/scratch"
+)
+
+// list is srtest list.
+func (o *options) list() error {
+	dir, err := os.MkdirTemp("", "srtest-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	files, err := scripts.Config{Own: o.own}.Select(dir, o.match)
+	for _, file := range files {
+		fmt.Fprintln(o.out, strings.TrimSuffix(filepath.Base(file), ".txtar"))
+	}
+	return err
+}
+
+// find picks the scenarios to run: the tester's own, or ours, written to dir.
+func find(c scripts.Config, dir string, pattern *regexp.Regexp, own []string) (files []string, err error) {
+	if len(own) == 0 {
+		files, err = c.Select(dir, pattern)
+	}
+	for _, path := range own {
+		st, err := os.Stat(path)
+		if err != nil {
+			return nil, err
+		}
+		found := []string{path}
+		if st.IsDir() {
+			if found, err = filepath.Glob(filepath.Join(path, "*.txtar")); err != nil {
+				return nil, err
+			}
+		}
+		for _, file := range found {
+			if pattern.MatchString(strings.TrimSuffix(filepath.Base(file), ".txtar")) {
+				files = append(files, file)
+			}
+		}
+	}
+	if err == nil && len(files) == 0 {
+		err = fmt.Errorf("no scenario matches %q", pattern)
+	}
+	return files, err
+}
+
+// kindsOf says on which filesystems to run, and why that cannot be.
+func (o *options) kindsOf() ([]string, error) {
+	kinds := strings.Split(o.kinds, ",")
+	for _, kind := range kinds {
+		if err := scratch.Available(kind); err != nil {
+			return nil, err
+		}
+	}
+	return kinds, nil
+}
+
+// try runs the scenarios through one plugin, on each kind of filesystem, and tells
+// of each result.
+func (o *options) try(ctx context.Context, p target, tell func(scripts.Result)) error {
+	c := p.config()
+	c.Own, c.Timeout, c.Context = o.own, o.timeout, ctx
+	if err := c.Check(); err != nil {
+		return err
+	}
+	kinds, err := o.kindsOf()
+	if err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "srtest-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	files, err := find(c, dir, o.match, o.scripts)
+	if err != nil {
+		return err
+	}
+	o.total += len(files) * len(kinds)
+	var lock sync.Mutex
+	c.Done = func(r scripts.Result) {
+		lock.Lock()
+		defer lock.Unlock()
+		tell(r)
+	}
+	pool := newPool(o.jobs, o.verbose)
+	for _, c.FS = range kinds {
+		err = pool.run(func(t testscript.T) error { scripts.Run(t, c, files); return nil })
+		if err != nil {
+			break
+		}
+	}
+	pool.wait()
+	if ctx.Err() != nil {
+		return errors.New("interrupted; everything is cleaned up")
+	}
+	return err
+}
+
+// printer shows results as they come, and the sum of them.
+type printer interface {
+	result(scripts.Result)
+	end(tally)
+}
+
+// tally counts results.
+type tally struct {
+	passed, failed, skipped int
+	red                     []string            // names of the failed
+	why                     map[string][]string // names of the skipped, by reason
+}
+
+func (t *tally) add(r scripts.Result) {
+	name := r.FS + "/" + r.Name
+	switch r.Verdict {
+	case scripts.Passed:
+		t.passed++
+	case scripts.Failed:
+		t.failed++
+		t.red = append(t.red, name)
+	case scripts.Skipped:
+		t.skipped++
+		if t.why == nil {
+			t.why = map[string][]string{}
+		}
+		t.why[r.Why] = append(t.why[r.Why], name)
+	}
+	slices.Sort(t.red)
+}
+
+// runScenarios is srtest run.
+func (o *options) runScenarios() error {
+	ctx, over := interruptible()
+	defer over()
+	var p printer = newTAP(o.out, o.verbose)
+	if o.json {
+		p = newJSONLines(o.out)
+	}
+	progress := newProgress(o.errs)
+	var sum tally
+	err := o.try(ctx, o.plugins()[0], func(r scripts.Result) {
+		sum.add(r)
+		progress.clear()
+		p.result(r)
+		progress.show(sum, o.total, r)
+	})
+	progress.clear()
+	if sum.passed+sum.failed+sum.skipped > 0 {
+		p.end(sum)
+	}
+	if err == nil && sum.failed > 0 {
+		err = fmt.Errorf("%d of %d scenarios failed", sum.failed, sum.passed+sum.failed)
+	}
+	return err
+}
