@@ -247,7 +247,7 @@ func (s *script) locate(method string, request []byte) (string, error) {
 			path = s.config.datapath("*", method)
 		}
 	}
-	if _, err := os.Stat(path); path != "" && err == nil {
+	if path = present(path); path != "" {
 		return path, nil
 	}
 	if !slices.Contains(Interface, method) {
@@ -255,6 +255,20 @@ func (s *script) locate(method string, request []byte) (string, error) {
 	}
 	s.calls = append(s.calls, Call{Method: method, Outcome: NotOffered})
 	return "", errNotOffered{method}
+}
+
+// present finds a file by its path, the name in any case, as the toolstack does.
+func present(path string) string {
+	if _, err := os.Stat(path); err == nil || path == "" {
+		return path
+	}
+	entries, _ := os.ReadDir(filepath.Dir(path))
+	for _, e := range entries {
+		if strings.EqualFold(e.Name(), filepath.Base(path)) {
+			return filepath.Join(filepath.Dir(path), e.Name())
+		}
+	}
+	return ""
 }
 
 // errNotOffered is a call of the interface that the plugin does not have.

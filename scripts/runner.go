@@ -83,11 +83,12 @@ type watched struct {
 	script *script // once it is set up
 	result Result
 	start  time.Time
+	over   chan struct{} // closed when it has ended
 }
 
 func (w *watched) Run(name string, do func(testscript.T)) {
 	w.T.Run(name, func(t testscript.T) {
-		sub := &watched{T: t, config: w.config, files: w.files, start: time.Now()}
+		sub := &watched{T: t, config: w.config, files: w.files, start: time.Now(), over: make(chan struct{})}
 		sub.result = Result{Name: name, FS: w.config.FS, Verdict: Passed}
 		defer sub.done()
 		do(sub)
@@ -104,6 +105,7 @@ func (w *watched) Parallel() {
 
 // done tells of the result.
 func (w *watched) done() {
+	close(w.over)
 	w.result.Seconds = time.Since(w.start).Seconds()
 	if w.script != nil {
 		w.result.Calls = w.script.calls
@@ -115,7 +117,15 @@ func (w *watched) done() {
 
 func (w *watched) Skip(args ...any) {
 	w.result.Verdict, w.result.Why = Skipped, strings.TrimSpace(fmt.Sprint(args...))
+	w.hunt()
 	w.T.Skip(args...)
+}
+
+// hunt ends what a scenario that stops in the middle has running.
+func (w *watched) hunt() {
+	if w.script != nil {
+		go w.script.hunt(w.over)
+	}
 }
 
 func (w *watched) Fatal(args ...any) {
@@ -125,6 +135,7 @@ func (w *watched) Fatal(args ...any) {
 
 func (w *watched) FailNow() {
 	w.result.Verdict = Failed
+	w.hunt()
 	w.T.FailNow()
 }
 

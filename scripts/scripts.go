@@ -78,6 +78,9 @@ func (c Config) datapath(plugin, method string) string {
 	for _, dir := range c.Datapath {
 		for _, pattern := range []string{filepath.Join(dir, plugin, method), filepath.Join(dir, method)} {
 			found, _ := filepath.Glob(pattern)
+			if path := present(pattern); len(found) == 0 && path != "" {
+				found = []string{path}
+			}
 			for _, path := range found {
 				if base := filepath.Base(filepath.Dir(path)); plugin == "*" || base == plugin {
 					return path
@@ -93,12 +96,7 @@ func (c Config) Offers(method string) bool {
 	if strings.HasPrefix(method, "Data") {
 		return c.datapath("*", method) != ""
 	}
-	for _, name := range []string{method, strings.Replace(method, ".query", ".Query", 1)} {
-		if _, err := os.Stat(filepath.Join(c.Volume, name)); err == nil {
-			return true
-		}
-	}
-	return false
+	return present(filepath.Join(c.Volume, method)) != ""
 }
 
 // ReadConfiguration reads the configuration with which SRs are made: a JSON object
@@ -157,10 +155,13 @@ func (c Config) setup(env *testscript.Env) error {
 	env.Values[stateKey{}] = s
 	if w, ok := env.T().(*watched); ok {
 		w.script, s.t = s, w
+		env.Defer(stopped(context.AfterFunc(c.context(), w.hunt)))
 	}
 	env.Defer(s.cleanUp)
 	return nil
 }
+
+func stopped(stop func() bool) func() { return func() { stop() } }
 
 // condition answers [root], [fs:KIND] (the kind of this run), [can:KIND] (such a
 // filesystem can be made here), [own], [race], [feature:NAME] (Plugin.query lists it) and
@@ -195,13 +196,9 @@ func (c Config) features() ([]string, error) {
 	if known, ok := queried.Load(c.Volume); ok {
 		return known.([]string), nil
 	}
-	query := "Plugin.Query"
-	if _, err := os.Stat(filepath.Join(c.Volume, query)); err != nil {
-		query = "Plugin.query"
-	}
 	ctx, cancel := context.WithTimeout(c.context(), c.timeout())
 	defer cancel()
-	command := exec.CommandContext(ctx, filepath.Join(c.Volume, query), "--json")
+	command := exec.CommandContext(ctx, present(filepath.Join(c.Volume, "Plugin.query")), "--json")
 	command.Stdin = strings.NewReader(`{"dbg":"scenario"}`)
 	out, err := command.Output()
 	if err != nil {

@@ -132,7 +132,7 @@ func (sh *Shell) do(words []string) (keep bool, err error) {
 		return false, os.WriteFile(args[0], []byte("# A sentence about behaviour.\n"+strings.Join(sh.lines, "\n")+"\n"), 0o644)
 	case "exec":
 		if len(args) == 0 {
-			return false, errors.New("usage: exec COMMAND ARG...")
+			return false, errors.New("usage: exec COMMAND [ARG ...]")
 		}
 		c := exec.CommandContext(sh.s.config.context(), args[0], args[1:]...)
 		c.Dir, c.Env = sh.s.work, append(os.Environ(), sh.environment()...)

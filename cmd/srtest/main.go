@@ -14,10 +14,14 @@ import (
 
 	"reflinksr/scripts"
 	"reflinksr/scripts/oldkernel"
+	"reflinksr/scripts/recording"
 	"reflinksr/scripts/scratch"
 )
 
 func main() {
+	if status, ok := recording.AsWrapper(); ok {
+		os.Exit(status)
+	}
 	oldkernel.Hook()
 	if len(os.Args) > 1 && commands[os.Args[1]].root {
 		if status, again := scratch.Isolate(); again {
@@ -41,6 +45,14 @@ const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j
               write a first scenario to NAME.txtar, to be changed
        srtest help [VERB]
               describe the language of scenarios, or one verb of it
+       srtest wrap [-log FILE] DIR, srtest unwrap DIR
+              put a recorder in front of a plugin's directory; take it away again
+       srtest record -log FILE -- PROGRAM ARG...
+              run one call and record it
+       srtest replay FILE
+              turn a recording into the draft of a scenario
+       srtest chart [-n N] [-svg FILE] FILE
+              draw the last calls of a recording
 
 PLUGIN is
   -volume DIR     the volume plugin's directory
@@ -94,6 +106,18 @@ func run(args []string, out, errs io.Writer) int {
 	usage := func() int { fmt.Fprint(errs, help); return 2 }
 	if len(args) == 0 {
 		return usage()
+	}
+	switch args[0] {
+	case "record":
+		return record(args[1:], os.Stdin, out, errs)
+	case "wrap":
+		return wrap(args[1:], out, errs)
+	case "unwrap":
+		return unwrap(args[1:], out, errs)
+	case "replay":
+		return replay(args[1:], out, errs)
+	case "chart":
+		return chart(args[1:], out, errs)
 	}
 	command, ok := commands[args[0]]
 	if !ok {

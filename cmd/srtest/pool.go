@@ -7,10 +7,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -90,49 +88,10 @@ func (t *test) Log(...any)    {}
 func (t *test) Verbose() bool { return t.pool.verbose }
 func (p *pool) wait()         { p.running.Wait() }
 
-// interruptible is done at the first Ctrl-C or SIGTERM. Calls of the plugin end by
-// that; other commands of scenarios are told to, and after a while made to, so
-// that every scenario cleans up. A second Ctrl-C ends us at once.
+// interruptible is done at the first Ctrl-C or SIGTERM: scenarios then fail and
+// clean up. A second Ctrl-C ends us at once.
 func interruptible() (context.Context, func()) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	// What a killed command of a scenario leaves running becomes our child as well.
-	unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-	over := make(chan struct{})
-	go func() {
-		select {
-		case <-over:
-			return
-		case <-ctx.Done():
-		}
-		stop()
-		for patience := 20; ; patience-- {
-			sig := unix.SIGTERM
-			if patience < 0 {
-				sig = unix.SIGKILL
-			}
-			for _, pid := range children() {
-				unix.Kill(pid, sig)
-			}
-			select {
-			case <-over:
-				return
-			case <-time.After(100 * time.Millisecond):
-			}
-		}
-	}()
-	return ctx, func() { stop(); close(over) }
-}
-
-// children are the processes that we started (proc(5), needs CONFIG_PROC_CHILDREN).
-func children() (pids []int) {
-	threads, _ := os.ReadDir("/proc/self/task")
-	for _, thread := range threads {
-		text, _ := os.ReadFile(fmt.Sprintf("/proc/self/task/%s/children", thread.Name()))
-		for _, word := range strings.Fields(string(text)) {
-			if pid, err := strconv.Atoi(word); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
+	context.AfterFunc(ctx, stop)
+	return ctx, stop
 }

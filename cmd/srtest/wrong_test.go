@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/tools/txtar"
+
+	"reflinksr/scripts"
+	"reflinksr/scripts/scratch"
+	"reflinksr/testdata/plugins"
+)
+
+var update = flag.Bool("update", false, "write into testdata/plugins which scenarios turn red")
+
+// Each deliberately wrong plugin turns exactly the scenarios red that its file
+// names, and the right one that they are made of turns none red. A scenario can see
+// a plugin only by calling it, so those that never make the wrong call need not run.
+func TestWrongPlugins(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("scenarios mount filesystems and attach loop devices, which needs root")
+	}
+	const kind = "btrfs"
+	if err := scratch.Available(kind); err != nil {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	simple, err := plugins.Build(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	conf := map[string]string{"location": "$SR_PATH"}
+	// try runs the scenarios that match through a plugin.
+	try := func(t *testing.T, front []txtar.File, match string) (all []scripts.Result) {
+		volume, datapath, err := plugins.Install(simple, filepath.Join(t.TempDir(), "plugin"), front)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := options{kinds: kind, match: regexp.MustCompile(match), jobs: 4, timeout: 10 * time.Second}
+		err = o.try(context.Background(), target{volume, []string{datapath}, conf}, func(r scripts.Result) { all = append(all, r) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return all
+	}
+
+	// The right plugin, with a script in front of every call that notes who makes it: the
+	// kit sees the calls that it makes, not those of the shell scripts in a scenario.
+	notes := filepath.Join(dir, "notes")
+	var front []txtar.File
+	installed, datapath, err := plugins.Install(simple, filepath.Join(dir, "right"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, pattern := range []string{installed + "/[A-Z]*", datapath + "/loop+simple/[A-Z]*"} {
+		paths, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			front = append(front, txtar.File{Name: filepath.Base(path), Data: []byte("#!/bin/sh\n" +
+				"echo \"${WORK##*/script-} ${0##*/}\" >>" + notes + "\n" +
+				"exec \"${0%/*}/.right/${0##*/}\" \"$@\"\n")})
+		}
+	}
+	makes := map[string][]string{} // the scenarios that make a call
+	note := func(call, scenario string) {
+		if !slices.Contains(makes[call], scenario) {
+			makes[call] = append(makes[call], scenario)
+		}
+	}
+	passed := 0
+	for _, r := range try(t, front, "") {
+		switch r.Verdict {
+		case scripts.Failed:
+			t.Errorf("the right plugin: %s\n%s", r.Name, r.Failure)
+		case scripts.Passed:
+			passed++
+		}
+		for _, c := range r.Calls {
+			note(c.Method, r.Name)
+		}
+	}
+	if passed < 60 {
+		t.Errorf("only %d scenarios passed through the right plugin: are they skipped?", passed)
+	}
+	noted, err := os.ReadFile(notes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(noted)) {
+		if scenario, call, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			note(call, scenario)
+		}
+	}
+
+	names := plugins.Names()
+	if len(names) < 15 {
+		t.Errorf("there are %d wrong plugins, want at least 15", len(names))
+	}
+	for _, name := range names {
+		t.Run(name, func(t *testing.T) {
+			wrong, err := plugins.Read(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var touched []string
+			for _, call := range wrong.Calls {
+				touched = append(touched, makes[call]...)
+			}
+			slices.Sort(touched)
+			if len(touched) == 0 {
+				t.Fatalf("no scenario calls %q", wrong.Calls)
+			}
+			var red []string
+			for _, r := range try(t, wrong.Front, "^("+strings.Join(slices.Compact(touched), "|")+")$") {
+				if r.Verdict == scripts.Failed {
+					red = append(red, r.Name)
+				}
+			}
+			slices.Sort(red)
+			if *update {
+				if err := plugins.Expect(filepath.Join("..", "..", "testdata", "plugins"), name, red); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !slices.Equal(red, wrong.Red) {
+				t.Errorf("%s\nturned red: %q\nwant:       %q", wrong.About, red, wrong.Red)
+			}
+			if len(red) == 0 {
+				t.Error("no scenario sees it")
+			}
+		})
+	}
+}
