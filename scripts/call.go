@@ -146,8 +146,8 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 	c.WaitDelay = time.Second
 	err = c.Run()
 	switch {
-	case s.config.context().Err() != nil:
-		err = errInterrupted
+	case s.config.stopped() != nil:
+		err = s.config.stopped()
 	case ctx.Err() != nil:
 		err = fmt.Errorf("no answer within %v; killed%s", s.config.timeout(), printed(stdout, stderr))
 	case errors.Is(err, exec.ErrWaitDelay):

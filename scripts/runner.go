@@ -170,6 +170,11 @@ func (w *watched) failure(log string) *Failure {
 	if data, err := os.ReadFile(f.File); err == nil {
 		f.Command, f.Phase = place(string(data), f.Line)
 	}
+	if w.script != nil {
+		if err := w.script.config.stopped(); err != nil && !strings.Contains(f.Error, err.Error()) {
+			f.Error = fmt.Sprintf("%v (%s)", err, f.Error)
+		}
+	}
 	if s := w.script; s != nil && len(s.calls) > 0 {
 		last := s.calls[len(s.calls)-1]
 		f.Last = &last

@@ -39,6 +39,7 @@ type Config struct {
 	Own      bool              // the plugin is this project's
 	Race     bool              // the plugin is built with the race detector, which takes memory and time
 	Timeout  time.Duration     // of one call; by default 60 s
+	Limit    time.Duration     // of one scenario; by default 10 min
 	Context  context.Context   // once it is done, running scenarios fail and clean up; may be nil
 	Done     func(Result)      // is told of each scenario, from several goroutines; may be nil
 }
@@ -55,6 +56,29 @@ func (c Config) context() context.Context {
 		return context.Background()
 	}
 	return c.Context
+}
+
+// stopped says why a scenario must end now; nil if it need not.
+func (c Config) stopped() error {
+	if c.context().Err() == nil {
+		return nil
+	}
+	if cause := context.Cause(c.context()); cause != context.Canceled {
+		return cause
+	}
+	return errInterrupted
+}
+
+// limited is the same with a context that ends when the time of one scenario is up.
+func (c Config) limited() (Config, context.CancelFunc) {
+	limit := c.Limit
+	if limit == 0 {
+		limit = 10 * time.Minute
+	}
+	cause := fmt.Errorf("the scenario was stopped: it had been running for %v", limit)
+	var cancel context.CancelFunc
+	c.Context, cancel = context.WithTimeoutCause(c.context(), limit, cause)
+	return c, cancel
 }
 
 // Check says in one sentence why there is no plugin to run scenarios against.
@@ -155,13 +179,14 @@ func (c Config) setup(env *testscript.Env) error {
 	env.Values[stateKey{}] = s
 	if w, ok := env.T().(*watched); ok {
 		w.script, s.t = s, w
-		env.Defer(stopped(context.AfterFunc(c.context(), w.hunt)))
+		limited, cancel := c.limited()
+		s.config = limited
+		stop := context.AfterFunc(limited.context(), w.hunt)
+		env.Defer(func() { stop(); cancel() })
 	}
 	env.Defer(s.cleanUp)
 	return nil
 }
-
-func stopped(stop func() bool) func() { return func() { stop() } }
 
 // condition answers [root], [fs:KIND] (the kind of this run), [can:KIND] (such a
 // filesystem can be made here), [own], [race], [feature:NAME] (Plugin.query lists it) and

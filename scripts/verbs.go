@@ -66,8 +66,8 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 		if not && !strings.HasPrefix(v.usage, "[!]") {
 			ts.Fatalf("! does not go with %s\nusage: %s", v.name, v.usage)
 		}
-		if s.config.context().Err() != nil {
-			ts.Fatalf("%v", errInterrupted)
+		if err := s.config.stopped(); err != nil {
+			ts.Fatalf("%v", err)
 		}
 		s.naming = v.name == "call" || v.name == "plug" || v.name == "unplug" || v.name == "retry"
 		err := v.run(s, not, args)

@@ -31,10 +31,10 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j N] [-timeout T] [-json] [-v] [SCRIPT...]
+const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j N] [-timeout T] [-limit T] [-json] [-v] [SCRIPT...]
               run the scenarios through the plugin (needs root); exit 1 if one fails.
               SCRIPT is a scenario of yours, or a directory of them; without any, ours
-       srtest report [PLUGIN]... [-fs KIND,...] [-run REGEXP] [-j N] [-timeout T] [-html FILE] [SCRIPT...]
+       srtest report [PLUGIN]... [-fs KIND,...] [-run REGEXP] [-j N] [-timeout T] [-limit T] [-html FILE] [SCRIPT...]
               run them and tell, call by call, what works, is refused properly, is not
               offered, or wrong; several plugins side by side; exit 1 if something is wrong
        srtest shell [PLUGIN] [-fs KIND] [-own] [-timeout T]
@@ -66,6 +66,7 @@ PLUGIN is
   -run REGEXP     only scenarios whose name matches
   -j N            so many at a time (the number of processors)
   -timeout T      kill a call that takes longer (60s)
+  -limit T        stop a scenario that takes longer (10m)
   -json           one JSON object a line: each scenario's result, then the numbers
   -v              print what passed scenarios printed
   -html FILE      the report as one self-contained page
@@ -79,6 +80,7 @@ type options struct {
 	own       bool
 	jobs      int
 	timeout   time.Duration
+	limit     time.Duration
 	json      bool
 	verbose   bool
 	html      string
@@ -94,8 +96,8 @@ var commands = map[string]struct {
 	run   func(o *options) error
 	root  bool
 }{
-	"run":    {"volume datapath config fs own run j timeout json v", -1, (*options).runScenarios, true},
-	"report": {"volume datapath config fs own run j timeout html", -1, (*options).report, true},
+	"run":    {"volume datapath config fs own run j timeout limit json v", -1, (*options).runScenarios, true},
+	"report": {"volume datapath config fs own run j timeout limit html", -1, (*options).report, true},
 	"shell":  {"volume datapath config fs own timeout", 0, (*options).shell, true},
 	"list":   {"own run", 0, (*options).list, false},
 	"new":    {"", 1, (*options).create, false},
@@ -132,6 +134,7 @@ func run(args []string, out, errs io.Writer) int {
 	flags.Func("run", "", func(text string) (err error) { o.match, err = regexp.Compile(text); return err })
 	flags.IntVar(&o.jobs, "j", runtime.NumCPU(), "")
 	flags.DurationVar(&o.timeout, "timeout", time.Minute, "")
+	flags.DurationVar(&o.limit, "limit", 10*time.Minute, "")
 	flags.BoolVar(&o.json, "json", false, "")
 	flags.BoolVar(&o.verbose, "v", false, "")
 	flags.StringVar(&o.html, "html", "", "")
@@ -152,7 +155,7 @@ func run(args []string, out, errs io.Writer) int {
 	case stray != "":
 		fmt.Fprintf(errs, "srtest %s: there is no -%s for it\n", args[0], stray)
 		return 2
-	case command.most >= 0 && len(o.scripts) > command.most, args[0] == "new" && len(o.scripts) == 0, o.jobs < 1, o.timeout <= 0:
+	case command.most >= 0 && len(o.scripts) > command.most, args[0] == "new" && len(o.scripts) == 0, o.jobs < 1, o.timeout <= 0, o.limit <= 0:
 		return usage()
 	case args[0] != "report" && len(o.each) > 1:
 		fmt.Fprintf(errs, "srtest %s: one plugin at a time; srtest report compares several\n", args[0])

@@ -183,6 +183,20 @@ func TestRunner(t *testing.T) {
 	}
 }
 
+// A scenario that never ends is stopped, with what it has running.
+func TestLimit(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "endless.txtar")
+	if err := os.WriteFile(script, []byte("exec sh -c 'while :; do sleep 0.1; done'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	o := options{targets: targets{each: []target{{volume: plugged(t)}}}, kinds: "tmpfs", match: regexp.MustCompile(""), jobs: 1,
+		limit: 200 * time.Millisecond, scripts: []string{script}, out: &out, errs: io.Discard}
+	if err := o.runScenarios(); err == nil || !strings.Contains(out.String(), "the scenario was stopped: it had been running for 200ms") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
 // A Ctrl-C ends scenarios in the middle, and nothing of them is left.
 func TestInterrupted(t *testing.T) {
 	if os.Getuid() != 0 {

@@ -74,7 +74,7 @@ func (o *options) kindsOf() ([]string, error) {
 // of each result.
 func (o *options) try(ctx context.Context, p target, tell func(scripts.Result)) error {
 	c := p.config()
-	c.Own, c.Timeout, c.Context = o.own, o.timeout, ctx
+	c.Own, c.Timeout, c.Limit, c.Context = o.own, o.timeout, o.limit, ctx
 	if err := c.Check(); err != nil {
 		return err
 	}

@@ -23,8 +23,28 @@ type Wrong struct {
 	Name  string
 	About string       // one sentence
 	Red   []string     // the portable scenarios that fail, in order
-	Calls []string     // the calls that are wrong
-	Front []txtar.File // their scripts
+	Calls []string     // the calls that are wrong: "CALL", or "CALL refused" or "CALL answered" if only such
+	Front []txtar.File // their scripts, see Install
+}
+
+// Of a wrong call, a file in a txtar holds what comes after this. The name of the file
+// is that of the call, and "refused" or "answered" if it is wrong only when the right
+// plugin refuses or answers: then that is in $answer.
+const beginning = `#!/bin/sh
+request=$(cat)
+call=${0##*/}
+ask() { printf '%s' "$request" | "${0%/*}/.right/$call" --json; }
+edit() { answer=$(ask); status=$?; printf '%s\n' "$answer" | sed "$1"; exit $status; }
+refuse() { printf '%s\n' "$answer"; exit 1; }
+field() { printf '%s' "$request" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+said() { printf '%s' "$answer" | sed -n "s/.*\"$1\":\"\([^\"]*\)\".*/\1/p"; }
+location() { cat "/run/simple-sr/$(field sr | sed 's/simple://').attached"; }
+`
+
+var only = map[string]string{
+	"":         "",
+	"refused":  "answer=$(ask) && { printf '%s\\n' \"$answer\"; exit; }\n",
+	"answered": "answer=$(ask) || refuse\n",
 }
 
 // Names lists the wrong plugins.
@@ -51,9 +71,15 @@ func Read(name string) (Wrong, error) {
 	if !ok {
 		return w, fmt.Errorf("%s.txtar does not say which scenarios turn red", name)
 	}
-	w.About, w.Red, w.Front = strings.TrimSpace(about), strings.Fields(red), archive.Files
-	for _, f := range w.Front {
-		w.Calls = append(w.Calls, filepath.Base(f.Name))
+	w.About, w.Red = strings.TrimSpace(about), strings.Fields(red)
+	for _, f := range archive.Files {
+		call, when, _ := strings.Cut(f.Name, " ")
+		first, ok := only[when]
+		if !ok {
+			return w, fmt.Errorf("%s.txtar: a call is refused or answered, not %s", name, when)
+		}
+		w.Calls = append(w.Calls, f.Name)
+		w.Front = append(w.Front, txtar.File{Name: call, Data: []byte(beginning + first + string(f.Data))})
 	}
 	return w, nil
 }
