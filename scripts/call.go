@@ -112,6 +112,11 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 	switch {
 	case err == nil:
 		made.Outcome, s.last = Works, value
+		if volume, ok := value.(map[string]any); ok {
+			if key, ok := volume["key"].(string); ok {
+				s.keys[key] = true
+			}
+		}
 	case errors.As(err, &refused):
 		made.Outcome, s.refusal = Refuses, refused
 		if refused.Code == "SR_BACKEND_FAILURE" && len(refused.Params) > 0 && refused.Params[0] == "Unimplemented" {

@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -373,11 +374,11 @@ func (s *script) guest(not bool, args []string) error {
 	for _, arg := range args[1:] {
 		command = append(command, strings.ReplaceAll(arg, "DEV", have[0].device))
 	}
-	c := exec.Command(command[0], command[1:]...)
+	c := exec.CommandContext(s.config.context(), command[0], command[1:]...)
 	c.Dir = s.work
 	out, err := c.CombinedOutput()
 	if len(out) > 0 {
-		s.ts.Logf("%s", out)
+		s.tell("%s", bytes.TrimSpace(out))
 	}
 	if (err != nil) != not {
 		return fmt.Errorf("%s: %v", strings.Join(command, " "), err)

@@ -78,12 +78,13 @@ func Run(t testscript.T, c Config, files []string) {
 // that runs it.
 type watched struct {
 	testscript.T
-	config Config
-	files  []string
-	script *script // once it is set up
-	result Result
-	start  time.Time
-	over   chan struct{} // closed when it has ended
+	config  Config
+	files   []string
+	script  *script // once it is set up
+	result  Result
+	start   time.Time
+	stopped error         // why it had to end
+	over    chan struct{} // closed when it has ended
 }
 
 func (w *watched) Run(name string, do func(testscript.T)) {
@@ -170,10 +171,8 @@ func (w *watched) failure(log string) *Failure {
 	if data, err := os.ReadFile(f.File); err == nil {
 		f.Command, f.Phase = place(string(data), f.Line)
 	}
-	if w.script != nil {
-		if err := w.script.config.stopped(); err != nil && !strings.Contains(f.Error, err.Error()) {
-			f.Error = fmt.Sprintf("%v (%s)", err, f.Error)
-		}
+	if w.stopped != nil && !strings.Contains(f.Error, w.stopped.Error()) {
+		f.Error = fmt.Sprintf("%v (%s)", w.stopped, f.Error)
 	}
 	if s := w.script; s != nil && len(s.calls) > 0 {
 		last := s.calls[len(s.calls)-1]

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,18 +26,29 @@ type script struct {
 	work   string
 
 	filesystems []*scratch.FS
-	uuids       []string // of the SRs that were made
-	t           *watched // nil outside Run
-	calls       []Call   // all that were made
-	naming      bool     // calls that are made now are those that the scenario names
-	named       int      // how many calls there were when the last such one was made
-	last        any      // the last answer, decoded
-	refusal     *refusal // the last call's, if it was refused
+	uuids       []string  // of the SRs that were made
+	t           *watched  // nil outside Run
+	shell       io.Writer // nil outside a Shell
+	calls       []Call    // all that were made
+	naming      bool      // calls that are made now are those that the scenario names
+	named       int       // how many calls there were when the last such one was made
+	last        any       // the last answer, decoded
+	refusal     *refusal  // the last call's, if it was refused
 	sums        map[string]string
 	plugs       map[string][]plugged
+	keys        map[string]bool // of the volumes that calls answered
 	writing     map[string]*writer
 	oldKernel   bool       // calls run as on Linux 4.19
 	held        []*os.File // locked by the lock verb
+}
+
+// tell says what happened: in the log, or at once in a shell.
+func (s *script) tell(format string, args ...any) {
+	if s.shell != nil {
+		fmt.Fprintf(s.shell, strings.TrimSuffix(format, "\n")+"\n", args...)
+		return
+	}
+	s.ts.Logf(format, args...)
 }
 
 // cleanUp leaves nothing behind, whatever the scenario did.
@@ -63,11 +75,14 @@ func (s *script) cleanUp() {
 	scratch.UnmountBelow(s.work)
 }
 
-// everyKey lists the keys of volumes in the scenario's SRs.
+// everyKey lists the keys of volumes in the scenario's SRs, but for short ones: those
+// may be part of the name of anybody's file.
 func (s *script) everyKey() map[string]bool {
 	keys := map[string]bool{}
-	for key := range s.plugs {
-		keys[key] = true
+	for key := range s.keys {
+		if len(key) >= 32 {
+			keys[key] = true
+		}
 	}
 	for _, uuid := range s.uuids {
 		states, _ := filepath.Glob("/run/reflinksr/volume/" + uuid + ".*")

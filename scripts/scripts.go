@@ -170,7 +170,7 @@ func (c Config) setup(env *testscript.Env) error {
 		env.Setenv("DATAPATH", c.Datapath[0])
 	}
 	env.Setenv("FS", c.FS)
-	s := &script{config: c, work: env.WorkDir, sums: map[string]string{}, plugs: map[string][]plugged{}}
+	s := &script{config: c, work: env.WorkDir, sums: map[string]string{}, plugs: map[string][]plugged{}, keys: map[string]bool{}}
 	for _, name := range []string{"UUID_A", "UUID_B", "UUID_C"} {
 		id := newUUID()
 		env.Setenv(name, id)
@@ -182,7 +182,7 @@ func (c Config) setup(env *testscript.Env) error {
 		limited, cancel := c.limited()
 		s.config = limited
 		stop := context.AfterFunc(limited.context(), w.hunt)
-		env.Defer(func() { stop(); cancel() })
+		env.Defer(func() { w.stopped = s.config.stopped(); stop(); cancel() })
 	}
 	env.Defer(s.cleanUp)
 	return nil

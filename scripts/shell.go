@@ -32,13 +32,9 @@ const shellHelp = `Verbs of scenarios, one a line (help lists them, help VERB de
 `
 
 // Run holds the session, as one scenario of t in a working directory of its own:
-// afterwards everything is cleaned up.
-func (sh *Shell) Run(t testscript.T, c Config) error {
-	dir, err := os.MkdirTemp("", "srtest-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
+// afterwards everything is cleaned up. dir is an empty directory that is there until
+// t has ended, which may be after Run.
+func (sh *Shell) Run(t testscript.T, c Config, dir string) error {
 	file := filepath.Join(dir, "shell.txtar")
 	if err := os.WriteFile(file, []byte("shell\n"), 0o600); err != nil {
 		return err
@@ -46,12 +42,15 @@ func (sh *Shell) Run(t testscript.T, c Config) error {
 	params := c.params([]string{file})
 	params.Cmds["shell"] = func(ts *testscript.TestScript, _ bool, _ []string) {
 		sh.s = ts.Value(stateKey{}).(*script)
-		sh.s.ts = ts
+		sh.s.ts, sh.s.shell = ts, sh.Out
 		sh.session()
 	}
 	testscript.RunT(t, params)
 	return nil
 }
+
+// Began says whether there was a session.
+func (sh *Shell) Began() bool { return sh.s != nil }
 
 func (sh *Shell) session() {
 	fmt.Fprint(sh.Out, "> sr\n")
@@ -138,10 +137,7 @@ func (sh *Shell) do(words []string) (keep bool, err error) {
 		c.Dir, c.Env = sh.s.work, append(os.Environ(), sh.environment()...)
 		c.Stdin, c.Stdout, c.Stderr = os.Stdin, sh.Out, sh.Out
 		err := c.Run()
-		if not && err != nil {
-			err = nil
-		}
-		return true, err
+		return (err != nil) == not, nil
 	}
 	for _, v := range table {
 		if v.name == name {

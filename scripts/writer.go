@@ -115,7 +115,7 @@ func (s *script) writer(_ bool, args []string) error {
 		if err := w.halt(); err != nil {
 			return err
 		}
-		s.ts.Logf("%d writes acknowledged", w.acked.Load())
+		s.tell("%d writes acknowledged", w.acked.Load())
 	default:
 		return usage("writer")
 	}
@@ -160,7 +160,7 @@ func (s *script) checkPrefix(key string, mark uint64) error {
 				return fmt.Errorf("it is not a moment of the disk: write %d is there, and position %d has write %d instead of %d", newest, i, n, want)
 			}
 		}
-		s.ts.Logf("holds writes up to %d; %d were acknowledged before", newest, mark)
+		s.tell("holds writes up to %d; %d were acknowledged before", newest, mark)
 		return nil
 	})
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"bufio"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"strings"
@@ -26,16 +28,24 @@ func (o *options) shell() error {
 		return err
 	}
 	c.FS = kinds[0]
-	sh := &scripts.Shell{Read: reader(os.Stdin), Out: o.out}
+	sh := &scripts.Shell{Read: reader(os.Stdin, o.out), Out: o.out}
+	dir, err := os.MkdirTemp("", "srtest-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
 	pool := newPool(1, false)
-	err = pool.run(func(t testscript.T) error { return sh.Run(t, c) })
+	err = pool.run(func(t testscript.T) error { return sh.Run(t, c, dir) })
 	pool.wait()
+	if err == nil && !sh.Began() {
+		err = errors.New("there was no place for a session: is the filesystem of temporary files full?")
+	}
 	return err
 }
 
-// reader reads lines: with editing and a history from a terminal, as they are from
-// elsewhere.
-func reader(in *os.File) func() (string, error) {
+// reader reads lines: with editing and a history from a terminal; from elsewhere as
+// they are, and shows them.
+func reader(in *os.File, out io.Writer) func() (string, error) {
 	if !term.IsTerminal(int(in.Fd())) {
 		lines := bufio.NewScanner(in)
 		lines.Buffer(nil, 16<<20)
@@ -43,6 +53,7 @@ func reader(in *os.File) func() (string, error) {
 			if !lines.Scan() {
 				return "", io.EOF
 			}
+			fmt.Fprintln(out, ">", lines.Text())
 			return lines.Text(), nil
 		}
 	}

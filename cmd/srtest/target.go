@@ -34,16 +34,22 @@ func (t *targets) last() *target {
 }
 
 func (t *targets) define(flags *flag.FlagSet) {
-	flags.Func("volume", "", func(dir string) error {
+	// Scenarios run commands elsewhere: a path has to be absolute.
+	absolute := func(dir string) (string, error) {
 		if dir == "" {
-			return errors.New("it names no directory")
+			return "", errors.New("it names no directory")
 		}
-		t.each = append(t.each, target{volume: filepath.Clean(dir)})
-		return nil
+		return filepath.Abs(dir)
+	}
+	flags.Func("volume", "", func(dir string) error {
+		dir, err := absolute(dir)
+		t.each = append(t.each, target{volume: dir})
+		return err
 	})
 	flags.Func("datapath", "", func(dir string) error {
-		t.last().datapaths = append(t.last().datapaths, filepath.Clean(dir))
-		return nil
+		dir, err := absolute(dir)
+		t.last().datapaths = append(t.last().datapaths, dir)
+		return err
 	})
 	flags.Func("config", "", func(file string) (err error) {
 		t.last().sr, err = scripts.ReadConfiguration(file)

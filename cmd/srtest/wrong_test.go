@@ -27,7 +27,7 @@ func TestWrongPlugins(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("scenarios mount filesystems and attach loop devices, which needs root")
 	}
-	const kind = "btrfs"
+	const kind = "xfs"
 	if err := scratch.Available(kind); err != nil {
 		t.Skip(err)
 	}
@@ -110,6 +110,7 @@ func TestWrongPlugins(t *testing.T) {
 	}
 	for _, name := range names {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			wrong, err := plugins.Read(name)
 			if err != nil {
 				t.Fatal(err)
@@ -124,7 +125,7 @@ func TestWrongPlugins(t *testing.T) {
 			}
 			var red []string
 			for _, r := range try(t, wrong.Front, "^("+strings.Join(slices.Compact(touched), "|")+")$") {
-				if r.Verdict == scripts.Failed {
+				if r.Verdict == scripts.Failed && !slices.Contains(wrong.Maybe, r.Name) {
 					red = append(red, r.Name)
 				}
 			}

@@ -23,6 +23,7 @@ type Wrong struct {
 	Name  string
 	About string       // one sentence
 	Red   []string     // the portable scenarios that fail, in order
+	Maybe []string     // those that fail by chance: they look at a race
 	Calls []string     // the calls that are wrong: "CALL", or "CALL refused" or "CALL answered" if only such
 	Front []txtar.File // their scripts, see Install
 }
@@ -46,6 +47,8 @@ var only = map[string]string{
 	"refused":  "answer=$(ask) && { printf '%s\\n' \"$answer\"; exit; }\n",
 	"answered": "answer=$(ask) || refuse\n",
 }
+
+const byChance = "\nby chance:"
 
 // Names lists the wrong plugins.
 func Names() (names []string) {
@@ -71,7 +74,8 @@ func Read(name string) (Wrong, error) {
 	if !ok {
 		return w, fmt.Errorf("%s.txtar does not say which scenarios turn red", name)
 	}
-	w.About, w.Red = strings.TrimSpace(about), strings.Fields(red)
+	red, maybe, _ := strings.Cut(red, byChance)
+	w.About, w.Red, w.Maybe = strings.TrimSpace(about), strings.Fields(red), strings.Fields(maybe)
 	for _, f := range archive.Files {
 		call, when, _ := strings.Cut(f.Name, " ")
 		first, ok := only[when]
@@ -84,7 +88,7 @@ func Read(name string) (Wrong, error) {
 	return w, nil
 }
 
-// Expect writes into a wrong plugin's file, in dir, which scenarios turn red.
+// Expect writes into a wrong plugin's file, in dir, which scenarios turn red for certain.
 func Expect(dir, name string, red []string) error {
 	path := filepath.Join(dir, name+".txtar")
 	data, err := os.ReadFile(path)
@@ -92,10 +96,14 @@ func Expect(dir, name string, red []string) error {
 		return err
 	}
 	archive := txtar.Parse(data)
-	about, _, _ := strings.Cut(string(archive.Comment), "\nred:")
+	about, before, _ := strings.Cut(string(archive.Comment), "\nred:")
+	_, maybe, hasMaybe := strings.Cut(before, byChance)
 	text := strings.TrimSpace(about) + "\nred:"
 	for _, scenario := range red {
 		text += "\n  " + scenario
+	}
+	if hasMaybe {
+		text += byChance + strings.TrimRight(maybe, "\n")
 	}
 	archive.Comment = []byte(text + "\n")
 	return os.WriteFile(path, txtar.Format(archive), 0o644)
