@@ -17,7 +17,11 @@ func wrong(path, want string, v any) error {
 	if path == "" {
 		path = "the answer"
 	}
-	return fmt.Errorf("%s is %s, want %s", path, shorten([]byte(encode(v))), want)
+	is := encode(v)
+	if s, ok := v.(string); ok {
+		is = strconv.Quote(s)
+	}
+	return fmt.Errorf("%s is %s, want %s", path, shorten([]byte(is)), want)
 }
 
 func unit(path string, v any) error {
@@ -50,6 +54,40 @@ func integer(path string, v any) error {
 	}
 	if !ok {
 		return wrong(path, "an int64", v)
+	}
+	return nil
+}
+
+func number(path string, v any) error {
+	if _, ok := v.(json.Number); !ok {
+		return wrong(path, "a number", v)
+	}
+	return nil
+}
+
+// all is a type that is each of several.
+func all(shapes ...shape) shape {
+	return func(path string, v any) error {
+		for _, of := range shapes {
+			if err := of(path, v); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+}
+
+// probed is what the caller wants of a probe_result besides its type, lest it refuse
+// the whole probe: an SR that was found has its sr_uuid in a complete configuration.
+func probed(path string, v any) error {
+	result := v.(map[string]any)
+	configuration := result["configuration"].(map[string]any)
+	_, named := configuration["sr_uuid"]
+	if _, found := result["sr"]; found && !named {
+		return fmt.Errorf("%s.configuration has no sr_uuid, though there is an sr", path)
+	}
+	if named && result["complete"] != true {
+		return fmt.Errorf("%s.complete is false, though the configuration has an sr_uuid", path)
 	}
 	return nil
 }
@@ -167,8 +205,11 @@ var (
 		"virtual_size": integer, "physical_utilisation": integer, "uri": list(text), "keys": dictionary,
 		"volume_type?": variant(map[string]shape{"Data": nil, "CBT_Metadata": nil, "Data_and_CBT_Metadata": nil}), "cbt_enabled?": truth,
 	})
-	probeResult = record(map[string]shape{"configuration": dictionary, "complete": truth, "sr?": srStat, "extra_info": dictionary})
-	backend     = record(map[string]shape{"implementations": list(variant(map[string]shape{
+	probeResult = all(
+		record(map[string]shape{"configuration": dictionary, "complete": truth, "sr?": srStat, "extra_info": dictionary}),
+		probed,
+	)
+	backend = record(map[string]shape{"implementations": list(variant(map[string]shape{
 		"XenDisk":     record(map[string]shape{"params": text, "extra": dictionary, "backend_type": text}),
 		"BlockDevice": record(map[string]shape{"path": text}),
 		"File":        record(map[string]shape{"path": text}),
@@ -176,6 +217,13 @@ var (
 	}))})
 	blocklist     = record(map[string]shape{"blocksize": integer, "ranges": list(pairOf(integer, integer))})
 	changedBlocks = record(map[string]shape{"granularity": integer, "bitmap": text})
+	operation     = variant(map[string]shape{"CopyV1": text, "MirrorV1": text})
+	status        = record(map[string]shape{"failed": truth, "complete": truth, "progress?": number})
+	task          = record(map[string]shape{"id": text, "debug_info": text, "ctime": number, "state": variant(map[string]shape{
+		"Pending":   number,
+		"Completed": record(map[string]shape{"duration": number, "result?": variant(map[string]shape{"UnitResult": unit, "Volume": volumeRecord})}),
+		"Failed":    text,
+	})})
 )
 
 // shapes are the results of the calls; what is not here answers null.
@@ -185,6 +233,7 @@ var shapes = map[string]shape{
 	"Volume.create": volumeRecord, "Volume.snapshot": volumeRecord, "Volume.clone": volumeRecord, "Volume.copy": volumeRecord,
 	"Volume.stat": volumeRecord, "Volume.compare": blocklist, "Volume.similar_content": list(text), "Volume.list_changed_blocks": changedBlocks,
 	"Datapath.attach": backend, "Datapath.import_activate": text,
+	"Data.copy": operation, "Data.mirror": operation, "Data.stat": status, "Data.ls": list(operation), "Task.stat": task, "Task.ls": list(text),
 }
 
 // checkShape says which field of a call's answer is not as the interface has it.
