@@ -47,7 +47,7 @@ const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j
               describe the language of scenarios, or one verb of it
        srtest wrap [-log FILE] DIR, srtest unwrap DIR
               put a recorder in front of a plugin's directory; take it away again
-       srtest record -log FILE -- PROGRAM ARG...
+       srtest record [-log FILE] -- PROGRAM ARG...
               run one call and record it
        srtest replay FILE
               turn a recording into the draft of a scenario

@@ -16,11 +16,15 @@ import (
 
 	"reflinksr/scripts"
 	"reflinksr/scripts/oldkernel"
+	"reflinksr/scripts/recording"
 	"reflinksr/scripts/scratch"
 )
 
 // TestMain makes this test binary srtest as well, for tests that need its process.
 func TestMain(m *testing.M) {
+	if status, ok := recording.AsWrapper(); ok {
+		os.Exit(status)
+	}
 	oldkernel.Hook()
 	if os.Args[0] == "srtest" {
 		main()

@@ -16,7 +16,7 @@ import (
 const defaultLog = "/var/log/srtest.jsonl"
 
 const (
-	recordUsage = "usage: srtest record -log FILE -- PROGRAM [ARG...]\n"
+	recordUsage = "usage: srtest record [-log FILE] -- PROGRAM [ARG...]      (" + defaultLog + ")\n"
 	wrapUsage   = "usage: srtest wrap [-log FILE] DIR      (" + defaultLog + ")\n"
 	unwrapUsage = "usage: srtest unwrap DIR\n"
 	replayUsage = "usage: srtest replay [-name NAME] FILE\n"
@@ -26,9 +26,9 @@ const (
 // record makes one call and writes down what was said.
 func record(args []string, in io.Reader, out, errs io.Writer) int {
 	flags := flag.NewFlagSet("record", flag.ContinueOnError)
-	log := flags.String("log", "", "")
+	log := flags.String("log", defaultLog, "")
 	rest, ok := parse(flags, args, false)
-	if !ok || *log == "" || len(rest) == 0 {
+	if !ok || len(rest) == 0 {
 		fmt.Fprint(errs, recordUsage)
 		return 2
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -66,5 +67,54 @@ func TestRecordReplayChart(t *testing.T) {
 	}
 	if status := replay([]string{log}, &out, &errs); status != 1 {
 		t.Errorf("exit %d", status)
+	}
+}
+
+// A plugin that is recorded passes as before, is afterwards what it was, and what was
+// recorded is a scenario that it passes as well.
+func TestWrappedPlugin(t *testing.T) {
+	dir := installed(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	srtest := func(args ...string) string {
+		t.Helper()
+		c := exec.Command(self, args...)
+		c.Args[0], c.Dir = "srtest", dir
+		var errs bytes.Buffer
+		c.Stderr = &errs
+		out, err := c.Output()
+		if err != nil {
+			t.Fatalf("srtest %q: %v\n%s%s", args, err, out, errs.String())
+		}
+		return string(out)
+	}
+	look := func() string {
+		out, err := exec.Command("find", filepath.Join(dir, "right"), "-printf", "%P %y %m %i %l\n").Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	before := look()
+	both := []string{"right/volume/org.example.simple", "right/datapath/loop+simple"}
+	for _, plugin := range both {
+		srtest("wrap", "-log", "calls.jsonl", plugin)
+	}
+	run := []string{"run", "-volume", both[0], "-config", "simple.json", "-fs", "xfs"}
+	srtest(append(run, "-run", "^volume_set_is_kept$")...)
+	for _, plugin := range both {
+		srtest("unwrap", plugin)
+	}
+	if after := look(); after != before {
+		t.Errorf("the plugin was\n%s\nand is\n%s", before, after)
+	}
+	draft := srtest("replay", "-name", "again", "calls.jsonl")
+	if err := os.WriteFile(filepath.Join(dir, "again.txtar"), []byte(draft), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out := srtest(append(run, "again.txtar")...); !strings.Contains(out, "ok 1 - xfs/again\n") || strings.Count(draft, "\ncall Volume.set ") < 2 {
+		t.Errorf("%s\n%s", draft, out)
 	}
 }

@@ -246,13 +246,12 @@ func (d *draft) configuration(c Call, raw json.RawMessage) string {
 	if !ok {
 		return ""
 	}
-	path := ""
+	// A directory has another name with every plugin.
 	for _, m := range list {
-		if m.name == "path" {
-			path, _ = text(m.value)
+		path, _ := text(m.value)
+		if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "/dev/") || d.paths[path] != "" {
+			continue
 		}
-	}
-	if strings.HasPrefix(path, "/") && d.paths[path] == "" {
 		handle, _ := text(c.Answer)
 		switch {
 		case c.Call == "SR.attach" && c.Status == 0 && handle != "":
