@@ -242,8 +242,15 @@ func (s *script) zero(not bool, args []string) error {
 	})
 }
 
-// digest reads a whole disk.
-func (s *script) digest(key string) (sum string, err error) {
+// contents are what a disk held: its size in bytes and its SHA-256.
+type contents struct {
+	size int64
+	sum  string
+}
+
+// contents reads a whole disk. If that is larger than like, and there are only zeros
+// after like bytes, it counts as one of like bytes: it was grown. 0 for any size.
+func (s *script) contents(key string, like int64) (c contents, err error) {
 	err = s.withDevice(key, true, func(path string) error {
 		f, err := os.Open(path)
 		if err != nil {
@@ -251,48 +258,69 @@ func (s *script) digest(key string) (sum string, err error) {
 		}
 		defer f.Close()
 		h := sha256.New()
-		if _, err := io.Copy(h, f); err != nil {
-			return err
+		if like > 0 {
+			c.size, err = io.CopyN(h, f, like)
+			c.sum = hex.EncodeToString(h.Sum(nil))
+			if err == io.EOF {
+				return nil // it is smaller
+			}
+			if err != nil {
+				return err
+			}
 		}
-		sum = hex.EncodeToString(h.Sum(nil))
-		return nil
+		rest := new(zeros)
+		n, err := io.Copy(io.MultiWriter(h, rest), f)
+		if like == 0 || rest.other {
+			c.size, c.sum = c.size+n, hex.EncodeToString(h.Sum(nil))
+		}
+		return err
 	})
-	return sum, err
+	return c, err
 }
+
+// zeros sees whether anything else is written to it.
+type zeros struct{ other bool }
+
+func (z *zeros) Write(p []byte) (int, error) {
+	z.other = z.other || bytes.IndexFunc(p, func(r rune) bool { return r != 0 }) >= 0
+	return len(p), nil
+}
+
+func (c contents) String() string { return fmt.Sprintf("%d bytes %.12s…", c.size, c.sum) }
 
 func (s *script) sum(_ bool, args []string) error {
 	if len(args) != 1 {
 		return usage("sum")
 	}
-	d, err := s.digest(args[0])
-	s.sums[args[0]] = d
+	c, err := s.contents(args[0], 0)
+	s.sums[args[0]] = c
 	return err
 }
 
 func (s *script) same(_ bool, args []string) error    { return s.compare("same", args, true) }
 func (s *script) differs(_ bool, args []string) error { return s.compare("differs", args, false) }
 
-func (s *script) compare(verb string, args []string, want bool) error {
+func (s *script) compare(verb string, args []string, want bool) (err error) {
 	if len(args) < 1 || len(args) > 2 {
 		return usage(verb)
-	}
-	got, err := s.digest(args[0])
-	if err != nil {
-		return err
 	}
 	reference, ok := s.sums[args[0]]
 	what := "what it held at its last sum"
 	if len(args) == 2 {
 		ok, what = true, "what "+args[1]+" holds"
-		if reference, err = s.digest(args[1]); err != nil {
+		if reference, err = s.contents(args[1], 0); err != nil {
 			return err
 		}
 	}
 	if !ok {
 		return fmt.Errorf("there was no sum of %s", args[0])
 	}
+	got, err := s.contents(args[0], reference.size)
+	if err != nil {
+		return err
+	}
 	if (got == reference) != want {
-		return fmt.Errorf("%s holds %.12s…, and %s is %.12s…", args[0], got, what, reference)
+		return fmt.Errorf("%s holds %v, and %s is %v", args[0], got, what, reference)
 	}
 	return nil
 }

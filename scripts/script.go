@@ -34,7 +34,7 @@ type script struct {
 	named       int       // how many calls there were when the last such one was made
 	last        any       // the last answer, decoded
 	refusal     *refusal  // the last call's, if it was refused
-	sums        map[string]string
+	sums        map[string]contents
 	plugs       map[string][]plugged
 	keys        map[string]bool // of the volumes that calls answered
 	writing     map[string]*writer

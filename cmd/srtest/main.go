@@ -60,6 +60,8 @@ PLUGIN is
                   repeated; by default the "datapath" beside "volume"
   -config FILE    how an SR is configured: a JSON object of strings, by default
                   {"path": "$SR_PATH"}; also $MNT and $SR_UUID are replaced
+With several plugins, -datapath and -config are for the -volume that they come after,
+or for all if they come before the first.
 
   -fs KIND,...    filesystems to run on (btrfs,xfs)
   -own            it is reflinksr: also the scenarios that look inside its SRs

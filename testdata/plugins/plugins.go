@@ -67,7 +67,7 @@ func Read(name string) (Wrong, error) {
 	w := Wrong{Name: name}
 	data, err := files.ReadFile(name + ".txtar")
 	if err != nil {
-		return w, err
+		return w, fmt.Errorf("there is no wrong plugin %q", name)
 	}
 	archive := txtar.Parse(data)
 	about, red, ok := strings.Cut(string(archive.Comment), "\nred:")
@@ -132,7 +132,7 @@ func Install(simple, dir string, front []txtar.File) (volume, datapath string, e
 		}
 	}
 	for _, sub := range []string{"volume/org.example.simple", "datapath/loop+simple"} {
-		if err := os.Symlink(filepath.Join(dir, ".right", sub), filepath.Join(dir, sub, ".right")); err != nil {
+		if err := os.Symlink(filepath.Join("..", "..", ".right", sub), filepath.Join(dir, sub, ".right")); err != nil {
 			return "", "", err
 		}
 	}

@@ -21,6 +21,8 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"reflinksr/testdata/plugins"
 )
 
 // run is where the state of this boot is.
@@ -51,9 +53,9 @@ type request struct {
 
 func main() {
 	call := filepath.Base(os.Args[0])
-	if call == "simple" && len(os.Args) == 3 && os.Args[1] == "install" {
-		if err := install(os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
+	if call == "simple" {
+		if err := program(os.Args[1:]); err != nil {
+			fmt.Fprintln(os.Stderr, "simple:", err)
 			os.Exit(1)
 		}
 		return
@@ -71,6 +73,25 @@ func main() {
 			"backtrace": map[string]any{"error": r.Error(), "files": []string{}, "lines": []int{}}})
 		os.Exit(1)
 	}
+}
+
+// program is what this does under its own name.
+func program(args []string) error {
+	switch {
+	case len(args) == 2 && args[0] == "install":
+		return install(args[1])
+	case len(args) == 3 && args[0] == "install":
+		wrong, err := plugins.Read(args[2])
+		if err != nil {
+			return err
+		}
+		self, err := os.Executable()
+		if err == nil {
+			_, _, err = plugins.Install(self, args[1], wrong.Front)
+		}
+		return err
+	}
+	return errors.New("usage: simple install DIR [WRONG], where WRONG is one of " + strings.Join(plugins.Names(), ", "))
 }
 
 // answer carries out the call, alone on this host.
