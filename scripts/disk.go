@@ -235,7 +235,10 @@ func (s *script) zero(not bool, args []string) error {
 				break
 			}
 		}
-		if (first < 0) == not {
+		if first < 0 && not {
+			return fmt.Errorf("%d bytes at %d are all zero", length, offset)
+		}
+		if first >= 0 && !not {
 			return fmt.Errorf("of %d bytes at %d the first that is not zero is number %d", length, offset, first)
 		}
 		return nil

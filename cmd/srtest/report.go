@@ -120,36 +120,38 @@ func (c *column) finish(p target) {
 	}
 }
 
-// titles are the directories of plugins without the parts that they share.
+// titles are the names of plugins' directories, or, for those of the same name, what
+// their paths do not share.
 func titles(plugins []target) []string {
-	var split [][]string
-	for _, p := range plugins {
-		split = append(split, strings.Split(strings.Trim(p.volume, "/"), "/"))
+	names := make([]string, len(plugins))
+	alike := map[string][]int{}
+	for i, p := range plugins {
+		names[i] = filepath.Base(p.volume)
+		alike[names[i]] = append(alike[names[i]], i)
 	}
-	same := func(at func(parts []string) string) bool {
-		for _, parts := range split {
-			if len(parts) < 2 || at(parts) != at(split[0]) {
-				return false
+	for _, group := range alike {
+		if len(group) == 1 {
+			continue
+		}
+		split := make([][]string, len(group))
+		for n, i := range group {
+			split[n] = strings.Split(strings.Trim(plugins[i].volume, "/"), "/")
+		}
+		same := func(at func(parts []string) string) bool {
+			return !slices.ContainsFunc(split, func(parts []string) bool { return len(parts) < 2 || at(parts) != at(split[0]) })
+		}
+		for same(func(parts []string) string { return parts[0] }) {
+			for n := range split {
+				split[n] = split[n][1:]
 			}
 		}
-		return len(split) > 1
-	}
-	for same(func(parts []string) string { return parts[0] }) {
-		for i := range split {
-			split[i] = split[i][1:]
+		for same(func(parts []string) string { return parts[len(parts)-1] }) {
+			for n := range split {
+				split[n] = split[n][:len(split[n])-1]
+			}
 		}
-	}
-	for same(func(parts []string) string { return parts[len(parts)-1] }) {
-		for i := range split {
-			split[i] = split[i][:len(split[i])-1]
-		}
-	}
-	var names []string
-	for i, p := range plugins {
-		if len(plugins) == 1 {
-			names = append(names, filepath.Base(p.volume))
-		} else {
-			names = append(names, strings.Join(split[i], "/"))
+		for n, i := range group {
+			names[i] = strings.Join(split[n], "/")
 		}
 	}
 	return names

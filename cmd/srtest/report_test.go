@@ -22,6 +22,7 @@ func TestTitles(t *testing.T) {
 		{[]string{"/x/1/volume/org.a", "/x/2/volume/org.a"}, []string{"1", "2"}},
 		{[]string{"/x/1/volume/org.a", "/y/volume/org.a"}, []string{"x/1", "y"}},
 		{[]string{"/x/p", "/x/p"}, []string{"p", "p"}},
+		{[]string{"/x/1/volume/org.a", "/opt/org.b", "/x/2/volume/org.a"}, []string{"1", "org.b", "2"}},
 	} {
 		var each []target
 		for _, dir := range c.dirs {
