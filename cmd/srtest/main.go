@@ -108,7 +108,7 @@ var commands = map[string]struct {
 
 func run(args []string, out, errs io.Writer) int {
 	usage := func() int { fmt.Fprint(errs, help); return 2 }
-	if len(args) == 0 {
+	if len(args) == 0 || args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
 		return usage()
 	}
 	switch args[0] {
@@ -125,7 +125,8 @@ func run(args []string, out, errs io.Writer) int {
 	}
 	command, ok := commands[args[0]]
 	if !ok {
-		return usage()
+		fmt.Fprintf(errs, "srtest: there is no command %q; srtest alone lists them\n", args[0])
+		return 2
 	}
 	o := &options{out: out, errs: errs, match: regexp.MustCompile("")}
 	flags := flag.NewFlagSet("srtest "+args[0], flag.ContinueOnError)

@@ -98,6 +98,9 @@ func TestRefusals(t *testing.T) {
 	}
 	empty := t.TempDir()
 	conf := filepath.Join(empty, "conf")
+	if err := os.Mkdir(filepath.Join(empty, "none"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct {
 		args []string
 		want string
@@ -107,6 +110,9 @@ func TestRefusals(t *testing.T) {
 		"no plugin":         {[]string{"run", "-volume", empty, "-datapath", empty}, "there is no Plugin.Query in it", ""},
 		"no filesystem":     {[]string{"run", "-volume", plugged(t), "-fs", "zfs"}, `no filesystem of kind "zfs"`, ""},
 		"no such scenario":  {[]string{"run", "-volume", plugged(t), "-run", "^none$"}, "no scenario matches", ""},
+		"nothing to do":     {[]string{"run", "-volume", plugged(t), conf}, "has no line to carry out", "# Only a comment.\n\n-- file --\ntext\n"},
+		"no scenarios":      {[]string{"run", "-volume", plugged(t), empty + "/none"}, "there is no *.txtar in", ""},
+		"no command":        {[]string{"rum"}, `there is no command "rum"`, ""},
 		"two plugins":       {[]string{"run", "-volume", "a", "-volume", "b"}, "srtest report compares several", ""},
 		"a flag of another": {[]string{"list", "-html", "x"}, "there is no -html for it", ""},
 		"no time":           {[]string{"run", "-timeout", "soon"}, "soon", ""},
@@ -123,6 +129,39 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("exit %d\n%s%s", status, out.String(), errs.String())
 			}
 		})
+	}
+}
+
+// When nobody reads the output any more, running scenarios end and are cleaned up.
+func TestOutputClosed(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("srtest run needs root")
+	}
+	dir, tmp := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{"a_quick": "exec true\n", "waits": "fs tmpfs 64MiB\nexec sleep 600\n"} {
+		if err := os.WriteFile(filepath.Join(dir, name+".txtar"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	read.Close()
+	c := exec.Command(self, "run", "-j", "2", "-volume", plugged(t), "-fs", "tmpfs", dir)
+	c.Args[0], c.Env, c.Stdout = "srtest", append(os.Environ(), "TMPDIR="+tmp), write
+	c.WaitDelay = time.Second
+	ended := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+	err = c.Run()
+	if !ended.Stop() || c.ProcessState.ExitCode() != 1 {
+		t.Errorf("it ended with %v", err)
+	}
+	if left, _ := filepath.Glob(tmp + "/*/*"); len(left) > 0 {
+		t.Errorf("%q is left", left)
 	}
 }
 

@@ -88,10 +88,17 @@ func (t *test) Log(...any)    {}
 func (t *test) Verbose() bool { return t.pool.verbose }
 func (p *pool) wait()         { p.running.Wait() }
 
-// interruptible is done at the first Ctrl-C or SIGTERM: scenarios then fail and
-// clean up. A second Ctrl-C ends us at once.
+// interruptible is done at the first Ctrl-C or SIGTERM, or when nobody reads what we
+// print any more: scenarios then fail and clean up. A second Ctrl-C ends us at once.
 func interruptible() (context.Context, func()) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	context.AfterFunc(ctx, stop)
-	return ctx, stop
+	ctx, cancel := context.WithCancel(ctx)
+	broken := make(chan os.Signal, 1)
+	signal.Notify(broken, unix.SIGPIPE) // for good: we go on printing
+	go func() {
+		<-broken
+		cancel()
+	}()
+	return ctx, func() { cancel(); stop() }
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/tools/txtar"
 
 	"reflinksr/scripts"
 	"reflinksr/scripts/scratch"
@@ -31,6 +32,9 @@ func (o *options) list() error {
 	return err
 }
 
+// line is one that is neither empty nor a comment.
+var line = regexp.MustCompile(`(?m)^[ \t]*[^# \t\r\n]`)
+
 // find picks the scenarios to run: the tester's own, or ours, written to dir.
 func find(c scripts.Config, dir string, pattern *regexp.Regexp, own []string) (files []string, err error) {
 	if len(own) == 0 {
@@ -48,13 +52,22 @@ func find(c scripts.Config, dir string, pattern *regexp.Regexp, own []string) (f
 			}
 		}
 		for _, file := range found {
-			if pattern.MatchString(strings.TrimSuffix(filepath.Base(file), ".txtar")) {
-				files = append(files, file)
+			if !pattern.MatchString(strings.TrimSuffix(filepath.Base(file), ".txtar")) {
+				continue
 			}
+			if archive, err := txtar.ParseFile(file); err != nil {
+				return nil, err
+			} else if !line.Match(archive.Comment) {
+				return nil, fmt.Errorf("%s has no line to carry out: it would pass whatever the plugin does", file)
+			}
+			files = append(files, file)
 		}
 	}
 	if err == nil && len(files) == 0 {
 		err = fmt.Errorf("no scenario matches %q", pattern)
+		if pattern.String() == "" {
+			err = fmt.Errorf("there is no *.txtar in %s", strings.Join(own, ", "))
+		}
 	}
 	return files, err
 }
