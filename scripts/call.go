@@ -146,9 +146,7 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 	}
 	c.Stdin = bytes.NewReader(request)
 	c.Stdout, c.Stderr = stdout, stderr
-	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
-	c.WaitDelay = time.Second
+	confine(c)
 	err = c.Run()
 	switch {
 	case s.config.stopped() != nil:
@@ -160,6 +158,13 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 		err = errors.New("it exited, but a process that it started keeps standard output or standard error open: the toolstack waits for both to close")
 	}
 	return stdout, stderr, err
+}
+
+// confine has a command and what it starts killed together, and not waited for.
+func confine(c *exec.Cmd) {
+	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
+	c.WaitDelay = time.Second
 }
 
 // judge holds what a process printed and how it ended against the protocol.
@@ -177,9 +182,6 @@ func judge(method string, stdout, stderr *capped, failed error) (any, error) {
 		return nil, fmt.Errorf("%s, and standard output is not one JSON value (%v)%s", ended, err, printed(stdout, stderr))
 	}
 	if failed == nil {
-		if stderr.total > 0 {
-			return nil, fmt.Errorf("it succeeded, but wrote on standard error%s", printed(nil, stderr))
-		}
 		if err := checkShape(method, value); err != nil {
 			return nil, fmt.Errorf("the answer is not of the interface's type: %w", err)
 		}
@@ -196,15 +198,17 @@ func judge(method string, stdout, stderr *capped, failed error) (any, error) {
 // capped keeps the beginning of what a process prints; SR.ls of 100,000 volumes
 // is within it.
 type capped struct {
-	bytes.Buffer
+	kept  bytes.Buffer // not embedded: its ReadFrom would be used in Write's place
 	total int
 }
 
 func (c *capped) Write(p []byte) (int, error) {
 	c.total += len(p)
-	c.Buffer.Write(p[:min(len(p), max(0, 128<<20-c.Len()))])
+	c.kept.Write(p[:min(len(p), max(0, 128<<20-c.kept.Len()))])
 	return len(p), nil
 }
+
+func (c *capped) Bytes() []byte { return c.kept.Bytes() }
 
 // printed quotes the first lines of what a process printed, with their size if
 // they are not all.
@@ -217,7 +221,7 @@ func printed(stdout, stderr *capped) string {
 		if stream.capped == nil || stream.total == 0 {
 			continue
 		}
-		head := stream.Bytes()[:min(stream.Len(), 400)]
+		head := stream.Bytes()[:min(stream.kept.Len(), 400)]
 		for i, n := 0, 0; i < len(head); i++ {
 			if head[i] == '\n' {
 				if n++; n == 5 {
@@ -304,6 +308,9 @@ func (s *script) expand(text string) ([]byte, error) {
 	for i := 0; i < len(text); i++ {
 		if name := variable.FindString(text[i:]); name != "" {
 			value := s.ts.Getenv(strings.Trim(name[1:], "{}"))
+			if value == "" {
+				return nil, fmt.Errorf("%s is empty or not set; a $ that stands for itself is \\u0024", name)
+			}
 			if inString {
 				quoted, err := json.Marshal(value)
 				if err != nil {
@@ -440,10 +447,11 @@ func encode(v any) string {
 }
 
 func shorten(b []byte) string {
+	rest := ""
 	if len(b) > 2000 {
-		return string(b[:2000]) + "…"
+		b, rest = b[:2000], "…"
 	}
-	return string(b)
+	return strings.ToValidUTF8(string(b), "\ufffd") + rest
 }
 
 func newUUID() string {

@@ -99,9 +99,6 @@ func (w *watched) Run(name string, do func(testscript.T)) {
 func (w *watched) Parallel() {
 	w.T.Parallel()
 	w.start = time.Now() // not while it waited for its turn
-	if w.config.context().Err() != nil {
-		w.Skip(errInterrupted)
-	}
 }
 
 // done tells of the result.

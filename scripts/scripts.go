@@ -165,6 +165,9 @@ func (c Config) params(files []string) testscript.Params {
 }
 
 func (c Config) setup(env *testscript.Env) error {
+	if err := c.stopped(); err != nil {
+		env.T().Skip(err)
+	}
 	env.Setenv("VOLUME", c.Volume)
 	if len(c.Datapath) > 0 {
 		env.Setenv("DATAPATH", c.Datapath[0])
@@ -200,14 +203,24 @@ func (c Config) condition(word string) (bool, error) {
 		return c.Own, nil
 	case "race":
 		return c.Race, nil
-	case "fs":
-		return c.FS == arg, nil
-	case "can":
+	case "fs", "can":
+		if !slices.Contains(scratch.Kinds(), arg) {
+			return false, fmt.Errorf("there is no filesystem of kind %q in [%s]", arg, word)
+		}
+		if kind == "fs" {
+			return c.FS == arg, nil
+		}
 		return os.Getuid() == 0 && scratch.Available(arg) == nil, nil
 	case "feature":
+		if arg == "" {
+			break
+		}
 		features, err := c.features()
 		return slices.Contains(features, arg), err
 	case "call":
+		if !slices.ContainsFunc(Interface, func(known string) bool { return strings.EqualFold(known, arg) }) {
+			return false, fmt.Errorf("there is no call %q in the interface", arg)
+		}
 		return c.Offers(arg), nil
 	}
 	return false, fmt.Errorf("unknown condition [%s]", word)
@@ -224,10 +237,14 @@ func (c Config) features() ([]string, error) {
 	ctx, cancel := context.WithTimeout(c.context(), c.timeout())
 	defer cancel()
 	command := exec.CommandContext(ctx, present(filepath.Join(c.Volume, "Plugin.query")), "--json")
+	confine(command)
 	command.Stdin = strings.NewReader(`{"dbg":"scenario"}`)
 	out, err := command.Output()
+	if ctx.Err() == context.DeadlineExceeded {
+		return nil, fmt.Errorf("Plugin.Query of %s: no answer within %v; killed", c.Volume, c.timeout())
+	}
 	if err != nil {
-		return nil, fmt.Errorf("Plugin.Query of %s: %w: %s", c.Volume, err, shorten(out))
+		return nil, fmt.Errorf("Plugin.Query of %s: %w, with the answer %q", c.Volume, err, shorten(out))
 	}
 	var answer struct{ Features []string }
 	if err := json.Unmarshal(out, &answer); err != nil {

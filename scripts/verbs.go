@@ -3,6 +3,7 @@ package scripts
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -68,6 +69,9 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 		}
 		if err := s.config.stopped(); err != nil {
 			ts.Fatalf("%v", err)
+		}
+		if i := slices.Index(args, ""); i >= 0 && !slices.Contains([]string{"answer", "refused", "call"}, v.name) {
+			ts.Fatalf("%s: word %d is empty: is a variable not set?", v.name, i+1)
 		}
 		s.naming = v.name == "call" || v.name == "plug" || v.name == "unplug" || v.name == "retry"
 		err := v.run(s, not, args)

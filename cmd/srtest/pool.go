@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -89,16 +90,24 @@ func (t *test) Verbose() bool { return t.pool.verbose }
 func (p *pool) wait()         { p.running.Wait() }
 
 // interruptible is done at the first Ctrl-C or SIGTERM, or when nobody reads what we
-// print any more: scenarios then fail and clean up. A second Ctrl-C ends us at once.
+// print any more: scenarios then fail and clean up. Another Ctrl-C after
+// a second ends us at once.
 func interruptible() (context.Context, func()) {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
-	context.AfterFunc(ctx, stop)
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithCancel(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	go func() {
+		<-signals
+		cancel()
+		// A terminal's Ctrl-C comes twice: from it, and passed on by our parent.
+		time.Sleep(time.Second)
+		signal.Reset(os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	}()
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, unix.SIGPIPE) // for good: we go on printing
 	go func() {
 		<-broken
 		cancel()
 	}()
-	return ctx, func() { cancel(); stop() }
+	return ctx, cancel
 }

@@ -53,7 +53,13 @@ func wrap(args []string, out, errs io.Writer) int {
 		fmt.Fprint(errs, wrapUsage)
 		return 2
 	}
-	self, err := os.Executable()
+	// A call whose recording cannot be written goes on: say now that it cannot be.
+	f, err := os.OpenFile(*log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	var self string
+	if err == nil {
+		f.Close()
+		self, err = os.Executable()
+	}
 	if err == nil {
 		err = recording.Wrap(rest[0], *log, self)
 	}

@@ -154,10 +154,7 @@ func (c Call) outcome() string {
 			return "refused " + oneLine(r.Params[0], 40)
 		}
 		why := strings.TrimPrefix(r.Code, "SR_BACKEND_FAILURE_")
-		if len(r.Params) > 0 {
-			why += " " + r.Params[len(r.Params)-1]
-		}
-		return "refused " + oneLine(why, 50)
+		return "refused " + oneLine(strings.Join(append([]string{why}, slices.DeleteFunc(slices.Clone(r.Params), func(p string) bool { return p == "" })...), " "), 50)
 	}
 	if len(c.Answer) == 0 || c.Status != 0 {
 		return fmt.Sprintf("exit %d, no answer of the interface", c.Status)

@@ -215,6 +215,9 @@ func (d *draft) request(c Call, args []member) string {
 
 // uuid gives an SR one of the scenario's.
 func (d *draft) uuid(s string) string {
+	if s == "" {
+		return literal(s)
+	}
 	if name, ok := d.use("uuid", s); ok {
 		return `"` + name + `"`
 	}

@@ -42,7 +42,7 @@ func Isolate() (status int, again bool) {
 	// Both are passed on, and we wait for the inner process to clean up. It hears of
 	// a Ctrl-C on the terminal by itself as well, which does no harm.
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, unix.SIGTERM)
+	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
 	if err := c.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "making a mount namespace:", err)
 		return 1, true
