@@ -274,6 +274,9 @@ func TestInterrupted(t *testing.T) {
 		if err := c.Process.Signal(sig); err != nil {
 			t.Fatal(err)
 		}
+		// From a terminal it comes twice.
+		time.Sleep(20 * time.Millisecond)
+		c.Process.Signal(sig)
 		over := make(chan error, 1)
 		go func() { over <- c.Wait() }()
 		select {
