@@ -133,6 +133,9 @@ func (w *watched) Fatal(args ...any) {
 
 func (w *watched) FailNow() {
 	w.result.Verdict = Failed
+	if w.config.stopped() != nil { // of them all: this one is not to blame
+		w.result.Verdict, w.result.Why = Skipped, w.config.stopped().Error()
+	}
 	w.hunt()
 	w.T.FailNow()
 }

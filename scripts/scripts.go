@@ -83,17 +83,17 @@ func (c Config) limited() (Config, context.CancelFunc) {
 
 // Check says in one sentence why there is no plugin to run scenarios against.
 func (c Config) Check() error {
-	for _, dir := range append([]string{c.Volume}, c.Datapath...) {
+	for i, dir := range append([]string{c.Volume}, c.Datapath...) {
 		if st, err := os.Stat(dir); err != nil {
 			return fmt.Errorf("no plugin there: %w", err)
 		} else if !st.IsDir() {
 			return fmt.Errorf("no plugin there: %s is not a directory", dir)
 		}
+		if i == 0 && !c.Offers("Plugin.query") {
+			return fmt.Errorf("%s is no volume plugin's directory: there is no Plugin.Query in it", dir)
+		}
 	}
-	if c.Offers("Plugin.query") {
-		return nil
-	}
-	return fmt.Errorf("%s is no volume plugin's directory: there is no Plugin.Query in it", c.Volume)
+	return nil
 }
 
 // datapath finds the executable of a datapath plugin's call; "" if there is none.
