@@ -308,9 +308,9 @@ func (s *script) compare(verb string, args []string, want bool) (err error) {
 		return usage(verb)
 	}
 	reference, ok := s.sums[args[0]]
-	what := "what it held at its last sum"
+	what, like := "what it held at its last sum", reference.size
 	if len(args) == 2 {
-		ok, what = true, "what "+args[1]+" holds"
+		ok, what, like = true, "what "+args[1]+" holds", 0
 		if reference, err = s.contents(args[1], 0); err != nil {
 			return err
 		}
@@ -318,7 +318,7 @@ func (s *script) compare(verb string, args []string, want bool) (err error) {
 	if !ok {
 		return fmt.Errorf("there was no sum of %s", args[0])
 	}
-	got, err := s.contents(args[0], reference.size)
+	got, err := s.contents(args[0], like)
 	if err != nil {
 		return err
 	}

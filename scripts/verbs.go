@@ -38,7 +38,7 @@ func init() {
 		{"fill", "fill VOLUME OFFSET LENGTH SEED", "write LENGTH bytes that depend on SEED through the disk's device, and flush", (*script).fill},
 		{"zero", "[!] zero VOLUME OFFSET LENGTH", "these bytes of the disk read as zero", (*script).zero},
 		{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},
-		{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it, or what OTHER holds; it may have grown by zeros since", (*script).same},
+		{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it (and zeros after that if it has grown), or exactly what OTHER holds", (*script).same},
 		{"differs", "differs VOLUME [OTHER]", "it does not", (*script).differs},
 		{"device", "device VOLUME PROPERTY=VALUE...", "properties of the plugged disk's block device: size, sector, ro; dio: direct I/O of a loop device", (*script).device},
 		{"guest", "[!] guest VOLUME COMMAND [ARG]...", "run a command with DEV replaced by the plugged disk's device", (*script).guest},

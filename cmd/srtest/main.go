@@ -49,7 +49,7 @@ const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j
               put a recorder in front of a plugin's directory; take it away again
        srtest record [-log FILE] -- PROGRAM ARG...
               run one call and record it
-       srtest replay FILE
+       srtest replay [-name NAME] FILE
               turn a recording into the draft of a scenario
        srtest chart [-n N] [-svg FILE] FILE
               draw the last calls of a recording

@@ -13,6 +13,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
+
+	"reflinksr/scripts/scratch"
 )
 
 // pool runs scenarios side by side, so many at a time. Its tests are testscript's T.
@@ -90,18 +92,18 @@ func (t *test) Verbose() bool { return t.pool.verbose }
 func (p *pool) wait()         { p.running.Wait() }
 
 // interruptible is done at the first Ctrl-C or SIGTERM, or when nobody reads what we
-// print any more: scenarios then fail and clean up. Another Ctrl-C after
-// a second ends us at once.
+// print any more: scenarios then stop and clean up. Another
+// Ctrl-C after a second ends us at once.
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	signal.Notify(signals, scratch.Endings()...)
 	go func() {
 		<-signals
 		cancel()
 		// A terminal's Ctrl-C comes twice: from it, and passed on by our parent.
 		time.Sleep(time.Second)
-		signal.Reset(os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+		signal.Reset(scratch.Endings()...)
 	}()
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, unix.SIGPIPE) // for good: we go on printing

@@ -53,13 +53,7 @@ func wrap(args []string, out, errs io.Writer) int {
 		fmt.Fprint(errs, wrapUsage)
 		return 2
 	}
-	// A call whose recording cannot be written goes on: say now that it cannot be.
-	f, err := os.OpenFile(*log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
-	var self string
-	if err == nil {
-		f.Close()
-		self, err = os.Executable()
-	}
+	self, err := os.Executable()
 	if err == nil {
 		err = recording.Wrap(rest[0], *log, self)
 	}

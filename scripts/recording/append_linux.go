@@ -17,17 +17,11 @@ const kept = 1 << 20
 // Append adds a call to a recording, which is made if there is none. Several
 // processes may do so at once: a line is whole or not there.
 func Append(path string, c Call) error {
-	// A FIFO without a reader must not hold the call up.
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
+	f, err := openRecording(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if st, err := f.Stat(); err != nil {
-		return err
-	} else if !st.Mode().IsRegular() {
-		return errors.New("a recording is a regular file")
-	}
 	line := encode(c)
 	// Nor may somebody who holds the lock; O_APPEND alone is nearly as good.
 	locked := lockWithin(f, unix.LOCK_EX, time.Second)
@@ -46,6 +40,24 @@ func Append(path string, c Call) error {
 		f.Truncate(size) // half a line, on a full filesystem
 	}
 	return err
+}
+
+// openRecording opens a recording to append to, and makes it if there is none.
+func openRecording(path string) (*os.File, error) {
+	// A FIFO without a reader must not hold the call up.
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NONBLOCK|unix.O_NOCTTY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	st, err := f.Stat()
+	if err == nil && !st.Mode().IsRegular() {
+		err = errors.New("a recording is a regular file")
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // lockWithin takes a lock, or says that it was not to be had in time.

@@ -97,6 +97,12 @@ func Wrap(dir, log, program string) error {
 	if err := p.build(st.Mode().Perm(), log, program); err != nil {
 		return err
 	}
+	// Calls go on if they cannot be recorded: say now that they could not.
+	recording, err := openRecording(log)
+	if err != nil {
+		return fmt.Errorf("nothing could be recorded: %w", err)
+	}
+	recording.Close()
 	if err := swap(p.original, p.dir, filepath.Join(p.aside, "third")); err != nil {
 		return fmt.Errorf("putting the recorder in front of %s: %w", p.dir, err)
 	}

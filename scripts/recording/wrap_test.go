@@ -2,6 +2,7 @@ package recording
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -158,7 +159,20 @@ func nothingAside(t *testing.T, dir string) {
 
 func TestWrappedDirectory(t *testing.T) {
 	dir := shPlugin(t)
-	must(t, srtest("wrap", dir+"/", "/dev/full"))
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Wrap(dir, "/dev/full", self); err == nil || !strings.Contains(err.Error(), "nothing could be recorded") {
+		t.Errorf("%v", err)
+	}
+	nothingAside(t, dir)
+	log := filepath.Join(t.TempDir(), "log")
+	must(t, srtest("wrap", dir+"/", log))
+	// From now on it cannot be written.
+	if err := errors.Join(os.Remove(log), os.Symlink("/dev/full", log)); err != nil {
+		t.Fatal(err)
+	}
 	beside, err := os.ReadDir(filepath.Dir(dir))
 	if err != nil || len(beside) != 1 {
 		t.Errorf("the toolstack would see %v", beside)
@@ -204,7 +218,7 @@ func TestWrapRefused(t *testing.T) {
 		t.Error("a refusal changed something")
 	}
 	nothingAside(t, dir)
-	must(t, srtest("wrap", dir, "log"))
+	must(t, srtest("wrap", dir, filepath.Join(t.TempDir(), "log")))
 	refused(Wrap(dir, "log", self), "wrapped already")
 	// A newer version of the plugin was installed over it.
 	p, err := placeOf(dir)
@@ -232,7 +246,7 @@ func TestWrapCrashed(t *testing.T) {
 	dir := shPlugin(t)
 	before := state(t, dir)
 	exchange = func(a, b string) error { return unix.EINVAL }
-	if err := Wrap(dir, "log", self); err != nil {
+	if err := Wrap(dir, filepath.Join(t.TempDir(), "log"), self); err != nil {
 		t.Fatal(err)
 	}
 	if left, err := Unwrap(dir); err != nil || left != "" || state(t, dir) != before {
@@ -255,7 +269,7 @@ func TestWrapCrashed(t *testing.T) {
 		for _, wrapped := range []bool{false, true} {
 			exchange = real
 			if wrapped {
-				if err := Wrap(dir, "log", self); err != nil {
+				if err := Wrap(dir, filepath.Join(t.TempDir(), "log"), self); err != nil {
 					t.Fatalf("%s: %v", name, err)
 				}
 			}

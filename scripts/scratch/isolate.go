@@ -13,6 +13,16 @@ import (
 // isolated marks the process that runs in a mount namespace of its own.
 const isolated = "REFLINKSR_ISOLATED"
 
+// Endings are the signals that ask a program to end: under nohup without SIGHUP, which
+// whoever asks to be told of it would hear of again.
+func Endings() []os.Signal {
+	signals := []os.Signal{os.Interrupt, unix.SIGTERM}
+	if !signal.Ignored(unix.SIGHUP) {
+		signals = append(signals, unix.SIGHUP)
+	}
+	return signals
+}
+
 // Isolate runs the program again in a mount namespace of its own and returns its
 // exit status, with again true; in there it returns at once, with again false.
 // What is mounted in there nobody else sees, and it goes with the last process,
@@ -39,10 +49,10 @@ func Isolate() (status int, again bool) {
 	c.Env = append(os.Environ(), isolated+"=1")
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGTERM}
-	// Both are passed on, and we wait for the inner process to clean up. It hears of
-	// a Ctrl-C on the terminal by itself as well, which does no harm.
+	// They are passed on, and we wait for the inner process to clean up. It hears of
+	// a Ctrl-C on the terminal by itself as well, so twice.
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	signal.Notify(signals, Endings()...)
 	if err := c.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "making a mount namespace:", err)
 		return 1, true
