@@ -1,0 +1,63 @@
+// Command srcrash finds out whether anything can be lost: it interrupts, fails and
+// overloads the plugin in every way that can be told apart, on real filesystems,
+// and judges what is left.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"reflinksr/cmd/internal/plugin"
+	"reflinksr/scripts/scratch"
+)
+
+// command is one subcommand.
+type command struct {
+	name, args, about string
+	run               func(args []string, out io.Writer) error
+}
+
+var commands = []command{}
+
+func main() {
+	if plugin.IsCall(os.Args[0]) {
+		os.Exit(plugin.Main()) // it installs itself
+	}
+	// Each process of a race-detecting build would wait a second before it ends.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	if status, again := scratch.Isolate(); again {
+		os.Exit(status)
+	}
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func run(args []string, out, errs io.Writer) int {
+	if len(args) > 0 {
+		for _, c := range commands {
+			if c.name != args[0] {
+				continue
+			}
+			if os.Getuid() != 0 {
+				fmt.Fprintln(errs, "srcrash mounts filesystems and attaches loop devices, which needs root: sudo")
+				return 1
+			}
+			err := c.run(args[1:], out)
+			switch {
+			case err == nil:
+				return 0
+			case errors.Is(err, flag.ErrHelp):
+				return 2
+			}
+			fmt.Fprintf(errs, "srcrash %s: %v\n", c.name, err)
+			return 1
+		}
+	}
+	fmt.Fprintln(errs, "usage: srcrash COMMAND [FLAG]...")
+	for _, c := range commands {
+		fmt.Fprintf(errs, "\n  srcrash %s %s\n        %s\n", c.name, c.args, c.about)
+	}
+	return 2
+}
