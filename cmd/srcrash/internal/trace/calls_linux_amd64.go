@@ -1,0 +1,153 @@
+package trace
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// Kind is what a system call can do.
+type Kind int
+
+const (
+	Read   Kind = iota // it only looks, or only gets something for this process
+	Open               // it opens what is there
+	Change             // it can change a file, a directory, a device or a mount
+	Sync               // it makes changes durable
+	Output             // it writes the answer (standard output)
+)
+
+// call describes a traced system call: where its arguments are.
+type call struct {
+	name string
+	kind Kind
+	// Numbers of arguments, from 0; -1: none. A path is relative to the directory
+	// at, or to the working directory; fd is an open file.
+	at, path, at2, path2, fd int
+}
+
+func byPath(name string, at, path int) call  { return call{name, Change, at, path, -1, -1, -1} }
+func byFD(name string, k Kind, fd int) call  { return call{name, k, -1, -1, -1, -1, fd} }
+func twice(name string, a, p, b, q int) call { return call{name, Change, a, p, b, q, -1} }
+
+// traced are the system calls that the filter stops. What openat and ioctl do
+// depends on their arguments.
+var traced = map[uint64]call{
+	unix.SYS_OPEN:            byPath("open", -1, 0),
+	unix.SYS_OPENAT:          byPath("openat", 0, 1),
+	unix.SYS_OPENAT2:         byPath("openat2", 0, 1),
+	unix.SYS_CREAT:           byPath("creat", -1, 0),
+	unix.SYS_MKDIR:           byPath("mkdir", -1, 0),
+	unix.SYS_MKDIRAT:         byPath("mkdirat", 0, 1),
+	unix.SYS_RMDIR:           byPath("rmdir", -1, 0),
+	unix.SYS_UNLINK:          byPath("unlink", -1, 0),
+	unix.SYS_UNLINKAT:        byPath("unlinkat", 0, 1),
+	unix.SYS_MKNOD:           byPath("mknod", -1, 0),
+	unix.SYS_MKNODAT:         byPath("mknodat", 0, 1),
+	unix.SYS_TRUNCATE:        byPath("truncate", -1, 0),
+	unix.SYS_CHMOD:           byPath("chmod", -1, 0),
+	unix.SYS_FCHMODAT:        byPath("fchmodat", 0, 1),
+	unix.SYS_CHOWN:           byPath("chown", -1, 0),
+	unix.SYS_LCHOWN:          byPath("lchown", -1, 0),
+	unix.SYS_FCHOWNAT:        byPath("fchownat", 0, 1),
+	unix.SYS_UTIMENSAT:       byPath("utimensat", 0, 1),
+	unix.SYS_SETXATTR:        byPath("setxattr", -1, 0),
+	unix.SYS_MOUNT:           byPath("mount", -1, 1),
+	unix.SYS_UMOUNT2:         byPath("umount2", -1, 0),
+	unix.SYS_RENAME:          twice("rename", -1, 0, -1, 1),
+	unix.SYS_RENAMEAT:        twice("renameat", 0, 1, 2, 3),
+	unix.SYS_RENAMEAT2:       twice("renameat2", 0, 1, 2, 3),
+	unix.SYS_LINK:            twice("link", -1, 0, -1, 1),
+	unix.SYS_LINKAT:          twice("linkat", 0, 1, 2, 3),
+	unix.SYS_SYMLINK:         byPath("symlink", -1, 1),
+	unix.SYS_SYMLINKAT:       byPath("symlinkat", 1, 2),
+	unix.SYS_WRITE:           byFD("write", Change, 0),
+	unix.SYS_PWRITE64:        byFD("pwrite64", Change, 0),
+	unix.SYS_WRITEV:          byFD("writev", Change, 0),
+	unix.SYS_PWRITEV:         byFD("pwritev", Change, 0),
+	unix.SYS_PWRITEV2:        byFD("pwritev2", Change, 0),
+	unix.SYS_FTRUNCATE:       byFD("ftruncate", Change, 0),
+	unix.SYS_FALLOCATE:       byFD("fallocate", Change, 0),
+	unix.SYS_FCHMOD:          byFD("fchmod", Change, 0),
+	unix.SYS_FCHOWN:          byFD("fchown", Change, 0),
+	unix.SYS_FSETXATTR:       byFD("fsetxattr", Change, 0),
+	unix.SYS_IOCTL:           byFD("ioctl", Read, 0),
+	unix.SYS_SENDFILE:        byFD("sendfile", Change, 0),
+	unix.SYS_SPLICE:          byFD("splice", Change, 2),
+	unix.SYS_FLOCK:           byFD("flock", Read, 0),
+	unix.SYS_FSYNC:           byFD("fsync", Sync, 0),
+	unix.SYS_FDATASYNC:       byFD("fdatasync", Sync, 0),
+	unix.SYS_SYNCFS:          byFD("syncfs", Sync, 0),
+	unix.SYS_SYNC:            {"sync", Sync, -1, -1, -1, -1, -1},
+	unix.SYS_MSYNC:           {"msync", Sync, -1, -1, -1, -1, -1},
+	unix.SYS_MMAP:            byFD("mmap", Read, 4),
+	unix.SYS_SYNC_FILE_RANGE: byFD("sync_file_range", Sync, 0),
+	unix.SYS_COPY_FILE_RANGE: byFD("copy_file_range", Change, 2),
+	unix.SYS_IO_URING_SETUP:  {"io_uring_setup", Read, -1, -1, -1, -1, -1},
+}
+
+// request describes an ioctl request that changes something.
+type request struct {
+	name string
+	kind Kind
+}
+
+var requests = map[uint64]request{
+	unix.FICLONE:             {"FICLONE", Change},
+	unix.FICLONERANGE:        {"FICLONERANGE", Change},
+	unix.FS_IOC_SETFLAGS:     {"FS_IOC_SETFLAGS", Change},
+	0x401c5820:               {"FS_IOC_FSSETXATTR", Change},
+	unix.LOOP_CONFIGURE:      {"LOOP_CONFIGURE", Change},
+	unix.LOOP_SET_FD:         {"LOOP_SET_FD", Change},
+	unix.LOOP_CLR_FD:         {"LOOP_CLR_FD", Change},
+	unix.LOOP_SET_STATUS64:   {"LOOP_SET_STATUS64", Change},
+	unix.LOOP_SET_CAPACITY:   {"LOOP_SET_CAPACITY", Change},
+	unix.LOOP_SET_DIRECT_IO:  {"LOOP_SET_DIRECT_IO", Change},
+	unix.LOOP_SET_BLOCK_SIZE: {"LOOP_SET_BLOCK_SIZE", Change},
+	unix.LOOP_CTL_GET_FREE:   {"LOOP_CTL_GET_FREE", Change},
+	unix.LOOP_CTL_ADD:        {"LOOP_CTL_ADD", Change},
+	unix.LOOP_CTL_REMOVE:     {"LOOP_CTL_REMOVE", Change},
+	unix.BLKROSET:            {"BLKROSET", Change},
+	unix.BLKFLSBUF:           {"BLKFLSBUF", Sync},
+	0x8024587e:               {"XFS_IOC_FREE_EOFBLOCKS", Change},
+	unix.LOOP_GET_STATUS64:   {"LOOP_GET_STATUS64", Read},
+	unix.FS_IOC_GETFLAGS:     {"FS_IOC_GETFLAGS", Read},
+	0x801c581f:               {"FS_IOC_FSGETXATTR", Read},
+	0xc020660b:               {"FS_IOC_FIEMAP", Read},
+	0x8400941f:               {"BTRFS_IOC_FS_INFO", Read},
+	0x80705864:               {"XFS_IOC_FSGEOMETRY_V1", Read},
+	0x80111500:               {"FS_IOC_GETFSUUID", Read},
+	unix.TCGETS:              {"TCGETS", Read},
+}
+
+// refine tells what a call does from its arguments.
+func refine(c call, nr uint64, args [6]uint64) (name string, kind Kind, err error) {
+	const creating = unix.O_CREAT | unix.O_TRUNC | unix.O_TMPFILE&^unix.O_DIRECTORY
+	name, kind = c.name, c.kind
+	opening := func(flags uint64) Kind {
+		if flags&creating != 0 {
+			return Change
+		}
+		return Open
+	}
+	switch nr {
+	case unix.SYS_OPEN:
+		kind = opening(args[1])
+	case unix.SYS_OPENAT:
+		kind = opening(args[2])
+	case unix.SYS_IOCTL:
+		r, known := requests[args[1]&0xffffffff]
+		if !known {
+			// What nobody has looked at may change something.
+			return fmt.Sprintf("ioctl %#x", args[1]), Change, nil
+		}
+		name, kind = "ioctl "+r.name, r.kind
+	case unix.SYS_MMAP:
+		if args[2]&unix.PROT_WRITE != 0 && args[3]&unix.MAP_TYPE == unix.MAP_SHARED && args[3]&unix.MAP_ANONYMOUS == 0 {
+			err = fmt.Errorf("it maps a file shared and writable: what it changes that way cannot be seen")
+		}
+	case unix.SYS_IO_URING_SETUP:
+		err = fmt.Errorf("it uses io_uring: what it changes that way cannot be seen")
+	}
+	return name, kind, err
+}

@@ -1,0 +1,329 @@
+package trace
+
+import (
+	"bytes"
+	"errors"
+
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Command is what to run.
+type Command struct {
+	Path    string // of the executable, absolute
+	Args    []string
+	Env     []string // nil for this process's
+	Dir     string
+	Stdin   []byte
+	Timeout time.Duration // after which it hangs; by default 60 s
+
+	// Stop is called before every traced call, with the command's other threads
+	// running. It may be nil.
+	Stop func(*Stop) Action
+}
+
+// Stop is a system call that is about to be made.
+type Stop struct {
+	Name   string // "renameat2", "ioctl FICLONE"
+	Kind   Kind
+	Paths  []string // what it is about, absolute; an open file's by /proc
+	Length uint64   // of a write, in bytes; else 0
+}
+
+// String is the call and its paths.
+func (s *Stop) String() string { return s.Name + " " + strings.Join(s.Paths, " ") }
+
+// Below says whether the call is about something in one of the directories, or one
+// of these files.
+func (s *Stop) Below(dirs ...string) bool {
+	for _, path := range s.Paths {
+		for _, dir := range dirs {
+			if path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/") {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Action is what becomes of a stopped call. The zero Action lets it happen.
+type Action struct {
+	Kill   bool           // end the command, and everything that it started, before the call
+	Signal syscall.Signal // send the command this signal, and let the call happen
+	Errno  syscall.Errno  // do not make the call; it fails with this
+	Short  bool           // write only the first half; for calls with a Length
+}
+
+// Result is what became of a command.
+type Result struct {
+	Stdout, Stderr []byte
+	Status         syscall.WaitStatus // of the command itself
+	Hung           bool               // it was killed at its Timeout
+}
+
+// Succeeded says that the command exited by itself, with status 0.
+func (r Result) Succeeded() bool { return r.Status.Exited() && r.Status.ExitStatus() == 0 }
+
+const options = unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESECCOMP | unix.PTRACE_O_TRACECLONE |
+	unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC
+
+// Run runs the command to its end, and to the end of all that it started.
+func Run(c Command) (Result, error) {
+	// ptrace(2) answers to one thread only.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	t := tracer{command: c}
+	streams, err := t.start()
+	defer func() {
+		for _, f := range streams {
+			f.Close()
+		}
+	}()
+	if err != nil {
+		return Result{}, fmt.Errorf("%s: %w", c.Path, err)
+	}
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = time.Minute
+	}
+	clock := time.AfterFunc(timeout, func() { t.hung.Store(true); unix.Kill(t.pid, unix.SIGKILL) })
+	err = t.loop()
+	clock.Stop()
+	r := Result{Status: t.status, Hung: t.hung.Load()}
+	var e [2]error
+	r.Stdout, e[0] = io.ReadAll(io.NewSectionReader(streams[1], 0, 1<<30))
+	r.Stderr, e[1] = io.ReadAll(io.NewSectionReader(streams[2], 0, 1<<30))
+	if err = errors.Join(err, t.blind, e[0], e[1]); err != nil {
+		return r, fmt.Errorf("%s: %w", filepath.Base(c.Path), err)
+	}
+	return r, nil
+}
+
+// start starts the wrapper, which becomes the command, stopped at its first instruction.
+func (t *tracer) start() (streams []*os.File, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"stdin", "stdout", "stderr"} {
+		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+		if err != nil {
+			return streams, err
+		}
+		streams = append(streams, os.NewFile(uintptr(fd), name))
+	}
+	if _, err := streams[0].Write(t.command.Stdin); err != nil {
+		return streams, err
+	}
+	if _, err := streams[0].Seek(0, 0); err != nil {
+		return streams, err
+	}
+	env := t.command.Env
+	if env == nil {
+		env = os.Environ()
+	}
+	t.pid, err = syscall.ForkExec(self, append([]string{argv0, t.command.Path}, t.command.Args...), &syscall.ProcAttr{
+		Dir: t.command.Dir, Env: env,
+		Files: []uintptr{streams[0].Fd(), streams[1].Fd(), streams[2].Fd()},
+		Sys:   &syscall.SysProcAttr{Ptrace: true},
+	})
+	if err != nil {
+		return streams, err
+	}
+	if _, err := wait(t.pid, &t.status); err != nil {
+		return streams, err
+	}
+	if err := unix.PtraceSetOptions(t.pid, options); err != nil {
+		return streams, err
+	}
+	return streams, unix.PtraceCont(t.pid, 0)
+}
+
+// wait waits for a process or thread that this thread traces, or any with -1.
+func wait(pid int, status *syscall.WaitStatus) (int, error) {
+	for {
+		got, err := syscall.Wait4(pid, status, unix.WALL|unix.WNOTHREAD, nil)
+		if err != syscall.EINTR {
+			return got, err
+		}
+	}
+}
+
+type tracer struct {
+	command Command
+	pid     int
+	started bool // the wrapper has become the command
+	status  syscall.WaitStatus
+	hung    atomic.Bool
+	blind   error // why calls may have been missed
+	seen    map[int]bool
+}
+
+// loop follows the command and its descendants until none is left.
+func (t *tracer) loop() error {
+	t.seen = map[int]bool{t.pid: true}
+	for {
+		var status syscall.WaitStatus
+		tid, err := wait(-1, &status)
+		if err == syscall.ECHILD {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !status.Stopped() {
+			delete(t.seen, tid)
+			if tid == t.pid {
+				t.status = status
+			}
+			continue
+		}
+		// ESRCH: it was killed meanwhile, and wait will say so.
+		if err := t.stopped(tid, status); err != nil && err != syscall.ESRCH {
+			unix.Kill(t.pid, unix.SIGKILL)
+			return err
+		}
+	}
+}
+
+// stopped lets a stopped thread go on.
+func (t *tracer) stopped(tid int, status syscall.WaitStatus) error {
+	first := !t.seen[tid]
+	t.seen[tid] = true
+	signal := status.StopSignal()
+	switch event := int(status) >> 16; {
+	case event == unix.PTRACE_EVENT_SECCOMP:
+		if t.started {
+			return t.visit(tid)
+		}
+		return unix.PtraceCont(tid, 0)
+	case event == unix.PTRACE_EVENT_EXEC:
+		t.started = true
+		return unix.PtraceCont(tid, 0)
+	case event != 0, signal == unix.SIGTRAP, first && signal == unix.SIGSTOP:
+		return unix.PtraceCont(tid, 0)
+	}
+	return unix.PtraceCont(tid, int(signal))
+}
+
+// visit shows a call that is about to be made, and does with it as it is told.
+func (t *tracer) visit(tid int) error {
+	var regs unix.PtraceRegs
+	if err := unix.PtraceGetRegs(tid, &regs); err != nil {
+		return err
+	}
+	c, ok := traced[regs.Orig_rax]
+	if !ok {
+		return unix.PtraceCont(tid, 0)
+	}
+	args := [6]uint64{regs.Rdi, regs.Rsi, regs.Rdx, regs.R10, regs.R8, regs.R9}
+	stop, err := describe(tid, c, regs.Orig_rax, args)
+	if err != nil && t.blind == nil {
+		t.blind = err
+	}
+	var a Action
+	if t.command.Stop != nil {
+		a = t.command.Stop(stop)
+	}
+	switch {
+	case a.Kill:
+		// Every process and thread of the group dies before it makes another call.
+		for id := range t.seen {
+			unix.Kill(id, unix.SIGKILL)
+		}
+		return nil
+	case a.Signal != 0:
+		if err := unix.Tgkill(t.pid, t.pid, a.Signal); err != nil {
+			return err
+		}
+	case a.Errno != 0:
+		regs.Orig_rax = ^uint64(0) // no such call: the kernel skips it
+		regs.Rax = -uint64(a.Errno)
+		if err := unix.PtraceSetRegs(tid, &regs); err != nil {
+			return err
+		}
+	case a.Short && stop.Length > 1:
+		regs.Rdx /= 2
+		if err := unix.PtraceSetRegs(tid, &regs); err != nil {
+			return err
+		}
+	}
+	return unix.PtraceCont(tid, 0)
+}
+
+// describe reads what a call is about.
+func describe(tid int, c call, nr uint64, args [6]uint64) (*Stop, error) {
+	s := &Stop{}
+	var err error
+	s.Name, s.Kind, err = refine(c, nr, args)
+	add := func(at, path int) {
+		if path < 0 {
+			return
+		}
+		s.Paths = append(s.Paths, resolve(tid, at, args, text(tid, args[path])))
+	}
+	add(c.at, c.path)
+	add(c.at2, c.path2)
+	if c.fd >= 0 {
+		fd := int32(args[c.fd])
+		if fd == 1 && (nr == unix.SYS_WRITE || nr == unix.SYS_WRITEV) {
+			s.Kind = Output
+		}
+		if fd >= 0 {
+			s.Paths = append(s.Paths, link(tid, fmt.Sprintf("fd/%d", fd)))
+		}
+	}
+	switch nr {
+	case unix.SYS_WRITE, unix.SYS_PWRITE64:
+		s.Length = args[2]
+	}
+	return s, err
+}
+
+// resolve makes a path absolute.
+func resolve(tid, at int, args [6]uint64, path string) string {
+	if filepath.IsAbs(path) {
+		return filepath.Clean(path)
+	}
+	dir := "cwd"
+	if at >= 0 && int32(args[at]) != unix.AT_FDCWD {
+		dir = fmt.Sprintf("fd/%d", int32(args[at]))
+	}
+	return filepath.Join(link(tid, dir), path)
+}
+
+func link(tid int, name string) string {
+	path, err := os.Readlink(fmt.Sprintf("/proc/%d/%s", tid, name))
+	if err != nil {
+		return "?"
+	}
+	return path
+}
+
+// text reads a string of the stopped process.
+func text(tid int, address uint64) string {
+	var all []byte
+	for len(all) < unix.PathMax {
+		// Up to the end of the page: what follows may not be there.
+		b := make([]byte, 4096-address%4096)
+		n, err := unix.ProcessVMReadv(tid, []unix.Iovec{{Base: &b[0], Len: uint64(len(b))}}, []unix.RemoteIovec{{Base: uintptr(address), Len: len(b)}}, 0)
+		if err != nil || n == 0 {
+			break
+		}
+		if end := bytes.IndexByte(b[:n], 0); end >= 0 {
+			return string(append(all, b[:end]...))
+		}
+		all = append(all, b[:n]...)
+		address += uint64(n)
+	}
+	return string(all)
+}
