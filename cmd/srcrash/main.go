@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/scripts/scratch"
 )
 
@@ -20,9 +21,12 @@ type command struct {
 	run               func(args []string, out io.Writer) error
 }
 
-var commands = []command{}
+var commands = []command{
+	{"sweep", "[-fs KIND,...] [-modes MODE,...] [-run REGEXP] [-part K/N] [-j N] [-json FILE] [-keep DIR] [-dir DIR] [-volume DIR -datapath DIR]", "interrupt every call of the plugin that changes something at every system call, and judge what is left", sweep},
+}
 
 func main() {
+	trace.Hook()
 	if plugin.IsCall(os.Args[0]) {
 		os.Exit(plugin.Main()) // it installs itself
 	}
@@ -35,6 +39,13 @@ func main() {
 }
 
 func run(args []string, out, errs io.Writer) int {
+	if len(args) > 0 && args[0] == "worker" {
+		if err := work(args[1:], out); err != nil {
+			fmt.Fprintln(errs, "srcrash worker:", err)
+			return 1
+		}
+		return 0
+	}
 	if len(args) > 0 {
 		for _, c := range commands {
 			if c.name != args[0] {

@@ -62,7 +62,9 @@ type Refusal struct {
 	Params []string `json:"params"`
 }
 
-func (r *Refusal) Error() string { return fmt.Sprintf("%s: refused: %s %q", r.Method, r.Code, r.Params) }
+func (r *Refusal) Error() string {
+	return fmt.Sprintf("%s: refused: %s %q", r.Method, r.Code, r.Params)
+}
 
 // Named says whether the refusal is the interface's error of that name, or
 // SR_BACKEND_FAILURE_ with that number.

@@ -1,0 +1,188 @@
+package calls
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/sr"
+	volumes "reflinksr/volume"
+)
+
+func uriOf(path, uuid string, key sr.Key) string { return volumes.URIAt(path, uuid, key) }
+
+// again says what comes of a call that is made a second time.
+type again int
+
+const (
+	same    again = iota // it succeeds, and the state is that after the first
+	another              // it succeeds and does one more of the same
+	gone                 // there is nothing left to do it to
+)
+
+// kase is a call in a situation.
+type kase struct {
+	name  string // the call, and the situation
+	args  func(w *world) map[string]any
+	again again
+
+	home     string             // the SR that it is about; by default "sr"
+	detached bool               // the SR is not attached before
+	prepare  func(*world) error // more for the state before, on the disk
+	begin    func(*world) error // and on the host
+	device   bool               // it is about a device of main, or has one beside it
+	healing  bool               // it mends what was left before
+	twice    bool               // it has two commits, one after the other: the state between them is right as well
+}
+
+func ofVolume(name string, more map[string]any) func(*world) map[string]any {
+	return func(w *world) map[string]any { return w.volume(name, more) }
+}
+
+func ofDatapath(name, domain string) func(*world) map[string]any {
+	return func(w *world) map[string]any { return w.datapath(name, domain) }
+}
+
+func ofSR(more map[string]any) func(*world) map[string]any {
+	return func(w *world) map[string]any {
+		args := map[string]any{"sr": w.handle("sr")}
+		for k, v := range more {
+			args[k] = v
+		}
+		return args
+	}
+}
+
+func plugged(calls ...string) func(*world) error {
+	return func(w *world) error { return w.plug("main", "1", calls...) }
+}
+
+const (
+	open     = "Datapath.open"
+	attach   = "Datapath.attach"
+	activate = "Datapath.activate"
+)
+
+// kases are all calls that change something.
+var kases = []kase{
+	{name: "SR.create", home: "empty", detached: true, args: func(w *world) map[string]any {
+		return map[string]any{"uuid": w.uuids["empty"], "configuration": map[string]string{"path": w.path("empty")}, "name": "new", "description": ""}
+	}},
+	{name: "SR.create/adopting", home: "simple", detached: true, args: func(w *world) map[string]any {
+		return map[string]any{"uuid": w.uuids["simple"], "configuration": map[string]string{"path": w.path("simple")}, "name": "old", "description": ""}
+	}},
+	{name: "SR.attach", detached: true, args: func(w *world) map[string]any { return w.configuration("sr") }},
+	{name: "SR.attach/recovering", detached: true, healing: true, prepare: (*world).interrupt, args: func(w *world) map[string]any { return w.configuration("sr") }},
+	{name: "SR.detach", args: ofSR(nil)},
+	{name: "SR.destroy", again: gone, args: ofSR(nil)},
+	{name: "SR.set_name", args: ofSR(map[string]any{"new_name": "renamed"})},
+	{name: "SR.set_description", args: ofSR(map[string]any{"new_description": "described"})},
+
+	{name: "Volume.create", again: another, args: ofSR(map[string]any{"name": "fresh", "description": "d", "size": diskSize, "sharable": true})},
+	{name: "Volume.snapshot", again: another, args: ofVolume("main", nil)},
+	{name: "Volume.snapshot/active", again: another, device: true, begin: plugged(attach, activate), args: ofVolume("main", nil)},
+	{name: "Volume.clone", again: another, args: ofVolume("main", nil)},
+	{name: "Volume.clone/of_snapshot", again: another, args: ofVolume("snapshot", nil)},
+	{name: "Volume.copy", again: another, args: func(w *world) map[string]any {
+		return w.volume("main", map[string]any{"dest_sr": w.handle("sr")})
+	}},
+	{name: "Volume.copy/to_other_sr", again: another, args: func(w *world) map[string]any {
+		return w.volume("main", map[string]any{"dest_sr": w.handle("other")})
+	}},
+	{name: "Volume.destroy", args: ofVolume("main", nil)},
+	{name: "Volume.destroy/clone_on_boot", twice: true, prepare: (*world).cloneOnBoot, args: ofVolume("main", nil)},
+	{name: "Volume.revert", args: func(w *world) map[string]any {
+		return map[string]any{"sr": w.handle("sr"), "snapshot": w.keys["snapshot"], "key": w.keys["main"]}
+	}},
+	{name: "Volume.set", args: ofVolume("main", map[string]any{"k": "snapshot_of", "v": "something"})},
+	{name: "Volume.unset", args: ofVolume("main", map[string]any{"k": "color"})},
+	{name: "Volume.set_name", args: ofVolume("main", map[string]any{"new_name": "renamed"})},
+	{name: "Volume.set_description", args: ofVolume("main", map[string]any{"new_description": "described"})},
+	{name: "Volume.resize", args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
+	{name: "Volume.resize/active", device: true, begin: plugged(attach, activate), args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
+
+	{name: "Datapath.open", device: true, args: func(w *world) map[string]any {
+		return map[string]any{"uri": w.uri("main"), "persistent": true}
+	}},
+	{name: "Datapath.open/throw_away", device: true, args: func(w *world) map[string]any {
+		return map[string]any{"uri": w.uri("main"), "persistent": false}
+	}},
+	{name: "Datapath.attach", device: true, args: ofDatapath("main", "1")},
+	{name: "Datapath.attach/throw_away", device: true, begin: plugged(open), args: ofDatapath("main", "1")},
+	{name: "Datapath.attach/second_domain", device: true, begin: plugged(attach), args: ofDatapath("main", "2")},
+	{name: "Datapath.activate", device: true, begin: plugged(attach), args: ofDatapath("main", "1")},
+	{name: "Datapath.activate/throw_away", device: true, begin: plugged(open, attach), args: ofDatapath("main", "1")},
+	{name: "Datapath.activate_readonly", device: true, begin: plugged(attach), args: ofDatapath("main", "1")},
+	{name: "Datapath.deactivate", device: true, begin: plugged(attach, activate), args: ofDatapath("main", "1")},
+	{name: "Datapath.detach", device: true, begin: plugged(attach), args: ofDatapath("main", "1")},
+	{name: "Datapath.detach/active", device: true, begin: plugged(attach, activate), args: ofDatapath("main", "1")},
+	{name: "Datapath.close", device: true, begin: plugged(open), args: ofDatapath("main", "")},
+}
+
+// cloneOnBoot gives main a clone that the toolstack resets at every boot.
+func (w *world) cloneOnBoot() error {
+	if err := w.derive("clone", "Volume.clone", "main"); err != nil {
+		return err
+	}
+	return w.call("Volume.set", w.volume("main", map[string]any{"k": "clone-on-boot", "v": string(w.keys["clone"])}), nil)
+}
+
+// interrupt leaves what calls leave when they are killed: a creation before its
+// commit, a destruction after it, a rewrite, a revert, a lock of a volume that is no
+// more, and a lease of a former boot.
+func (w *world) interrupt() error {
+	if err := w.create("doomed"); err != nil {
+		return err
+	}
+	if err := os.Rename(w.data("doomed")+".inf", w.control("staging/"+string(w.keys["doomed"])+".inf")); err != nil {
+		return err
+	}
+	record, err := os.ReadFile(w.data("main") + ".inf")
+	if err != nil {
+		return err
+	}
+	unborn, err := sr.NewKey()
+	if err != nil {
+		return err
+	}
+	w.keys["unborn"] = unborn
+	staged := func(name, suffix string) string { return w.control("staging/" + string(w.keys[name]) + suffix) }
+	return errors.Join(
+		os.WriteFile(staged("unborn", ""), make([]byte, diskSize), 0o600),
+		os.WriteFile(staged("unborn", ".inf"), record, 0o600),
+		os.WriteFile(staged("main", ".inf.new"), record[:10], 0o600),
+		os.WriteFile(staged("main", ".revert"), nil, 0o600),
+		os.WriteFile(w.control("locks/"+string(unborn)), nil, 0o600),
+		os.WriteFile(w.control("leases/"+string(w.keys["main"])), w.formerLease(), 0o600),
+	)
+}
+
+func (w *world) formerLease() []byte {
+	me, err := sr.ThisHost()
+	if err != nil {
+		return nil
+	}
+	return fmt.Appendf(nil, `{"format":1,"holders":[{"host":%q,"boot":"0a0a0a0a-2222-4333-8444-555555555555","domain":"5","write":true,"since":"2026-01-01T00:00:00Z"}]}`, me.UUID)
+}
+
+// method is the call's name.
+func (k *kase) method() string {
+	method, _, _ := strings.Cut(k.name, "/")
+	return method
+}
+
+// scope is where a call's changes count.
+func (w *world) scope() []string {
+	return []string{w.dir, sr.RuntimeDir, "/dev"}
+}
+
+func (w *world) command(method string, args map[string]any) trace.Command {
+	request, err := rig.Request(args)
+	if err != nil {
+		panic(err) // strings and numbers of our own
+	}
+	return trace.Command{Path: w.Plugin.Path(method), Args: []string{"--json"}, Stdin: request}
+}

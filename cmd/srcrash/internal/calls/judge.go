@@ -1,0 +1,484 @@
+package calls
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"reflinksr/cmd/srcrash/internal/explore"
+	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/sr"
+	volumes "reflinksr/volume"
+)
+
+// Subject is a call in a situation, to be explored.
+type Subject struct {
+	kase
+	*Host
+	world  *world
+	before *state // nil until the first run begins
+	after  *state // nil until the undisturbed run has ended
+}
+
+// Subjects are all calls that change something, on a host.
+func Subjects(h *Host) (all []explore.Subject) {
+	for _, k := range kases {
+		if k.home == "" {
+			k.home = "sr"
+		}
+		all = append(all, &Subject{kase: k, Host: h})
+	}
+	return all
+}
+
+// Names are the subjects' names.
+func Names() (all []string) {
+	for _, k := range kases {
+		all = append(all, k.name)
+	}
+	return all
+}
+
+func (c *Subject) Name() string { return c.name }
+
+func (c *Subject) Setup() error {
+	c.world, c.before, c.after = newWorld(c.Host), nil, nil
+	w := c.world
+	if err := w.clearRun(); err != nil {
+		return err
+	}
+	if err := w.make(); err != nil {
+		return err
+	}
+	if c.prepare != nil {
+		if err := c.prepare(w); err != nil {
+			return err
+		}
+	}
+	return w.save()
+}
+
+func (c *Subject) Begin() error {
+	w := c.world
+	if err := w.restore(); err != nil {
+		return err
+	}
+	if c.detached {
+		if err := os.Remove(filepath.Join(sr.RuntimeDir, "sr", w.uuids["sr"]+".json")); err != nil {
+			return err
+		}
+	}
+	if c.begin != nil {
+		if err := c.begin(w); err != nil {
+			return err
+		}
+	}
+	var err error
+	if c.before == nil {
+		c.before, err = w.look()
+	}
+	return err
+}
+
+func (c *Subject) Command() (trace.Command, []string) {
+	return c.world.command(c.method(), c.args(c.world)), c.world.scope()
+}
+
+func (c *Subject) Recovery() trace.Command {
+	return c.world.command("SR.attach", c.world.configuration(c.home))
+}
+
+func (c *Subject) Restart() error { return errors.Join(c.world.clearRun(), c.reboot()) }
+
+func (c *Subject) End() error {
+	if c.world == nil {
+		return nil
+	}
+	return c.world.release()
+}
+
+func (c *Subject) Learn(explore.Ending) (err error) {
+	c.after, err = c.world.look()
+	return err
+}
+
+// Spoil does damage to what no call may damage, or to what the call has just done.
+func (c *Subject) Spoil(i int) (string, error) {
+	w := c.world
+	bystander := w.data("bystander")
+	if c.name == "SR.destroy" {
+		bystander = "" // there is none any more
+	}
+	switch {
+	case i == 0 && bystander != "":
+		f, err := os.OpenFile(bystander, os.O_RDWR, 0)
+		if err != nil {
+			return "", err
+		}
+		_, err = f.WriteAt([]byte{'?'}, 65536)
+		return "one byte of another disk was changed", errors.Join(err, f.Close())
+	case i == 1 && bystander != "":
+		return "another disk's record was removed", os.Remove(bystander + ".inf")
+	case i <= 2 && bystander == "" || i == 2:
+		return "a foreign file was removed", os.Remove(filepath.Join(w.path("sr"), "notes.txt"))
+	case i == 3 && bystander != "":
+		return "a file was left in staging under another disk's lock", os.WriteFile(w.control("staging/"+string(w.keys["bystander"])+".other"), nil, 0o600)
+	case i == 4 && bystander != "":
+		return "others may read a disk", os.Chmod(bystander, 0o644)
+	}
+	return "", nil
+}
+
+// verdict collects what is wrong.
+type verdict struct {
+	c     *Subject
+	wrong []string
+}
+
+func (v *verdict) add(format string, args ...any) {
+	v.wrong = append(v.wrong, fmt.Sprintf(format, args...))
+}
+
+// outcome is what the caller was told.
+type outcome int
+
+const (
+	untold  outcome = iota // nothing, or nothing that it could understand for good reason
+	done                   // the call has succeeded
+	refused                // it has not
+)
+
+func (c *Subject) Judge(e explore.Ending) []string {
+	v := &verdict{c: c}
+	told := v.listen(e)
+	allowed := []*state{c.before, c.after}
+	switch {
+	case told == done:
+		allowed = allowed[1:]
+	case told == refused && !e.Fault.Sticky:
+		allowed = allowed[:1]
+	}
+	if !e.Cut && !e.Recovered {
+		v.unrecovered(e, told, allowed)
+	}
+	v.recovered(e, allowed)
+	if len(v.wrong) == 0 {
+		v.repeat(e)
+	}
+	return v.wrong
+}
+
+// listen reads what the call answered.
+func (v *verdict) listen(e explore.Ending) outcome {
+	r := e.Result
+	if !e.Ended || !r.Status.Exited() {
+		return untold
+	}
+	var failed error
+	if !r.Succeeded() {
+		// What rig.Judge wants to see of a process that has ended.
+		failed = &failure{r.Status.ExitStatus()}
+	}
+	if e.Fault != nil && e.Fault.Stop != nil && e.Fault.Stop.Kind == trace.Output {
+		return untold
+	}
+	err := v.judgeAnswer(r, failed)
+	var refusal *rig.Refusal
+	switch {
+	case err == nil:
+		return done
+	case errors.As(err, &refusal):
+		return refused
+	}
+	v.add("%v", err)
+	return untold
+}
+
+type failure struct{ status int }
+
+func (f *failure) Error() string { return fmt.Sprintf("exit status %d", f.status) }
+
+func (v *verdict) judgeAnswer(r trace.Result, failed error) error {
+	if failed == nil {
+		return rig.Judge(v.c.method(), r.Stdout, r.Stderr, nil, nil)
+	}
+	refusal := &rig.Refusal{Method: v.c.method()}
+	if err := json.Unmarshal(r.Stdout, refusal); err != nil || refusal.Code == "" {
+		return fmt.Errorf("it ended with %w and the answer %.300q, and on standard error %.2000q", failed, r.Stdout, r.Stderr)
+	}
+	return refusal
+}
+
+// unrecovered judges what the toolstack meets before anything is recovered.
+func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) {
+	now, err := v.c.world.look()
+	if err != nil {
+		v.add("what was left cannot be looked at: %v", err)
+		return
+	}
+	if told == untold {
+		// It was ended in the middle. Volumes are whole all the same.
+		if !slices.ContainsFunc(allowed, func(s *state) bool { return visible(s, now, v.c.twice) }) {
+			v.add("before recovery, volumes are neither as before nor as after: %s", nearest(allowed, now, volumesOf))
+		}
+		return
+	}
+	if v.c.healing {
+		return // it may have mended some of it
+	}
+	v.forgive(e, now)
+	if !slices.ContainsFunc(allowed, func(s *state) bool { return equal(s, now) }) {
+		v.add("it was %s, but left, before recovery: %s", map[outcome]string{done: "answered", refused: "refused"}[told], nearest(allowed, now, func(s *state) any { return s }))
+	}
+}
+
+// forgive overlooks what the call could not remove because that very call failed, or
+// all did.
+func (v *verdict) forgive(e explore.Ending, now *state) {
+	if e.Fault == nil || e.Fault.Stop == nil {
+		return
+	}
+	for dir, r := range now.SRs {
+		old := v.c.before.SRs[dir]
+		about := func(name string) bool {
+			if e.Fault.Sticky {
+				return true
+			}
+			for _, path := range e.Fault.Stop.Paths {
+				if strings.HasPrefix(e.Fault.Stop.Name, "unlink") && v.c.world.newNames().in(filepath.Base(path)) == name {
+					return true
+				}
+			}
+			return false
+		}
+		keep := func(have, had []string) []string {
+			return slices.DeleteFunc(have, func(name string) bool { return !slices.Contains(had, name) && about(name) })
+		}
+		r.Left.Staging = keep(r.Left.Staging, old.Left.Staging)
+		r.Left.Locks = keep(r.Left.Locks, old.Left.Locks)
+		r.Orphans = keep(r.Orphans, old.Orphans)
+		for name := range r.Left.Leases {
+			if old.Left.Leases[name] == nil && about(name) {
+				delete(r.Left.Leases, name)
+			}
+		}
+		if len(r.Left.Staging) == 0 {
+			r.Left.Staging = nil
+		}
+		if len(r.Left.Locks) == 0 {
+			r.Left.Locks = nil
+		}
+		if len(r.Left.Leases) == 0 {
+			r.Left.Leases = nil
+		}
+		if len(r.Orphans) == 0 {
+			r.Orphans = nil
+		}
+	}
+}
+
+// volumesOf is what the toolstack sees of a state.
+func volumesOf(s *state) any {
+	seen := map[string]any{}
+	for dir, r := range s.SRs {
+		seen[dir] = map[string]any{"Marker": r.Marker, "Volumes": r.Volumes, "Foreign": r.Foreign, "Wrong": r.Wrong}
+	}
+	return seen
+}
+
+// visible says whether the volumes of two states are the same; an SR that is being
+// erased has none. between allows any one volume of the state before to be gone
+// already.
+func visible(want, now *state, between bool) bool {
+	if equal(volumesOf(want), volumesOf(now)) {
+		return true
+	}
+	for dir, r := range now.SRs {
+		w := want.SRs[dir]
+		if !equal(r.Foreign, w.Foreign) || !equal(r.Marker, w.Marker) || len(r.Wrong) > 0 {
+			return false
+		}
+		if r.Tombstone {
+			continue // its volumes go one by one
+		}
+		missing := 0
+		for name, volume := range w.Volumes {
+			if have, ok := r.Volumes[name]; !ok {
+				missing++
+			} else if !equal(have, volume) {
+				return false
+			}
+		}
+		if missing > 0 && (!between || missing > 1) || len(r.Volumes) > len(w.Volumes) {
+			return false
+		}
+	}
+	return true
+}
+
+// durable is what recovery must make right: all but what the host knows.
+func durable(s *state) any { return s.SRs }
+
+// recovered judges what is left after SR.attach.
+func (v *verdict) recovered(e explore.Ending, allowed []*state) {
+	c, w := v.c, v.c.world
+	_, err := os.Stat(filepath.Join(w.path(c.home), "sr.json"))
+	there := err == nil
+	err = w.attach(c.home)
+	var refusal *rig.Refusal
+	switch {
+	case there && err != nil:
+		v.add("the SR cannot be attached: %v", err)
+		return
+	case !there && !errors.As(err, &refusal):
+		v.add("SR.attach of an SR that is not there: %v", err)
+		return
+	}
+	now, err := w.look()
+	if err != nil {
+		v.add("what was left cannot be looked at: %v", err)
+		return
+	}
+	if c.healing {
+		allowed = []*state{c.after}
+	}
+	right := func(s *state) bool {
+		if !e.Cut && !e.Recovered {
+			return equal(durable(s), durable(now)) || c.twice && visible(s, now, true) && now.SRs[c.home].Left.empty()
+		}
+		// After a restart nobody has anything.
+		return (equal(volumesOf(s), volumesOf(now)) || c.twice && visible(s, now, true)) && now.SRs[c.home].Left.empty() && len(now.SRs[c.home].Orphans) == 0
+	}
+	if !slices.ContainsFunc(allowed, right) {
+		v.add("after recovery: %s", nearest(allowed, now, durable))
+		return
+	}
+	if there {
+		v.agree(now)
+	}
+}
+
+// agree compares the plugin's own view with what was seen.
+func (v *verdict) agree(now *state) {
+	c, w := v.c, v.c.world
+	var listed []volumes.Volume
+	if err := w.call("SR.ls", map[string]any{"sr": w.handle(c.home)}, &listed); err != nil {
+		v.add("%v", err)
+		return
+	}
+	r := now.SRs[c.home]
+	if len(listed) != len(r.Volumes) {
+		v.add("SR.ls lists %d volumes, there are %d", len(listed), len(r.Volumes))
+	}
+	s, err := sr.Open(w.handle(c.home), sr.Unlocked)
+	if err != nil {
+		v.add("%v", err)
+		return
+	}
+	defer s.Close()
+	problems, err := volumes.Check(s)
+	if err != nil {
+		v.add("srctl check: %v", err)
+	}
+	for _, p := range problems {
+		if strings.HasSuffix(p.Name, sr.ThrowAwaySuffix) {
+			continue // of a domain that has it
+		}
+		v.add("srctl check finds %s: %s", p.Name, p.Text)
+	}
+}
+
+// nearest tells how a state differs from that allowed one which it is most like.
+func nearest(allowed []*state, now *state, part func(*state) any) string {
+	best := ""
+	for _, s := range allowed {
+		if d := difference(part(s), part(now)); best == "" || len(d) < len(best) {
+			best = d
+		}
+	}
+	return best
+}
+
+// repeat makes the call again, and then gives back what it has.
+func (v *verdict) repeat(e explore.Ending) {
+	c, w := v.c, v.c.world
+	restarted := e.Cut || e.Recovered
+	if restarted && c.device {
+		v.session()
+	} else {
+		err := w.call(c.method(), c.args(w), nil)
+		var refusal *rig.Refusal
+		if c.again == gone && errors.As(err, &refusal) && (refusal.Named("Sr_not_attached") || refusal.Named("SR_does_not_exist")) {
+			err = nil
+		}
+		if err != nil {
+			v.add("the call cannot be made again: %v", err)
+			return
+		}
+		now, err := w.look()
+		if err != nil {
+			v.add("after the second call: %v", err)
+			return
+		}
+		if c.again == same {
+			want, have := any(durable(c.after)), any(durable(now))
+			if !restarted {
+				want, have = c.after, now
+			}
+			if c.healing || c.detached {
+				want, have = durable(c.after), durable(now) // SR.attach of the recovery has attached it
+			}
+			if !equal(want, have) {
+				v.add("after the second call: %s", difference(want, have))
+			}
+		}
+	}
+	if c.device {
+		v.giveBack()
+	}
+	if c.name == "SR.destroy" {
+		if err := w.call("SR.detach", map[string]any{"sr": w.handle("sr")}, nil); err != nil {
+			v.add("a destroyed SR cannot be detached: %v", err)
+		}
+	}
+}
+
+// session gives the disk to a domain, as at the start of a guest.
+func (v *verdict) session() {
+	if err := v.c.world.plug("main", "9", attach, activate); err != nil {
+		v.add("after a restart the disk cannot be used: %v", err)
+		return
+	}
+	for _, method := range []string{"Datapath.deactivate", "Datapath.detach"} {
+		if err := v.c.world.call(method, v.c.world.datapath("main", "9"), nil); err != nil {
+			v.add("%v", err)
+		}
+	}
+}
+
+// giveBack takes the disk from every domain. Nothing is left then.
+func (v *verdict) giveBack() {
+	w := v.c.world
+	for _, domain := range []string{"1", "2"} {
+		for _, method := range []string{"Datapath.deactivate", "Datapath.detach"} {
+			if err := w.call(method, w.datapath("main", domain), nil); err != nil {
+				v.add("%v", err)
+			}
+		}
+	}
+	if err := w.call("Datapath.close", w.datapath("main", ""), nil); err != nil {
+		v.add("%v", err)
+	}
+	now, err := w.look()
+	switch {
+	case err != nil:
+		v.add("after the disk was given back: %v", err)
+	case len(now.Host.Notes)+len(now.Host.Devices) > 0 || !now.SRs["sr"].Left.empty():
+		v.add("after the disk was given back, there is still: %s %s", text(now.Host), text(now.SRs["sr"].Left))
+	}
+}
