@@ -89,7 +89,7 @@ var kases = []kase{
 	{name: "Volume.copy", again: another, args: func(w *world) map[string]any {
 		return w.volume("main", map[string]any{"dest_sr": w.handle("sr")})
 	}},
-	{name: "Volume.copy/to_other_sr", again: another, args: func(w *world) map[string]any {
+	{name: "Volume.copy/to_other_sr", again: another, home: "other", args: func(w *world) map[string]any {
 		return w.volume("main", map[string]any{"dest_sr": w.handle("other")})
 	}},
 	{name: "Volume.destroy", args: ofVolume("main", nil)},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -92,6 +93,23 @@ func (c *Subject) Command() (trace.Command, []string) {
 func (c *Subject) Recovery() trace.Command {
 	return c.world.command("SR.attach", c.world.configuration(c.home))
 }
+
+// Plain replaces what differs from run to run.
+func (c *Subject) Plain(call string) string {
+	call = strings.ReplaceAll(call, c.Dir+"/", "")
+	call = strings.ReplaceAll(call, sr.RuntimeDir, "run")
+	call = strings.ReplaceAll(call, ".reflinksr/", "")
+	call = strings.ReplaceAll(call, "/memfd:stdout (deleted)", "the answer")
+	for name, key := range c.world.keys {
+		call = strings.ReplaceAll(call, string(key), "<"+name+">")
+	}
+	for name, id := range c.world.uuids {
+		call = strings.ReplaceAll(call, id, "<"+name+">")
+	}
+	return anyKey.ReplaceAllString(call, "<new>")
+}
+
+var anyKey = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
 func (c *Subject) Restart() error { return errors.Join(c.world.clearRun(), c.reboot()) }
 
@@ -411,6 +429,11 @@ func (v *verdict) repeat(e explore.Ending) {
 	if restarted && c.device {
 		v.session()
 	} else {
+		if restarted && c.home == "other" {
+			if err := w.attach("sr"); err != nil {
+				v.add("%v", err)
+			}
+		}
 		err := w.call(c.method(), c.args(w), nil)
 		var refusal *rig.Refusal
 		if c.again == gone && errors.As(err, &refusal) && (refusal.Named("Sr_not_attached") || refusal.Named("SR_does_not_exist")) {

@@ -300,7 +300,7 @@ func (x *exploration) disturb(f Fault, a trace.Action, pick func(*trace.Stop) bo
 		}
 		n++
 		if n == f.N {
-			f.Call, f.Stop = s.String(), s
+			f.Call, f.Stop = x.s.Plain(s.String()), s
 			return a
 		}
 		if n > f.N && f.Sticky {
@@ -427,7 +427,7 @@ func (x *exploration) cuts(mode string, c trace.Command, scope []string) (all []
 	r, err = x.run(c, scope, func(s *trace.Stop) trace.Action {
 		if anyChange(s) && failed == nil {
 			n++
-			failed = look(s.String(), false)
+			failed = look(x.s.Plain(s.String()), false)
 		}
 		return trace.Action{}
 	})
@@ -513,7 +513,7 @@ func (x *exploration) leave(f *Fault) (does string, err error) {
 	_, err = x.run(c, scope, func(s *trace.Stop) trace.Action {
 		if anyChange(s) {
 			if n++; n == f.N {
-				f.Call, f.Stop = s.String(), s
+				f.Call, f.Stop = x.s.Plain(s.String()), s
 				return trace.Action{Kill: true}
 			}
 		}
@@ -531,7 +531,7 @@ func (x *exploration) leave(f *Fault) (does string, err error) {
 	var calls []string
 	_, err = x.run(x.s.Recovery(), scope, func(s *trace.Stop) trace.Action {
 		if anyChange(s) {
-			calls = append(calls, s.String())
+			calls = append(calls, x.s.Plain(s.String()))
 		}
 		return trace.Action{}
 	})

@@ -25,6 +25,8 @@ type Subject interface {
 	// Spoil changes what an undisturbed command left for the worse in the i-th way, and
 	// says how; "" when there are no more ways.
 	Spoil(i int) (how string, err error)
+	// Plain replaces what differs from run to run in the description of a call.
+	Plain(call string) string
 	// Restart makes the host forget what does not outlive a power cut.
 	Restart() error
 	// End lets go of the filesystem.
