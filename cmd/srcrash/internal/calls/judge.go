@@ -234,19 +234,21 @@ func (v *verdict) judgeAnswer(r trace.Result, failed error) error {
 
 // unrecovered judges what the toolstack meets before anything is recovered.
 func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) {
-	now, err := v.c.world.look()
+	c := v.c
+	now, err := c.world.look()
 	if err != nil {
 		v.add("what was left cannot be looked at: %v", err)
 		return
 	}
-	if told == untold {
-		// It was ended in the middle. Volumes are whole all the same.
-		if !slices.ContainsFunc(allowed, func(s *state) bool { return visible(s, now, v.c.twice) }) {
+	if told == untold || told == done && c.again == gone && e.Fault != nil {
+		// It was ended in the middle, or what is left of a destroyed SR goes at the next
+		// opportunity. Volumes are whole all the same.
+		if !slices.ContainsFunc(allowed, func(s *state) bool { return visible(s, now, c.twice) }) {
 			v.add("before recovery, volumes are neither as before nor as after: %s", nearest(allowed, now, volumesOf))
 		}
 		return
 	}
-	if v.c.healing {
+	if c.healing {
 		return // it may have mended some of it
 	}
 	v.forgive(e, now)

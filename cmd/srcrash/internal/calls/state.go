@@ -122,8 +122,9 @@ func (r *repository) private(e fs.DirEntry, want fs.FileMode) {
 	}
 }
 
-// readControl reads the control directory. One that has only empty directories and
-// lock files is as good as none.
+// readControl reads the control directory. Where there is no SR (yet), one that has
+// only empty directories, lock files and an unfinished marker is as good as none: the
+// next SR.create takes it over.
 func (r *repository) readControl(dir string, names *names) error {
 	for _, sub := range []string{"staging", "leases", "locks"} {
 		entries, err := os.ReadDir(filepath.Join(dir, sub))
@@ -137,6 +138,9 @@ func (r *repository) readControl(dir string, names *names) error {
 			r.private(e, 0o600)
 			switch sub {
 			case "staging":
+				if e.Name() == "sr.json.new" && r.Marker == nil && !r.Tombstone {
+					continue
+				}
 				r.Left.Staging = append(r.Left.Staging, names.in(e.Name()))
 			case "locks":
 				if _, err := os.Lstat(filepath.Join(dir, "..", e.Name()+".inf")); err != nil {

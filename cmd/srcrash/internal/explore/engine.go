@@ -303,7 +303,7 @@ func (x *exploration) disturb(f Fault, a trace.Action, pick func(*trace.Stop) bo
 			f.Call, f.Stop = x.s.Plain(s.String()), s
 			return a
 		}
-		if n > f.N && f.Sticky {
+		if n > f.N && f.Sticky && s.Kind != trace.Output {
 			return a
 		}
 		return trace.Action{}
