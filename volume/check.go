@@ -545,6 +545,7 @@ func lineage(keys []sr.Key, all []finding) (problems []Problem) {
 			records[keys[i]] = &all[i]
 		}
 	}
+	inCircle := circles(records)
 	for _, key := range keys {
 		f := records[key]
 		if f == nil || f.record.Origin == nil || f.record.Format > sr.Format {
@@ -562,7 +563,7 @@ func lineage(keys []sr.Key, all []finding) (problems []Problem) {
 			add(sr.Lineage, false, record, "its origin is of the unknown kind %q", o.Kind)
 		case malformed != nil:
 			add(sr.Lineage, false, record, "its origin is %q, which is no key", o.Of)
-		case leadsBack(key, records):
+		case inCircle[key]:
 			add(sr.Lineage, false, record, "it is its own origin, by way of %s", o.Of)
 		case !there[o.Of]:
 			add(sr.Lineage, true, "that is normal, its data is complete", "it is a %s of %s, which is no more or is in another SR", o.Kind, o.Of)
@@ -582,18 +583,27 @@ func lineage(keys []sr.Key, all []finding) (problems []Problem) {
 	return problems
 }
 
-// leadsBack says whether the origins of a volume lead back to it.
-func leadsBack(key sr.Key, records map[sr.Key]*finding) bool {
-	seen := map[sr.Key]bool{}
-	for at := key; !seen[at]; {
-		seen[at] = true
-		f := records[at]
-		if f == nil || f.record.Origin == nil {
-			return false
+// circles finds the volumes whose origins lead back to them.
+func circles(records map[sr.Key]*finding) map[sr.Key]bool {
+	in := map[sr.Key]bool{}
+	walk := make(map[sr.Key]sr.Key, len(records)) // where the walk that came by had begun
+	for start := range records {
+		at := start
+		for walk[at] == "" {
+			walk[at] = start
+			f := records[at]
+			if f == nil || f.record.Origin == nil {
+				break
+			}
+			at = f.record.Origin.Of
 		}
-		if at = f.record.Origin.Of; at == key {
-			return true
+		if f := records[at]; walk[at] != start || f == nil || f.record.Origin == nil {
+			continue
+		}
+		// This very walk has come back to where it was.
+		for ; !in[at]; at = records[at].record.Origin.Of {
+			in[at] = true
 		}
 	}
-	return false
+	return in
 }
