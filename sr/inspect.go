@@ -204,15 +204,17 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 		return nil, err
 	}
 	judge := func(d *Dir, name, path string) {
-		p := s.exposed(d, name, path, "")
-		switch there, err := d.Exists(name); {
-		case err == nil && !there:
-			p = []Problem{{Kind: MissingControl, Name: path, Repairable: true, Text: "this part of the control directory is missing: it was not restored with the rest, perhaps",
-				Repair: "makes it"}}
-		case err == nil && !d.isDir(name):
-			p = []Problem{{Kind: Damage, Name: path, Text: "not a directory", Repair: Nothing("move it away, then repair")}}
+		st, err := d.Stat(name)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			problems = append(problems, Problem{Kind: MissingControl, Name: path, Repairable: true,
+				Text: "this part of the control directory is missing: it was not restored with the rest, perhaps", Repair: "makes it"})
+		case st == nil: // the listing will tell
+		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			problems = append(problems, Problem{Kind: Damage, Name: path, Text: "not a directory", Repair: Nothing("move it away, then repair")})
+		default:
+			problems = append(problems, tooOpen(st, path, "")...)
 		}
-		problems = append(problems, p...)
 	}
 	judge(s.Root, controlDir, controlDir)
 	if s.control == nil {
@@ -253,20 +255,25 @@ func (d *Dir) isDir(name string) bool {
 	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
 }
 
-// exposed says whether others than root can get at a file or directory of ours, and
-// whether a file is one.
+// exposed says whether others than root can get at a file of ours, and whether it is
+// one.
 func (s *SR) exposed(d *Dir, name, path string, key Key) []Problem {
 	st, err := d.Stat(name)
 	if st == nil {
 		return nil
 	}
-	if err != nil && st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	if err != nil {
 		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
 	}
-	if text := Exposure(st); text != "" {
-		return []Problem{{Kind: WrongMode, Name: path, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod " + mode(st)}}
+	return tooOpen(st, path, key)
+}
+
+func tooOpen(st *unix.Stat_t, path string, key Key) []Problem {
+	text := Exposure(st)
+	if text == "" {
+		return nil
 	}
-	return nil
+	return []Problem{{Kind: WrongMode, Name: path, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod " + mode(st)}}
 }
 
 // Exposed is what is wrong with the mode of a volume's lease and lock file.
@@ -367,7 +374,7 @@ func (s *SR) Quiet(key Key) (release func(), busy string, err error) {
 	for _, place := range []struct {
 		dir  *Dir
 		name string
-	}{{s.control, "lock"}, {s.Locks, string(key)}, {s.control, "leases.lock"}} {
+	}{{s.Locks, string(key)}, {s.control, "lock"}, {s.control, "leases.lock"}} {
 		if place.dir == nil || place.name == "lock" && s.lock != nil {
 			continue
 		}
