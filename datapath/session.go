@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"reflinksr/datapath/loop"
 	"reflinksr/sr"
@@ -19,6 +20,7 @@ type session struct {
 	me          sr.Host
 	state       volume.Note
 	unreadable  error // why the note could not be read
+	detached    bool  // the SR need not be attached: for repairs
 
 	dir  *sr.Dir
 	name string
@@ -94,7 +96,7 @@ func (v *session) leased(do func(*sr.SR) error) error {
 // snapshot that takes long does not hold up a guest. The lock on this host keeps
 // datapath calls apart, and who destroys or reverts the volume has it alone.
 func (v *session) locked(do func(*sr.SR) error) error {
-	s, err := sr.Open(v.handle, sr.Shared)
+	s, err := v.open()
 	if err != nil {
 		return err
 	}
@@ -105,6 +107,17 @@ func (v *session) locked(do func(*sr.SR) error) error {
 	}
 	defer lock.Unlock()
 	return do(s)
+}
+
+func (v *session) open() (*sr.SR, error) {
+	if !v.detached {
+		return sr.Open(v.handle, sr.Shared)
+	}
+	path, uuid, err := sr.ParseHandle(v.handle)
+	if err != nil {
+		return nil, err
+	}
+	return sr.OpenAt(path, uuid, sr.Shared)
 }
 
 // throwAway is the name of the throw-away disk in staging.
@@ -185,25 +198,39 @@ func forget(path, uuid string, key sr.Key) error {
 }
 
 // Recover removes, when an SR is attached, what a crash of this host left: leases
-// of a former boot, throw-away disks that have served their guest, and devices that
-// could not be unbound.
+// of a former boot, throw-away disks that have served their guest, devices that
+// could not be unbound, and notes of volumes that are no more.
 func Recover(handle string) error {
 	s, err := sr.Open(handle, sr.Shared)
 	if err != nil {
 		return err
 	}
+	return recoverAll(s, false)
+}
+
+// Repair is Recover for an SR that need not be attached.
+func Repair(path, uuid string) error {
+	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	if err != nil {
+		return err
+	}
+	return recoverAll(s, true)
+}
+
+func recoverAll(s *sr.SR, detached bool) error {
 	uris, err := unfinished(s)
 	s.Close() // each volume opens it again
 	for uri, what := range uris {
-		if err := recoverVolume(uri, what); err != nil {
+		if err := recoverVolume(uri, what, detached); err != nil {
 			slog.Warn("recovering a volume's datapath", "uri", uri, "err", err)
 		}
 	}
 	return err
 }
 
-// leftover is what a volume's datapath may have left.
-type leftover struct{ throwAway, lease, device bool }
+// leftover is what a volume's datapath may have left. lost: the note of a volume that
+// is no more.
+type leftover struct{ throwAway, lease, device, lost bool }
 
 // unfinished looks for volumes with something to recover, by URI.
 func unfinished(s *sr.SR) (map[string]leftover, error) {
@@ -240,17 +267,58 @@ func unfinished(s *sr.SR) (map[string]leftover, error) {
 			found[volume.URI(s, key)] = l
 		}
 	}
-	return found, nil
+	return found, addLost(s, dir, found)
 }
 
-func recoverVolume(uri string, what leftover) error {
+// addLost adds what is noted of volumes that are no more.
+func addLost(s *sr.SR, dir *sr.Dir, found map[string]leftover) error {
+	names, err := dir.Names()
+	for _, name := range names {
+		name, ok := strings.CutPrefix(name, volume.NoteName(s.Meta.UUID, ""))
+		if !ok {
+			continue
+		}
+		name, ok = strings.CutSuffix(name, ".json")
+		key, malformed := sr.ParseKey(name)
+		if !ok || malformed != nil {
+			continue
+		}
+		if there, e := s.Root.Exists(sr.Record(key)); e != nil || there {
+			err = errors.Join(err, e)
+			continue
+		}
+		found[volume.URI(s, key)] = leftover{lost: true}
+	}
+	return err
+}
+
+// forgetLost forgets a volume that is no more, if it has no device either: who has
+// that must detach it first.
+func (v *session) forgetLost() error {
+	devices, err := v.devices()
+	if err != nil || len(devices) > 0 {
+		return err
+	}
+	err = v.locked(func(*sr.SR) error { return nil })
+	if !errors.Is(err, sr.ErrVolumeNotFound) {
+		return err // it is there after all
+	}
+	v.state = volume.Note{}
+	return nil
+}
+
+func recoverVolume(uri string, what leftover, detached bool) error {
 	v, err := begin(uri)
 	if err != nil {
 		return err
 	}
 	defer v.end()
+	v.detached = detached
 	if err := v.must(); err != nil {
 		return err
+	}
+	if what.lost {
+		return v.forgetLost()
 	}
 	if what.device && v.state.Stuck && len(v.state.Domains) == 0 {
 		_, err := v.unbind()

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 
@@ -11,8 +12,9 @@ import (
 // Revert gives the volume key the contents of the volume snapshot. The volume
 // keeps its identity: key, name, description, keys. It must not be in use.
 //
-// Order: a clone of the snapshot is staged and fsynced, takes the place of the
-// volume's data (the commit), directory fsynced.
+// Order: if the volume shrinks, its record says so; a clone of the snapshot is
+// staged and fsynced, takes the place of the volume's data (the commit), directory
+// fsynced; if the volume grows, its record says so.
 func Revert(handle, snapshot, key string) error {
 	s, err := sr.Open(handle, sr.Shared)
 	if err != nil {
@@ -52,13 +54,26 @@ func Revert(handle, snapshot, key string) error {
 	if err := volume.CheckIdle(s, to); err != nil {
 		return err
 	}
-	if err := replaceData(s, from, to); err != nil {
+	if err := shrinkRecord(s, from, to, r); err != nil {
 		return fmt.Errorf("volume %s: reverting to %s: %w", to, from, err)
+	}
+	if err := replaceData(s, from, to); err != nil {
+		return errors.Join(fmt.Errorf("volume %s: reverting to %s: %w", to, from, err), r.Refresh(s, to))
 	}
 	if err := r.Refresh(s, to); err != nil {
 		slog.Warn("the record's copy of the size is out of date", "key", to, "err", err)
 	}
 	return nil
+}
+
+// shrinkRecord keeps the record from ever telling of more bytes than there are: that
+// is how data shows that was cut short by something else.
+func shrinkRecord(s *sr.SR, from, to sr.Key, r *volume.Record) error {
+	st, err := s.Root.Stat(sr.Data(from))
+	if err != nil {
+		return err
+	}
+	return r.Shrink(s, to, st.Size)
 }
 
 func replaceData(s *sr.SR, from, to sr.Key) error {

@@ -58,7 +58,7 @@ func withAttachments(uuid string, do func(*Dir) error) error {
 
 // lookup finds an attached SR by its UUID; os.ErrNotExist if it is not attached.
 func lookup(uuid string) (a attachment, err error) {
-	dir, err := Runtime("sr")
+	dir, err := LookRuntime("sr")
 	if err != nil {
 		return a, err
 	}
@@ -88,7 +88,10 @@ func find(handle string) (attachment, error) {
 
 // Attached lists the handles of the SRs attached on this host.
 func Attached() ([]string, error) {
-	dir, err := Runtime("sr")
+	dir, err := LookRuntime("sr")
+	if errors.Is(err, os.ErrNotExist) {
+		return []string{}, nil
+	}
 	if err != nil {
 		return nil, err
 	}

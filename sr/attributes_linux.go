@@ -95,15 +95,9 @@ func (a Attributes) Apply(f *os.File) error {
 // LimitCOWExtents sets XFS's copy-on-write extent hint of a file to one block, if
 // it is not so already. On other filesystems it does nothing.
 func LimitCOWExtents(f *os.File) error {
-	if fs, err := kindOf(f); err != nil || fs != "xfs" {
-		return err
-	}
 	var x fsxattr
-	if err := ioctl(f, fsIocFsgetxattr, unsafe.Pointer(&x)); err != nil {
-		return fmt.Errorf("%s: reading attributes: %w", f.Name(), err)
-	}
-	if x.xflags&fsXflagCowextsize != 0 && x.cowextsize == cowExtentHintBytes {
-		return nil
+	if limited, err := cowExtents(f, &x); err != nil || limited {
+		return err
 	}
 	x.xflags |= fsXflagCowextsize
 	x.cowextsize = cowExtentHintBytes
@@ -111,6 +105,21 @@ func LimitCOWExtents(f *os.File) error {
 		return fmt.Errorf("%s: setting the copy-on-write extent hint: %w", f.Name(), err)
 	}
 	return nil
+}
+
+// COWExtentsLimited says whether LimitCOWExtents has nothing to do.
+func COWExtentsLimited(f *os.File) (bool, error) {
+	return cowExtents(f, new(fsxattr))
+}
+
+func cowExtents(f *os.File, x *fsxattr) (limited bool, err error) {
+	if fs, err := kindOf(f); err != nil || fs != "xfs" {
+		return true, err
+	}
+	if err := ioctl(f, fsIocFsgetxattr, unsafe.Pointer(x)); err != nil {
+		return false, fmt.Errorf("%s: reading attributes: %w", f.Name(), err)
+	}
+	return x.xflags&fsXflagCowextsize != 0 && x.cowextsize == cowExtentHintBytes, nil
 }
 
 func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {

@@ -16,6 +16,10 @@ import (
 // and names the holder.
 const LockTimeout = 30 * time.Second
 
+// glance is for how long a look at an SR holds a lock at most: recovery, which leaves
+// alone what others have locked, is not kept from its work by that.
+const glance = 50 * time.Millisecond
+
 // LockMode says how a lock is taken.
 type LockMode int
 
@@ -34,18 +38,21 @@ type Lock struct {
 }
 
 // lockFile locks the file name in d, made if absent. what is the noun for the
-// error. It waits until LockTimeout, or not at all if try is set.
+// error. It waits until LockTimeout, or only for a glance if try is set.
 //
 // Lock files may be unlinked by their holder (Discard): whoever waited for one
 // that is gone by now starts again with the new one.
 func (d *Dir) lockFile(name, what string, mode LockMode, try bool) (*Lock, error) {
 	deadline := time.Now().Add(LockTimeout)
+	if try {
+		deadline = time.Now().Add(glance)
+	}
 	for {
 		f, err := d.openLock(name)
 		if err != nil {
 			return nil, err
 		}
-		if err := flock(f, mode, deadline, try); err != nil {
+		if err := flock(f, mode, deadline, false); err != nil {
 			err = lockError(f, what, err)
 			f.Close()
 			return nil, err

@@ -20,6 +20,22 @@ func Runtime(name string) (*Dir, error) {
 	return top.Mkdir(name)
 }
 
+// LookRuntime is Runtime for who only reads: it makes nothing, and is os.ErrNotExist
+// if nothing was ever noted there.
+func LookRuntime(name string) (*Dir, error) {
+	run, err := OpenDir("/run")
+	if err != nil {
+		return nil, err
+	}
+	defer run.Close()
+	top, err := run.Sub("reflinksr")
+	if err != nil {
+		return nil, err
+	}
+	defer top.Close()
+	return top.Sub(name)
+}
+
 // Publish gives the file name the contents data, atomically but not durably:
 // for directories that do not outlive the boot.
 func (d *Dir) Publish(name string, data []byte) error {

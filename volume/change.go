@@ -155,3 +155,13 @@ func (r *Record) Refresh(s *sr.SR, key sr.Key) error {
 	r.Size = advisory(st.Size)
 	return r.save(s, key)
 }
+
+// Shrink lets the record say size before the data is so short, unless it says less
+// already. The caller holds the volume's lock.
+func (r *Record) Shrink(s *sr.SR, key sr.Key, size int64) error {
+	if int64(r.Size) <= size {
+		return nil
+	}
+	r.Size = advisory(size)
+	return r.save(s, key)
+}

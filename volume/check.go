@@ -9,124 +9,601 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/loop"
 	"reflinksr/sr"
 )
 
-// Problem is something in an SR that is not as it should be.
-type Problem struct {
-	Name       string `json:"name"` // the file it is about
-	Text       string `json:"text"`
-	Repairable bool   `json:"repairable"` // recovery mends it
+// Problem is something in an SR that is not as it should be, or worth knowing.
+type Problem = sr.Problem
+
+// Report is what a look over an SR found.
+type Report struct {
+	Attached bool      // on this host
+	Volumes  int       // how many there are
+	Problems []Problem // what is not as it should be
+	Notes    []Problem // what is, but worth knowing
 }
 
-// Check looks over an SR and reports what is not as it should be. It changes
-// nothing. What other calls are doing at the same time may show as unfinished.
+// Check is the problems of Examine.
 func Check(s *sr.SR) ([]Problem, error) {
-	var problems []Problem
-	add := func(name string, repairable bool, format string, args ...any) {
-		problems = append(problems, Problem{name, fmt.Sprintf(format, args...), repairable})
-	}
-	names, err := s.Root.Names()
-	if err != nil {
-		return nil, err
-	}
-	staged, err := s.Staging.Names()
-	if err != nil {
-		return nil, err
-	}
-	there := map[string]bool{}
-	for _, name := range names {
-		there[name] = true
-	}
-	for _, name := range staged {
-		switch {
-		case there[strings.TrimSuffix(name, ".inf")] && strings.HasSuffix(name, ".inf"):
-			add(name, true, "a creation or destruction was interrupted")
-		case strings.HasSuffix(name, sr.ThrowAwaySuffix):
-			add(name, true, "a throw-away disk, of a guest that runs or of one that ended badly")
-		default:
-			add(name, true, "left in staging by an interrupted call, or of a call that goes on now")
-		}
-	}
-	for _, name := range names {
-		key, err := sr.ParseKey(strings.TrimSuffix(name, ".inf"))
-		if err != nil {
-			continue // foreign
-		}
-		if name == sr.Record(key) {
-			checkVolume(s, key, add)
-		} else if !there[sr.Record(key)] {
-			add(name, false, "data without a record: no volume; left alone (give it a record %s to make it one)", sr.Record(key))
-		}
-	}
-	return problems, nil
+	r, err := Examine(s)
+	return r.Problems, err
 }
 
-func checkVolume(s *sr.SR, key sr.Key, add func(string, bool, string, ...any)) {
-	r, err := Load(s, key)
+// Examine looks over a whole SR, attached or not. It writes nothing. What calls are
+// doing at the same time is told from what interrupted calls left: a problem is one
+// only if it is still there while no call changes the volume.
+func Examine(s *sr.SR) (Report, error) {
+	survey, err := s.Survey()
+	if err != nil {
+		return Report{}, err
+	}
+	var report Report
+	report.add(survey.Problems)
+	if survey.Destroyed {
+		return report, nil
+	}
+	e := &examination{s: s, survey: survey}
+	if err := e.prepare(); err != nil {
+		return Report{}, err
+	}
+	defer e.runtime.Close()
+	keys := e.keys()
+	all := make([]finding, len(keys))
+	errs := make([]error, len(keys))
+	parallel(len(keys), func(i int) { all[i], errs[i] = e.settled(keys[i]) })
+	if err := errors.Join(errs...); err != nil {
+		return Report{}, err
+	}
+	report.Attached = survey.Attached
+	for _, f := range all {
+		report.add(f.problems)
+		if f.there {
+			report.Volumes++
+		}
+	}
+	report.add(lineage(keys, all))
+	for _, list := range [][]Problem{report.Problems, report.Notes} {
+		slices.SortStableFunc(list, func(a, b Problem) int { return strings.Compare(a.Name, b.Name) })
+	}
+	return report, nil
+}
+
+func (r *Report) add(problems []Problem) {
+	for _, p := range problems {
+		if p.Note {
+			r.Notes = append(r.Notes, p)
+		} else {
+			r.Problems = append(r.Problems, p)
+		}
+	}
+}
+
+// examination is one look over an SR.
+type examination struct {
+	s       *sr.SR
+	survey  sr.Survey
+	me      sr.Host
+	bound   loop.Bound
+	runtime *sr.Dir         // notes of this host; nil if there are none, or none of this SR
+	noted   map[sr.Key]bool // keys of those
+	leased  map[sr.Key]bool
+	locked  map[sr.Key]bool
+}
+
+func (e *examination) prepare() (err error) {
+	if e.me, err = sr.ThisHost(); err != nil {
+		return err
+	}
+	if e.bound, err = loop.List(); err != nil {
+		return err
+	}
+	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.Leases, ""), keysIn(e.survey.Locks, "")
+	if e.survey.Elsewhere || !e.survey.Whole {
+		return nil // what is noted is of another
+	}
+	e.runtime, err = sr.LookRuntime(NoteDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	names, err := e.runtime.Names()
+	for _, name := range names {
+		if rest, ok := strings.CutPrefix(name, NoteName(e.s.Meta.UUID, "")); ok {
+			if rest, ok = strings.CutSuffix(rest, ".json"); ok {
+				e.noted[sr.Key(rest)] = true
+			}
+		}
+	}
+	return err
+}
+
+// keysIn are the keys among names that end so.
+func keysIn(names []string, suffix string) map[sr.Key]bool {
+	keys := make(map[sr.Key]bool, len(names))
+	for _, name := range names {
+		base, ok := strings.CutSuffix(name, suffix)
+		if key, err := sr.ParseKey(base); ok && err == nil {
+			keys[key] = true
+		}
+	}
+	return keys
+}
+
+// keys are all that anything tells of, sorted.
+func (e *examination) keys() []sr.Key {
+	seen := keysIn(e.survey.Root, ".inf")
+	for _, others := range []map[sr.Key]bool{keysIn(e.survey.Root, ""), e.leased, e.locked, e.noted} {
+		for key := range others {
+			seen[key] = true
+		}
+	}
+	for key := range e.survey.Staged {
+		seen[key] = true
+	}
+	keys := make([]sr.Key, 0, len(seen))
+	for key := range seen {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// finding is what one volume looks like.
+type finding struct {
+	there    bool
+	record   *Record // nil if it cannot be read
+	attrs    sr.Attributes
+	problems []Problem
+}
+
+func (f *finding) add(p ...Problem) { f.problems = append(f.problems, p...) }
+
+func (f *finding) wrong() bool {
+	return slices.ContainsFunc(f.problems, func(p Problem) bool { return !p.Note })
+}
+
+// settled looks at a volume, and if something is wrong looks again while no call is
+// at it.
+func (e *examination) settled(key sr.Key) (finding, error) {
+	f, err := e.look(key)
+	if err != nil || !f.wrong() {
+		return f, err
+	}
+	unlock, busy, err := e.quiet(key)
+	if err != nil {
+		return f, err
+	}
+	defer unlock()
+	if f, err = e.look(key); err != nil {
+		return f, err
+	}
+	for i, p := range f.problems {
+		if !p.Note {
+			f.problems[i] = p.During(busy)
+		}
+	}
+	return f, nil
+}
+
+// quiet keeps calls away from the volume, those of its datapath as well.
+func (e *examination) quiet(key sr.Key) (release func(), busy string, err error) {
+	var note *sr.Lock // on this host
+	if e.runtime != nil {
+		note, busy, err = e.runtime.LookLock(NoteName(e.s.Meta.UUID, key) + ".lock")
+		if err != nil || busy != "" {
+			return func() {}, busy, err
+		}
+	}
+	volume, busy, err := e.s.Quiet(key)
+	return func() { volume(); note.Unlock() }, busy, err
+}
+
+// look looks at everything that has to do with one volume.
+func (e *examination) look(key sr.Key) (f finding, err error) {
+	if f.there, err = e.s.Root.Exists(sr.Record(key)); err != nil {
+		return f, err
+	}
+	if f.there {
+		e.lookAtVolume(key, &f)
+	}
+	staged := e.survey.Staged[key]
+	if len(staged) > 0 {
+		unfinished, err := e.s.Unfinished(key, staged)
+		if err != nil {
+			return f, err
+		}
+		f.add(unfinished...)
+	}
+	if !f.there && len(f.problems) == 0 {
+		f.add(e.orphan(key)...)
+	}
+	f.add(e.s.Exposed(key)...)
+	if err := e.lookAtUse(key, &f); err != nil {
+		return f, err
+	}
+	return f, e.lookAtLock(key, &f)
+}
+
+// orphan is data that belongs to no volume, past or future.
+func (e *examination) orphan(key sr.Key) []Problem {
+	if _, err := e.s.Root.Stat(sr.Data(key)); err != nil {
+		return nil // none, or a directory or link of somebody's
+	}
+	if e.s.Staging != nil {
+		if staged, err := e.s.Staging.Exists(sr.Record(key)); err != nil || staged {
+			return nil // it was on its way in or out, and the next look tells
+		}
+	}
+	return []Problem{{Kind: sr.Orphan, Name: sr.Data(key), Key: key,
+		Text:   "data without a record, which is no volume",
+		Repair: sr.Nothing(fmt.Sprintf("it may be the only copy of something: give it a record %s to make it a volume, or move it away", sr.Record(key)))}}
+}
+
+// lookAtVolume looks at record and data.
+func (e *examination) lookAtVolume(key sr.Key, f *finding) {
+	damage := func(name string, err error) {
+		f.add(Problem{Kind: sr.Damage, Name: name, Key: key, Text: err.Error(), Repair: sr.Nothing("restore it from a backup; what is there is left as it is")})
+	}
+	r, err := Load(e.s, key)
 	if errors.Is(err, sr.ErrVolumeNotFound) {
+		f.there = false
 		return
 	}
 	if err != nil {
-		add(sr.Record(key), false, "%v", err)
-		return
+		damage(sr.Record(key), err)
 	}
-	st, err := statData(s, key)
+	f.record = r
+	if r != nil && r.Format > sr.Format {
+		f.add(Problem{Kind: sr.NewerFormat, Name: sr.Record(key), Key: key, Note: true,
+			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, sr.Format), Repair: sr.Nothing("update reflinksr on this host")})
+	}
+	st, err := statData(e.s, key)
 	switch {
 	case errors.Is(err, sr.ErrVolumeNotFound):
+		*f = finding{}
 		return
 	case err != nil:
-		_, staged := s.Staging.Stat(sr.Data(key))
-		add(sr.Data(key), !errors.Is(staged, os.ErrNotExist), "%v", err)
-		return
-	case st.Size < int64(r.Size):
-		add(sr.Data(key), false, "the data has %d bytes, its record says %d: it was cut short by something else", st.Size, int64(r.Size))
-	case st.Size%SizeUnit != 0 && r.Format > 0:
-		add(sr.Data(key), false, "the data has %d bytes, which is no multiple of %d", st.Size, SizeUnit)
-	}
-	f, err := OpenData(s, key, unix.O_RDONLY)
-	if err != nil {
-		add(sr.Data(key), false, "%v", err)
+		if !slices.Contains(e.survey.Staged[key], "") { // else it is there, and unfinished
+			damage(sr.Data(key), err)
+		}
 		return
 	}
-	f.Close()
-	me, err := sr.ThisHost()
-	if err != nil {
+	if r == nil {
 		return
 	}
-	if _, err := ReadLease(s, key, me); err != nil {
-		add("leases/"+string(key), false, "%v", err)
+	f.add(e.exposure(key, r, st)...)
+	f.add(sizes(key, r, st.Size)...)
+	if err := e.lookAtData(key, f); err != nil {
+		damage(sr.Data(key), err)
 	}
 }
 
-// BreakLease ends the use of a volume by other hosts, on paper: for when a host has
-// died. Whoever is still alive must be stopped first. It returns who had the
-// volume. What this host has active is ended by Datapath.deactivate.
-func BreakLease(handle, key string) (holders []Holder, err error) {
-	err = locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
-		me, err := sr.ThisHost()
-		if err != nil {
-			return err
+// exposure is about who can read record and data. Those of an adopted volume are
+// the operator's until it is changed.
+func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (problems []Problem) {
+	record, err := e.s.Root.Stat(sr.Record(key))
+	if err != nil {
+		return nil // it changes at this moment
+	}
+	for name, st := range map[string]*unix.Stat_t{sr.Record(key): record, sr.Data(key): data} {
+		text := sr.Exposure(st)
+		switch {
+		case text == "":
+		case r.Format >= 1:
+			problems = append(problems, Problem{Kind: sr.WrongMode, Name: name, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod 0600"})
+		default:
+			problems = append(problems, Problem{Kind: sr.WrongMode, Name: name, Key: key, Text: text, Note: true,
+				Repair: sr.Nothing("the volume was adopted and its files are yours: chmod 0600 them if nobody else needs them")})
 		}
-		// Of this host as well only what the file says: a note is no claim to break.
-		lease, err := readFile(s, k)
-		if err != nil && !errors.Is(err, sr.ErrDamaged) {
-			return err
-		}
-		lock, e := s.LockLeases()
-		if e != nil {
-			return e
-		}
-		defer lock.Unlock()
-		note, e := noteOf(s, k)
-		if e != nil {
-			return e
-		}
-		holders = slices.DeleteFunc(lease.Holders, func(h Holder) bool { return h.On(me) && h.Boot == me.Boot })
-		if err != nil || len(holders) > 0 {
-			return writeFile(s, k, note.Active)
-		}
+	}
+	return problems
+}
+
+// sizes compares the data's length with what the record says. No call of ours, at
+// whatever moment it is interrupted, leaves data shorter than that.
+func sizes(key sr.Key, r *Record, size int64) (problems []Problem) {
+	switch told := int64(r.Size); {
+	case size < told:
+		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Data(key), Key: key,
+			Text:   fmt.Sprintf("the data has %d bytes, its record says %d: it was cut short by something else", size, told),
+			Repair: sr.Nothing("restore the data from a backup; truncate -s makes it long enough to be attached, with zeros for what is lost")})
+	case size > told && r.Format >= 1 && r.Format <= sr.Format:
+		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Record(key), Key: key, Note: true, Repairable: true,
+			Text: fmt.Sprintf("its record says %d bytes, the data has %d, which is what counts", told, size), Repair: "corrects the record"})
+	case size > told:
+		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Record(key), Key: key, Note: true,
+			Text:   fmt.Sprintf("its record says %d bytes, the data has %d, which is what counts", told, size),
+			Repair: sr.Nothing("the record is not of our making; the next change of the volume corrects it")})
+	}
+	if size%SizeUnit == 0 {
+		return problems
+	}
+	p := Problem{Kind: sr.WrongSize, Name: sr.Data(key), Key: key, Note: true,
+		Text:   fmt.Sprintf("the data has %d bytes, which is no multiple of %d", size, SizeUnit),
+		Repair: sr.Nothing("it is rounded up when the volume is next attached for writing")}
+	if !r.Created.IsZero() {
+		p.Note, p.Text = false, p.Text+": it was not so when it was made" // an adopted volume may be so
+	}
+	return append(problems, p)
+}
+
+// lookAtData opens the data as whoever uses the volume must.
+func (e *examination) lookAtData(key sr.Key, f *finding) error {
+	data, err := OpenData(e.s, key, unix.O_RDONLY)
+	if errors.Is(err, sr.ErrVolumeNotFound) {
 		return nil
-	})
-	return holders, err
+	}
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	if f.attrs, err = sr.AttributesOf(data); err != nil {
+		return err
+	}
+	limited, err := sr.COWExtentsLimited(data)
+	if err == nil && !limited {
+		f.add(Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
+			Text:   "it has no copy-on-write extent size hint: what is written after a snapshot takes more space than needed",
+			Repair: sr.Nothing("the next snapshot of the volume sets it")})
+	}
+	return err
+}
+
+// lookAtUse looks at leases, throw-away disks, devices and what this host notes.
+func (e *examination) lookAtUse(key sr.Key, f *finding) error {
+	if !e.survey.Whole {
+		return nil
+	}
+	// Devices before the note: attach notes before it binds, detach forgets after it
+	// has unbound.
+	devices, err := e.devices(key)
+	if err != nil {
+		return err
+	}
+	var note Note
+	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.Staged[key]) > 0 {
+		note, err = e.note(key)
+	}
+	if err != nil {
+		f.add(Problem{Kind: sr.RuntimeNote, Name: e.noteFile(key), Key: key,
+			Text:   fmt.Sprintf("what is attached on this host cannot be read: %v", err),
+			Repair: sr.Nothing("detach the volume from all its domains")})
+		return nil
+	}
+	if e.noted[key] && !f.there && !note.Empty() {
+		f.add(e.lostNote(key, note)...)
+	}
+	if len(devices) > 0 && len(note.Domains) == 0 {
+		// Both again: between the two looks a detach may have ended.
+		if devices, err = e.devices(key); err != nil {
+			return err
+		}
+	}
+	for _, d := range devices {
+		if len(note.Domains) > 0 {
+			break
+		}
+		p := Problem{Kind: sr.LeakedDevice, Name: d.Path(), Key: key, Text: "it is bound to the volume's data, but no domain of this host has the volume",
+			Repair: sr.Nothing("somebody may be using it; losetup -d " + d.Path() + " when nobody does")}
+		if note.Stuck {
+			p.Text, p.Repair, p.Repairable = "it could not be unbound when the last domain was detached", "unbinds it", true
+		}
+		f.add(p)
+	}
+	f.add(e.throwAways(key, note, f.there)...)
+	return e.lookAtLease(key, note, f)
+}
+
+// note reads what this host notes of the volume.
+func (e *examination) note(key sr.Key) (Note, error) {
+	if e.runtime == nil {
+		return Note{}, nil
+	}
+	return ReadNote(e.runtime, NoteName(e.s.Meta.UUID, key))
+}
+
+func (e *examination) noteFile(key sr.Key) string {
+	return sr.RuntimeDir + "/" + NoteDir + "/" + NoteName(e.s.Meta.UUID, key) + ".json"
+}
+
+// devices are those of the volume's files.
+func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
+	for dir, name := range map[*sr.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: ThrowAway(key, e.me)} {
+		if dir == nil || !e.bound.Any(string(key)) {
+			continue
+		}
+		st, err := dir.Stat(name)
+		if st == nil || errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		found, err := e.bound.Of(st.Dev, st.Ino, string(key))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, found...)
+	}
+	return all, nil
+}
+
+// lostNote is what this host notes of a volume that is not there.
+func (e *examination) lostNote(key sr.Key, note Note) []Problem {
+	p := Problem{Kind: sr.RuntimeNote, Name: e.noteFile(key), Key: key, Repairable: true,
+		Text: "this host notes who has the volume attached, but the volume is no more", Repair: "removes the note"}
+	devices, err := e.bound.Of(note.Dev, note.Ino, string(key))
+	if err != nil || len(devices) > 0 {
+		p.Repairable, p.Repair = false, sr.Nothing("its device is still there: detach the volume from all its domains")
+	}
+	return []Problem{p}
+}
+
+// throwAways judges the throw-away disks of a volume; those of a volume that is no
+// more are unfinished.
+func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []Problem) {
+	for _, kind := range e.survey.Staged[key] {
+		host, ok := strings.CutSuffix(kind, sr.ThrowAwaySuffix)
+		if exists, err := e.s.Staging.Exists(string(key) + kind); !ok || !there || err != nil || !exists {
+			continue
+		}
+		p := Problem{Kind: sr.LeftDisk, Name: ".reflinksr/staging/" + string(key) + kind, Key: key, Repairable: true, Repair: "removes it"}
+		switch {
+		case "."+e.me.UUID != host:
+			p.Note, p.Repairable = true, false
+			p.Text, p.Repair = "a throw-away disk of host "+strings.TrimPrefix(host, "."), sr.Nothing("it is that host's, which removes it at Datapath.close or SR.attach")
+		case !note.ThrowAway:
+			p.Text = "a throw-away disk of this host that nobody has: of a former boot, or of an interrupted Datapath.open or close"
+		case note.Used && len(note.Domains) == 0:
+			p.Note = true
+			p.Text = "a throw-away disk of this host that has served its guest: Datapath.close has not been called yet"
+		default:
+			continue
+		}
+		problems = append(problems, p)
+	}
+	return problems
+}
+
+// lookAtLease compares a lease with what there is.
+func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
+	if !e.leased[key] {
+		return nil
+	}
+	p := Problem{Kind: sr.StaleLease, Name: ".reflinksr/leases/" + string(key), Key: key}
+	l, err := readFile(e.s, key)
+	switch {
+	case errors.Is(err, sr.ErrNewer):
+		p.Kind, p.Text, p.Repair = sr.NewerFormat, err.Error(), sr.Nothing("update reflinksr on this host")
+		f.add(p)
+		return nil
+	case errors.Is(err, sr.ErrDamaged) && f.there:
+		p.Kind, p.Text, p.Repair = sr.Damage, err.Error(), sr.Nothing("nobody knows who has the volume: srctl lease break, when it is certain that nobody does")
+		f.add(p)
+		return nil
+	case err != nil && !errors.Is(err, sr.ErrDamaged):
+		return err
+	}
+	if !f.there {
+		if there, err := e.s.Leases.Exists(string(key)); err != nil || !there || len(e.survey.Staged[key]) > 0 {
+			return err // gone meanwhile, or recovery takes it along
+		}
+		p.Text, p.Repairable, p.Repair = "a lease of a volume that is no more", true, "removes it"
+		if data, err := e.s.Root.Exists(sr.Data(key)); err != nil || data {
+			p.Repairable, p.Repair = false, sr.Nothing("the volume's data is still there: see what is said of that")
+		}
+		f.add(p)
+		return nil
+	}
+	for _, h := range l.Holders {
+		if text := e.stale(h, note); text != "" {
+			p.Text, p.Repairable, p.Repair = text, true, "takes this host's part of the lease back; those of other hosts stay"
+			f.add(p)
+			return nil
+		}
+	}
+	return nil
+}
+
+// stale says why a holder is none.
+func (e *examination) stale(h Holder, note Note) string {
+	if !h.On(e.me) {
+		return "" // only that host knows
+	}
+	if h.Boot != e.me.Boot {
+		return fmt.Sprintf("a lease of a former boot of this host: %s", h)
+	}
+	if own, active := note.Holder(h.Domain); active && own.Write == h.Write {
+		return ""
+	}
+	return fmt.Sprintf("a lease of this host that nobody has here: %s", h)
+}
+
+// lookAtLock looks for a lock file that nothing needs.
+func (e *examination) lookAtLock(key sr.Key, f *finding) error {
+	if !e.locked[key] || f.there || len(e.survey.Staged[key]) > 0 {
+		return nil
+	}
+	working, err := e.s.Working(key)
+	if err != nil || working {
+		return err
+	}
+	if there, err := e.s.Locks.Exists(string(key)); err != nil || !there {
+		return err
+	}
+	f.add(Problem{Kind: sr.StaleLock, Name: ".reflinksr/locks/" + string(key), Key: key, Note: true, Repairable: true,
+		Text: "a lock file of a volume that is no more", Repair: "removes it"})
+	return nil
+}
+
+// lineage looks where the volumes say that they come from.
+func lineage(keys []sr.Key, all []finding) (problems []Problem) {
+	records, there := make(map[sr.Key]*finding, len(all)), make(map[sr.Key]bool, len(all))
+	for i := range all {
+		there[keys[i]] = all[i].there
+		if all[i].record != nil {
+			records[keys[i]] = &all[i]
+		}
+	}
+	inCircle := circles(records)
+	for _, key := range keys {
+		f := records[key]
+		if f == nil || f.record.Origin == nil || f.record.Format > sr.Format {
+			continue
+		}
+		add := func(kind sr.ProblemKind, note bool, repair, format string, args ...any) {
+			problems = append(problems, Problem{Kind: kind, Name: sr.Record(key), Key: key, Note: note, Text: fmt.Sprintf(format, args...), Repair: sr.Nothing(repair)})
+		}
+		const record = "correct origin in the record, or make it null: the data does not depend on it"
+		o := f.record.Origin
+		of := records[o.Of]
+		_, malformed := sr.ParseKey(string(o.Of))
+		switch {
+		case o.Kind != Snapshot && o.Kind != Clone && o.Kind != Copy:
+			add(sr.Lineage, false, record, "its origin is of the unknown kind %q", o.Kind)
+		case malformed != nil:
+			add(sr.Lineage, false, record, "its origin is %q, which is no key", o.Of)
+		case inCircle[key]:
+			add(sr.Lineage, false, record, "it is its own origin, by way of %s", o.Of)
+		case !there[o.Of]:
+			add(sr.Lineage, true, "that is normal, its data is complete", "it is a %s of %s, which is no more or is in another SR", o.Kind, o.Of)
+		}
+		if of == nil {
+			continue
+		}
+		if of.record.SectorSize != f.record.SectorSize {
+			add(sr.WrongSector, true, "it stays so for the volume's life", "it has sectors of %d bytes, its origin %s of %d: neither can be reverted to the other", f.record.SectorSize, o.Of, of.record.SectorSize)
+		}
+		if of.attrs != f.attrs {
+			problems = append(problems, Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
+				Text:   fmt.Sprintf("nodatacow is %v, for its origin %s it is %v: they cannot share blocks, and neither can be reverted to the other", f.attrs.NoCOW, o.Of, of.attrs.NoCOW),
+				Repair: sr.Nothing("the attribute of a file that is not empty cannot be changed")})
+		}
+	}
+	return problems
+}
+
+// circles finds the volumes whose origins lead back to them.
+func circles(records map[sr.Key]*finding) map[sr.Key]bool {
+	in := map[sr.Key]bool{}
+	walk := make(map[sr.Key]sr.Key, len(records)) // where the walk that came by had begun
+	for start := range records {
+		at := start
+		for walk[at] == "" {
+			walk[at] = start
+			f := records[at]
+			if f == nil || f.record.Origin == nil {
+				break
+			}
+			at = f.record.Origin.Of
+		}
+		if f := records[at]; walk[at] != start || f == nil || f.record.Origin == nil {
+			continue
+		}
+		// This very walk has come back to where it was.
+		for ; !in[at]; at = records[at].record.Origin.Of {
+			in[at] = true
+		}
+	}
+	return in
 }

@@ -180,3 +180,35 @@ func joinHolders(holders []Holder) string {
 func ThrowAway(key sr.Key, host sr.Host) string {
 	return string(key) + "." + host.UUID + sr.ThrowAwaySuffix
 }
+
+// BreakLease ends the use of a volume by other hosts, on paper: for when a host has
+// died. Whoever is still alive must be stopped first. It returns who had the
+// volume. What this host has active is ended by Datapath.deactivate.
+func BreakLease(handle, key string) (holders []Holder, err error) {
+	err = locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+		me, err := sr.ThisHost()
+		if err != nil {
+			return err
+		}
+		// Of this host as well only what the file says: a note is no claim to break.
+		lease, err := readFile(s, k)
+		if err != nil && !errors.Is(err, sr.ErrDamaged) {
+			return err
+		}
+		lock, e := s.LockLeases()
+		if e != nil {
+			return e
+		}
+		defer lock.Unlock()
+		note, e := noteOf(s, k)
+		if e != nil {
+			return e
+		}
+		holders = slices.DeleteFunc(lease.Holders, func(h Holder) bool { return h.On(me) && h.Boot == me.Boot })
+		if err != nil || len(holders) > 0 {
+			return writeFile(s, k, note.Active)
+		}
+		return nil
+	})
+	return holders, err
+}

@@ -57,7 +57,10 @@ func ReadNote(dir *sr.Dir, name string) (n Note, err error) {
 
 // noteOf reads the note of a volume.
 func noteOf(s *sr.SR, key sr.Key) (Note, error) {
-	dir, err := sr.Runtime(NoteDir)
+	dir, err := sr.LookRuntime(NoteDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return Note{}, nil
+	}
 	if err != nil {
 		return Note{}, err
 	}

@@ -3,6 +3,8 @@ package volume
 import (
 	"encoding/json"
 	"errors"
+	"maps"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -146,4 +148,26 @@ func FuzzLease(f *testing.F) {
 			t.Errorf("a lease of format %d is understood", l.Format)
 		}
 	})
+}
+
+// Origins that lead back are found, in time that does not grow with their length.
+func TestCircles(t *testing.T) {
+	records := map[sr.Key]*finding{}
+	come := func(key, of sr.Key) { records[key] = &finding{record: &Record{Origin: &Origin{Kind: Clone, Of: of}}} }
+	come("self", "self")
+	come("a", "b")
+	come("b", "c")
+	come("c", "b")
+	come("d", "a")
+	come("x", "y")
+	come("y", "gone")
+	records["first"] = &finding{record: &Record{}}
+	come("second", "first")
+	for i := range 100_000 {
+		come(sr.Key(strconv.Itoa(i+1)), sr.Key(strconv.Itoa(i)))
+	}
+	in := circles(records)
+	if want := map[sr.Key]bool{"self": true, "b": true, "c": true}; !maps.Equal(in, want) {
+		t.Errorf("%v, want %v", in, want)
+	}
 }

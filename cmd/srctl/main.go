@@ -29,7 +29,7 @@ var commands = []command{
 	{"revert", "PATH SNAPSHOT KEY", "give the volume KEY the contents of SNAPSHOT", revert},
 	{"destroy", "PATH KEY", "destroy a volume that is not in use", one(destroyCmd)},
 	{"export", "PATH KEY FILE", "copy a volume, as it is at one moment, to a sparse file anywhere", export},
-	{"check", "[-json] [-repair] PATH", "look for what is not as it should be", check},
+	{"check", "[-json] [-repair] PATH", "look for what is not as it should be, attached or not; repair what is ours", check},
 	{"lease", "PATH | break PATH KEY", "list who has volumes active; break the lease of a host that has died", lease},
 	{"rehome", "PATH", "accept that a detached SR was moved or restored to another filesystem", rehome},
 }
@@ -62,10 +62,13 @@ func run(args []string, out, errs io.Writer) int {
 				return 2
 			}
 			fmt.Fprintf(errs, "srctl %s: %v\n", c.name, err)
+			if errors.Is(err, errUnchecked) {
+				return 3
+			}
 			return 1
 		}
 	}
-	fmt.Fprintln(errs, "usage: srctl COMMAND [ARGUMENT]...\n\nPATH is the directory of an SR, which must be attached on this host (for rehome: detached).")
+	fmt.Fprintln(errs, "usage: srctl COMMAND [ARGUMENT]...\n\nPATH is the directory of an SR, which must be attached on this host (for rehome: detached; check looks at\nboth).")
 	for _, c := range commands {
 		fmt.Fprintf(errs, "\n  srctl %s %s\n        %s\n", c.name, c.args, c.about)
 	}

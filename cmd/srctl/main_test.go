@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
 	"os"
 	"path/filepath"
@@ -64,6 +65,21 @@ func TestUsage(t *testing.T) {
 		var out, errs bytes.Buffer
 		if status := run(args, &out, &errs); status != 2 || !strings.Contains(errs.String(), "usage: srctl") || out.Len() > 0 {
 			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())
+		}
+	}
+}
+
+// A monitoring system must not take an SR that could not be looked at for a good one.
+func TestCheckOfNothing(t *testing.T) {
+	dir := t.TempDir()
+	for _, path := range []string{dir, filepath.Join(dir, "none"), "/dev/null", filepath.Join(dir, ".reflinksr")} {
+		var out, errs bytes.Buffer
+		if status := run([]string{"check", "--json", path}, &out, &errs); status != 3 || !strings.Contains(errs.String(), "could not be checked") {
+			t.Errorf("%s: exit %d, %s", path, status, errs.String())
+		}
+		var c checked
+		if err := json.Unmarshal(out.Bytes(), &c); err != nil || c.Path != path || c.Error == "" || c.Problems == nil || c.Notes == nil || c.Repaired == nil {
+			t.Errorf("%s: %s, %v", path, out.String(), err)
 		}
 	}
 }

@@ -1,81 +1,12 @@
 package main
 
 import (
-	"flag"
 	"fmt"
 	"io"
 
-	"reflinksr/datapath"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
-
-func check(args []string, out io.Writer) error {
-	var asJSON, repair bool
-	args, err := parse("check", args, 1, 1, func(f *flag.FlagSet) {
-		f.BoolVar(&asJSON, "json", false, "")
-		f.BoolVar(&repair, "repair", false, "")
-	})
-	if err != nil {
-		return err
-	}
-	if repair {
-		if err := mend(args[0]); err != nil {
-			return err
-		}
-	}
-	s, err := openSR(args[0])
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	problems, err := volume.Check(s)
-	if err != nil {
-		return err
-	}
-	if asJSON {
-		if problems == nil {
-			problems = []volume.Problem{}
-		}
-		err = printJSON(out, problems)
-	} else {
-		for _, p := range problems {
-			hint := ""
-			if p.Repairable {
-				hint = " (srctl check -repair mends it)"
-			}
-			fmt.Fprintf(out, "%s: %s%s\n", oneLine(p.Name), p.Text, hint)
-		}
-		if len(problems) == 0 {
-			keys, err := volume.Keys(s)
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(out, "%s: %d volumes, all as it should be\n", args[0], len(keys))
-		}
-	}
-	if err == nil && len(problems) > 0 {
-		err = errProblems
-	}
-	return err
-}
-
-// mend is the recovery that SR.attach does.
-func mend(path string) error {
-	handle, err := handleOf(path)
-	if err != nil {
-		return err
-	}
-	s, err := sr.Open(handle, sr.Shared)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	if err := s.Recover(); err != nil {
-		return err
-	}
-	return datapath.Recover(handle)
-}
 
 func lease(args []string, out io.Writer) error {
 	if len(args) > 0 && args[0] == "break" {

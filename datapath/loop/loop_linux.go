@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -229,6 +230,11 @@ func (all Bound) Of(dev, ino uint64, hint string) ([]Device, error) {
 		}
 	}
 	return found, nil
+}
+
+// Any says whether Of could find a device with that hint.
+func (all Bound) Any(hint string) bool {
+	return slices.ContainsFunc(all, func(b bound) bool { return strings.Contains(b.name, hint) })
 }
 
 // Find is List and Of.

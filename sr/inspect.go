@@ -1,0 +1,408 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Inspect opens the SR in a directory to look at it, attached or not. It writes
+// nothing, and what is missing or damaged is for Survey to tell: directories that
+// are not there are nil, and the Meta of a marker that cannot be read is empty.
+// ErrSRNotFound if there is neither a marker nor what is left of one.
+func Inspect(path string) (_ *SR, err error) {
+	if path, err = cleanPath(path); err != nil {
+		return nil, err
+	}
+	s := &SR{Path: path, Meta: new(Meta)}
+	if s.Root, err = openPath(path); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	m, err := readMeta(s.Root)
+	if errors.Is(err, os.ErrNotExist) {
+		var there bool
+		if there, err = s.Root.Exists(tombstone); err == nil && !there {
+			err = s.nothing()
+		}
+		if err != nil {
+			return nil, err
+		}
+		m, err = destroyed(s.Root)
+	}
+	switch {
+	case err == nil && m != nil:
+		s.Meta = m
+	case errors.As(err, new(*os.PathError)):
+		return nil, err // it could not be read at all
+	}
+	return s, s.openControl()
+}
+
+// nothing says what a directory without a marker may be.
+func (s *SR) nothing() error {
+	if there, err := s.Root.Exists(controlDir); err == nil && there {
+		return Errorf(ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, marker)
+	}
+	return Errorf(ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
+}
+
+// openControl opens what there is of the control directory.
+func (s *SR) openControl() (err error) {
+	if s.control, err = openPart(s.Root, controlDir); err != nil || s.control == nil {
+		return err
+	}
+	for name, dir := range s.subdirs() {
+		if *dir, err = openPart(s.control, name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openPart opens a subdirectory: nil if there is none.
+func openPart(d *Dir, name string) (*Dir, error) {
+	sub, err := d.Sub(name)
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
+		return nil, nil
+	}
+	return sub, err
+}
+
+// Survey is what an SR consists of, volume by volume or not, and what is wrong with
+// the SR as such.
+type Survey struct {
+	Root, Leases, Locks []string         // names
+	Staged              map[Key][]string // what staging holds of each volume: see Unfinished
+	Problems            []Problem        // of the SR, not of one volume
+	Attached            bool             // on this host, at this place
+	Elsewhere           bool             // attached on this host, but this is a copy of that
+	Whole               bool             // the marker and the place are as they should be
+	Destroyed           bool             // there is no SR any more, only files of one
+}
+
+// Survey looks over the SR's directories. It writes nothing.
+func (s *SR) Survey() (v Survey, err error) {
+	add := func(p ...Problem) { v.Problems = append(v.Problems, p...) }
+	problems, err := s.surveyMarker()
+	if err != nil {
+		return v, err
+	}
+	add(problems...)
+	v.Whole = len(problems) == 0
+	if v.Destroyed = !v.Whole && problems[0].Name == tombstone; v.Destroyed {
+		return v, nil
+	}
+	s.place(&v)
+	if problems, err = s.surveyControl(); err != nil {
+		return v, err
+	}
+	add(problems...)
+	add(s.exposed(s.Root, marker, marker, "")...)
+	v.Staged = map[Key][]string{}
+	for _, part := range []struct {
+		dir *Dir
+		see func(name string) (ours bool)
+	}{
+		{s.Staging, func(name string) bool {
+			key, kind, ok := stagedName(name)
+			if ok {
+				v.Staged[key] = append(v.Staged[key], kind)
+			}
+			return ok || name == marker+".new"
+		}},
+		{s.Root, func(name string) bool { v.Root = append(v.Root, name); return true }},
+		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return canonical(name) }},
+		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
+		{s.control, func(name string) bool {
+			return s.subdirs()[name] != nil || name == "lock" || name == "leases.lock"
+		}},
+	} {
+		if part.dir == nil {
+			continue
+		}
+		names, err := part.dir.Names()
+		if err != nil {
+			return v, err
+		}
+		for _, name := range names {
+			if !part.see(name) {
+				add(Problem{Kind: UnknownFile, Name: s.relative(part.dir, name), Note: true,
+					Text: "not a file of ours", Repair: Nothing("it is somebody's; move it away if nobody misses it")})
+			}
+		}
+	}
+	return v, nil
+}
+
+// surveyMarker judges the marker and whether the SR is where it was made.
+func (s *SR) surveyMarker() ([]Problem, error) {
+	m, err := readMeta(s.Root)
+	one := func(kind ProblemKind, name, text, repair string) ([]Problem, error) {
+		return []Problem{{Kind: kind, Name: name, Text: text, Repair: repair}}, nil
+	}
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		old, err := destroyed(s.Root)
+		if err != nil || old == nil {
+			return one(Damage, tombstone, fmt.Sprintf("what is left of a destroyed SR cannot be read: %v", err), Nothing("whose files these are nobody can tell; remove them by hand"))
+		}
+		return []Problem{{Kind: Unfinished, Name: tombstone, Repairable: true,
+			Text:   fmt.Sprintf("SR %s was destroyed, and SR.destroy was interrupted while it removed its files", old.UUID),
+			Repair: "removes the rest of the destroyed SR's files, as SR.attach and SR.create would"}}, nil
+	case errors.Is(err, ErrNewer):
+		return one(NewerFormat, marker, err.Error(), Nothing("update reflinksr on this host"))
+	case errors.Is(err, ErrUnavailable):
+		return one(Damage, marker, err.Error(), Nothing("restore it from a backup; nothing else in this SR is repaired before"))
+	case err != nil:
+		return nil, err
+	}
+	err = (&SR{Path: s.Path, Root: s.Root}).sameFilesystem(m)
+	if errors.Is(err, ErrUnavailable) {
+		return one(WrongPlace, marker, err.Error(), Nothing("mount the right filesystem, or srctl rehome; nothing else in this SR is repaired before"))
+	}
+	return nil, err
+}
+
+// place finds out whether the SR is attached on this host, and whether here.
+func (s *SR) place(v *Survey) {
+	a, err := lookup(s.Meta.UUID)
+	if err != nil || s.Meta.UUID == "" {
+		return
+	}
+	there, err := OpenDir(a.Path)
+	if err != nil {
+		v.Attached = a.Path == s.Path
+		return
+	}
+	defer there.Close()
+	one, e1 := StatFile(there.f)
+	two, e2 := StatFile(s.Root.f)
+	if e1 != nil || e2 != nil {
+		return
+	}
+	v.Attached = one.Dev == two.Dev && one.Ino == two.Ino
+	if v.Elsewhere = !v.Attached; v.Elsewhere {
+		v.Whole = false
+		v.Problems = append(v.Problems, Problem{Kind: WrongPlace, Name: marker,
+			Text:   fmt.Sprintf("SR %s is attached on this host at %s: this is a copy of it", s.Meta.UUID, a.Path),
+			Repair: Nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})
+	}
+}
+
+// surveyControl looks for parts of the control directory that are missing or not
+// what they should be.
+func (s *SR) surveyControl() (problems []Problem, err error) {
+	if alive, err := s.Root.Exists(marker); err != nil || !alive {
+		return nil, err
+	}
+	judge := func(d *Dir, name, path string) {
+		st, err := d.Stat(name)
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			problems = append(problems, Problem{Kind: MissingControl, Name: path, Repairable: true,
+				Text: "this part of the control directory is missing: it was not restored with the rest, perhaps", Repair: "makes it"})
+		case st == nil: // the listing will tell
+		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
+			problems = append(problems, Problem{Kind: Damage, Name: path, Text: "not a directory", Repair: Nothing("move it away, then repair")})
+		default:
+			problems = append(problems, tooOpen(st, path, "")...)
+		}
+	}
+	judge(s.Root, controlDir, controlDir)
+	if s.control == nil {
+		return problems, nil
+	}
+	for name := range s.subdirs() {
+		judge(s.control, name, controlDir+"/"+name)
+	}
+	for _, name := range []string{"lock", "leases.lock"} {
+		problems = append(problems, s.exposed(s.control, name, controlDir+"/"+name, "")...)
+	}
+	if s.Staging == nil {
+		return problems, nil
+	}
+	there, err := s.Staging.Exists(marker + ".new")
+	if err != nil || !there {
+		return problems, err
+	}
+	busy := ""
+	if s.lock == nil {
+		var lock *Lock
+		if lock, busy, err = s.control.lookLock("lock", patience); err != nil {
+			return problems, err
+		}
+		lock.Unlock()
+		if there, err = s.Staging.Exists(marker + ".new"); err != nil || !there {
+			return problems, err
+		}
+	}
+	p := Problem{Kind: Unfinished, Name: controlDir + "/staging/" + marker + ".new", Repairable: true,
+		Text: "a new marker, left in staging by an interrupted SR.set_name, SR.set_description or SR.create", Repair: "removes it"}
+	return append(problems, p.During(busy)), nil
+}
+
+func (d *Dir) isDir(name string) bool {
+	var st unix.Stat_t
+	err := retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// exposed says whether others than root can get at a file of ours, and whether it is
+// one.
+func (s *SR) exposed(d *Dir, name, path string, key Key) []Problem {
+	st, err := d.Stat(name)
+	if st == nil {
+		return nil
+	}
+	if err != nil {
+		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
+	}
+	return tooOpen(st, path, key)
+}
+
+func tooOpen(st *unix.Stat_t, path string, key Key) []Problem {
+	text := Exposure(st)
+	if text == "" {
+		return nil
+	}
+	return []Problem{{Kind: WrongMode, Name: path, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod " + mode(st)}}
+}
+
+// Exposed is what is wrong with the mode of a volume's lease and lock file.
+func (s *SR) Exposed(key Key) (problems []Problem) {
+	if s.Leases != nil {
+		problems = append(problems, s.exposed(s.Leases, string(key), controlDir+"/leases/"+string(key), key)...)
+	}
+	if s.Locks != nil {
+		problems = append(problems, s.exposed(s.Locks, string(key), controlDir+"/locks/"+string(key), key)...)
+	}
+	return problems
+}
+
+// Exposure says how the mode and owner of a file or directory differ from those of
+// ours: "" if they do not.
+func Exposure(st *unix.Stat_t) string {
+	if st.Mode&0o777 == want(st) && st.Uid == 0 {
+		return ""
+	}
+	return fmt.Sprintf("its mode is %04o and its owner %d, it should be %s and root's", st.Mode&0o7777, st.Uid, mode(st))
+}
+
+func want(st *unix.Stat_t) uint32 {
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return 0o700
+	}
+	return 0o600
+}
+
+func mode(st *unix.Stat_t) string { return fmt.Sprintf("%04o", want(st)) }
+
+func (s *SR) relative(d *Dir, name string) string {
+	if s.control != nil && d == s.control {
+		return controlDir + "/" + name
+	}
+	for sub, dir := range s.subdirs() {
+		if *dir == d {
+			return controlDir + "/" + sub + "/" + name
+		}
+	}
+	return name
+}
+
+// patience is how long a look at an SR waits for a call to end that changes what is
+// looked at.
+const patience = 2 * time.Second
+
+// LookLock is lookLock for a moment.
+func (d *Dir) LookLock(name string) (lock *Lock, busy string, err error) {
+	return d.lookLock(name, patience)
+}
+
+// lookLock takes an existing lock file, shared, without making one: nil if there is
+// none. busy tells who has it alone if waiting did not help.
+func (d *Dir) lookLock(name string, wait time.Duration) (_ *Lock, busy string, err error) {
+	for {
+		fd, err := retry(func() (int, error) {
+			return unix.Openat(d.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		})
+		if err == unix.ENOENT || err == unix.ELOOP {
+			return nil, "", nil
+		}
+		if err != nil {
+			return nil, "", &os.PathError{Op: "open", Path: d.join(name), Err: err}
+		}
+		f := os.NewFile(uintptr(fd), d.join(name))
+		err = flock(f, Shared, time.Now().Add(wait), wait == 0)
+		if err == unix.EWOULDBLOCK {
+			busy := holder(f)
+			f.Close()
+			return nil, busy, nil
+		}
+		current := true
+		if err == nil {
+			current, err = d.sameFile(name, f)
+		}
+		if err != nil && !errors.Is(err, ErrDamaged) {
+			f.Close()
+			return nil, "", err
+		}
+		if current || err != nil {
+			return &Lock{f: f, dir: d, name: name}, "", nil
+		}
+		f.Close()
+	}
+}
+
+// Quiet waits until no call changes the volume, and keeps it so until release. busy
+// names the process if that takes too long. It makes no lock file: where there is
+// none, no call is at work.
+func (s *SR) Quiet(key Key) (release func(), busy string, err error) {
+	var held []*Lock
+	release = func() {
+		for _, lock := range held {
+			lock.Unlock()
+		}
+	}
+	for _, place := range []struct {
+		dir  *Dir
+		name string
+	}{{s.Locks, string(key)}, {s.control, "lock"}, {s.control, "leases.lock"}} {
+		if place.dir == nil || place.name == "lock" && s.lock != nil {
+			continue
+		}
+		lock, busy, err := place.dir.lookLock(place.name, patience)
+		if err != nil || busy != "" {
+			release()
+			return func() {}, busy, err
+		}
+		held = append(held, lock)
+	}
+	return release, "", nil
+}
+
+// Working says whether a call has the volume's lock alone at this moment.
+func (s *SR) Working(key Key) (bool, error) {
+	lock, busy, err := s.Locks.lookLock(string(key), 0)
+	lock.Unlock()
+	return busy != "", err
+}
+
+// During is the problem as it is to be seen while the process busy, if any, is
+// changing what it is about: a note.
+func (p Problem) During(busy string) Problem {
+	if busy == "" {
+		return p
+	}
+	p.Note, p.Repairable = true, false
+	p.Text += "; a call goes on now: " + busy
+	p.Repair = Nothing("that call will; look again when it has ended")
+	return p
+}

@@ -1,0 +1,40 @@
+package sr
+
+// Problem is something about an SR that is not as it should be, or that is worth
+// knowing.
+type Problem struct {
+	Kind       ProblemKind `json:"kind"`
+	Name       string      `json:"name"`          // the file: below the SR's directory, else an absolute path
+	Key        Key         `json:"key,omitempty"` // the volume, if it is about one
+	Text       string      `json:"text"`
+	Repairable bool        `json:"repairable"`
+	Repair     string      `json:"repair"` // what a repair does; else "nothing: ", why, and what to do
+	Note       bool        `json:"-"`      // nothing is wrong, it is only worth knowing
+}
+
+// ProblemKind says what sort of problem it is.
+type ProblemKind string
+
+// The kinds of problems.
+const (
+	Damage         ProblemKind = "damage"     // a file that is missing, unreadable or not what it must be
+	NewerFormat    ProblemKind = "newer"      // a file of a newer version
+	WrongPlace     ProblemKind = "filesystem" // the SR is not on the filesystem that it was made on, or is a copy
+	MissingControl ProblemKind = "control"    // a part of the control directory is missing
+	Orphan         ProblemKind = "orphan"     // data without a record
+	UnknownFile    ProblemKind = "unknown"    // a file in the control directory that is none of ours
+	Unfinished     ProblemKind = "unfinished" // what an interrupted call left
+	StaleLease     ProblemKind = "lease"      // a lease of what is no more
+	StaleLock      ProblemKind = "lock"       // a lock file of a volume that is no more
+	WrongMode      ProblemKind = "mode"       // others may read what only root should
+	WrongSize      ProblemKind = "size"       // data and record disagree, or the data's length is odd
+	Lineage        ProblemKind = "lineage"    // where a volume's blocks came from
+	WrongSector    ProblemKind = "sector"     // another sector size than its origin's
+	OddAttributes  ProblemKind = "attributes" // of a data file
+	LeftDisk       ProblemKind = "throwaway"  // a throw-away disk
+	LeakedDevice   ProblemKind = "device"     // a loop device that nobody here has
+	RuntimeNote    ProblemKind = "runtime"    // what this host notes in /run
+)
+
+// Nothing is the Repair of what a repair leaves alone.
+func Nothing(why string) string { return "nothing: " + why }

@@ -1,0 +1,97 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Repair does for the SR in a directory what Attach does to finish what a crash
+// left, and attaches nothing. An SR that was destroyed is erased. What it cannot
+// lock it leaves to those who have it.
+func Repair(path string) error {
+	path, err := cleanPath(path)
+	if err != nil {
+		return err
+	}
+	root, err := openPath(path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	m, err := readMeta(root)
+	if errors.Is(err, os.ErrNotExist) {
+		return finishErase(root, Configuration{})
+	}
+	if err != nil {
+		return err
+	}
+	if err := (&SR{Path: path, Root: root}).sameFilesystem(m); err != nil {
+		return err
+	}
+	if readOnly, err := root.readOnly(); err != nil || readOnly {
+		return errors.Join(err, Errorf(ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair", path))
+	}
+	a := m.attachment(path)
+	return withAttachments(m.UUID, func(*Dir) error { return a.admit(root) })
+}
+
+// OpenAt is Open for an SR that need not be attached: for repairs.
+func OpenAt(path, uuid string, mode LockMode) (*SR, error) {
+	return open(attachment{Path: path, UUID: uuid}, mode)
+}
+
+// MakePrivate gives what Survey or Exposed found too open the mode and the owner
+// that ours have, durably. name is the Name of the problem.
+func (s *SR) MakePrivate(name string) error {
+	dir, base, err := s.find(name)
+	if err != nil {
+		return err
+	}
+	f, err := dir.Open(base, unix.O_RDONLY)
+	if errors.Is(err, ErrDamaged) && dir.isDir(base) {
+		sub, e := dir.Sub(base)
+		if e != nil {
+			return e
+		}
+		f, err = sub.f, nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := StatFile(f)
+	if err != nil {
+		return err
+	}
+	// The owner first: until then the old one could change the mode back.
+	if err := retry0(func() error { return unix.Fchown(int(f.Fd()), 0, 0) }); err != nil {
+		return fmt.Errorf("%s: giving it to root: %w", f.Name(), err)
+	}
+	if err := retry0(func() error { return unix.Fchmod(int(f.Fd()), want(st)) }); err != nil {
+		return fmt.Errorf("%s: setting its mode: %w", f.Name(), err)
+	}
+	return f.Sync()
+}
+
+// find is the reverse of relative, for what is ours.
+func (s *SR) find(name string) (*Dir, string, error) {
+	for _, place := range []struct {
+		prefix string
+		dir    *Dir
+	}{
+		{controlDir + "/leases/", s.Leases}, {controlDir + "/locks/", s.Locks}, {controlDir + "/staging/", s.Staging}, {controlDir + "/", s.control}, {"", s.Root},
+	} {
+		if len(name) > len(place.prefix) && name[:len(place.prefix)] == place.prefix {
+			return place.dir, name[len(place.prefix):], nil
+		}
+	}
+	return nil, "", Errorf(ErrInvalid, name, "%q is no file of an SR", name)
+}
+
+// Sync makes what was removed durable.
+func (s *SR) Sync() error {
+	return errors.Join(s.Root.Sync(), s.Staging.Sync(), s.Leases.Sync(), s.Locks.Sync())
+}

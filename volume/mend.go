@@ -1,0 +1,80 @@
+package volume
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"reflinksr/sr"
+)
+
+// Mend repairs what Examine finds and calls Repairable, so far as it is no business
+// of recovery's (sr.Repair, datapath.Repair): modes, the record's copy of the size,
+// leases of volumes that are no more. s is open Shared. What it cannot repair does
+// not keep it from the rest.
+func Mend(s *sr.SR) error {
+	report, err := Examine(s)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, p := range append(report.Problems, report.Notes...) {
+		if !p.Repairable {
+			continue
+		}
+		if err := mend(s, p); err != nil && !errors.Is(err, sr.ErrVolumeNotFound) {
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", p.Name, err))
+		}
+	}
+	return errors.Join(failed, s.Sync())
+}
+
+func mend(s *sr.SR, p Problem) error {
+	switch p.Kind {
+	case sr.WrongMode:
+		if p.Key == "" || strings.Contains(p.Name, "/") {
+			return s.MakePrivate(p.Name) // of the control directory
+		}
+		return withRecord(s, p.Key, func(*Record) error { return s.MakePrivate(p.Name) })
+	case sr.WrongSize:
+		return withRecord(s, p.Key, func(r *Record) error { return r.Refresh(s, p.Key) })
+	case sr.StaleLease:
+		return removeLease(s, p.Key)
+	}
+	return nil
+}
+
+// withRecord runs do with the volume locked, if its record is of our making.
+func withRecord(s *sr.SR, key sr.Key, do func(*Record) error) error {
+	lock, err := s.LockVolume(key, sr.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	r, err := LoadForChange(s, key)
+	if err != nil || r.Format < 1 {
+		return err
+	}
+	return do(r)
+}
+
+// removeLease removes the lease of a volume that is no more.
+func removeLease(s *sr.SR, key sr.Key) error {
+	lock, err := s.LockNew(key)
+	if err != nil {
+		return err
+	}
+	for _, name := range []string{sr.Record(key), sr.Data(key)} {
+		if there, err := s.Root.Exists(name); err != nil || there {
+			lock.Unlock()
+			return err
+		}
+	}
+	defer lock.Discard()
+	leases, err := s.LockLeases()
+	if err != nil {
+		return err
+	}
+	defer leases.Unlock()
+	return s.Leases.Remove(string(key))
+}
