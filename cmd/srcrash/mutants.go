@@ -27,7 +27,7 @@ import (
 type mutant struct {
 	name    string
 	about   string
-	finder  []string // a mode of the sweep; or hammer, load, and test PACKAGE NAME
+	finder  []string // modes of the sweep; or hammer, load, and test PACKAGE NAME
 	calls   string   // those that the sweep is told to look at
 	on      []string // kinds of filesystem, of which one suffices
 	replace []replacement
@@ -200,7 +200,8 @@ func (m mutant) hunt(root string, o sweeping) (how string, err error) {
 		return "", err
 	}
 	for _, fs := range m.on {
-		if slices.Contains(explore.Modes, m.finder[0]) {
+		mode, _, _ := strings.Cut(m.finder[0], ":")
+		if mode, _, _ = strings.Cut(mode, ","); slices.Contains(explore.Modes, mode) {
 			how, err = m.sweep(fs, o)
 		} else {
 			how, err = m.run(fs, o.plugin)

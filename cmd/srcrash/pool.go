@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"sync"
 
@@ -117,7 +118,20 @@ func (p pool) start(i int) (*worker, error) {
 		return nil, err
 	}
 	w.out = bufio.NewReader(out)
-	return w, w.command.Start()
+	if err := w.command.Start(); err != nil {
+		return nil, err
+	}
+	running.Store(w, true)
+	return w, nil
+}
+
+// running are the workers that have been started and not stopped.
+var running sync.Map
+
+// endWorkers has every worker clean up and end.
+func endWorkers() {
+	running.Range(func(w, _ any) bool { w.(*worker).command.Process.Signal(unix.SIGTERM); return true })
+	running.Range(func(w, _ any) bool { w.(*worker).command.Process.Wait(); return true })
 }
 
 // explore has one job done.
@@ -147,6 +161,7 @@ func (w *worker) explore(j job, verdict func(explore.Verdict)) error {
 }
 
 func (w *worker) stop() error {
+	running.Delete(w)
 	w.in.Close()
 	return w.command.Wait()
 }
@@ -165,6 +180,13 @@ func work(args []string, out io.Writer) error {
 		return err
 	}
 	defer shelf.Remove()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
+	go func() {
+		<-signals
+		host.Release() // the mounts go with this process, devices would not
+		os.Exit(1)
+	}()
 	engines := map[string]*explore.Engine{}
 	subjects := map[string]explore.Subject{}
 	for _, s := range calls.Subjects(host) {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"regexp"
 	"slices"
 	"strings"
@@ -16,6 +17,7 @@ import (
 	"reflinksr/cmd/srcrash/internal/calls"
 	"reflinksr/cmd/srcrash/internal/explore"
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/scripts/scratch"
 )
 
 // errFound says that something was judged wrong; it has been printed.
@@ -99,6 +101,7 @@ func (o *sweeping) run(out io.Writer, progress bool) (*tally, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	defer onEnding(func() { os.RemoveAll(dir) })()
 	if o.plugin.Volume == "" {
 		if o.plugin, err = rig.Install(dir); err != nil {
 			return nil, err
@@ -157,7 +160,7 @@ type tally struct {
 	start         time.Time
 	judged, wrong int
 	cells         map[string]map[string][2]int // by call, by filesystem and mode
-	columns       []string
+	rows, columns []string
 	found         []explore.Verdict
 }
 
@@ -167,6 +170,7 @@ func (t *tally) add(v explore.Verdict) {
 	}
 	if t.cells[v.Subject] == nil {
 		t.cells[v.Subject] = map[string][2]int{}
+		t.rows = append(t.rows, v.Subject)
 	}
 	mode, _, _ := strings.Cut(v.Fault.Mode, " ")
 	column := v.FS + " " + mode
@@ -197,10 +201,7 @@ func (t *tally) print(out io.Writer) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', tabwriter.AlignRight)
 	fmt.Fprintf(w, "call\t%s\t\n", strings.Join(t.columns, "\t"))
 	sums := map[string][2]int{}
-	for _, name := range calls.Names() {
-		if t.cells[name] == nil {
-			continue
-		}
+	for _, name := range t.rows {
 		fmt.Fprintf(w, "%s\t", name)
 		for _, column := range t.columns {
 			cell := t.cells[name][column]
@@ -217,6 +218,21 @@ func (t *tally) print(out io.Writer) {
 	w.Flush()
 	seconds := time.Since(t.start).Seconds()
 	fmt.Fprintf(out, "%d states judged, %d wrong, in %.0f s (%.0f a minute)\n", t.judged, t.wrong, seconds, float64(t.judged)/seconds*60)
+}
+
+// onEnding has something done when the program is asked to end, after its workers
+// have ended, and then ends it. What it returns takes that back.
+func onEnding(do func()) (forget func()) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, scratch.Endings()...)
+	go func() {
+		if _, asked := <-signals; asked {
+			endWorkers()
+			do()
+			os.Exit(1)
+		}
+	}()
+	return func() { signal.Stop(signals); close(signals) }
 }
 
 // workDir makes a directory for images: in memory where there is room, because

@@ -114,10 +114,7 @@ var anyKey = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 func (c *Subject) Restart() error { return errors.Join(c.world.clearRun(), c.reboot()) }
 
 func (c *Subject) End() error {
-	if c.world == nil {
-		return nil
-	}
-	return c.world.release()
+	return c.Release()
 }
 
 func (c *Subject) Learn(explore.Ending) (err error) {
@@ -428,9 +425,15 @@ func nearest(allowed []*state, now *state, part func(*state) any) string {
 func (v *verdict) repeat(e explore.Ending) {
 	c, w := v.c, v.c.world
 	restarted := e.Cut || e.Recovered
-	if restarted && c.device {
+	switch {
+	case restarted && c.device:
 		v.session()
-	} else {
+	case c.device && e.Fault != nil && (e.Fault.N+len(e.Fault.Mode))%2 == 0:
+		// The toolstack may as well give up, and take the disk back at once. Every other
+		// fault: with kill and term, every call has both.
+		v.giveBack()
+		v.session()
+	default:
 		if restarted && c.home == "other" {
 			if err := w.attach("sr"); err != nil {
 				v.add("%v", err)

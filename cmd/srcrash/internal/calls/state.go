@@ -281,7 +281,7 @@ type device struct {
 	path, file, properties string
 }
 
-func (w *world) devices() (all []device, err error) {
+func (h *Host) devices() (all []device, err error) {
 	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	if err != nil {
 		return nil, err
@@ -292,7 +292,7 @@ func (w *world) devices() (all []device, err error) {
 			continue // it went meanwhile
 		}
 		file := strings.TrimSpace(string(data))
-		if !strings.HasPrefix(file, w.dir+"/") {
+		if !strings.HasPrefix(file, h.Dir+"/") {
 			continue
 		}
 		base := filepath.Dir(filepath.Dir(path))
@@ -306,9 +306,9 @@ func (w *world) devices() (all []device, err error) {
 	return all, nil
 }
 
-// release detaches every device with a file of ours.
-func (w *world) release() error {
-	devices, err := w.devices()
+// Release detaches every device with a file on the filesystem under test.
+func (h *Host) Release() error {
+	devices, err := h.devices()
 	for _, d := range devices {
 		f, e := os.Open(d.path)
 		if e != nil {

@@ -38,7 +38,7 @@ var Errnos = []struct {
 
 // Plan is what to explore.
 type Plan struct {
-	Modes []string
+	Modes []string // err:EIO is err with that error number only
 	// Part of Parts is explored, from 1; 1 of 1 is everything. Which part a fault
 	// belongs to follows from its name, so the parts together are the whole.
 	Part, Parts int
@@ -104,6 +104,7 @@ func (e *Engine) Explore(s Subject, p Plan, report func(Verdict)) (err error) {
 	}
 	for _, mode := range p.Modes {
 		var err error
+		mode, errno, _ := strings.Cut(mode, ":")
 		switch mode {
 		case "kill":
 			err = x.each(Fault{Mode: mode}, trace.Action{Kill: true}, anyChange)
@@ -112,7 +113,7 @@ func (e *Engine) Explore(s Subject, p Plan, report func(Verdict)) (err error) {
 		case "short":
 			err = x.each(Fault{Mode: mode}, trace.Action{Short: true}, func(s *trace.Stop) bool { return s.Length > 1 && s.Kind == trace.Change })
 		case "err":
-			err = x.errors()
+			err = x.errors(errno)
 		case "lazy", "journal":
 			err = x.power(mode)
 		case "double":
@@ -330,8 +331,12 @@ func (x *exploration) disturb(f Fault, a trace.Action, pick func(*trace.Stop) bo
 	return x.judgeCut(f, ending, cutImage(0))
 }
 
-func (x *exploration) errors() error {
+// errors lets calls fail, with one error number or with all.
+func (x *exploration) errors(only string) error {
 	for _, e := range Errnos {
+		if only != "" && only != e.Name {
+			continue
+		}
 		pick := func(s *trace.Stop) bool { return s.Kind == trace.Change || s.Kind == trace.Sync }
 		if e.Opens {
 			pick = func(s *trace.Stop) bool { return anyChange(s) || s.Kind == trace.Open }
