@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/load"
 	"reflinksr/scripts/scratch"
 )
 
@@ -20,7 +21,9 @@ type command struct {
 	run               func(args []string, out io.Writer) error
 }
 
-var commands = []command{}
+var commands = []command{
+	{"load", load.Usage, "take snapshots of disks that are being written to, and judge each", load.Run},
+}
 
 func main() {
 	if plugin.IsCall(os.Args[0]) {
