@@ -31,7 +31,7 @@ func (r *run) underBuffered(ctx context.Context, b *bed) (s summary, err error) 
 		return s, err
 	}
 	defer f.Close()
-	w := newWriters(bufferedBlocks)
+	w := newWriters(bufferedBlocks, bufferedBlocks)
 	w.wrote = make(history, 1)
 	random := rand.New(rand.NewPCG(r.seed, 0))
 	buffer := make([]byte, blockSize)

@@ -11,16 +11,16 @@ import (
 )
 
 const (
-	diskBlocks = 16384 // of a disk under direct writes
-	threads    = 4     // that write to it
-	kept       = 6     // snapshots of a disk that live on, and are judged again at the end
-	byDevice   = 4     // every so many snapshots, one is read from a device
+	diskBlocks = 8192 // of a disk under direct writes
+	threads    = 4    // that write to it
+	kept       = 6    // snapshots of a disk that live on, and are judged again at the end
+	byDevice   = 4    // every so many snapshots, one is read from a device
 )
 
-// spans are how many blocks are written to, one after the other in the course of a
-// run: the disk has few extents at first and many at the end, and a snapshot takes
-// long when there are many.
-var spans = []int{64, 512, 4096, diskBlocks}
+// spans are how many blocks, all over the disk, are written to, one after the other in
+// the course of a run: the disk has few extents at first and many at the end, and a
+// snapshot takes long when there are many.
+var spans = []int{64, 512, 2048, diskBlocks}
 
 // taken is a snapshot of a disk under load.
 type taken struct {
@@ -42,7 +42,7 @@ func (r *run) underWrites(ctx context.Context, b *bed) (s summary, err error) {
 		return s, err
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
-	w := newWriters(spans[0])
+	w := newWriters(diskBlocks, spans[0])
 	defer w.done.Wait()
 	defer cancel(nil)
 	if err := w.start(ctx, p.device, r.seed, threads, func(err error) { cancel(fmt.Errorf("a write failed: %w", err)) }); err != nil {

@@ -14,7 +14,8 @@ import (
 // writers is several threads that write to a device at once.
 type writers struct {
 	order  order
-	span   atomic.Int64 // how many blocks at the beginning of the disk they write to
+	blocks int          // of the disk
+	span   atomic.Int64 // how many of them, all over the disk, are written to
 	pace   pace
 	lock   sync.Mutex
 	wrote  history
@@ -39,11 +40,12 @@ func (w *writers) start(ctx context.Context, device string, seed uint64, n int, 
 	return nil
 }
 
-// run is one writer: of n writers, it writes to every n-th block.
+// run is one writer: of n writers, only it writes to every n-th block.
 func (w *writers) run(ctx context.Context, f *os.File, writer, n int, random *rand.Rand) {
 	b := aligned(blockSize)
 	for number := 1; ctx.Err() == nil; number++ {
-		block := random.IntN(int(w.span.Load())/n)*n + writer
+		span := int(w.span.Load())
+		block := random.IntN(span/n)*(w.blocks/span)*n + writer
 		stamp(b, block, writer, number)
 		if err := w.write(f, b, write{block: block}, writer); err != nil {
 			w.failed(err)
@@ -113,8 +115,9 @@ func (p *pace) wait(ctx context.Context, steps int64) error {
 	return nil
 }
 
-func newWriters(span int) *writers {
-	w := &writers{pace: newPace()}
+// newWriters are writers to a disk of so many blocks. Those and span are powers of two.
+func newWriters(blocks, span int) *writers {
+	w := &writers{blocks: blocks, pace: newPace()}
 	w.span.Store(int64(span))
 	return w
 }
