@@ -35,7 +35,7 @@ type content struct {
 
 // verdict is what is wrong with a snapshot.
 type verdict struct {
-	Torn       int      `json:"torn"`         // blocks that are no whole write
+	Torn       int      `json:"torn"`         // blocks that are no whole write; files that are damaged, a filesystem that is
 	OutOfOrder int      `json:"out_of_order"` // writes that are missing while a later one is there
 	Missing    int      `json:"missing"`      // writes that are missing and were acknowledged before the call
 	Future     int      `json:"future"`       // writers of whom a write is there that was issued after the answer
@@ -59,9 +59,8 @@ func (v *verdict) add(o verdict) {
 	v.OutOfOrder += o.OutOfOrder
 	v.Missing += o.Missing
 	v.Future += o.Future
-	for _, why := range o.Why {
-		v.found(new(int), 0, "%s", why)
-	}
+	v.Why = append(v.Why, o.Why...)
+	v.Why = v.Why[:min(len(v.Why), enough)]
 }
 
 // judge says what keeps the blocks of a disk from being what it held at one moment
