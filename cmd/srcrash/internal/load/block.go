@@ -1,6 +1,7 @@
 package load
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
@@ -25,6 +26,8 @@ const (
 	header     = 40
 )
 
+var zeros = make([]byte, blockSize)
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func checksum(b []byte) uint32 {
@@ -40,9 +43,10 @@ func stamp(b []byte, block, writer, number int) {
 	little.PutUint64(b[atNumber:], uint64(number))
 	// Every part of the block tells of the write, so that no two parts of different
 	// writes fit together.
-	for i, x := header, uint64(number)*0x9e3779b97f4a7c15+uint64(writer); i < blockSize; i += 8 {
-		little.PutUint64(b[i:], x)
-		x += 0x9e3779b97f4a7c15
+	rest := b[header:blockSize]
+	little.PutUint64(rest, uint64(number)<<8|uint64(writer))
+	for n := 8; n < len(rest); n *= 2 {
+		copy(rest[n:], rest[:n])
 	}
 	little.PutUint64(b[atChecksum:], uint64(checksum(b)))
 }
@@ -50,7 +54,7 @@ func stamp(b []byte, block, writer, number int) {
 // parse reads what a block holds.
 func parse(b []byte, block, writers int) content {
 	little := binary.LittleEndian
-	if zero(b) {
+	if bytes.Equal(b, zeros) {
 		return content{}
 	}
 	c := content{writer: int(little.Uint64(b[atWriter:])), number: int(little.Uint64(b[atNumber:]))}
@@ -59,15 +63,6 @@ func parse(b []byte, block, writers int) content {
 		return content{torn: true}
 	}
 	return c
-}
-
-func zero(b []byte) bool {
-	for i := 0; i < len(b); i += 8 {
-		if binary.LittleEndian.Uint64(b[i:]) != 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // aligned is a buffer that direct I/O accepts.
