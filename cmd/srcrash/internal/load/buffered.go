@@ -55,7 +55,8 @@ func (r *run) underBuffered(ctx context.Context, b *bed) (s summary, err error) 
 		if err != nil {
 			return s, err
 		}
-		s.judged(w.wrote.judge(t.call, disk), fmt.Sprintf("snapshot %d of a disk with writes in the page cache", n+1))
+		t.verdict = w.wrote.judge(t.call, disk)
+		s.judged(t.verdict, fmt.Sprintf("snapshot %d of a disk with writes in the page cache", n+1))
 		if err := b.destroy(t.disk); err != nil {
 			return s, err
 		}

@@ -28,6 +28,7 @@ type taken struct {
 	disk    disk
 	took    time.Duration // the call
 	extents int
+	verdict verdict
 }
 
 // underWrites is the load of direct writes.
@@ -62,7 +63,8 @@ func (r *run) underWrites(ctx context.Context, b *bed) (s summary, err error) {
 		if err != nil {
 			return s, err
 		}
-		s.judged(w.history().judge(t.call, disk), fmt.Sprintf("snapshot %d", n+1))
+		t.verdict = w.history().judge(t.call, disk)
+		s.judged(t.verdict, fmt.Sprintf("snapshot %d", n+1))
 		all = append(all, t)
 		if len(all) > kept {
 			if err := b.destroy(all[n-kept].disk); err != nil {

@@ -198,6 +198,9 @@ func (r *run) underFiles(ctx context.Context, b *bed) (s summary, err error) {
 		s.judged(v, fmt.Sprintf("snapshot %d of an ext4", n+1))
 		s.Snapshots++
 		s.calls = append(s.calls, sample{took: took})
+		if err := r.line(line{Load: s.Load, setup: s.setup, Number: n + 1, Took: took, verdict: v}); err != nil {
+			return s, err
+		}
 	}
 	cancel(nil)
 	done.Wait()

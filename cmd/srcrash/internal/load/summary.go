@@ -41,10 +41,11 @@ type line struct {
 	Load string `json:"load"`
 	setup
 	Number  int           `json:"snapshot"`
-	Extents int           `json:"extents"`
-	Took    time.Duration `json:"took"`  // ns
-	Stall   time.Duration `json:"stall"` // ns
-	During  int           `json:"during"`
+	Extents int           `json:"extents,omitempty"`
+	Took    time.Duration `json:"took"`             // ns
+	Stall   time.Duration `json:"stall,omitempty"`  // ns
+	During  int           `json:"during,omitempty"` // writes under way during the call
+	verdict
 }
 
 // tell completes a summary from the whole history, and writes its lines.
@@ -60,7 +61,7 @@ func (r *run) tell(s *summary, h history, all []taken) error {
 		during, stall := h.during(t.call)
 		s.During += during
 		s.calls = append(s.calls, sample{t.extents, t.took, stall})
-		if err := r.line(line{s.Load, s.setup, i + 1, t.extents, t.took, stall, during}); err != nil {
+		if err := r.line(line{s.Load, s.setup, i + 1, t.extents, t.took, stall, during, t.verdict}); err != nil {
 			return err
 		}
 	}
