@@ -225,8 +225,8 @@ func (m mutant) sweep(fs string, o sweeping) (string, error) {
 	return fmt.Sprintf("%d of %d states on %s, the first: %.150s", t.wrong, t.judged, fs, describe(t.found[0])), nil
 }
 
-// run is for finders that are commands of their own: they fail with errFound's
-// text if they have found something.
+// run is for finders that are commands of their own: if they have found something,
+// they fail and speak of violations.
 func (m mutant) run(fs string, p rig.Plugin) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -237,7 +237,7 @@ func (m mutant) run(fs string, p rig.Plugin) (string, error) {
 	if err == nil {
 		return "", fmt.Errorf("%s on %s found nothing", strings.Join(m.finder, " "), fs)
 	}
-	if !strings.Contains(string(text), errFound.Error()) {
+	if !strings.Contains(string(text), "violation") {
 		return "", fmt.Errorf("%s on %s could not look: %w: %s", strings.Join(m.finder, " "), fs, err, last(text))
 	}
 	return fmt.Sprintf("on %s: %.150s", fs, last(text)), nil

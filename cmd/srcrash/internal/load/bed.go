@@ -1,0 +1,211 @@
+package load
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/datapath/loop"
+	"reflinksr/scripts/scratch"
+	"reflinksr/sr"
+)
+
+// setup is a filesystem, and whether the devices of its SR's disks bypass its page
+// cache. That is the plugin's to decide: the SR is configured so that it does, or not.
+type setup struct {
+	FS       string `json:"fs"`
+	DirectIO bool   `json:"direct_io"`
+}
+
+func (s setup) String() string {
+	if s.DirectIO {
+		return s.FS + ", direct I/O"
+	}
+	return s.FS + ", buffered"
+}
+
+// sectorSize is that of the SR's disks.
+func (s setup) sectorSize() int {
+	if s.FS == "xfs" && s.DirectIO {
+		return 4096
+	}
+	return 512
+}
+
+func (s setup) configuration(path string) map[string]string {
+	c := map[string]string{"path": path, "sector_size": fmt.Sprint(s.sectorSize())}
+	if s.FS == "btrfs" {
+		c["datacow"] = "on" // with checksums, and therefore without direct I/O
+		if s.DirectIO {
+			c["datacow"] = "off"
+		}
+	}
+	return c
+}
+
+// bed is an attached SR on a filesystem of its own.
+type bed struct {
+	setup  setup
+	plugin rig.Plugin
+	dir    string // everything is below it
+	fs     *scratch.FS
+	handle string
+	plugs  []plug // what is attached
+}
+
+// plug is a disk that a domain has.
+type plug struct{ uri, domain, device string }
+
+// filesystemSize leaves room for the snapshots that are kept.
+const filesystemSize = 6 << 30
+
+// makeBed makes an SR below dir. The caller closes the bed, also if this fails.
+func makeBed(s setup, plugin rig.Plugin, dir string) (b *bed, err error) {
+	b = &bed{setup: s, plugin: plugin, dir: dir}
+	if b.fs, err = scratch.Make(s.FS, filesystemSize, filepath.Join(dir, "mnt")); err != nil {
+		return b, err
+	}
+	uuid, err := sr.NewKey() // an SR's UUID is any
+	if err != nil {
+		return b, err
+	}
+	var conf map[string]string
+	err = b.plugin.Call("SR.create", map[string]any{
+		"uuid": uuid, "configuration": s.configuration(b.fs.Dir), "name": "load", "description": "",
+	}, &conf)
+	if err == nil {
+		err = b.plugin.Call("SR.attach", map[string]any{"configuration": conf}, &b.handle)
+	}
+	return b, err
+}
+
+// close gives everything back, whatever has happened.
+func (b *bed) close() error {
+	if b.fs == nil {
+		return nil
+	}
+	err := scratch.UnmountBelow(b.fs.Dir + ".in")
+	for _, p := range slices.Backward(slices.Clone(b.plugs)) {
+		err = errors.Join(err, b.unplug(p))
+	}
+	if b.handle != "" {
+		err = errors.Join(err, b.plugin.Call("SR.detach", map[string]any{"sr": b.handle}, nil))
+	}
+	// A call that was killed may have left a device that nobody was told of.
+	return errors.Join(err, b.releaseDevices(), b.fs.Remove())
+}
+
+func (b *bed) releaseDevices() error {
+	files, err := os.ReadDir(b.fs.Dir)
+	if err != nil {
+		return err
+	}
+	for _, file := range files {
+		key, err := sr.ParseKey(file.Name())
+		if err != nil {
+			continue
+		}
+		devices, err := b.devices(string(key))
+		if err != nil {
+			return err
+		}
+		for _, d := range devices {
+			if err := d.Release(); err != nil && !errors.Is(err, loop.ErrGone) {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// disk is a volume.
+type disk struct {
+	Key string
+	URI []string
+}
+
+// data is the path of a volume's data.
+func (b *bed) data(d disk) string { return filepath.Join(b.fs.Dir, d.Key) }
+
+func (b *bed) create(size int64) (d disk, err error) {
+	err = b.plugin.Call("Volume.create", map[string]any{"sr": b.handle, "name": "disk", "description": "", "size": size, "sharable": false}, &d)
+	return d, err
+}
+
+// derive calls Volume.snapshot or Volume.clone.
+func (b *bed) derive(method string, from disk) (d disk, err error) {
+	err = b.plugin.Call(method, map[string]any{"sr": b.handle, "key": from.Key}, &d)
+	return d, err
+}
+
+func (b *bed) destroy(d disk) error {
+	return b.plugin.Call("Volume.destroy", map[string]any{"sr": b.handle, "key": d.Key}, nil)
+}
+
+// plug attaches and activates a disk, and makes sure that its device is of the kind
+// that this bed is for.
+func (b *bed) plug(d disk, domain string, readOnly bool) (plug, error) {
+	p := plug{uri: d.URI[0], domain: domain}
+	args := map[string]any{"uri": p.uri, "domain": domain}
+	var answer struct{ Implementations [][2]any }
+	b.plugs = append(b.plugs, p) // an attach that was killed may have made its device
+	if err := b.plugin.Call("Datapath.attach", args, &answer); err != nil {
+		return p, err
+	}
+	method := "Datapath.activate"
+	if readOnly {
+		method = "Datapath.activate_readonly"
+	}
+	if err := b.plugin.Call(method, args, nil); err != nil {
+		return p, err
+	}
+	for _, way := range answer.Implementations {
+		if way[0] == "BlockDevice" {
+			fields, _ := way[1].(map[string]any)
+			p.device, _ = fields["path"].(string)
+		}
+	}
+	return p, b.checkDevice(d, p)
+}
+
+func (b *bed) checkDevice(d disk, p plug) error {
+	devices, err := b.devices(d.Key)
+	if err != nil {
+		return err
+	}
+	if len(devices) != 1 || devices[0].Path() != p.device {
+		return fmt.Errorf("volume %s: Datapath.attach answered %q, and the file's devices are %v", d.Key, p.device, devices)
+	}
+	info, err := devices[0].Info()
+	if err != nil {
+		return err
+	}
+	if info.DirectIO != b.setup.DirectIO || info.SectorSize != b.setup.sectorSize() {
+		return fmt.Errorf("%s: %s has direct I/O %v and sectors of %d bytes: that is not what was to be tested", b.setup, p.device, info.DirectIO, info.SectorSize)
+	}
+	return nil
+}
+
+// devices lists the loop devices of a volume.
+func (b *bed) devices(key string) ([]loop.Device, error) {
+	var st unix.Stat_t
+	path := filepath.Join(b.fs.Dir, key)
+	if err := unix.Stat(path, &st); err != nil {
+		return nil, &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	return loop.Find(st.Dev, st.Ino, key)
+}
+
+func (b *bed) unplug(p plug) error {
+	args := map[string]any{"uri": p.uri, "domain": p.domain}
+	err := b.plugin.Call("Datapath.deactivate", args, nil)
+	if err = errors.Join(err, b.plugin.Call("Datapath.detach", args, nil)); err == nil {
+		b.plugs = slices.DeleteFunc(b.plugs, func(q plug) bool { return q.uri == p.uri && q.domain == p.domain })
+	}
+	return err
+}

@@ -1,0 +1,251 @@
+package load
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/scripts/scratch"
+)
+
+func TestMain(m *testing.M) {
+	if plugin.IsCall(os.Args[0]) {
+		os.Exit(plugin.Main())
+	}
+	// Each call of a race-detecting build would wait a second before it ends.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	if status, again := scratch.Isolate(); again {
+		os.Exit(status)
+	}
+	os.Exit(m.Run())
+}
+
+func needsRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting filesystems and attaching loop devices needs root")
+	}
+}
+
+// The command on both filesystems, with every load, as short as it can be and still
+// have something to judge.
+func TestLoad(t *testing.T) {
+	needsRoot(t)
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	lines := filepath.Join(t.TempDir(), "lines")
+	args := []string{"-snapshots", "8", "-writes", "2000", "-ext4", "2", "-json", lines}
+	if err := needsExt4(); err != nil {
+		t.Log(err)
+		args[5] = "0"
+	}
+	var out bytes.Buffer
+	err := Run(args, &out)
+	t.Logf("%s", out.Bytes())
+	if err != nil {
+		t.Fatal(err)
+	}
+	nothingLeft(t, dir)
+	written, err := os.ReadFile(lines)
+	if err != nil {
+		t.Fatal(err)
+	}
+	snapshots := map[string]int{}
+	for text := range bytes.Lines(written) {
+		var one struct {
+			Load, FS string
+			Snapshot int
+		}
+		if err := json.Unmarshal(text, &one); err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if one.Snapshot > 0 && one.Load == "direct" {
+			snapshots[one.FS]++
+		}
+	}
+	if snapshots["btrfs"] != 16 || snapshots["xfs"] != 16 {
+		t.Errorf("of so many snapshots under direct writes there is a line: %v, want 16 each", snapshots)
+	}
+}
+
+func nothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	left, err := os.ReadDir(dir)
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil || strings.Contains(string(mounts), dir) {
+		t.Errorf("left mounted below %s: %v\n%s", dir, err, mounts)
+	}
+	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range backing {
+		if file, err := os.ReadFile(path); err == nil && strings.Contains(string(file), dir) {
+			t.Errorf("left attached: %s", file)
+		}
+	}
+}
+
+// A run that is stopped cleans up, wherever it was.
+func TestInterrupted(t *testing.T) {
+	needsRoot(t)
+	if err := rig.PrivateHost(); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	t.Setenv("TMPDIR", dir)
+	p, err := rig.Install(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r := &run{snapshots: 1 << 20, writes: 1 << 30, seed: 1, out: io.Discard}
+	done := make(chan error)
+	go func() {
+		_, err := r.all(ctx, []setup{{"xfs", false}}, p)
+		done <- err
+	}()
+	// It is under way when the disk has a device.
+	for attached := false; !attached; {
+		select {
+		case err := <-done:
+			t.Fatal(err)
+		default:
+		}
+		backing, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+		for _, path := range backing {
+			file, _ := os.ReadFile(path)
+			attached = attached || strings.Contains(string(file), dir+"/srcrash-load-") && !strings.Contains(string(file), ".img")
+		}
+	}
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) || cleaning(err) != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	nothingLeft(t, dir)
+}
+
+// smallBlocks are those of a disk that is quickly read.
+const smallBlocks = 4096
+
+// What is not a snapshot is found not to be a moment of the disk: a copy, and one
+// that shares blocks piece by piece.
+func TestCheckerFinds(t *testing.T) {
+	needsRoot(t)
+	if err := rig.PrivateHost(); err != nil {
+		t.Fatal(err)
+	}
+	p, err := rig.Install(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []setup{{"btrfs", true}, {"btrfs", false}, {"xfs", true}, {"xfs", false}} {
+		t.Run(s.String(), func(t *testing.T) {
+			b, err := makeBed(s, p, t.TempDir())
+			defer func() {
+				if err := b.close(); err != nil {
+					t.Error(err)
+				}
+			}()
+			if err != nil {
+				t.Fatal(err)
+			}
+			d, err := b.create(smallBlocks * blockSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			plug, err := b.plug(d, "1", false)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(context.Background())
+			w := newWriters(smallBlocks, smallBlocks)
+			defer w.done.Wait()
+			defer cancel()
+			if err := w.start(ctx, plug.device, 1, threads, func(err error) { t.Error(err); cancel() }); err != nil {
+				t.Fatal(err)
+			}
+			for name, take := range map[string]func(to, from *os.File) error{"copied": copied, "in pieces": inPieces} {
+				found := false
+				for try := 1; try <= 40 && !found; try++ {
+					if err := w.pace.wait(ctx, w.pace.made.Load()+500); err != nil {
+						t.Fatal(err)
+					}
+					v := judgeTaken(t, b, w, d, take)
+					found = v.wrong() > 0
+					if found {
+						t.Logf("%s: try %d: %d torn, %d out of order, %d missing, %d future: %q", name, try, v.Torn, v.OutOfOrder, v.Missing, v.Future, v.Why)
+					}
+				}
+				if !found {
+					t.Errorf("%s: 40 of them passed for moments of the disk", name)
+				}
+			}
+		})
+	}
+}
+
+// judgeTaken judges what take makes of a disk's data.
+func judgeTaken(t *testing.T, b *bed, w *writers, d disk, take func(to, from *os.File) error) verdict {
+	t.Helper()
+	from, err := os.Open(b.data(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	path := filepath.Join(b.fs.Dir, "taken")
+	to, err := os.Create(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.Remove(path)
+	defer to.Close()
+	if b.setup.FS == "btrfs" && b.setup.DirectIO {
+		const noCOW = 0x00800000 // FS_NOCOW_FL: as the data is
+		if err := unix.IoctlSetPointerInt(int(to.Fd()), unix.FS_IOC_SETFLAGS, noCOW); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, _, err := w.around(func() error { return take(to, from) })
+	if err == nil {
+		err = to.Sync()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks, err := read(path, threads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w.history().judge(c, blocks)
+}
+
+func copied(to, from *os.File) error {
+	// Not io.Copy: that would have the kernel share the blocks.
+	_, err := io.Copy(struct{ io.Writer }{to}, struct{ io.Reader }{from})
+	return err
+}
+
+func inPieces(to, from *os.File) error {
+	const piece = smallBlocks * blockSize / 4
+	for at := uint64(0); at < smallBlocks*blockSize; at += piece {
+		one := unix.FileCloneRange{Src_fd: int64(from.Fd()), Src_offset: at, Src_length: piece, Dest_offset: at}
+		if err := unix.IoctlFileCloneRange(int(to.Fd()), &one); err != nil {
+			return err
+		}
+	}
+	return nil
+}
