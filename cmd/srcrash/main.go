@@ -11,8 +11,8 @@ import (
 	"os"
 
 	"reflinksr/cmd/internal/plugin"
-	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/cmd/srcrash/internal/load"
+	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/scripts/scratch"
 )
 

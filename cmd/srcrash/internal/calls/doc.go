@@ -7,7 +7,8 @@
 //   - what an interrupted call leaves is, after SR.attach, the one or the other, to
 //     the byte and the name; what was answered is there, what was refused is not;
 //   - also before SR.attach, every volume can be read and is as before or as after;
-//   - a refused call leaves nothing behind, except what it was kept from removing;
+//   - a refused call leaves nothing behind, except what it was kept from removing; one
+//     that was answered leaves at most what recovery removes;
 //   - the call succeeds when it is made again, and devices can be given back;
 //   - srctl check finds nothing wrong.
 //

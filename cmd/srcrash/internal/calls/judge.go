@@ -248,22 +248,22 @@ func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) 
 	if c.healing {
 		return // it may have mended some of it
 	}
-	v.forgive(e, now)
+	v.forgive(e, told, now)
 	if !slices.ContainsFunc(allowed, func(s *state) bool { return equal(s, now) }) {
 		v.add("it was %s, but left, before recovery: %s", map[outcome]string{done: "answered", refused: "refused"}[told], nearest(allowed, now, func(s *state) any { return s }))
 	}
 }
 
 // forgive overlooks what the call could not remove because that very call failed, or
-// all did.
-func (v *verdict) forgive(e explore.Ending, now *state) {
+// all did; and, after its commit, what it stopped removing then: recovery does.
+func (v *verdict) forgive(e explore.Ending, told outcome, now *state) {
 	if e.Fault == nil || e.Fault.Stop == nil {
 		return
 	}
 	for dir, r := range now.SRs {
 		old := v.c.before.SRs[dir]
 		about := func(name string) bool {
-			if e.Fault.Sticky {
+			if e.Fault.Sticky || told == done {
 				return true
 			}
 			for _, path := range e.Fault.Stop.Paths {

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bytes"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/scripts/scratch"
+)
+
+// TestMain makes this test binary the plugin, the tracer's wrapper and a worker, as
+// the program is.
+func TestMain(m *testing.M) {
+	trace.Hook()
+	if plugin.IsCall(os.Args[0]) {
+		os.Exit(plugin.Main())
+	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	if status, again := scratch.Isolate(); again {
+		os.Exit(status)
+	}
+	if len(os.Args) > 1 && os.Args[1] == "worker" {
+		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	}
+	os.Exit(m.Run())
+}
+
+func needRoot(t *testing.T) {
+	t.Helper()
+	if os.Getuid() != 0 {
+		t.Skip("mounting filesystems and attaching loop devices needs root")
+	}
+	for _, fs := range []string{"btrfs", "xfs"} {
+		if err := scratch.Available(fs); err != nil {
+			t.Skip(err)
+		}
+	}
+}
+
+// A small part of the sweep: every mode, on both filesystems.
+func TestSweep(t *testing.T) {
+	needRoot(t)
+	var out bytes.Buffer
+	err := sweep([]string{"-run", "^(Volume.set_name|SR.attach/recovering|Datapath.detach/active)$", "-part", "1/9", "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	if err != nil {
+		t.Errorf("%v\n%s", err, &out)
+	}
+	if strings.Contains(out.String(), "\n0 states judged") {
+		t.Error(out.String())
+	}
+}
+
+// saved replaces a file by another: the way that every program should, and one that
+// loses it in a power cut.
+func TestExplore(t *testing.T) {
+	needRoot(t)
+	explore := func(modes string, args ...string) (string, error) {
+		var out bytes.Buffer
+		err := exploreCommand(append([]string{
+			"-fs", "xfs", "-modes", modes, "-setup", "echo old > f; sync",
+			"-check", `test "$(cat f)" = new || test $SRCRASH_ENDED != succeeded && test "$(cat f)" = old`,
+		}, args...), &out)
+		return out.String(), err
+	}
+	for name, c := range map[string]struct {
+		program, modes string
+		wrong          bool
+	}{
+		"synced":   {"echo new > g; sync g; mv g f; sync .", "kill,lazy,journal", false},
+		"unsynced": {"echo new > g; mv g f; sync .", "journal", true},
+		"in place": {"echo new > f; sync f", "kill", true},
+	} {
+		out, err := explore(c.modes, "-sabotage", "echo x > f", "--", "/bin/sh", "-c", c.program)
+		if (err == errFound) != c.wrong || err != nil && err != errFound {
+			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+	}
+	// What could find nothing is refused.
+	for want, args := range map[string][]string{
+		"the judge is blind":   {"-sabotage", "true", "--", "/bin/sh", "-c", "echo new > g; mv g f"},
+		"it changes nothing":   {"-sabotage", "echo x > f", "--", "/bin/true"},
+		"judged wrong":         {"-sabotage", "echo x > f", "--", "/bin/sh", "-c", "echo newer > f"},
+		"exit status":          {"-sabotage", "echo x > f", "--", "/bin/sh", "-c", "echo new > f; exit 3"},
+		"-sabotage are needed": {"--", "/bin/true"},
+	} {
+		if out, err := explore("kill", args...); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q\n%s", args, err, want, out)
+		}
+	}
+}
+
+// Every mutant still fits the sources, and says how it is found.
+func TestMutantsFit(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := readMutants(root, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 12 {
+		t.Errorf("%d mutants", len(all))
+	}
+	for _, m := range all {
+		if _, err := m.overlay(root, t.TempDir()); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func TestParseMutant(t *testing.T) {
+	m, err := parseMutant("m", []byte("It is wrong.\nfinder: kill,term\ncalls: ^x$\non: xfs\n-- a.go: old --\nx\n-- a.go: new --\n"))
+	if err != nil || m.about != "It is wrong." || m.finder[0] != "kill,term" || m.calls != "^x$" || len(m.replace) != 1 || m.replace[0] != (replacement{"a.go", "x\n", ""}) {
+		t.Errorf("%+v, %v", m, err)
+	}
+	for _, bad := range []string{
+		"", "It is wrong.\nfinder: kill\non: xfs\n", "It is wrong.\nfinder: kill\n-- a.go: old --\n-- a.go: new --\n",
+		"It is wrong.\nfinder: kill\non: xfs\n-- a.go: old --\nx\n-- b.go: new --\n", "It is wrong.\nfinder: kill\non: xfs\n-- a.go: old --\nx\n",
+	} {
+		if m, err := parseMutant("m", []byte(bad)); err == nil {
+			t.Errorf("%q is taken for %+v", bad, m)
+		}
+	}
+}
+
+// A mutant whose text is not there any more is not sown in silence.
+func TestMutantThatDoesNotFit(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "a.go"), []byte("x x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, old := range []string{"y", "x"} {
+		m := mutant{name: "m", replace: []replacement{{"a.go", old, ""}}}
+		if _, err := m.overlay(root, t.TempDir()); err == nil {
+			t.Errorf("%q was replaced", old)
+		}
+	}
+}
+
+func TestUsage(t *testing.T) {
+	var errs bytes.Buffer
+	if status := run(nil, io.Discard, &errs); status != 2 || !strings.Contains(errs.String(), "srcrash sweep") {
+		t.Errorf("%d: %s", status, &errs)
+	}
+}
