@@ -136,10 +136,20 @@ func Resize(handle, key string, size int64) error {
 			}
 		}
 		// Also when the length is right already: the last attempt may have ended here.
-		for _, d := range devices {
-			if e := d.UpdateSize(); e != nil && !errors.Is(e, loop.ErrGone) {
-				err = errors.Join(err, fmt.Errorf("volume %s has %d bytes now, but its device does not show them yet, repeat the call: %w", key, length, e))
+		for i, d := range devices {
+			e := d.UpdateSize()
+			if e == nil || errors.Is(e, loop.ErrGone) {
+				continue
 			}
+			if i == 0 && length > st.Size {
+				// Nobody has seen the new tail. The record must not claim more than there is.
+				r.Size = advisory(st.Size)
+				if err := r.save(s, k); err == nil {
+					err = f.Truncate(st.Size)
+					return errors.Join(fmt.Errorf("volume %s: resizing: its device cannot be made longer: %w", key, e), err)
+				}
+			}
+			err = errors.Join(err, fmt.Errorf("volume %s has %d bytes now, but its device does not show them yet, repeat the call: %w", key, length, e))
 		}
 		return err
 	})
