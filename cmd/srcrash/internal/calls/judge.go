@@ -175,7 +175,7 @@ func (c *Subject) Judge(e explore.Ending) []string {
 	switch {
 	case told == done:
 		allowed = allowed[1:]
-	case told == refused && !e.Fault.Sticky && !e.Cut:
+	case told == refused && (e.Fault == nil || !e.Fault.Sticky) && !e.Cut:
 		// With a power cut on top of a failed call, what was taken back may be back.
 		allowed = allowed[:1]
 	}
@@ -252,10 +252,9 @@ func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) 
 	v.forgive(e, told, now)
 	same := func(s *state) bool { return equal(s, now) }
 	switch {
-	case c.twice:
-		same = func(s *state) bool { return visible(s, now, true) }
-	case e.Fault != nil && e.Fault.Sticky:
-		same = func(s *state) bool { return equal(durable(s), durable(now)) } // the host may be in between
+	case c.twice, e.Fault != nil && e.Fault.Sticky:
+		// What it could not take back or finish, recovery does.
+		same = func(s *state) bool { return visible(s, now, c.twice) }
 	}
 	if !slices.ContainsFunc(allowed, same) {
 		v.add("it was %s, but left, before recovery: %s", map[outcome]string{done: "answered", refused: "refused"}[told], nearest(allowed, now, func(s *state) any { return s }))

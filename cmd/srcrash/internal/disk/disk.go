@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -135,6 +136,11 @@ func (m *Mount) Unmount() error {
 		m.bell.Close()
 	}
 	err := unix.Unmount(m.Dir, 0)
+	for deadline := time.Now().Add(10 * time.Second); err == unix.EBUSY && time.Now().Before(deadline); {
+		// The kernel lets go of a loop device's file a little after its last close.
+		time.Sleep(5 * time.Millisecond)
+		err = unix.Unmount(m.Dir, 0)
+	}
 	if err != nil {
 		// Something is open below it. It goes when that is closed.
 		return errors.Join(fmt.Errorf("unmounting %s: %w", m.Dir, err), unix.Unmount(m.Dir, unix.MNT_DETACH))
