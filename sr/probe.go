@@ -56,8 +56,10 @@ func reflinkMounts(mountinfo string) []string {
 	kind := map[string]string{}
 	for line := range strings.Lines(mountinfo) {
 		left, right, ok := strings.Cut(line, " - ")
-		fields, more := strings.Fields(left), strings.Fields(right)
-		if !ok || len(fields) < 6 || len(more) < 1 {
+		// Only a blank separates: of all that some call white space the kernel escapes
+		// no more than blank, tab, line break and backslash.
+		fields, more := strings.Split(left, " "), strings.Split(right, " ")
+		if !ok || len(fields) < 6 {
 			continue
 		}
 		path := unescape(fields[4])
