@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -172,6 +173,59 @@ func FuzzReflinkMounts(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file that has a name elsewhere as well is refused, also if it loses the one in the
+// directory between two looks at it and so seems to have no other.
+func TestOpenOfAnotherFileIsRefused(t *testing.T) {
+	outside, path := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(outside, "file"), []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	done, swapped := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				swapped <- nil
+				return
+			default:
+			}
+			theirs, ours, name := filepath.Join(path, "theirs"), filepath.Join(path, "ours"), filepath.Join(path, "name")
+			if err := errors.Join(os.Link(filepath.Join(outside, "file"), theirs), os.Rename(theirs, name),
+				os.WriteFile(ours, []byte("ours"), 0o600), os.Rename(ours, name)); err != nil {
+				swapped <- err
+				return
+			}
+		}
+	}()
+	refused, opened := 0, 0
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end) || refused == 0 || opened == 0; {
+		if len(swapped) > 0 || t.Failed() {
+			break
+		}
+		data, err := dir.Read("name", 100)
+		switch {
+		case string(data) == "theirs":
+			t.Error("a file with another name elsewhere was opened")
+		case errors.Is(err, ErrDamaged):
+			refused++
+		case err == nil:
+			opened++
+		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, ErrBusy):
+			t.Error(err)
+		}
+	}
+	close(done)
+	if err := <-swapped; err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("opened %d times, refused %d times", opened, refused)
 }
 
 func TestStagedName(t *testing.T) {

@@ -114,7 +114,7 @@ func (h *hostile) prepare(elsewhere string) {
 	h.own, h.other = h.newSR("own"), h.newSR("other")
 	h.must("SR.create", h.own.create(), &h.own.conf)
 	h.must("SR.attach", map[string]any{"configuration": h.own.conf}, &h.own.handle)
-	for range 4 {
+	for range 3 {
 		h.volume()
 	}
 	record, err := os.ReadFile(filepath.Join(h.own.path, h.keys[0]+".inf"))
@@ -373,10 +373,14 @@ func openDir(at int, below ...string) (int, error) {
 	return fd, err
 }
 
-// pause leaves a thing in place for a moment of any length, up to about a call's.
+// pause leaves a thing in place for a moment of any length: none, between two system
+// calls, and about a call's.
 func pause(r *rand.Rand) {
-	if r.IntN(2) == 0 {
+	switch r.IntN(8) {
+	case 0, 1, 2:
 		time.Sleep(time.Duration(r.IntN(2000)) * time.Microsecond)
+	case 3:
+		time.Sleep(time.Duration(r.IntN(40)) * time.Millisecond)
 	}
 }
 
@@ -431,8 +435,10 @@ func (h *hostile) staged(s *victimSR) []string {
 // thing makes what is put in the place of a name.
 func (h *hostile) thing(path, name string, r *rand.Rand) error {
 	x := h.targets[r.IntN(len(h.targets))]
-	isDir := x.before.Mode&unix.S_IFMT == unix.S_IFDIR
-	switch n := r.IntN(8); {
+	if r.IntN(2) == 0 {
+		x = h.likeness(name, r)
+	}
+	switch n := r.IntN(10); {
 	case n == 0:
 		return os.Mkdir(path, 0o700)
 	case n == 1:
@@ -441,11 +447,31 @@ func (h *hostile) thing(path, name string, r *rand.Rand) error {
 		return unix.Mknod(path, unix.S_IFCHR|0o600, int(unix.Mkdev(1, 5))) // zero
 	case n == 3:
 		return os.Symlink(name, path) // to itself, once it is in place
-	case n < 6 && x.linked && !isDir:
+	case n < 8 && x.linked && x.before.Mode&unix.S_IFMT != unix.S_IFDIR:
 		return os.Link(x.path, path)
 	default:
 		return os.Symlink(x.path, path)
 	}
+}
+
+// likeness picks a target that could be taken for what belongs in the place of a name.
+func (h *hostile) likeness(name string, r *rand.Rand) *target {
+	like := "data"
+	switch {
+	case strings.HasSuffix(name, ".inf"):
+		like = "record"
+	case strings.HasPrefix(name, "sr.json"):
+		like = "marker"
+	case !strings.Contains(name, "-"):
+		like = "dir"
+	}
+	var all []*target
+	for _, x := range h.targets {
+		if filepath.Base(x.path) == like {
+			all = append(all, x)
+		}
+	}
+	return all[r.IntN(len(all))]
 }
 
 // work makes calls on the volumes of the first SR.
@@ -547,7 +573,7 @@ func (h *hostile) keep(answer any) {
 	}
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
-	if h.keys = append(h.keys, key); len(h.keys) > 5 {
+	if h.keys = append(h.keys, key); len(h.keys) > 3 {
 		h.keys = h.keys[1:]
 	}
 }

@@ -20,7 +20,9 @@ type command struct {
 	run               func(args []string, out io.Writer) error
 }
 
-var commands = []command{}
+var commands = []command{
+	{"fuzz", "[-for 10m] [-run REGEXP]", "fuzz everything that reads foreign bytes, one target after the other", fuzz},
+}
 
 func main() {
 	if plugin.IsCall(os.Args[0]) {
