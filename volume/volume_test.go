@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"reflinksr/sr"
 )
@@ -210,6 +211,11 @@ func FuzzLease(f *testing.F) {
 		again, err := parseLease(out)
 		if err != nil || len(again.Holders) != len(l.Holders) {
 			t.Fatalf("%s became %s, %v", data, out, err)
+		}
+		for _, h := range l.Holders {
+			if text := h.String(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 5000 {
+				t.Errorf("a holder is called %q", text)
+			}
 		}
 		for i, h := range again.Holders {
 			if was := l.Holders[i]; h.String() != was.String() || h.Host != was.Host || h.Boot != was.Boot || h.Domain != was.Domain || h.Write != was.Write {
