@@ -3,6 +3,7 @@ package sr
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -55,7 +56,7 @@ func reflinkMounts(mountinfo string) []string {
 	var order []string
 	kind := map[string]string{}
 	for line := range strings.Lines(mountinfo) {
-		left, right, ok := strings.Cut(line, " - ")
+		left, right, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
 		// Only a blank separates: of all that some call white space the kernel escapes
 		// no more than blank, tab, line break and backslash.
 		fields, more := strings.Split(left, " "), strings.Split(right, " ")
@@ -63,6 +64,9 @@ func reflinkMounts(mountinfo string) []string {
 			continue
 		}
 		path := unescape(fields[4])
+		if !filepath.IsAbs(path) {
+			continue
+		}
 		if _, seen := kind[path]; !seen {
 			order = append(order, path)
 		}
