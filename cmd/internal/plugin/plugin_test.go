@@ -175,20 +175,3 @@ func FuzzLog(f *testing.F) {
 		}
 	})
 }
-
-// The name that a process is called by is a call of the interface, or no call.
-func FuzzIdentify(f *testing.F) {
-	f.Add("/usr/libexec/xapi-storage-script/volume/org.xen.xapi.storage.reflink/Volume.stat")
-	f.Add("loop+blkback/datapath.ATTACH")
-	f.Add("../Volume.")
-	f.Fuzz(func(t *testing.T, argv0 string) {
-		name, where := identify(argv0)
-		c := find(name, where)
-		if c == nil {
-			return
-		}
-		if !IsCall(argv0) || !strings.EqualFold(c.name, filepath.Base(argv0)) || c.where&where == 0 {
-			t.Errorf("%q is taken for %s", argv0, c.name)
-		}
-	})
-}
