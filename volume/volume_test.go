@@ -61,7 +61,8 @@ func FuzzParseURI(f *testing.F) {
 		if err != nil || h != handle || u != uuid || k != key {
 			t.Errorf("%q is %q, %q, %q, which is said to be %q, %q, %q, %v", uri, handle, uuid, key, h, u, k, err)
 		}
-		if !strings.HasPrefix(uri, "loop+blkback:") || !strings.HasSuffix(uri, "?sr="+uuid) || !strings.Contains(uri, string(key[8:])) && !strings.Contains(uri, "%") {
+		// RFC 3986: a scheme is the same in any case.
+		if !strings.HasPrefix(strings.ToLower(uri), "loop+blkback:") || !strings.HasSuffix(uri, "?sr="+uuid) || !strings.Contains(uri, string(key[8:])) && !strings.Contains(uri, "%") {
 			t.Errorf("%q is accepted", uri)
 		}
 	})
