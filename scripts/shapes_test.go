@@ -1,8 +1,18 @@
 package scripts
 
 import (
+	"encoding/json"
+	"errors"
+	"maps"
+	"os/exec"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
+	"unicode/utf8"
+
+	"reflinksr/sr"
+	"reflinksr/volume"
 )
 
 func TestShapes(t *testing.T) {
@@ -58,4 +68,67 @@ func TestShapes(t *testing.T) {
 			t.Errorf("%s %s: %v, want %q", tt.method, tt.answer, err, tt.says)
 		}
 	}
+}
+
+// An answer is judged whatever it is, and one that passes can be read as what the
+// call answers.
+func FuzzAnswer(f *testing.F) {
+	methods := slices.Sorted(maps.Keys(shapes))
+	number := func(method string) int { return slices.Index(methods, method) }
+	f.Add(number("Volume.stat"), false, []byte(`{"key":"k","name":"n","description":"","read_write":true,"sharable":false,"virtual_size":1,"physical_utilisation":0,"uri":["u"],"keys":{"a":"b"}}`))
+	f.Add(number("SR.probe"), false, []byte(`[{"configuration":{"sr_uuid":"u"},"complete":true,"sr":{"sr":"s","name":"n","description":"","free_space":1,"total_space":2,"datasources":[],"clustered":false,"health":["Healthy",""]},"extra_info":{}}]`))
+	f.Add(number("Datapath.attach"), false, []byte(`{"implementations":[["XenDisk",{"params":"p","extra":{},"backend_type":"vbd"}],["BlockDevice",{"path":"p"}]]}`))
+	f.Add(number("Task.stat"), false, []byte(`{"id":"1","debug_info":"","ctime":1e999,"state":["Completed",{"duration":1,"result":["UnitResult",null]}]}`))
+	f.Add(0, true, []byte(`{"code":"SR_BACKEND_FAILURE","params":["Volume_does_not_exist","k"],"backtrace":{"error":"e","files":[],"lines":[]}}`))
+	f.Add(0, true, []byte(`{"code":"x","params":null,"backtrace":{}}`))
+	f.Fuzz(func(t *testing.T, n int, failed bool, answer []byte) {
+		method := methods[(n%len(methods)+len(methods))%len(methods)]
+		var ended error
+		if failed {
+			ended = new(exec.ExitError)
+		}
+		stdout := new(capped)
+		stdout.Write(answer)
+		v, err := judge(method, stdout, new(capped), ended)
+		var refused *refusal
+		switch {
+		case failed && err == nil:
+			t.Fatalf("a failure passes: %q", answer)
+		case !json.Valid(answer) && (err == nil || errors.As(err, &refused)):
+			t.Errorf("%s: %q is no JSON and passes", method, answer)
+		case err != nil:
+			return
+		}
+		data, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var into any
+		switch method {
+		case "SR.ls":
+			into = &[]volume.Volume{}
+		case "SR.stat":
+			into = &sr.Stat{}
+		case "SR.probe":
+			into = &[]sr.Candidate{}
+		case "SR.create":
+			into = &map[string]string{}
+		case "SR.attach", "Plugin.diagnostics":
+			into = new(string)
+		case "Volume.create", "Volume.snapshot", "Volume.clone", "Volume.copy", "Volume.stat":
+			into = &volume.Volume{}
+		default:
+			return
+		}
+		// In Go a member may be named in any case, to the toolstack only in one.
+		if err := json.Unmarshal(data, into); err != nil && !oddNames(data) {
+			t.Errorf("%s: %s passes, and is %v", method, data, err)
+		}
+	})
+}
+
+// oddNames says whether a JSON text may have a name in another case than the
+// interface's, which are all in lower case.
+func oddNames(data []byte) bool {
+	return strings.ContainsFunc(string(data), func(r rune) bool { return unicode.IsUpper(r) || r >= utf8.RuneSelf || r == '\\' })
 }

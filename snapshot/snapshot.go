@@ -99,7 +99,7 @@ func source(s *sr.SR, key sr.Key) (*os.File, sr.Attributes, error) {
 	if err != nil {
 		return nil, sr.Attributes{}, err
 	}
-	attrs, err := prepare(s, key, data)
+	attrs, err := prepare(key, data)
 	if err != nil {
 		data.Close()
 		return nil, sr.Attributes{}, err
@@ -107,8 +107,8 @@ func source(s *sr.SR, key sr.Key) (*os.File, sr.Attributes, error) {
 	return data, attrs, nil
 }
 
-func prepare(s *sr.SR, key sr.Key, data *os.File) (sr.Attributes, error) {
-	st, err := s.Root.Stat(sr.Data(key))
+func prepare(key sr.Key, data *os.File) (sr.Attributes, error) {
+	st, err := sr.StatFile(data)
 	if err != nil {
 		return sr.Attributes{}, err
 	}

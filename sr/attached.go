@@ -3,6 +3,7 @@ package sr
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 )
@@ -67,7 +68,22 @@ func lookup(uuid string) (a attachment, err error) {
 	if err != nil {
 		return a, err
 	}
-	return a, json.Unmarshal(data, &a)
+	return parseAttachment(data, uuid)
+}
+
+// parseAttachment reads what is noted of the SR with that UUID.
+func parseAttachment(data []byte, uuid string) (a attachment, err error) {
+	err = json.Unmarshal(data, &a)
+	if err == nil && a.UUID != uuid {
+		err = fmt.Errorf("it speaks of SR %q", shorten(a.UUID))
+	}
+	if err == nil {
+		_, _, err = ParseHandle(a.handle())
+	}
+	if err != nil {
+		return attachment{}, fmt.Errorf("what is noted of SR %s in %s/sr/%s.json is damaged: attach the SR again: %w", uuid, RuntimeDir, uuid, err)
+	}
+	return a, nil
 }
 
 // find finds an attached SR by its handle: ErrNotAttached if it is not.

@@ -6,13 +6,17 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
 
 // Dir is an open directory. The names given to its methods are single path
-// components made by this program; links are never followed. Every descriptor is
-// close-on-exec: an inherited one would keep an flock alive.
+// components made by this program; links are never followed, and what is on another
+// filesystem is refused. So nothing outside the directory is ever opened, whoever
+// swaps its entries meanwhile: openat2(2) with RESOLVE_BENEATH, NO_SYMLINKS and
+// NO_XDEV promises no more, and says nothing of FIFOs, devices and hard links. Every
+// descriptor is close-on-exec: an inherited one would keep an flock alive.
 type Dir struct {
 	f   *os.File
 	dev uint64
@@ -30,7 +34,7 @@ func OpenDir(path string) (*Dir, error) {
 	return newDir(fd, path)
 }
 
-// Sub opens the subdirectory name.
+// Sub opens the subdirectory name. One on another filesystem is ErrUnavailable.
 func (d *Dir) Sub(name string) (*Dir, error) {
 	fd, err := retry(func() (int, error) {
 		return unix.Openat(d.fd(), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
@@ -38,7 +42,12 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
-	return newDir(fd, d.join(name))
+	sub, err := newDir(fd, d.join(name))
+	if err == nil && sub.dev != d.dev {
+		sub.Close()
+		return nil, Errorf(ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.join(name))
+	}
+	return sub, err
 }
 
 func newDir(fd int, path string) (*Dir, error) {
@@ -52,40 +61,96 @@ func newDir(fd int, path string) (*Dir, error) {
 	return d, nil
 }
 
-// Mkdir makes the subdirectory name with mode 0700 if it is not there, and opens it.
+// Mkdir makes the subdirectory name if it is not there, and opens it. Its mode is
+// 0700, also if it is there with another.
 func (d *Dir) Mkdir(name string) (*Dir, error) {
+	if err := d.mkdir(name); err != nil {
+		return nil, err
+	}
+	sub, err := d.Sub(name)
+	if err != nil {
+		return nil, err
+	}
+	if err := setMode(sub.f, 0o700); err != nil {
+		sub.Close()
+		return nil, err
+	}
+	return sub, nil
+}
+
+func (d *Dir) mkdir(name string) error {
 	err := retry0(func() error { return unix.Mkdirat(d.fd(), name, 0o700) })
 	if err != nil && err != unix.EEXIST {
-		return nil, &os.PathError{Op: "mkdir", Path: d.join(name), Err: err}
+		return &os.PathError{Op: "mkdir", Path: d.join(name), Err: err}
 	}
-	return d.Sub(name)
+	return nil
+}
+
+// setMode gives what is open a mode, if it has another: the umask, a default ACL and
+// the set-group-ID bit of the directory above all have their say in that of a new file.
+func setMode(f *os.File, mode uint32) error {
+	st, err := StatFile(f)
+	if err != nil || st.Mode&0o7777 == mode {
+		return err
+	}
+	if err := retry0(func() error { return unix.Fchmod(int(f.Fd()), mode) }); err != nil {
+		return &os.PathError{Op: "chmod", Path: f.Name(), Err: err}
+	}
+	return nil
 }
 
 // Open opens an existing regular file. flags is O_RDONLY or O_RDWR. A link, a
 // device, a FIFO, a file with a second hard link and a file of another filesystem
 // (something mounted over the name) are refused with ErrDamaged; an absent one
 // with an error that is os.ErrNotExist.
+//
+// After opening, the name is looked up again: a second hard link that was removed
+// since the first look no longer shows in the file itself.
 func (d *Dir) Open(name string, flags int) (*os.File, error) {
-	// Look before opening: opening a device or a FIFO can have effects of its own.
-	if _, err := d.Stat(name); err != nil {
-		return nil, err
+	for range 100 {
+		f, err := d.open(name, flags)
+		if err != nil {
+			return nil, err
+		}
+		current, err := d.sameFile(name, f)
+		if current {
+			return f, nil
+		}
+		f.Close()
+		if err != nil {
+			return nil, err
+		}
 	}
+	return nil, Errorf(ErrBusy, name, "%s is replaced over and over by something else", d.join(name))
+}
+
+// open looks before it opens, and opens what it has looked at: opening a device or a
+// FIFO can have effects of its own.
+func (d *Dir) open(name string, flags int) (*os.File, error) {
 	fd, err := retry(func() (int, error) {
-		return unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		return unix.Openat(d.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
-	f := os.NewFile(uintptr(fd), d.join(name))
-	st, err := StatFile(f)
+	seen := os.NewFile(uintptr(fd), d.join(name))
+	defer seen.Close()
+	st, err := StatFile(seen)
 	if err == nil {
 		err = d.acceptable(name, st)
 	}
 	if err != nil {
-		f.Close()
 		return nil, err
 	}
-	return f, nil
+	magic := "/proc/self/fd/" + strconv.Itoa(fd)
+	fd, err = retry(func() (int, error) { return unix.Open(magic, flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) })
+	switch {
+	case err == unix.ENOENT: // not of the file, which is there
+		return nil, fmt.Errorf("opening %s by %s: is /proc mounted?", d.join(name), magic)
+	case err != nil:
+		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
+	}
+	return os.NewFile(uintptr(fd), d.join(name)), nil
 }
 
 // Create makes a new regular file with mode 0600, open for reading and writing.
@@ -97,7 +162,13 @@ func (d *Dir) Create(name string) (*os.File, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "create", Path: d.join(name), Err: err}
 	}
-	return os.NewFile(uintptr(fd), d.join(name)), nil
+	f := os.NewFile(uintptr(fd), d.join(name))
+	if err := setMode(f, 0o600); err != nil {
+		f.Close()
+		d.Remove(name)
+		return nil, err
+	}
+	return f, nil
 }
 
 // Stat describes the regular file name, refusing what Open refuses.

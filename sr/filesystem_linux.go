@@ -135,7 +135,7 @@ func (d *Dir) Space() (total, free int64, err error) {
 		unit = st.Bsize
 	}
 	// f_bavail, not f_bfree: on a full btrfs the latter still counts space nobody can have.
-	return int64(st.Blocks) * unit, int64(st.Bavail) * unit, nil
+	return int64(st.Blocks) * unit, int64(st.Bavail) * unit, nil // #nosec G115 -- of a filesystem: below 2^63 bytes
 }
 
 // readOnly says whether the filesystem is mounted, or has turned, read-only.

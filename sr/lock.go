@@ -66,30 +66,31 @@ func (d *Dir) lockFile(name, what string, mode LockMode, try bool) (*Lock, error
 			return &Lock{f: f, dir: d, name: name}, nil
 		}
 		f.Close()
+		if time.Now().After(deadline) {
+			return nil, Errorf(ErrBusy, what, "%s cannot be locked: %s is replaced over and over by something else", what, d.join(name))
+		}
 	}
 }
 
-func (d *Dir) openLock(name string) (*os.File, error) {
-	open := func(flags int) (int, error) {
-		return retry(func() (int, error) {
-			return unix.Openat(d.fd(), name, flags|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
-		})
-	}
-	fd, err := open(unix.O_RDWR)
-	if err == unix.ENOENT {
-		fd, err = open(unix.O_RDWR | unix.O_CREAT)
-	}
-	if err == unix.EROFS || err == unix.EACCES || err == unix.EPERM {
-		// A read-only filesystem can still be locked against other readers of it.
-		refused := err
-		if fd, err = open(unix.O_RDONLY); err == unix.ENOENT {
-			err = refused
+// openLock opens the file name in d, made if absent. Others may make or discard it
+// at the same time.
+func (d *Dir) openLock(name string) (f *os.File, err error) {
+	for range 100 {
+		f, err = d.Open(name, unix.O_RDWR)
+		if errors.Is(err, os.ErrNotExist) {
+			f, err = d.Create(name)
+		}
+		if !errors.Is(err, os.ErrExist) {
+			break
 		}
 	}
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
+	if errors.Is(err, unix.EROFS) || errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
+		// A read-only filesystem can still be locked against other readers of it.
+		if readable, e := d.Open(name, unix.O_RDONLY); e == nil {
+			return readable, nil
+		}
 	}
-	return os.NewFile(uintptr(fd), d.join(name)), nil
+	return f, err
 }
 
 // sameFile says whether name still is the open file f.

@@ -71,26 +71,37 @@ func readMeta(d *Dir) (*Meta, error) {
 	if err != nil {
 		return nil, err
 	}
+	return parseMeta(d.Path(), data)
+}
+
+// parseMeta reads the marker of the directory at path.
+func parseMeta(path string, data []byte) (*Meta, error) {
 	m := new(Meta)
+	var err error
 	if m.unknown, err = DecodeRecord(data, m); err != nil {
-		return nil, Errorf(ErrUnavailable, d.Path(), "%s is damaged: %v: restore it from a backup", d.join(marker), err)
+		return nil, Errorf(ErrUnavailable, path, "%s/%s is damaged: %v: restore it from a backup", path, marker, err)
 	}
 	if m.Format > Format {
-		return nil, Errorf(ErrNewer, d.Path(), "%s has format %d, this version knows %d: update reflinksr on this host", d.join(marker), m.Format, Format)
+		return nil, Errorf(ErrNewer, path, "%s/%s has format %d, this version knows %d: update reflinksr on this host", path, marker, m.Format, Format)
 	}
 	if size := m.Options.SectorSize; !canonical(m.UUID) || m.Format < 1 || size != 512 && size != 4096 {
-		return nil, Errorf(ErrUnavailable, d.Path(), "%s is damaged: it is no SR's: restore it from a backup", d.join(marker))
+		return nil, Errorf(ErrUnavailable, path, "%s/%s is damaged: it is no SR's: restore it from a backup", path, marker)
 	}
 	return m, nil
 }
 
 // writeMeta replaces the marker. The caller holds the SR's lock exclusively.
 func (s *SR) writeMeta(m *Meta) error {
-	data, err := EncodeRecord(m, m.unknown)
+	data, err := m.encode()
 	if err != nil {
 		return err
 	}
-	return s.Replace(s.Root, marker, indent(data))
+	return s.Replace(s.Root, marker, data)
+}
+
+func (m *Meta) encode() ([]byte, error) {
+	data, err := EncodeRecord(m, m.unknown)
+	return indent(data), err
 }
 
 func indent(data []byte) []byte {

@@ -3,6 +3,7 @@ package sr
 import (
 	"maps"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
@@ -55,12 +56,17 @@ func reflinkMounts(mountinfo string) []string {
 	var order []string
 	kind := map[string]string{}
 	for line := range strings.Lines(mountinfo) {
-		left, right, ok := strings.Cut(line, " - ")
-		fields, more := strings.Fields(left), strings.Fields(right)
-		if !ok || len(fields) < 6 || len(more) < 1 {
+		left, right, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
+		// Only a blank separates: of all that some call white space the kernel escapes
+		// no more than blank, tab, line break and backslash.
+		fields, more := strings.Split(left, " "), strings.Split(right, " ")
+		if !ok || len(fields) < 6 {
 			continue
 		}
 		path := unescape(fields[4])
+		if !filepath.IsAbs(path) {
+			continue
+		}
 		if _, seen := kind[path]; !seen {
 			order = append(order, path)
 		}

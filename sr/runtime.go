@@ -12,11 +12,17 @@ func Runtime(name string) (*Dir, error) {
 		return nil, err
 	}
 	defer run.Close()
-	top, err := run.Mkdir("reflinksr")
+	if err := run.mkdir("reflinksr"); err != nil {
+		return nil, err
+	}
+	top, err := OpenDir(RuntimeDir) // not by Sub: it may be a filesystem of its own
 	if err != nil {
 		return nil, err
 	}
 	defer top.Close()
+	if err := setMode(top.f, 0o700); err != nil {
+		return nil, err
+	}
 	return top.Mkdir(name)
 }
 

@@ -4,12 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,13 +31,27 @@ func TestParseKey(t *testing.T) {
 	}
 }
 
+// What is a key is one to everybody, and a safe name of a file; a staged file's name
+// is a key and a kind, and nothing else.
 func FuzzParseKey(f *testing.F) {
 	f.Add(aKey)
 	f.Add("../../etc/passwd")
+	f.Add(aKey + ".inf.new")
+	f.Add(aKey + "." + aKey + ThrowAwaySuffix)
 	f.Fuzz(func(t *testing.T, s string) {
 		k, err := ParseKey(s)
 		if err == nil && (string(k) != s || len(s) != 36 || strings.Trim(s, "0123456789abcdef-") != "") {
 			t.Errorf("%q is taken for a key", s)
+		}
+		if err != nil && (!errors.Is(err, ErrVolumeNotFound) || len(err.Error()) > 500) {
+			t.Errorf("%q: %v", s, err)
+		}
+		key, kind, ok := stagedName(s)
+		if !ok {
+			return
+		}
+		if _, err := ParseKey(string(key)); err != nil || string(key)+kind != s {
+			t.Errorf("%q is taken for the staged %q of %q", s, kind, key)
 		}
 	})
 }
@@ -61,16 +75,59 @@ func TestHandle(t *testing.T) {
 	}
 }
 
+// What is accepted is canonical: there is one handle of an SR, and never one of a
+// directory inside another SR.
 func FuzzParseHandle(f *testing.F) {
 	f.Add(Handle("/srv/tank", aKey))
+	f.Add(Handle("/a b/ü%#?[]\n", aKey))
 	f.Add("file:///a%00b?uuid=" + aKey)
+	f.Add("file:///a/../b?uuid=" + aKey)
 	f.Fuzz(func(t *testing.T, s string) {
 		path, uuid, err := ParseHandle(s)
 		if err != nil {
+			if !errors.Is(err, ErrNotAttached) || len(err.Error()) > 500 {
+				t.Errorf("%q: %v", s, err)
+			}
 			return
 		}
-		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !canonical(uuid) || Handle(path, uuid) != s {
+		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !canonical(uuid) || Handle(path, uuid) != s || len(path) > 4000 ||
+			strings.ContainsRune(path, 0) || slices.Contains(strings.Split(path, "/"), controlDir) {
 			t.Errorf("%q became %q, %q", s, path, uuid)
+		}
+	})
+}
+
+// A configuration is refused by the name of what is wrong with it, or is complete.
+func FuzzConfiguration(f *testing.F) {
+	f.Add("/srv/x", "512", "on", aKey, "colour")
+	f.Add("/srv/../x/", "4096", "off", strings.ToUpper(aKey), "SRmaster")
+	f.Add("/x/.reflinksr/staging", "0512", "", "", "path\x00")
+	f.Fuzz(func(t *testing.T, path, sector, datacow, uuid, more string) {
+		conf := map[string]string{more: "x", "path": path, "sr_uuid": uuid}
+		if sector != "" {
+			conf["sector_size"] = sector
+		}
+		if datacow != "" {
+			conf["datacow"] = datacow
+		}
+		c, err := ParseConfiguration(conf)
+		if err != nil {
+			var e *Error
+			if !errors.As(err, &e) || e.Class != ErrInvalid || OptionHelp[e.Item] == "" || len(err.Error()) > 500 {
+				t.Errorf("%q: %v", conf, err)
+			}
+			return
+		}
+		if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || c.UUID != "" && !canonical(c.UUID) ||
+			c.Options.SectorSize != 512 && c.Options.SectorSize != 4096 {
+			t.Errorf("%q became %+v", conf, c)
+		}
+		if p, u, err := ParseHandle(Handle(c.Path, aKey)); err != nil || p != c.Path || u != aKey {
+			t.Errorf("%q is a path that has no handle: %q, %v", c.Path, p, err)
+		}
+		known := more == "path" || more == "sr_uuid" || OptionHelp[more] != "" || fromToolstack[more]
+		if slices.Contains(c.Unknown, more) == known {
+			t.Errorf("%q: unknown are %q", conf, c.Unknown)
 		}
 	})
 }
@@ -89,9 +146,86 @@ garbage
 	}
 }
 
+// A mount point is found whatever its path and its neighbours are made of; what is no
+// mount of a filesystem that can share blocks is not.
 func FuzzReflinkMounts(f *testing.F) {
-	f.Add(`30 22 7:0 / /srv/a\040b rw shared:1 - btrfs /dev/loop0 rw`)
-	f.Fuzz(func(t *testing.T, s string) { reflinkMounts(s) })
+	f.Add(`30 22 7:0 / /srv/a\040b rw shared:1 - btrfs /dev/loop0 rw`, "/srv/x")
+	f.Add("31 22 7:1 / /srv/x rw - xfs /dev/loop1 rw\n32 31 0:5 / /srv/x rw - tmpfs t rw", `/a\ "\134b`+"\n\t#")
+	f.Add(`30 22 7:0 / /\777\8\ rw - - - btrfs`, "/ - xfs ")
+	f.Add("", "/a\u00a0b\rc\u2028")
+	f.Fuzz(func(t *testing.T, others, path string) {
+		if strings.ContainsRune(path, 0) || !filepath.IsAbs(path) {
+			return
+		}
+		before := reflinkMounts(others)
+		if len(before) > strings.Count(others, "\n")+1 {
+			t.Errorf("%d mount points in %q", len(before), others)
+		}
+		// As the kernel writes it (seq_path_root, proc_pid_mountinfo(5)).
+		line := "\n33 22 7:3 / " + strings.NewReplacer(" ", `\040`, "\t", `\011`, "\n", `\012`, `\`, `\134`).Replace(path) + " rw,relatime shared:7 - xfs /dev/loop3 rw\n"
+		after := reflinkMounts(others + line)
+		if !slices.Contains(after, path) {
+			t.Errorf("%q is not found in %q", path, others+line)
+		}
+		for _, p := range before {
+			if !slices.Contains(after, p) {
+				t.Errorf("%q is not found any more in %q", p, others+line)
+			}
+		}
+	})
+}
+
+// A file that has a name elsewhere as well is refused, also if it loses the one in the
+// directory between two looks at it and so seems to have no other.
+func TestOpenOfAnotherFileIsRefused(t *testing.T) {
+	outside, path := t.TempDir(), t.TempDir()
+	if err := os.WriteFile(filepath.Join(outside, "file"), []byte("theirs"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	done, swapped := make(chan struct{}), make(chan error, 1)
+	go func() {
+		for n := 0; ; n++ {
+			select {
+			case <-done:
+				swapped <- nil
+				return
+			default:
+			}
+			theirs, ours, name := filepath.Join(path, "theirs"), filepath.Join(path, "ours"), filepath.Join(path, "name")
+			if err := errors.Join(os.Link(filepath.Join(outside, "file"), theirs), os.Rename(theirs, name),
+				os.WriteFile(ours, []byte("ours"), 0o600), os.Rename(ours, name)); err != nil {
+				swapped <- err
+				return
+			}
+		}
+	}()
+	refused, opened := 0, 0
+	for end := time.Now().Add(2 * time.Second); time.Now().Before(end) || refused == 0 || opened == 0; {
+		if len(swapped) > 0 || t.Failed() {
+			break
+		}
+		data, err := dir.Read("name", 100)
+		switch {
+		case string(data) == "theirs":
+			t.Error("a file with another name elsewhere was opened")
+		case errors.Is(err, ErrDamaged):
+			refused++
+		case err == nil:
+			opened++
+		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, ErrBusy):
+			t.Error(err)
+		}
+	}
+	close(done)
+	if err := <-swapped; err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("opened %d times, refused %d times", opened, refused)
 }
 
 func TestStagedName(t *testing.T) {
@@ -151,7 +285,7 @@ func TestRecordKeepsUnknown(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.Name = "b"
-	data, err := EncodeRecord(k, all)
+	data, err := EncodeRecord(&k, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -165,26 +299,80 @@ func TestRecordKeepsUnknown(t *testing.T) {
 	}
 }
 
-func FuzzRecord(f *testing.F) {
+// Whatever a marker is accepted as, a change of it takes effect and loses no member,
+// known or not.
+func FuzzMeta(f *testing.F) {
 	f.Add([]byte(`{"format":1,"uuid":"` + aKey + `","name":"n","options":{"sector_size":512}}`))
+	f.Add([]byte(`{"format":1,"uuid":"` + aKey + `","de\u017fcription":"d","filesystem":{"type":"xfs","uuid":"u","more":1},"options":{"sector_size":4096,"datacow":true,"other":"x"},"created":"2026-01-01T00:00:00+01:00"}`))
+	f.Add([]byte(`{"format":2,"UUID":"` + aKey + `"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		var m Meta
-		all, err := DecodeRecord(data, &m)
+		m, err := parseMeta("/srv/x", data)
+		if err != nil {
+			if class := Classify(err); class != ErrUnavailable && class != ErrNewer {
+				t.Errorf("%q: %v", data, err)
+			}
+			return
+		}
+		was := *m
+		m.Name, m.Description = "another", "one"
+		out, err := m.encode()
+		if err != nil {
+			return // longer than a record may be
+		}
+		again, err := parseMeta("/srv/x", out)
+		if err != nil {
+			t.Fatalf("%s became %s: %v", data, out, err)
+		}
+		if again.Name != "another" || again.Description != "one" {
+			t.Errorf("a change of %s had no effect: %s", data, out)
+		}
+		if again.Format != was.Format || again.UUID != was.UUID || !again.Created.Equal(was.Created) || again.Filesystem != was.Filesystem || again.Options != was.Options {
+			t.Errorf("a change of the name changed more than that: %s became %s", data, out)
+		}
+		if lost := missingMember(data, out); lost != "" {
+			t.Errorf("%s became %s: %s was lost", data, out, lost)
+		}
+	})
+}
+
+// missingMember finds a member of an object, or of an object in it, that is not in
+// the other.
+func missingMember(was, is []byte) string {
+	var before, after map[string]json.RawMessage
+	if json.Unmarshal(was, &before) != nil || json.Unmarshal(is, &after) != nil {
+		return ""
+	}
+	for name, value := range before {
+		now, there := after[name]
+		if !there {
+			return name
+		}
+		if lost := missingMember(value, now); lost != "" {
+			return name + "." + lost
+		}
+	}
+	return ""
+}
+
+// What is noted of an attached SR is read as it was written, and its handle is one.
+func FuzzAttachment(f *testing.F) {
+	f.Add([]byte(`{"path":"/srv/x","uuid":"` + aKey + `","name":"n","description":""}`))
+	f.Add([]byte(`{"path":"x/../..","uuid":"y","NAME":"\ud800"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		a, err := parseAttachment(data, aKey)
 		if err != nil {
 			return
 		}
-		out, err := EncodeRecord(m, all)
-		if err != nil {
-			t.Skip() // a year that JSON cannot write
+		path, uuid, err := ParseHandle(a.handle())
+		if err != nil || path != a.Path || uuid != aKey {
+			t.Errorf("%s is the handle %q, %v", data, a.handle(), err)
 		}
-		var again map[string]json.RawMessage
-		if err := json.Unmarshal(out, &again); err != nil {
+		out, err := json.Marshal(a)
+		if err != nil {
 			t.Fatal(err)
 		}
-		for name := range maps.Keys(all) {
-			if _, ok := again[name]; !ok {
-				t.Errorf("member %q was lost", name)
-			}
+		if again, err := parseAttachment(out, aKey); err != nil || again != a {
+			t.Errorf("%+v became %+v, %v", a, again, err)
 		}
 	})
 }

@@ -109,7 +109,12 @@ func Resize(handle, key string, size int64) error {
 			return err
 		}
 		defer f.Close()
-		st, err := statData(s, k)
+		// Of the open file, not of whatever has its name by now: what is cut back to its
+		// old length below must be the file whose length that was.
+		st, err := sr.StatFile(f)
+		if err == nil {
+			err = checkLength(k, st)
+		}
 		if err != nil {
 			return err
 		}

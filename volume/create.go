@@ -107,7 +107,7 @@ func stage(s *sr.SR, key sr.Key, attrs sr.Attributes, fill func(*os.File) error)
 	if err := f.Sync(); err != nil {
 		return nil, fmt.Errorf("making the new volume's data durable: %w", err)
 	}
-	return s.Staging.Stat(sr.Data(key))
+	return sr.StatFile(f)
 }
 
 // setLength makes a data file longer.

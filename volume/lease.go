@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -36,7 +37,16 @@ func (h Holder) String() string {
 	if h.Write {
 		mode = "read-write"
 	}
-	return fmt.Sprintf("domain %s on host %s (%s, since %s)", h.Domain, h.Host, mode, h.Since.Format(time.RFC3339))
+	return fmt.Sprintf("domain %s on host %s (%s, since %s)", plain(h.Domain), plain(h.Host), mode, h.Since.Format(time.RFC3339))
+}
+
+// plain quotes what could be taken for more than a word of a sentence: a lease is
+// whatever somebody wrote to its file.
+func plain(s string) string {
+	if q := strconv.Quote(s); q != `"`+s+`"` || len(s) > 80 {
+		return fmt.Sprintf("%.80q", s)
+	}
+	return s
 }
 
 // ReadLease reads who has the volume active.

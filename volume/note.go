@@ -52,8 +52,10 @@ func ReadNote(dir *sr.Dir, name string) (n Note, err error) {
 	if err != nil {
 		return n, err
 	}
-	return n, json.Unmarshal(data, &n)
+	return parseNote(data)
 }
+
+func parseNote(data []byte) (n Note, err error) { return n, json.Unmarshal(data, &n) }
 
 // noteOf reads the note of a volume.
 func noteOf(s *sr.SR, key sr.Key) (Note, error) {

@@ -136,10 +136,17 @@ func statData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
 	if errors.Is(err, os.ErrNotExist) {
 		err = missingData(s, key)
 	}
-	if err == nil && st.Size > MaxSize {
-		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file has %d bytes, at most %d are possible", key, st.Size, int64(MaxSize))
+	if err == nil {
+		err = checkLength(key, st)
 	}
 	return st, err
+}
+
+func checkLength(key sr.Key, st *unix.Stat_t) error {
+	if st.Size > MaxSize {
+		return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file has %d bytes, at most %d are possible", key, st.Size, int64(MaxSize))
+	}
+	return nil
 }
 
 func missingData(s *sr.SR, key sr.Key) error {

@@ -30,7 +30,7 @@ func URIAt(dir, uuid string, key sr.Key) string {
 func ParseURI(uri string) (handle, uuid string, key sr.Key, err error) {
 	bad := sr.Errorf(sr.ErrVolumeNotFound, uri, "%q is not the URI of a volume of this plugin", uri)
 	u, err := url.Parse(uri)
-	if err != nil || u.Scheme != Scheme || u.Host != "" {
+	if err != nil || u.Scheme != Scheme || u.Host != "" || u.User != nil || u.Fragment != "" {
 		return "", "", "", bad
 	}
 	dir, name := path.Split(u.Path)
@@ -38,7 +38,10 @@ func ParseURI(uri string) (handle, uuid string, key sr.Key, err error) {
 	if err != nil {
 		return "", "", "", bad
 	}
-	uuid, _ = strings.CutPrefix(u.RawQuery, "sr=")
+	uuid, ok := strings.CutPrefix(u.RawQuery, "sr=")
+	if !ok {
+		return "", "", "", bad
+	}
 	handle = sr.Handle(path.Clean(dir), uuid)
 	if _, _, err := sr.ParseHandle(handle); err != nil {
 		return "", "", "", bad

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"maps"
 	"strconv"
+	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"reflinksr/sr"
 )
@@ -39,18 +41,31 @@ func TestURI(t *testing.T) {
 	}
 }
 
+// What is accepted names one volume in one way: it says the same again, with nothing
+// in it that was not looked at.
 func FuzzParseURI(f *testing.F) {
 	f.Add("loop+blkback:///srv/" + aKey + "?sr=" + aUUID)
+	f.Add("loop+blkback://user@/srv/" + aKey + "?sr=" + aUUID + "#fragment")
+	f.Add("loop+blkback:///srv/../a%2fb//" + aKey + "?sr=" + aUUID)
 	f.Fuzz(func(t *testing.T, uri string) {
-		handle, _, key, err := ParseURI(uri)
+		handle, uuid, key, err := ParseURI(uri)
 		if err != nil {
+			if !errors.Is(err, sr.ErrVolumeNotFound) {
+				t.Errorf("%q: %v", uri, err)
+			}
 			return
 		}
-		if _, err := sr.ParseKey(string(key)); err != nil {
-			t.Errorf("%q: key %q", uri, key)
+		dir, named, err := sr.ParseHandle(handle)
+		if err != nil || named != uuid {
+			t.Fatalf("%q: handle %q of %q, %v", uri, handle, named, err)
 		}
-		if _, _, err := sr.ParseHandle(handle); err != nil {
-			t.Errorf("%q: handle %q", uri, handle)
+		h, u, k, err := ParseURI(URIAt(dir, uuid, key))
+		if err != nil || h != handle || u != uuid || k != key {
+			t.Errorf("%q is %q, %q, %q, which is said to be %q, %q, %q, %v", uri, handle, uuid, key, h, u, k, err)
+		}
+		// RFC 3986: a scheme is the same in any case.
+		if !strings.HasPrefix(strings.ToLower(uri), "loop+blkback:") || !strings.HasSuffix(uri, "?sr="+uuid) || !strings.Contains(uri, string(key[8:])) && !strings.Contains(uri, "%") {
+			t.Errorf("%q is accepted", uri)
 		}
 	})
 }
@@ -92,9 +107,12 @@ func TestForeignRecord(t *testing.T) {
 	}
 }
 
+// Whatever a record is accepted as, a change of it keeps everything else, the members
+// that this version does not know included, and takes effect.
 func FuzzRecord(f *testing.F) {
 	f.Add([]byte(`{"name":"n","description":"","size":4096}`))
-	f.Add([]byte(`{"format":1,"keys":{"a":"b"},"origin":{"kind":"clone","of":"` + aKey + `"}}`))
+	f.Add([]byte(`{"format":1,"keys":{"a":"b"},"origin":{"kind":"clone","of":"` + aKey + `","by":"x"},"vendor":[1,2.50]}`))
+	f.Add([]byte(`{"name":"n","NAME":"o","\u212aeys":{"a":"b"},"de\u017fcription":"d","size":"1048576","cbt":true}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := parseRecord(data)
 		if err != nil {
@@ -103,15 +121,52 @@ func FuzzRecord(f *testing.F) {
 		if r.SectorSize != 512 && r.SectorSize != 4096 {
 			t.Errorf("sector size %d", r.SectorSize)
 		}
+		before := *r
+		r.Name, r.Description, r.Keys = "another", "one", map[string]string{"k": "v"}
 		out, err := r.encode()
 		if err != nil {
-			t.Skip() // a year that JSON cannot write
+			return // longer than a record may be
+		}
+		if len(out) > recordLimit {
+			t.Errorf("%d bytes", len(out))
 		}
 		again, err := parseRecord(out)
-		if err != nil || again.Name != r.Name || len(again.Keys) != len(r.Keys) {
-			t.Errorf("%s became %s, %v", data, out, err)
+		if err != nil {
+			t.Fatalf("%s became %s, %v", data, out, err)
+		}
+		if again.Name != "another" || again.Description != "one" || len(again.Keys) != 1 || again.Keys["k"] != "v" {
+			t.Errorf("a change of %s had no effect: %s", data, out)
+		}
+		if again.Format != sr.Format || again.Size != before.Size || again.ReadWrite != before.ReadWrite || again.Sharable != before.Sharable || again.CBT != before.CBT ||
+			again.SectorSize != before.SectorSize || !again.Created.Equal(before.Created) || (again.Origin == nil) != (before.Origin == nil) ||
+			again.Origin != nil && (again.Origin.Kind != before.Origin.Kind || again.Origin.Of != before.Origin.Of || !again.Origin.At.Equal(before.Origin.At)) {
+			t.Errorf("a change of the name changed more than that: %s became %s", data, out)
+		}
+		if lost := missingMember(data, out); lost != "" {
+			t.Errorf("%s became %s: %s was lost", data, out, lost)
 		}
 	})
+}
+
+// missingMember finds a member of an object, or of an object in it that is no map,
+// that is not in the other.
+func missingMember(was, is []byte) string {
+	var before, after map[string]json.RawMessage
+	if json.Unmarshal(was, &before) != nil || json.Unmarshal(is, &after) != nil {
+		return ""
+	}
+	for name, value := range before {
+		now, there := after[name]
+		if !there {
+			return name
+		}
+		if name != "keys" {
+			if lost := missingMember(value, now); lost != "" {
+				return name + "." + lost
+			}
+		}
+	}
+	return ""
 }
 
 // Lists are never null on the wire, and variants and options are as the interface says.
@@ -139,13 +194,62 @@ func TestBytes(t *testing.T) {
 	}
 }
 
+// A lease that is understood is written as it was read, and nobody in it is lost.
 func FuzzLease(f *testing.F) {
 	f.Add([]byte(`{"format":1,"holders":[{"host":"` + aUUID + `","boot":"b","domain":"5","write":true,"since":"2026-01-01T00:00:00Z"}]}`))
 	f.Add([]byte(`{"format":2,"holders":"other"}`))
+	f.Add([]byte(`{"format":1,"holders":null,"HOLDERS":[{"domain":"\u2028"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := parseLease(data)
-		if err == nil && l.Format > sr.Format {
+		if l.Format > sr.Format && (!errors.Is(err, sr.ErrNewer) || len(l.Holders) > 0) {
 			t.Errorf("a lease of format %d is understood", l.Format)
+		}
+		if err != nil {
+			return
+		}
+		out, err := json.Marshal(Lease{Format: sr.Format, Holders: l.Holders})
+		if err != nil {
+			t.Skip() // a year that JSON cannot write
+		}
+		again, err := parseLease(out)
+		if err != nil || len(again.Holders) != len(l.Holders) {
+			t.Fatalf("%s became %s, %v", data, out, err)
+		}
+		for _, h := range l.Holders {
+			if text := h.String(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 5000 {
+				t.Errorf("a holder is called %q", text)
+			}
+		}
+		for i, h := range again.Holders {
+			if was := l.Holders[i]; h.String() != was.String() || h.Host != was.Host || h.Boot != was.Boot || h.Domain != was.Domain || h.Write != was.Write {
+				t.Errorf("%+v became %+v", was, h)
+			}
+		}
+	})
+}
+
+// A note is written as it was read.
+func FuzzNote(f *testing.F) {
+	f.Add([]byte(`{"domains":["1"],"active":[{"host":"` + aUUID + `","domain":"1","write":true}],"throw_away":true,"dev":65,"ino":18446744073709551615}`))
+	f.Add([]byte(`{"domains":[null,"\ud800"],"ino":-1}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		n, err := parseNote(data)
+		if err != nil {
+			return
+		}
+		out, err := json.Marshal(n)
+		if err != nil {
+			t.Skip() // a year that JSON cannot write
+		}
+		again, err := parseNote(out)
+		if err != nil || again.Empty() != n.Empty() || !slices.Equal(again.Domains, n.Domains) || len(again.Active) != len(n.Active) ||
+			again.Dev != n.Dev || again.Ino != n.Ino || again.ThrowAway != n.ThrowAway || again.Used != n.Used || again.Stuck != n.Stuck {
+			t.Errorf("%s became %s: %+v, %v", data, out, again, err)
+		}
+		for _, h := range n.Active {
+			if found, ok := again.Holder(h.Domain); !ok || found.Domain != h.Domain {
+				t.Errorf("%s became %s, and domain %q is active no more", data, out, h.Domain)
+			}
 		}
 	})
 }

@@ -374,7 +374,7 @@ func (s *story) callThen(method string, args map[string]any, note func(any) stri
 	if strings.HasPrefix(method, "Datapath.") {
 		dir = "datapath/loop+blkback"
 	}
-	c := exec.Command(filepath.Join(s.dir, dir, method), "--json")
+	c := exec.Command(filepath.Join(s.dir, dir, method), "--json") // #nosec G204 -- what the demonstration has just installed
 	// Ctrl-C is for us: a call that has begun ends by itself.
 	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	c.Stdin = bytes.NewReader(request)
@@ -432,7 +432,7 @@ func (s *story) free() (int64, error) {
 		time.Sleep(100 * time.Millisecond)
 	}
 	err = unix.Fstatfs(int(d.Fd()), &st)
-	return int64(st.Bavail) * st.Bsize, err
+	return int64(st.Bavail) * st.Bsize, err // #nosec G115 -- of a filesystem: below 2^63 bytes
 }
 
 // cleanUp leaves nothing, wherever the story ended.

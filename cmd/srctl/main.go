@@ -4,11 +4,13 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
+	"unicode"
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/sr"
@@ -44,7 +46,24 @@ func main() {
 	if plugin.IsCall(os.Args[0]) {
 		os.Exit(plugin.Main()) // the demonstration installs this very program
 	}
-	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(os.Args[1:], terminal{os.Stdout}, terminal{os.Stderr}))
+}
+
+// terminal takes from what is printed all that could control a terminal: some of it
+// was read in the SR, and may be anybody's.
+type terminal struct{ io.Writer }
+
+func (t terminal) Write(p []byte) (int, error) {
+	printable := bytes.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, p)
+	if _, err := t.Writer.Write(printable); err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 func run(args []string, out, errs io.Writer) int {

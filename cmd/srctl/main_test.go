@@ -20,7 +20,7 @@ func TestMain(m *testing.M) {
 	if plugin.IsCall(os.Args[0]) {
 		os.Exit(plugin.Main())
 	}
-	program := func() { os.Exit(run(os.Args[1:], os.Stdout, os.Stderr)) }
+	program := func() { os.Exit(run(os.Args[1:], terminal{os.Stdout}, terminal{os.Stderr})) }
 	if filepath.Base(os.Args[0]) == "srctl" {
 		program()
 	}

@@ -134,7 +134,7 @@ func show(args []string, out io.Writer) error {
 	row("sector size", d.SectorSize)
 	row("created", d.Created.Format(time.RFC3339))
 	if d.Origin != nil {
-		row("origin", fmt.Sprintf("%s of %s at %s", d.Origin.Kind, d.Origin.Of, d.Origin.At.Format(time.RFC3339)))
+		row("origin", fmt.Sprintf("%s of %s at %s", oneLine(string(d.Origin.Kind)), oneLine(string(d.Origin.Of)), d.Origin.At.Format(time.RFC3339)))
 	}
 	for k, v := range d.Keys {
 		row("key "+oneLine(k), oneLine(v))

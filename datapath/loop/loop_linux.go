@@ -101,7 +101,7 @@ func (d Device) bind(c Config) (taken bool, err error) {
 	if c.ReadOnly {
 		info.Flags |= unix.LO_FLAGS_READ_ONLY
 	}
-	config := unix.LoopConfig{Fd: uint32(c.File.Fd()), Size: uint32(c.SectorSize), Info: info}
+	config := unix.LoopConfig{Fd: uint32(c.File.Fd()), Size: uint32(c.SectorSize), Info: info} // #nosec G115 -- 512 or 4096
 	if c.DirectIO {
 		config.Info.Flags |= unix.LO_FLAGS_DIRECT_IO
 	}
@@ -166,7 +166,7 @@ func (d Device) open(flags int) (*os.File, error) {
 	f, err := os.OpenFile(d.Path(), flags, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		// Without udev or devtmpfs nobody makes the node: loop's major is 7.
-		unix.Mknod(d.Path(), unix.S_IFBLK|0o600, int(unix.Mkdev(7, uint32(d.Number))))
+		unix.Mknod(d.Path(), unix.S_IFBLK|0o600, int(unix.Mkdev(7, uint32(d.Number)))) // #nosec G115 -- the kernel's number
 		f, err = os.OpenFile(d.Path(), flags, 0)
 	}
 	return f, err
@@ -347,7 +347,7 @@ type Binding struct {
 // Binding asks the kernel.
 func (d Device) Binding() (b Binding, err error) {
 	err = d.with(func(_ *os.File, info *unix.LoopInfo64) error {
-		b = Binding{info.Flags&unix.LO_FLAGS_READ_ONLY != 0, int64(info.Offset), int64(info.Sizelimit)}
+		b = Binding{info.Flags&unix.LO_FLAGS_READ_ONLY != 0, int64(info.Offset), int64(info.Sizelimit)} // #nosec G115 -- of a file: below 2^63
 		return nil
 	})
 	return b, err

@@ -223,6 +223,8 @@ func balanced(line string) error {
 	return nil
 }
 
+// What is read of a recording is the same when it was written again, and becomes a
+// scenario and a chart that can be read, whatever it holds.
 func FuzzRead(f *testing.F) {
 	var all []byte
 	for _, c := range example() {
@@ -234,8 +236,9 @@ func FuzzRead(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		calls, _ := Read(strings.NewReader(string(data)))
 		for _, c := range calls {
-			if again, errs := Read(strings.NewReader(string(encode(c)))); len(again) != 1 || len(errs) > 0 {
-				t.Errorf("%v: %s", errs, encode(c))
+			again, errs := Read(strings.NewReader(string(encode(c))))
+			if len(again) != 1 || len(errs) > 0 || string(encode(again[0])) != string(encode(c)) {
+				t.Errorf("%v: %s became %+v", errs, encode(c), again)
 			}
 		}
 		draft := Draft("fuzz", calls)

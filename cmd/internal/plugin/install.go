@@ -62,6 +62,7 @@ func Install(args []string, out io.Writer) error {
 			return err
 		}
 		target := filepath.Join(root, d.path)
+		// #nosec G301 -- programs are for everybody to see
 		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
 			return err
 		}
@@ -86,6 +87,7 @@ func putInPlace(staged, target string) error {
 }
 
 func build(dir string, program []byte, names []string) error {
+	// #nosec G301 -- programs are for everybody to see
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return err
 	}
@@ -97,14 +99,15 @@ func build(dir string, program []byte, names []string) error {
 			return err
 		}
 	}
-	if err := os.Chmod(dir, 0o755); err != nil { // whatever the umask is
+	// #nosec G302 -- programs are for everybody to see, whatever the umask
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
 	return syncDir(dir)
 }
 
 func writeProgram(path string, program []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o755) // #nosec G302 -- a program
 	if err != nil {
 		return err
 	}

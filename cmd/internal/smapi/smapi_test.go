@@ -5,10 +5,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -107,23 +109,128 @@ func TestHostileRequestsAreCheap(t *testing.T) {
 	}
 }
 
+// What is accepted is one JSON object to everybody, means what a plain reader takes it
+// for, and said again it is the same request. What is not is refused with a class.
 func FuzzReadJSON(f *testing.F) {
 	f.Add([]byte(good))
 	f.Add([]byte(`{"dbg":"\ud83d","sr":"` + "\uFFFD" + `"}`))
+	f.Add([]byte(` {"dbg":"\ud83d\udcbe","sr":"\\ud83d","size":-0,"sharable":false,"configuration":{"":""},"SIZE":6} ` + "\n"))
+	f.Add([]byte(`{"dbg":"d","dbg":"e"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := ReadJSON(bytes.NewReader(data), params)
 		if (r == nil) == (err == nil) {
 			t.Fatalf("%v and %v", r, err)
 		}
 		if err != nil {
-			if sr.Classify(err) == nil {
-				t.Errorf("an error without a class: %v", err)
+			if class := sr.Classify(err); class != sr.ErrInvalid && class != sr.ErrSize {
+				t.Errorf("%v is no refusal of a request: %v", class, err)
 			}
 			return
 		}
-		// What is accepted is JSON to everybody.
-		if !json.Valid(data) {
+		if !json.Valid(data) || !utf8.Valid(data) {
 			t.Errorf("%q is accepted", data)
+		}
+		var plain map[string]any
+		dec := json.NewDecoder(bytes.NewReader(data))
+		dec.UseNumber()
+		if err := dec.Decode(&plain); err != nil {
+			t.Fatalf("%q: %v", data, err)
+		}
+		if r.Text("dbg") != plain["dbg"] || r.Text("sr") != plain["sr"] || r.Bool("sharable") != plain["sharable"] {
+			t.Errorf("%q is taken for %+v", data, r)
+		}
+		if n, err := plain["size"].(json.Number).Int64(); err != nil || n != r.Size("size") {
+			t.Errorf("%q is taken for %+v", data, r)
+		}
+		given := plain["configuration"].(map[string]any)
+		if len(given) != len(r.Map("configuration")) {
+			t.Errorf("%q is taken for %+v", data, r)
+		}
+		for name, value := range r.Map("configuration") {
+			if given[name] != value {
+				t.Errorf("%q is taken for %+v", data, r)
+			}
+		}
+		again, err := json.Marshal(map[string]any{
+			"dbg": r.Text("dbg"), "sr": r.Text("sr"), "size": r.Size("size"), "sharable": r.Bool("sharable"), "configuration": r.Map("configuration"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := ReadJSON(bytes.NewReader(again), params); len(again) <= RequestLimit && (err != nil || !reflect.DeepEqual(same, r)) {
+			t.Errorf("%s is taken for %+v, %v; it was %+v", again, same, err, r)
+		}
+	})
+}
+
+// A command line that is accepted is the same request as its arguments in the
+// interface's order, and as those in JSON, if JSON can hold them.
+func FuzzArgs(f *testing.F) {
+	f.Add("d\x00--configuration\x00a\x00b\x00s\x005\x00TRUE")
+	f.Add("--\x00-j\x00--configuration\x00-9223372036854775808\x00f")
+	f.Add("-h\x00--json\x00d\x00s\x00+7\x001\x00--configuration\x00--\x00-j")
+	f.Fuzz(func(t *testing.T, line string) {
+		a, err := ScanArgs(strings.Split(line, "\x00"), params)
+		var r *Request
+		if err == nil {
+			r, err = a.Request(params)
+		}
+		if err != nil {
+			if class := sr.Classify(err); class != sr.ErrInvalid && class != sr.ErrSize {
+				t.Errorf("%v is no refusal of a request: %v", class, err)
+			}
+			return
+		}
+		plain := []string{}
+		for name, value := range r.Map("configuration") {
+			plain = append(plain, "--configuration", name, value)
+		}
+		plain = append(plain, "--", r.Text("dbg"), r.Text("sr"), fmt.Sprint(r.Size("size")), fmt.Sprint(r.Bool("sharable")))
+		if a, err = ScanArgs(plain, params); err != nil || a.JSON || a.Help {
+			t.Fatalf("%q became %q: %+v, %v", line, plain, a, err)
+		}
+		if again, err := a.Request(params); err != nil || !reflect.DeepEqual(again, r) {
+			t.Errorf("%q became %q: %+v, %v", line, plain, again, err)
+		}
+		if !utf8.ValidString(line) || len(line) > RequestLimit/8 {
+			return
+		}
+		data, err := json.Marshal(map[string]any{
+			"dbg": r.Text("dbg"), "sr": r.Text("sr"), "size": r.Size("size"), "sharable": r.Bool("sharable"), "configuration": r.Map("configuration"),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if same, err := ReadJSON(bytes.NewReader(data), params); err != nil || !reflect.DeepEqual(same, r) {
+			t.Errorf("%q is %+v, but %s is %+v, %v", line, r, data, same, err)
+		}
+	})
+}
+
+// Whatever an error quotes, the answer is one line of JSON in valid UTF-8, with the
+// thing it is about as it was given.
+func FuzzFail(f *testing.F) {
+	f.Add(0, "Volume.stat", "k\n\xff", "t\x00\u2028\n")
+	f.Add(4, "nonsense\x1b[31m", "\xed\xa0\x80", "")
+	f.Fuzz(func(t *testing.T, class int, call, about, text string) {
+		classes := []error{sr.ErrNotAttached, sr.ErrVolumeNotFound, sr.ErrInvalid, sr.ErrInUse, ErrUnimplemented, errors.New("other")}
+		err := sr.Errorf(classes[(class%len(classes)+len(classes))%len(classes)], about, "%s", text)
+		var b bytes.Buffer
+		if err := Fail(&b, call, fmt.Errorf("wrapped: %w", err)); err != nil {
+			t.Fatal(err)
+		}
+		if !utf8.Valid(b.Bytes()) || bytes.IndexByte(b.Bytes(), '\n') != b.Len()-1 || bytes.ContainsFunc(b.Bytes()[:b.Len()-1], func(r rune) bool { return r < ' ' }) {
+			t.Errorf("%q", b.Bytes())
+		}
+		var back Failure
+		if err := json.Unmarshal(b.Bytes(), &back); err != nil || !strings.HasPrefix(back.Code, "SR_BACKEND_FAILURE") || len(back.Params) < 2 {
+			t.Fatalf("%q: %v", b.Bytes(), err)
+		}
+		if back.Code == "SR_BACKEND_FAILURE" && back.Params[1] != strings.ToValidUTF8(about, "\uFFFD") {
+			t.Errorf("it is about %q, not %q", back.Params[1], about)
+		}
+		if strings.ContainsFunc(back.Backtrace.Error, func(r rune) bool { return r < ' ' }) {
+			t.Errorf("%q", back.Backtrace.Error)
 		}
 	})
 }
