@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/hammer"
 	"reflinksr/scripts/scratch"
 )
 
@@ -20,7 +21,10 @@ type command struct {
 	run               func(args []string, out io.Writer) error
 }
 
-var commands = []command{}
+var commands = []command{
+	{"hammer", "[-fs LIST] [-seeds N] [-seed S] [-calls N] [-workers N] [-kills PERCENT] [-volumes N] [-invariants [-for TIME]] [-volume DIR -datapath DIR] [-json FILE]", "many calls at once on few volumes, and whether their answers can be those of some order", hammer.Hammer},
+	{"storm", "[-fs LIST] [-workers N] [-for TIME] [-volumes N] [-kills PERCENT] [-volume DIR -datapath DIR] [-json FILE]", "many domains attach and detach at once; nothing may be left", hammer.Storm},
+}
 
 func main() {
 	if plugin.IsCall(os.Args[0]) {
