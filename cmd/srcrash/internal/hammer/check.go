@@ -29,7 +29,7 @@ func parts(history []*Event) ([]*part, []error) {
 	d := divider{births: map[string]*step{}, of: map[string]string{}}
 	d.findBirths(history)
 	for _, e := range history {
-		if source := d.births[e.From]; e.Method == "Volume.revert" && source != nil && source.seen.ReadWrite {
+		if source := d.births[e.From]; e.reverts() && source != nil && source.seen.ReadWrite {
 			d.join(e.Key, e.From)
 		}
 	}
@@ -206,12 +206,13 @@ func (d *divider) revert(e *Event, as func(role, *Seen) *step) {
 		return
 	}
 	s := as(called, nil)
-	if d.root(e.From) == d.root(e.Key) {
+	if source.seen.ReadWrite && e.reverts() {
 		d.add(e.Key, s)
 		s.from = d.index(e.From)
 		return
 	}
-	// A snapshot's contents never change; that it is there is a matter of its own.
+	// A snapshot's contents never change, and of a refusal they are no matter; that
+	// the source is there is a matter of its own.
 	s.contents = source.seen
 	switch {
 	case e.Answer == NoVolume && e.About == e.From:

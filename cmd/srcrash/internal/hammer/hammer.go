@@ -314,7 +314,7 @@ func (v *verdict) tell(out io.Writer) {
 	}
 	fmt.Fprintf(out, "     %s: volumes %v of %d steps: %s\n", v.result, short, len(v.part.steps), v.reason())
 	steps := v.part.sorted()
-	from, to := 0, len(steps)
+	from, to := 0, min(48, len(steps))
 	if len(v.stuck) > 0 {
 		at := slices.Index(steps, v.stuck[0])
 		from, to = max(0, at-24), min(to, at+24)

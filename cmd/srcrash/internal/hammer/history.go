@@ -142,6 +142,12 @@ func (e *Event) makes() bool { return e.Method == "Volume.create" || e.derives()
 // derives says whether the event is a call that makes a volume of another.
 func (e *Event) derives() bool { return e.Method == "Volume.snapshot" || e.Method == "Volume.clone" }
 
+// reverts says whether the event is a revert that may have had its effect.
+func (e *Event) reverts() bool { return e.Method == "Volume.revert" && took(e) }
+
+// took says whether the call may have had its effect.
+func took(e *Event) bool { return e.Answer == OK || e.Answer == Killed }
+
 // refusals are the answers that a call can have at all beside OK and Killed. Which
 // of them is right at what moment is the model's to say. None may be refused
 // because a lock could not be had: the longest that any call here holds one is a

@@ -112,9 +112,6 @@ func orNone(s *Seen, of func(*Seen) string) string {
 	return of(s)
 }
 
-// took says whether the call may have had its effect.
-func took(e *Event) bool { return e.Answer == OK || e.Answer == Killed }
-
 // stale finds a step that told a value that was never given, not yet, or that had
 // been replaced, by a call that was answered, before this one began.
 func stale(steps []*step, of func(*step) use) *step {

@@ -270,27 +270,23 @@ func (s *step) revert(w world) []world {
 	e, to := s.event, w[s.vol]
 	contents := s.contents
 	there := true
-	if contents == nil {
+	if contents == nil { // joined with its source
 		from := w[s.from]
 		contents, there = &Seen{Size: from.size, Tag: &from.tag}, from.phase == alive
 	}
 	switch e.Answer {
-	case NoVolume:
-		missing := to.phase != alive
-		if e.About == e.From {
-			missing = !there
-		}
-		if !missing {
+	case NoVolume: // or it would be the source's matter
+		if to.phase == alive {
 			return nil
 		}
 		return []world{w}
 	case Invalid:
-		if there && to.phase == alive && !to.rw {
+		if to.phase == alive && !to.rw {
 			return []world{w}
 		}
 		return nil
 	case InUse:
-		if there && to.phase == alive && (to.dev != none || to.active()) {
+		if to.phase == alive && (to.dev != none || to.active()) {
 			return []world{w}
 		}
 		return nil

@@ -48,11 +48,11 @@ func (c *caller) call(e *Event, args map[string]any, out any, part float64) erro
 	if err := p.Start(); err != nil {
 		return err
 	}
-	var killed, hung atomic.Bool
+	var killed, hung atomic.Bool // it is being
 	watch := time.AfterFunc(hang, func() { hung.Store(true); p.Process.Kill() })
 	defer watch.Stop()
 	if part > 0 {
-		kill := time.AfterFunc(time.Duration(part*float64(usual.Load())), func() { killed.Store(p.Process.Kill() == nil) })
+		kill := time.AfterFunc(time.Duration(part*float64(usual.Load())), func() { killed.Store(true); p.Process.Kill() })
 		defer kill.Stop()
 	}
 	err = p.Wait()
@@ -95,7 +95,7 @@ func classify(r *rig.Refusal) (Answer, string) {
 		if !r.Named(name) {
 			continue
 		}
-		if len(r.Params) > 1 {
+		if a == NoVolume && len(r.Params) > 1 {
 			return a, r.Params[1]
 		}
 		return a, ""

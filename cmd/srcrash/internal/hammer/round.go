@@ -36,13 +36,14 @@ func begin(p rig.Plugin, dir string, seed uint64, load Workload) (*round, error)
 // history, to be judged with it; what must not be there is a violation.
 func (r *round) end(history []*Event) []*Event {
 	w := &worker{round: r, id: r.Workers}
-	w.list(0)
+	if list := w.list(0); r.Kills == 0 {
+		r.leftovers(list) // nothing was interrupted: there is nothing to recover
+	}
 	if !w.do(&Event{Method: "SR.attach"}, map[string]any{"configuration": r.configuration}, nil, 0) {
 		r.violation("the SR could not be attached again: it is left as it is, at %s", r.path)
 		return append(history, w.history...)
 	}
-	w.list(0)
-	list := w.history[len(w.history)-1].List
+	list := w.list(0)
 	made := map[string]bool{}
 	for _, e := range history {
 		made[e.New] = true

@@ -30,8 +30,8 @@ type Share struct {
 
 // Everything is the mix of the hammer.
 var Everything = []Share{
-	{22, "session"}, {10, "Volume.snapshot"}, {5, "Volume.clone"}, {5, "Volume.create"}, {9, "Volume.destroy"},
-	{8, "Volume.revert"}, {8, "Volume.set_name"}, {5, "Volume.set_description"}, {7, "Volume.set"}, {3, "Volume.unset"},
+	{28, "session"}, {10, "Volume.snapshot"}, {4, "Volume.clone"}, {2, "Volume.create"}, {9, "Volume.destroy"},
+	{8, "Volume.revert"}, {8, "Volume.set_name"}, {4, "Volume.set_description"}, {6, "Volume.set"}, {2, "Volume.unset"},
 	{6, "Volume.resize"}, {7, "Volume.stat"}, {5, "SR.ls"}, {1, "SR.attach"},
 }
 
@@ -83,11 +83,14 @@ type pool struct {
 	making int
 }
 
-// pick takes the nth; 1 in 16 is a ghost.
-func (p *pool) pick(n uint32) (known, bool) {
+// pick takes the nth of the first most, if most is not 0; 1 in 16 is a ghost.
+func (p *pool) pick(n uint32, most int) (known, bool) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	from := p.live
+	if most > 0 {
+		from = from[:min(most, len(from))]
+	}
 	if n%16 == 0 && len(p.ghosts) > 0 {
 		from = p.ghosts
 	}
@@ -236,7 +239,7 @@ func (w *worker) act(c choice) {
 		w.create(c)
 		return
 	}
-	v, ok := w.pool.pick(c.volume)
+	v, ok := w.pool.pick(c.volume, 0)
 	if !ok {
 		w.create(c)
 		return
@@ -259,13 +262,13 @@ func (w *worker) act(c choice) {
 		}
 		return
 	case "Volume.revert":
-		from, _ := w.pool.pick(c.other)
+		from, _ := w.pool.pick(c.other, 0)
 		for range 4 { // mostly a snapshot
 			if !from.readWrite || c.n < 10 {
 				break
 			}
 			c.other = c.other*1664525 + 1013904223
-			from, _ = w.pool.pick(c.other)
+			from, _ = w.pool.pick(c.other, 0)
 		}
 		if from.key == "" || from.key == v.key {
 			return
@@ -299,11 +302,11 @@ func (w *worker) see(e *Event, answer volume.Volume) {
 	e.Seen = &s
 }
 
-func (w *worker) list(kill float64) {
+func (w *worker) list(kill float64) map[string]Seen {
 	e := &Event{Method: "SR.ls"}
 	var answer []volume.Volume
 	if !w.do(e, map[string]any{"sr": w.sr}, &answer, kill) {
-		return
+		return nil
 	}
 	e.List = map[string]Seen{}
 	for _, v := range answer {
@@ -316,6 +319,7 @@ func (w *worker) list(kill float64) {
 		}
 		e.List[string(v.Key)] = s
 	}
+	return e.List
 }
 
 func (w *worker) create(c choice) {
@@ -326,7 +330,7 @@ func (w *worker) create(c choice) {
 	}
 	e := &Event{Method: "Volume.create", Text: w.text()}
 	w.make(e, map[string]any{
-		"sr": w.sr, "name": e.Text, "description": "", "size": int64(c.size) << 20, "sharable": c.n < 25,
+		"sr": w.sr, "name": e.Text, "description": "", "size": int64(1+c.size/4) << 20, "sharable": c.n < 25,
 	}, c.kill)
 }
 
@@ -364,17 +368,20 @@ func (w *worker) make(e *Event, args map[string]any, kill float64) {
 
 // session carries on with one of the worker's sessions, or begins one.
 func (w *worker) session(c choice) {
-	i := int(c.other) % sessionsEach
+	i := 0
+	if c.other%4 == 0 || w.sessions[1].stage != closed && c.other%4 == 1 {
+		i = 1
+	}
 	switch s := &w.sessions[i]; s.stage {
 	case closed:
 		w.plug(i, c)
 	case attached:
 		switch {
-		case c.n < 55:
+		case c.n < 45:
 			w.activate(i, "Datapath.activate", writing, c.kill)
-		case c.n < 80:
+		case c.n < 60:
 			w.activate(i, "Datapath.activate_readonly", reading, c.kill)
-		case c.n < 84:
+		case c.n < 64:
 			w.datapath(i, "Datapath.attach", nil, c.kill) // again
 		default:
 			w.detach(i, c.kill)
@@ -417,7 +424,15 @@ func (w *worker) datapath(i int, method string, out any, kill float64) bool {
 
 // plug begins a session, or tries to use a volume without.
 func (w *worker) plug(i int, c choice) {
-	v, ok := w.pool.pick(c.volume)
+	// Mostly one of a few: there domains meet, and the others can be destroyed.
+	most := 3
+	if c.pair == 0 && c.n < 60 {
+		most = 0
+	}
+	if w.Volumes > 16 {
+		most = 0
+	}
+	v, ok := w.pool.pick(c.volume, most)
 	if !ok {
 		w.create(c)
 		return
