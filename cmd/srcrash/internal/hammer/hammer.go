@@ -52,13 +52,13 @@ func (o *options) flags(name string) *flag.FlagSet {
 	f.IntVar(&o.load.Workers, "workers", o.load.Workers, "calls at once")
 	f.IntVar(&o.load.Kills, "kills", 0, "`percent` of the calls whose process is killed")
 	f.IntVar(&o.load.Volumes, "volumes", o.load.Volumes, "volumes at once, at most")
-	f.Uint64Var(&o.seed, "seed", 1, "first `seed`: what is chosen follows from it, timing does not")
+	f.Uint64Var(&o.seed, "seed", 0, "first `seed`: what is chosen follows from it, timing does not")
 	return f
 }
 
 // Hammer is the command srcrash hammer.
 func Hammer(args []string, out io.Writer) error {
-	o := &options{load: Workload{Workers: 8, Volumes: 7, Mix: Everything}}
+	o := &options{load: Workload{Workers: 8}}
 	f := o.flags("hammer")
 	f.IntVar(&o.seeds, "seeds", 1, "how many seeds")
 	f.IntVar(&o.load.Calls, "calls", 800, "calls of each seed")
@@ -79,14 +79,19 @@ func Hammer(args []string, out io.Writer) error {
 	}
 	return o.run(out, func(kind, dir string) {
 		for i := range uint64(o.seeds) {
-			o.round(out, kind, dir, o.seed+i, o.load, judge)
+			load := o.load
+			load.Mix = mixes[(o.seed+i)%uint64(len(mixes))]
+			if o.load.Volumes > 0 {
+				load.Volumes = o.load.Volumes
+			}
+			o.round(out, kind, dir, o.seed+i, load, judge)
 		}
 	})
 }
 
 // Storm is the command srcrash storm.
 func Storm(args []string, out io.Writer) error {
-	o := &options{load: Workload{Workers: 32, Volumes: 0, Mix: Sessions}}
+	o := &options{load: Workload{Workers: 32, Mix: storm}}
 	f := o.flags("storm")
 	f.DurationVar(&o.load.For, "for", 20*time.Second, "how long, for each number of volumes")
 	if err := parse(f, args, out); err != nil {
@@ -181,6 +186,7 @@ func memory() string {
 type Summary struct {
 	Filesystem string         `json:"filesystem"`
 	Seed       uint64         `json:"seed"`
+	Mix        string         `json:"mix"`
 	Workers    int            `json:"workers"`
 	Kills      int            `json:"kills"` // percent asked for
 	Calls      int            `json:"calls"`
@@ -210,7 +216,7 @@ type failure struct {
 
 // round is one seed on one filesystem, told in a line, or in several if it failed.
 func (o *options) round(out io.Writer, kind, dir string, seed uint64, load Workload, judge judge) {
-	sum := Summary{Filesystem: kind, Seed: seed, Workers: load.Workers, Kills: load.Kills, Answers: map[string]int{}}
+	sum := Summary{Filesystem: kind, Seed: seed, Mix: load.Name, Workers: load.Workers, Kills: load.Kills, Answers: map[string]int{}}
 	start := time.Now()
 	r, err := begin(o.installs, dir, seed, load)
 	if err != nil {
@@ -286,8 +292,8 @@ func (s *Summary) tell(out io.Writer) {
 	if s.bad() {
 		word = "FAIL"
 	}
-	fmt.Fprintf(out, "%s %-5s seed %-4d %5d calls (%d killed, %d snapshots, %d volumes) in %5.2f s; %5d steps in %d parts checked in %5.2f s: %d illegal, %d unknown, %d other violations; slowest %s %.2f s\n",
-		word, s.Filesystem, s.Seed, s.Calls, s.Killed, s.Snapshots, s.Volumes, s.Took.Seconds(), s.Steps, s.Parts, s.Checked.Seconds(),
+	fmt.Fprintf(out, "%s %-5s seed %-4d %-10s %5d calls (%d killed, %d snapshots, %d volumes) in %5.2f s; %5d steps in %d parts checked in %5.2f s: %d illegal, %d unknown, %d other violations; slowest %s %.2f s\n",
+		word, s.Filesystem, s.Seed, s.Mix, s.Calls, s.Killed, s.Snapshots, s.Volumes, s.Took.Seconds(), s.Steps, s.Parts, s.Checked.Seconds(),
 		s.Illegal, s.Unknown, len(s.Violations), s.SlowCall, s.Slowest.Seconds())
 	for i, v := range s.Violations {
 		if i == 20 {

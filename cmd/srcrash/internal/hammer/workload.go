@@ -12,14 +12,22 @@ import (
 	"reflinksr/volume"
 )
 
-// Workload is how much of what is done.
+// Workload is how much is done.
 type Workload struct {
 	Workers int
 	Calls   int           // by all workers together; 0: until For is over
 	For     time.Duration // with Calls 0
 	Kills   int           // percent of the calls
-	Volumes int           // at most so many at once, but for those of killed calls
-	Mix     []Share
+	Mix
+}
+
+// Mix is what is done, and how much workers get in each other's way.
+type Mix struct {
+	Name    string
+	Volumes int // at most so many at once, but for those of killed calls
+	Plugged int // sessions are mostly of one of the first so many; 0: of any
+	Changed int // other calls are mostly for one of the first so many; 0: for any
+	Shares  []Share
 }
 
 // Share is the weight of one kind of action.
@@ -28,17 +36,31 @@ type Share struct {
 	Action string
 }
 
-// Everything is the mix of the hammer.
-var Everything = []Share{
-	{28, "session"}, {10, "Volume.snapshot"}, {4, "Volume.clone"}, {2, "Volume.create"}, {9, "Volume.destroy"},
-	{8, "Volume.revert"}, {8, "Volume.set_name"}, {4, "Volume.set_description"}, {6, "Volume.set"}, {2, "Volume.unset"},
-	{6, "Volume.resize"}, {7, "Volume.stat"}, {5, "SR.ls"}, {1, "SR.attach"},
+// mixes are those of the hammer, one seed after the other: what is rare in the one
+// is what the other is about.
+var mixes = []Mix{
+	{"everything", 7, 3, 0, []Share{
+		{28, "session"}, {10, "Volume.snapshot"}, {4, "Volume.clone"}, {2, "Volume.create"}, {9, "Volume.destroy"},
+		{8, "Volume.revert"}, {8, "Volume.set_name"}, {4, "Volume.set_description"}, {6, "Volume.set"}, {2, "Volume.unset"},
+		{6, "Volume.resize"}, {7, "Volume.stat"}, {5, "SR.ls"}, {1, "SR.attach"},
+	}},
+	{"domains", 4, 1, 0, []Share{
+		{76, "session"}, {4, "Volume.snapshot"}, {8, "Volume.destroy"}, {8, "Volume.revert"}, {2, "SR.ls"}, {2, "SR.attach"},
+	}},
+	{"moments", 8, 1, 1, []Share{
+		{20, "session"}, {22, "Volume.snapshot"}, {4, "Volume.clone"}, {10, "Volume.destroy"}, {2, "Volume.revert"},
+		{16, "Volume.set_name"}, {6, "Volume.set_description"}, {12, "Volume.resize"}, {4, "Volume.stat"}, {4, "SR.ls"},
+	}},
+	{"lives", 5, 2, 2, []Share{
+		{8, "session"}, {14, "Volume.snapshot"}, {10, "Volume.clone"}, {10, "Volume.create"}, {26, "Volume.destroy"},
+		{6, "Volume.set"}, {6, "Volume.set_name"}, {4, "Volume.revert"}, {4, "Volume.stat"}, {10, "SR.ls"}, {2, "SR.attach"},
+	}},
 }
 
-// Sessions is the mix of the storm.
-var Sessions = []Share{
+// storm is the mix of the storm.
+var storm = Mix{Name: "storm", Shares: []Share{
 	{85, "session"}, {6, "Volume.snapshot"}, {7, "Volume.destroy"}, {2, "SR.ls"},
-}
+}}
 
 // sessionsEach is how many domains a worker has.
 const sessionsEach = 2
@@ -143,6 +165,10 @@ type worker struct {
 	calls    int
 }
 
+func newWorker(r *round, id int) *worker {
+	return &worker{round: r, id: id, rng: rand.New(rand.NewPCG(r.seed, uint64(id)))}
+}
+
 // session is a domain's use of a volume.
 type session struct {
 	known
@@ -173,11 +199,11 @@ type choice struct {
 
 func (w *worker) choose() choice {
 	total := 0
-	for _, s := range w.Mix {
+	for _, s := range w.Shares {
 		total += s.Weight
 	}
 	at, c := w.rng.IntN(total), choice{}
-	for _, s := range w.Mix {
+	for _, s := range w.Shares {
 		if at -= s.Weight; at < 0 {
 			c.action = s.Action
 			break
@@ -239,7 +265,11 @@ func (w *worker) act(c choice) {
 		w.create(c)
 		return
 	}
-	v, ok := w.pool.pick(c.volume, 0)
+	most := 0
+	if c.n < 75 && c.action != "Volume.destroy" {
+		most = w.Changed
+	}
+	v, ok := w.pool.pick(c.volume, most)
 	if !ok {
 		w.create(c)
 		return
@@ -425,12 +455,9 @@ func (w *worker) datapath(i int, method string, out any, kill float64) bool {
 // plug begins a session, or tries to use a volume without.
 func (w *worker) plug(i int, c choice) {
 	// Mostly one of a few: there domains meet, and the others can be destroyed.
-	most := 3
-	if c.pair == 0 && c.n < 60 {
-		most = 0
-	}
-	if w.Volumes > 16 {
-		most = 0
+	most := 0
+	if c.n < 75 {
+		most = w.Plugged
 	}
 	v, ok := w.pool.pick(c.volume, most)
 	if !ok {
@@ -522,7 +549,7 @@ func (r *round) hammer() []*Event {
 		defer timer.Stop()
 	}
 	for i := range workers {
-		workers[i] = &worker{round: r, id: i, rng: rand.New(rand.NewPCG(r.seed, uint64(i)))}
+		workers[i] = newWorker(r, i)
 		wait.Go(workers[i].run)
 	}
 	wait.Wait()
