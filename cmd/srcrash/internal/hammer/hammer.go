@@ -5,6 +5,7 @@
 package hammer
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -12,6 +13,7 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -38,7 +40,7 @@ type options struct {
 	load     Workload
 	seed     uint64
 	seeds    int
-	dir      string
+	ctx      context.Context
 	log      *os.File
 	failed   int
 }
@@ -121,8 +123,11 @@ func parse(f *flag.FlagSet, args []string, out io.Writer) error {
 	return nil
 }
 
-// run makes each filesystem, and does something on it.
+// run makes each filesystem, and does something on it, until it is interrupted.
 func (o *options) run(out io.Writer, do func(kind, dir string)) error {
+	ctx, stop := signal.NotifyContext(context.Background(), scratch.Endings()...)
+	defer stop()
+	o.ctx = ctx
 	if o.load.Workers < 1 || o.load.Workers > 32 {
 		return errors.New("-workers: 1 to 32: a domain is a bit of 64, and each has two")
 	}
@@ -153,14 +158,17 @@ func (o *options) run(out io.Writer, do func(kind, dir string)) error {
 			return err
 		}
 	}
-	if o.failed > 0 {
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("interrupted")
+	case o.failed > 0:
 		return fmt.Errorf("%d seeds with violations", o.failed)
 	}
 	return nil
 }
 
-// on does something on a filesystem of a kind. What is bound before and is not
-// after, or the other way round, is somebody else's, unless its file is ours.
+// on does something on a filesystem of a kind, and takes that away with all devices
+// of its files.
 func (o *options) on(kind, dir string, do func(kind, dir string)) error {
 	fs, err := scratch.Make(kind, filesystemSize, dir)
 	if err != nil {
@@ -168,8 +176,11 @@ func (o *options) on(kind, dir string, do func(kind, dir string)) error {
 	}
 	do(kind, dir)
 	left, err := boundBelow(dir)
-	if err == nil && len(left) > 0 {
-		err = fmt.Errorf("%s: loop devices are left: %v", kind, left)
+	if len(left) > 0 {
+		o.failed++
+	}
+	for device := range left {
+		err = errors.Join(err, unbind(device))
 	}
 	return errors.Join(err, fs.Remove())
 }
@@ -217,6 +228,9 @@ type failure struct {
 // round is one seed on one filesystem, told in a line, or in several if it failed.
 func (o *options) round(out io.Writer, kind, dir string, seed uint64, load Workload, judge judge) {
 	sum := Summary{Filesystem: kind, Seed: seed, Mix: load.Name, Workers: load.Workers, Kills: load.Kills, Answers: map[string]int{}}
+	if o.ctx.Err() != nil {
+		return
+	}
 	start := time.Now()
 	r, err := begin(o.installs, dir, seed, load)
 	if err != nil {
@@ -224,6 +238,8 @@ func (o *options) round(out io.Writer, kind, dir string, seed uint64, load Workl
 		fmt.Fprintf(out, "FAIL %s seed %d: %v\n", kind, seed, err)
 		return
 	}
+	stop := context.AfterFunc(o.ctx, func() { r.over.Store(true) })
+	defer stop()
 	history := r.end(r.hammer())
 	sum.count(history)
 	sum.Took = time.Since(start)

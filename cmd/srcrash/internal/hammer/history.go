@@ -142,6 +142,12 @@ func (e *Event) makes() bool { return e.Method == "Volume.create" || e.derives()
 // derives says whether the event is a call that makes a volume of another.
 func (e *Event) derives() bool { return e.Method == "Volume.snapshot" || e.Method == "Volume.clone" }
 
+// ends says whether the event is a call that only ends something, and succeeds if
+// that has ended already.
+func (e *Event) ends() bool {
+	return slices.Contains([]string{"Volume.destroy", "Datapath.deactivate", "Datapath.detach", "Datapath.close"}, e.Method)
+}
+
 // reverts says whether the event is a revert that may have had its effect.
 func (e *Event) reverts() bool { return e.Method == "Volume.revert" && took(e) }
 
@@ -164,6 +170,7 @@ var refusals = map[string][]Answer{
 	"Volume.resize":              {NoVolume, Invalid, BadSize},
 	"Volume.revert":              {NoVolume, Invalid, InUse},
 	"Volume.destroy":             {InUse},
+	"Datapath.open":              {NoVolume},
 	"Datapath.attach":            {NoVolume},
 	"Datapath.activate":          {NoVolume, Invalid, InUse},
 	"Datapath.activate_readonly": {NoVolume, Invalid, InUse},

@@ -178,14 +178,8 @@ func misplaced(steps []*step) *step {
 	return nil
 }
 
-// needsVolume says whether the call can only succeed with the volume there.
-func (s *step) needsVolume() bool {
-	switch s.event.Method {
-	case "Volume.destroy", "Datapath.deactivate", "Datapath.detach":
-		return false
-	}
-	return s.event.Answer == OK
-}
+// needsVolume says whether the call can only have succeeded with the volume there.
+func (s *step) needsVolume() bool { return s.event.Answer == OK && !s.event.ends() }
 
 // span is a time.
 type span struct{ from, to int64 }

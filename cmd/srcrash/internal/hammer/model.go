@@ -147,7 +147,7 @@ func (v vol) done(e *Event) (vol, bool) {
 	d := uint64(1) << e.Domain
 	if v.phase != alive {
 		// What is to be ended has ended already.
-		return v, e.Method == "Volume.destroy" || e.Method == "Datapath.deactivate" || e.Method == "Datapath.detach"
+		return v, e.ends()
 	}
 	ok := true
 	switch e.Method {
@@ -176,6 +176,8 @@ func (v vol) done(e *Event) (vol, bool) {
 		} else {
 			v.readers |= d
 		}
+	case "Datapath.open", "Datapath.close":
+		// For a disk that lasts there is nothing to do.
 	case "Datapath.deactivate":
 		v = v.deactivated(d)
 	case "Datapath.detach":

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/sr"
@@ -19,12 +20,13 @@ import (
 // begin makes an SR below dir.
 func begin(p rig.Plugin, dir string, seed uint64, load Workload) (*round, error) {
 	r := &round{caller: caller{plugin: p, start: time.Now()}, Workload: load, seed: seed}
+	r.uuid = uuid.NewString()
 	r.path = filepath.Join(dir, fmt.Sprintf("seed-%d", seed))
 	if err := os.Mkdir(r.path, 0o700); err != nil {
 		return nil, err
 	}
 	err := p.Call("SR.create", map[string]any{
-		"uuid": uuid.NewString(), "configuration": map[string]string{"path": r.path}, "name": "hammer", "description": "",
+		"uuid": r.uuid, "configuration": map[string]string{"path": r.path}, "name": "hammer", "description": "",
 	}, &r.configuration)
 	if err != nil {
 		return nil, err
@@ -132,7 +134,7 @@ func (r *round) leftovers(list map[string]Seen) {
 	for device, file := range devices {
 		bad("%s is still bound to %s", device, file)
 	}
-	if names, err := filesIn(filepath.Join(sr.RuntimeDir, volume.NoteDir)); err != nil || len(names) > 0 {
+	if names, err := r.notes(volume.NoteDir); err != nil || len(names) > 0 {
 		bad("notes of volumes: %v, %v", names, err)
 	}
 }
@@ -148,10 +150,16 @@ func (r *round) remove() {
 	if names, err := filesIn(r.path); err != nil || len(names) > 0 {
 		r.violation("after SR.destroy: %v, %v", names, err)
 	}
-	if names, err := filesIn(filepath.Join(sr.RuntimeDir, "sr")); err != nil || len(names) > 0 {
+	if names, err := r.notes("sr"); err != nil || len(names) > 0 {
 		r.violation("after SR.detach, in %s: %v, %v", sr.RuntimeDir, names, err)
 	}
 	os.Remove(r.path)
+}
+
+// notes are the files that are about this SR in a directory of sr.RuntimeDir.
+func (r *round) notes(sub string) ([]string, error) {
+	names, err := filesIn(filepath.Join(sr.RuntimeDir, sub))
+	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, r.uuid) }), err
 }
 
 func filesIn(dir string) ([]string, error) {
@@ -185,4 +193,14 @@ func boundDevices() (map[string]string, error) {
 		all["/dev/"+strings.Split(path, "/")[3]] = strings.TrimSpace(string(file))
 	}
 	return all, err
+}
+
+// unbind takes a file from a loop device.
+func unbind(device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
 }

@@ -44,8 +44,8 @@ var mixes = []Mix{
 		{8, "Volume.revert"}, {8, "Volume.set_name"}, {4, "Volume.set_description"}, {6, "Volume.set"}, {2, "Volume.unset"},
 		{6, "Volume.resize"}, {7, "Volume.stat"}, {5, "SR.ls"}, {1, "SR.attach"},
 	}},
-	{"domains", 4, 1, 0, []Share{
-		{76, "session"}, {4, "Volume.snapshot"}, {8, "Volume.destroy"}, {8, "Volume.revert"}, {2, "SR.ls"}, {2, "SR.attach"},
+	{"domains", 4, 2, 0, []Share{
+		{80, "session"}, {3, "Volume.snapshot"}, {6, "Volume.destroy"}, {7, "Volume.revert"}, {2, "SR.ls"}, {2, "SR.attach"},
 	}},
 	{"moments", 8, 1, 1, []Share{
 		{20, "session"}, {22, "Volume.snapshot"}, {4, "Volume.clone"}, {10, "Volume.destroy"}, {2, "Volume.revert"},
@@ -73,12 +73,13 @@ type round struct {
 	caller
 	Workload
 	seed          uint64
-	path          string
+	path, uuid    string
 	configuration map[string]string
 	sr            string // its handle
 	pool          pool
 	over          atomic.Bool
 	tags          atomic.Uint64
+	grown         atomic.Int64
 
 	mutex      sync.Mutex
 	violations []error
@@ -317,7 +318,10 @@ func (w *worker) act(c choice) {
 		e.Pair = c.pair
 		args["k"] = pairs[e.Pair]
 	case "Volume.resize":
-		e.Size = int64(c.size) << 20
+		if e.Size = int64(c.size) << 20; c.n%4 > 0 {
+			// Longer than ever before.
+			e.Size = maxSize<<20 + w.grown.Add(1)*volume.SizeUnit
+		}
 		args["new_size"] = e.Size
 	}
 	w.do(e, args, nil, c.kill)
@@ -407,6 +411,8 @@ func (w *worker) session(c choice) {
 		w.plug(i, c)
 	case attached:
 		switch {
+		case c.n < 30 && w.Name == "domains": // they come and go
+			w.detach(i, c.kill)
 		case c.n < 45:
 			w.activate(i, "Datapath.activate", writing, c.kill)
 		case c.n < 60:
@@ -419,7 +425,9 @@ func (w *worker) session(c choice) {
 	case writing:
 		switch {
 		case c.n < 50:
-			w.write(i)
+			for range c.size {
+				w.write(i)
+			}
 			w.session(choice{other: c.other, volume: c.volume, n: 50 + c.n, kill: c.kill})
 		case c.n < 70:
 			w.read(i)
@@ -445,7 +453,11 @@ func (w *worker) domain(i int) int { return w.id*sessionsEach + i }
 func (w *worker) datapath(i int, method string, out any, kill float64) bool {
 	s := &w.sessions[i]
 	e := &Event{Method: method, Key: s.key, Domain: w.domain(i)}
-	ok := w.do(e, map[string]any{"uri": s.uri, "domain": fmt.Sprint("dom", e.Domain)}, out, kill)
+	args := map[string]any{"uri": s.uri, "domain": fmt.Sprint("dom", e.Domain)}
+	if method == "Datapath.open" {
+		args["persistent"] = true
+	}
+	ok := w.do(e, args, out, kill)
 	if e.Answer == Killed {
 		s.stage = unsure
 	}
@@ -469,6 +481,9 @@ func (w *worker) plug(i int, c choice) {
 	if c.n < 4 {
 		w.datapath(i, "Datapath.activate", nil, 0)
 		return
+	}
+	if c.n < 30 {
+		w.datapath(i, "Datapath.open", nil, 0)
 	}
 	var answer struct{ Implementations [][2]any }
 	if !w.datapath(i, "Datapath.attach", &answer, c.kill) {
@@ -503,6 +518,9 @@ func (w *worker) deactivate(i int, kill float64) {
 func (w *worker) detach(i int, kill float64) {
 	if w.datapath(i, "Datapath.detach", nil, kill) {
 		w.sessions[i].stage = closed
+		if w.calls%3 > 0 { // the toolstack does it always
+			w.datapath(i, "Datapath.close", nil, 0)
+		}
 	}
 }
 
