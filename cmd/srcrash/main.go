@@ -22,7 +22,7 @@ type command struct {
 }
 
 var commands = []command{
-	{"hammer", "[-fs LIST] [-seeds N] [-seed S] [-calls N] [-workers N] [-kills PERCENT] [-volumes N] [-invariants [-for TIME]] [-volume DIR -datapath DIR] [-json FILE]", "many calls at once on few volumes, and whether their answers can be those of some order", hammer.Hammer},
+	{"hammer", "[-fs LIST] [-seeds N] [-seed S] [-calls N] [-workers N] [-kills PERCENT] [-volumes N] [-stop] [-invariants [-for TIME]] [-volume DIR -datapath DIR] [-json FILE]", "many calls at once on few volumes, and whether their answers can be those of some order", hammer.Hammer},
 	{"storm", "[-fs LIST] [-workers N] [-for TIME] [-volumes N] [-kills PERCENT] [-volume DIR -datapath DIR] [-json FILE]", "many domains attach and detach at once; nothing may be left", hammer.Storm},
 }
 

@@ -42,6 +42,7 @@ type options struct {
 	seeds    int
 	ctx      context.Context
 	log      *os.File
+	stop     bool
 	failed   int
 }
 
@@ -50,6 +51,7 @@ func (o *options) flags(name string) *flag.FlagSet {
 	f.StringVar(&o.kinds, "fs", "btrfs,xfs", "`filesystems` to do it on")
 	f.StringVar(&o.installs.Volume, "volume", "", "`directory` of the volume plugin to call instead of the one in this program")
 	f.StringVar(&o.installs.Datapath, "datapath", "", "`directory` of its datapath plugin")
+	f.BoolVar(&o.stop, "stop", false, "end with the first seed that has a violation")
 	f.StringVar(&o.json, "json", "", "`file` to which a line is written for each seed, and the history of each failure")
 	f.IntVar(&o.load.Workers, "workers", o.load.Workers, "calls at once")
 	f.IntVar(&o.load.Kills, "kills", 0, "`percent` of the calls whose process is killed")
@@ -95,7 +97,7 @@ func Hammer(args []string, out io.Writer) error {
 func Storm(args []string, out io.Writer) error {
 	o := &options{load: Workload{Workers: 32, Mix: storm}}
 	f := o.flags("storm")
-	f.DurationVar(&o.load.For, "for", 20*time.Second, "how long, for each number of volumes")
+	f.DurationVar(&o.load.For, "for", 20*time.Second, "how long, with few and with many volumes")
 	if err := parse(f, args, out); err != nil {
 		return err
 	}
@@ -106,7 +108,7 @@ func Storm(args []string, out io.Writer) error {
 	return o.run(out, func(kind, dir string) {
 		for i, n := range slices.Compact([]int{few, many}) {
 			load := o.load
-			load.Volumes = n
+			load.Volumes, load.Filled = n, n*3/4
 			o.round(out, kind, dir, o.seed+uint64(i), load, invariant)
 		}
 	})
@@ -228,7 +230,7 @@ type failure struct {
 // round is one seed on one filesystem, told in a line, or in several if it failed.
 func (o *options) round(out io.Writer, kind, dir string, seed uint64, load Workload, judge judge) {
 	sum := Summary{Filesystem: kind, Seed: seed, Mix: load.Name, Workers: load.Workers, Kills: load.Kills, Answers: map[string]int{}}
-	if o.ctx.Err() != nil {
+	if o.ctx.Err() != nil || o.stop && o.failed > 0 {
 		return
 	}
 	start := time.Now()

@@ -26,6 +26,7 @@ type Mix struct {
 	Name    string
 	Volumes int // at most so many at once, but for those of killed calls
 	Plugged int // sessions are mostly of one of the first so many; 0: of any
+	Filled  int // so many volumes are there from the beginning
 	Changed int // other calls are mostly for one of the first so many; 0: for any
 	Shares  []Share
 }
@@ -39,19 +40,19 @@ type Share struct {
 // mixes are those of the hammer, one seed after the other: what is rare in the one
 // is what the other is about.
 var mixes = []Mix{
-	{"everything", 7, 3, 0, []Share{
+	{"everything", 7, 3, 2, 0, []Share{
 		{28, "session"}, {10, "Volume.snapshot"}, {4, "Volume.clone"}, {2, "Volume.create"}, {9, "Volume.destroy"},
 		{8, "Volume.revert"}, {8, "Volume.set_name"}, {4, "Volume.set_description"}, {6, "Volume.set"}, {2, "Volume.unset"},
 		{6, "Volume.resize"}, {7, "Volume.stat"}, {5, "SR.ls"}, {1, "SR.attach"},
 	}},
-	{"domains", 4, 2, 0, []Share{
+	{"domains", 4, 1, 3, 0, []Share{
 		{80, "session"}, {3, "Volume.snapshot"}, {6, "Volume.destroy"}, {7, "Volume.revert"}, {2, "SR.ls"}, {2, "SR.attach"},
 	}},
-	{"moments", 8, 1, 1, []Share{
+	{"moments", 8, 1, 1, 1, []Share{
 		{20, "session"}, {22, "Volume.snapshot"}, {4, "Volume.clone"}, {10, "Volume.destroy"}, {2, "Volume.revert"},
 		{16, "Volume.set_name"}, {6, "Volume.set_description"}, {12, "Volume.resize"}, {4, "Volume.stat"}, {4, "SR.ls"},
 	}},
-	{"lives", 5, 2, 2, []Share{
+	{"lives", 5, 2, 0, 2, []Share{
 		{8, "session"}, {14, "Volume.snapshot"}, {10, "Volume.clone"}, {10, "Volume.create"}, {26, "Volume.destroy"},
 		{6, "Volume.set"}, {6, "Volume.set_name"}, {4, "Volume.revert"}, {4, "Volume.stat"}, {10, "SR.ls"}, {2, "SR.attach"},
 	}},
@@ -80,6 +81,7 @@ type round struct {
 	over          atomic.Bool
 	tags          atomic.Uint64
 	grown         atomic.Int64
+	copying       copies
 
 	mutex      sync.Mutex
 	violations []error
@@ -175,6 +177,7 @@ type session struct {
 	known
 	device string
 	stage  stage
+	guest  *guest // while it may write
 }
 
 type stage int
@@ -276,6 +279,7 @@ func (w *worker) act(c choice) {
 		return
 	}
 	e := &Event{Method: c.action, Key: v.key}
+	defer w.copying.of(c.action, v.key)()
 	args := map[string]any{"sr": w.sr, "key": v.key}
 	switch c.action {
 	case "Volume.snapshot", "Volume.clone":
@@ -403,7 +407,7 @@ func (w *worker) make(e *Event, args map[string]any, kill float64) {
 // session carries on with one of the worker's sessions, or begins one.
 func (w *worker) session(c choice) {
 	i := 0
-	if c.other%4 == 0 || w.sessions[1].stage != closed && c.other%4 == 1 {
+	if c.other%4 == 0 && w.Name != "domains" || w.sessions[1].stage != closed && c.other%4 == 1 {
 		i = 1
 	}
 	switch s := &w.sessions[i]; s.stage {
@@ -411,8 +415,10 @@ func (w *worker) session(c choice) {
 		w.plug(i, c)
 	case attached:
 		switch {
-		case c.n < 30 && w.Name == "domains": // they come and go
+		case c.n < 75 && w.Name == "domains": // they come and go, so that the last one does
 			w.detach(i, c.kill)
+		case c.n < 85 && w.Name == "domains":
+			w.activate(i, "Datapath.activate", writing, c.kill)
 		case c.n < 45:
 			w.activate(i, "Datapath.activate", writing, c.kill)
 		case c.n < 60:
@@ -425,9 +431,7 @@ func (w *worker) session(c choice) {
 	case writing:
 		switch {
 		case c.n < 50:
-			for range c.size {
-				w.write(i)
-			}
+			w.write(i)
 			w.session(choice{other: c.other, volume: c.volume, n: 50 + c.n, kill: c.kill})
 		case c.n < 70:
 			w.read(i)
@@ -452,13 +456,17 @@ func (w *worker) domain(i int) int { return w.id*sessionsEach + i }
 // datapath makes a call for a session.
 func (w *worker) datapath(i int, method string, out any, kill float64) bool {
 	s := &w.sessions[i]
+	if method == "Datapath.deactivate" || method == "Datapath.detach" {
+		w.history = append(w.history, s.guest.halt()...)
+		s.guest = nil
+	}
 	e := &Event{Method: method, Key: s.key, Domain: w.domain(i)}
 	args := map[string]any{"uri": s.uri, "domain": fmt.Sprint("dom", e.Domain)}
 	if method == "Datapath.open" {
 		args["persistent"] = true
 	}
 	ok := w.do(e, args, out, kill)
-	if e.Answer == Killed {
+	if e.Answer == Killed && method != "Datapath.open" && method != "Datapath.close" {
 		s.stage = unsure
 	}
 	return ok
@@ -480,6 +488,10 @@ func (w *worker) plug(i int, c choice) {
 	s.known = v
 	if c.n < 4 {
 		w.datapath(i, "Datapath.activate", nil, 0)
+		return
+	}
+	if idle := []string{"Datapath.close", "Datapath.open", "Datapath.detach"}; w.Name == "domains" && c.n%5 < len(idle) {
+		w.datapath(i, idle[c.n%5], nil, c.kill) // of what this domain does not have
 		return
 	}
 	if c.n < 30 {
@@ -506,6 +518,9 @@ func (w *worker) activate(i int, method string, then stage, kill float64) {
 		if s.stage = then; !s.readWrite {
 			s.stage = reading
 		}
+		if s.stage == writing {
+			s.guest = w.boot(i)
+		}
 	}
 }
 
@@ -531,14 +546,18 @@ func (w *worker) hangUp(i int) {
 	}
 }
 
-// write writes a block as the guest, read reads it.
+// write writes a block as the domain, read reads it.
 func (w *worker) write(i int) {
-	s := &w.sessions[i]
-	e := &Event{Worker: w.id, Method: writeBlock, Key: s.key, Domain: w.domain(i), Tag: w.tags.Add(1), Answer: OK}
-	e.Call = w.now()
+	w.history = append(w.history, w.writeBlock(w.sessions[i], w.domain(i)))
+}
+
+func (r *round) writeBlock(s session, domain int) *Event {
+	e := &Event{Worker: domain / sessionsEach, Method: writeBlock, Key: s.key, Domain: domain, Tag: r.tags.Add(1), Answer: OK}
+	e.Call = r.now()
 	err := writeTag(s.device, e.Tag)
-	e.Return = w.now()
-	w.block(e, err)
+	e.Return = r.now()
+	r.check(e, err)
+	return e
 }
 
 func (w *worker) read(i int) {
@@ -548,13 +567,13 @@ func (w *worker) read(i int) {
 	var err error
 	e.Tag, err = readTag(s.device)
 	e.Return = w.now()
-	w.block(e, err)
+	w.history = append(w.history, e)
+	w.check(e, err)
 }
 
-func (w *worker) block(e *Event, err error) {
-	w.history = append(w.history, e)
+func (r *round) check(e *Event, err error) {
 	if err != nil {
-		w.violation("%v: a domain that has the volume active could not: %w", e, err)
+		r.violation("%v: a domain that has the volume active could not: %w", e, err)
 	}
 }
 
@@ -566,12 +585,16 @@ func (r *round) hammer() []*Event {
 		timer := time.AfterFunc(r.For, func() { r.over.Store(true) })
 		defer timer.Stop()
 	}
+	first := newWorker(r, r.Workers)
+	for range r.Filled {
+		first.create(choice{size: 1})
+	}
 	for i := range workers {
 		workers[i] = newWorker(r, i)
 		wait.Go(workers[i].run)
 	}
 	wait.Wait()
-	var all []*Event
+	all := first.history
 	for _, w := range workers {
 		all = append(all, w.history...)
 	}
