@@ -593,7 +593,12 @@ func (r *round) hammer() []*Event {
 		workers[i] = newWorker(r, i)
 		wait.Go(workers[i].run)
 	}
+	over := make(chan struct{})
+	var watcher sync.WaitGroup
+	watcher.Go(func() { r.watch(over) })
 	wait.Wait()
+	close(over)
+	watcher.Wait()
 	all := first.history
 	for _, w := range workers {
 		all = append(all, w.history...)
