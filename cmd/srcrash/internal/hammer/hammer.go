@@ -338,11 +338,11 @@ func (v *verdict) tell(out io.Writer) {
 	}
 	fmt.Fprintf(out, "     %s: volumes %v of %d steps: %s\n", v.result, short, len(v.part.steps), v.reason())
 	steps := v.part.sorted()
-	from, to := 0, min(48, len(steps))
+	at := 24
 	if len(v.stuck) > 0 {
-		at := slices.Index(steps, v.stuck[0])
-		from, to = max(0, at-24), min(to, at+24)
+		at = slices.Index(steps, v.stuck[0])
 	}
+	from, to := max(0, at-24), min(len(steps), at+24)
 	for _, s := range steps[from:to] {
 		mark := "  "
 		if slices.Contains(v.stuck, s) {

@@ -298,14 +298,14 @@ func (w *worker) act(c choice) {
 		return
 	case "Volume.revert":
 		from, _ := w.pool.pick(c.other, 0)
-		for range 4 { // mostly a snapshot
-			if !from.readWrite || c.n < 10 {
+		for range 6 { // a snapshot; seldom another volume, because those are judged together
+			if !from.readWrite || c.n < 8 {
 				break
 			}
 			c.other = c.other*1664525 + 1013904223
 			from, _ = w.pool.pick(c.other, 0)
 		}
-		if from.key == "" || from.key == v.key {
+		if from.key == "" || from.key == v.key || from.readWrite && c.n >= 8 {
 			return
 		}
 		e.From, args["snapshot"] = from.key, from.key
