@@ -243,6 +243,9 @@ func (o *options) round(out io.Writer, kind, dir string, seed uint64, load Workl
 	stop := context.AfterFunc(o.ctx, func() { r.over.Store(true) })
 	defer stop()
 	history := r.end(r.hammer())
+	if o.ctx.Err() != nil {
+		return // half a workload is no result
+	}
 	sum.count(history)
 	sum.Took = time.Since(start)
 	sum.Slowest, sum.SlowCall = time.Duration(r.slowest.Load()), fmt.Sprint(r.slow.Load())

@@ -39,6 +39,7 @@ func (c *caller) call(e *Event, args map[string]any, out any, part float64) erro
 	p := exec.Command(c.plugin.Path(e.Method), "--json")
 	p.Stdin = bytes.NewReader(request)
 	p.Env = os.Environ()
+	p.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // a Ctrl-C is for us
 	var stderr bytes.Buffer
 	p.Stderr = &stderr
 	var answer bytes.Buffer
