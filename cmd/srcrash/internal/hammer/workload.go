@@ -45,8 +45,8 @@ var mixes = []Mix{
 		{8, "Volume.revert"}, {8, "Volume.set_name"}, {4, "Volume.set_description"}, {6, "Volume.set"}, {2, "Volume.unset"},
 		{6, "Volume.resize"}, {7, "Volume.stat"}, {5, "SR.ls"}, {1, "SR.attach"},
 	}},
-	{"domains", 4, 1, 3, 0, []Share{
-		{80, "session"}, {3, "Volume.snapshot"}, {6, "Volume.destroy"}, {7, "Volume.revert"}, {2, "SR.ls"}, {2, "SR.attach"},
+	{"domains", 5, 1, 2, 1, []Share{
+		{74, "session"}, {5, "Volume.snapshot"}, {3, "Volume.destroy"}, {14, "Volume.revert"}, {2, "SR.ls"}, {2, "SR.attach"},
 	}},
 	{"moments", 8, 1, 1, 1, []Share{
 		{20, "session"}, {22, "Volume.snapshot"}, {4, "Volume.clone"}, {10, "Volume.destroy"}, {2, "Volume.revert"},
