@@ -298,14 +298,18 @@ func (w *worker) act(c choice) {
 		return
 	case "Volume.revert":
 		from, _ := w.pool.pick(c.other, 0)
+		seldom := 8
+		if w.Name == "domains" {
+			seldom = 60 // it has few snapshots
+		}
 		for range 6 { // a snapshot; seldom another volume, because those are judged together
-			if !from.readWrite || c.n < 8 {
+			if !from.readWrite || c.n < seldom {
 				break
 			}
 			c.other = c.other*1664525 + 1013904223
 			from, _ = w.pool.pick(c.other, 0)
 		}
-		if from.key == "" || from.key == v.key || from.readWrite && c.n >= 8 {
+		if from.key == "" || from.key == v.key || from.readWrite && c.n >= seldom {
 			return
 		}
 		e.From, args["snapshot"] = from.key, from.key
