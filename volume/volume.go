@@ -61,17 +61,24 @@ func Stat(handle, key string) (Volume, error) {
 	return Describe(s, k)
 }
 
-// Describe is Stat in an open SR.
+// Describe is Stat in an open SR. Record and data are two files, and no lock is
+// held: what is told is of one moment because the data is looked at on both sides of
+// reading the record, until it is the same.
 func Describe(s *sr.SR, key sr.Key) (Volume, error) {
-	r, err := Load(s, key)
-	if err != nil {
-		return Volume{}, err
+	for {
+		before, _ := s.Root.Stat(sr.Data(key)) // the second look says what is wrong
+		r, err := Load(s, key)
+		if err != nil {
+			return Volume{}, err
+		}
+		st, err := statData(s, key)
+		if err != nil {
+			return Volume{}, err
+		}
+		if before != nil && before.Ino == st.Ino && before.Size == st.Size {
+			return describe(s, key, r, st), nil
+		}
 	}
-	st, err := statData(s, key)
-	if err != nil {
-		return Volume{}, err
-	}
-	return describe(s, key, r, st), nil
 }
 
 func describe(s *sr.SR, key sr.Key, r *Record, st *unix.Stat_t) Volume {

@@ -13,6 +13,7 @@ import (
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/srcrash/internal/load"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/cmd/srcrash/internal/hammer"
 	"reflinksr/scripts/scratch"
 )
 
@@ -28,6 +29,8 @@ var commands = []command{
 	{"mutants", "[-run REGEXP] [-j N] [-source DIR] [-dir DIR]", "build the plugin with bugs sown into it (testdata/mutants), and fail if one is not found by what should find it", mutants},
 	{"load", load.Usage, "take snapshots of disks that are being written to, and judge each", load.Run},
 	{"fuzz", "[-for 10m] [-run REGEXP]", "fuzz everything that reads foreign bytes, one target after the other", fuzz},
+	{"hammer", "[-fs LIST] [-seeds N] [-seed S] [-calls N] [-workers N] [-kills PERCENT] [-volumes N] [-stop] [-invariants [-for TIME]] [-volume DIR -datapath DIR] [-json FILE]", "many calls at once on few volumes, and whether their answers can be those of some order", hammer.Hammer},
+	{"storm", "[-fs LIST] [-workers N] [-for TIME] [-volumes N] [-kills PERCENT] [-volume DIR -datapath DIR] [-json FILE]", "many domains attach and detach at once; nothing may be left", hammer.Storm},
 }
 
 func main() {

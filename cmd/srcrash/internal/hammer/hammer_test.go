@@ -1,0 +1,64 @@
+package hammer
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"reflinksr/cmd/internal/plugin"
+	"reflinksr/scripts/scratch"
+)
+
+func TestMain(m *testing.M) {
+	if plugin.IsCall(os.Args[0]) {
+		os.Exit(plugin.Main())
+	}
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	if status, again := scratch.Isolate(); again {
+		os.Exit(status)
+	}
+	os.Exit(m.Run())
+}
+
+// A little of everything, with kills, on both filesystems.
+func TestHammer(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting filesystems and attaching loop devices needs root")
+	}
+	for _, fs := range []string{"btrfs", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			if err := scratch.Available(fs); err != nil {
+				t.Skip(err)
+			}
+			var out bytes.Buffer
+			if err := Hammer([]string{"-fs", fs, "-calls", "100", "-kills", "5"}, &out); err != nil {
+				t.Errorf("%v\n%s", err, &out)
+			}
+		})
+	}
+}
+
+// A history that is not right is told, whole or around the place.
+func TestTell(t *testing.T) {
+	key := "365c68ee-966a-4644-880d-1122a36ab9a1"
+	h := []*Event{made(key)}
+	for i := range int64(100) {
+		h = append(h, at(10*i+2, 10*i+3, "Volume.set_name", key).text("b"))
+	}
+	h = append(h, at(2000, 2001, "Volume.stat", key).sees(a().unread()), at(2002, 2003, "SR.ls", "").lists(nil))
+	all, _ := parts(h)
+	for _, judge := range []judge{linearizable, invariant} {
+		bad := judge(all)
+		if len(bad) != 1 {
+			t.Fatal(bad)
+		}
+		var out bytes.Buffer
+		bad[0].tell(&out)
+		for _, want := range []string{"Illegal", "365c68ee", "? ", `Volume.stat 365c68ee: ok: "a"`} {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("%q is not told:\n%s", want, &out)
+			}
+		}
+	}
+}
