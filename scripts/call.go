@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"reflinksr/scripts/oldkernel"
 )
 
 // refusal is the error that a plugin answers.
@@ -136,8 +134,8 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 	ctx, cancel := context.WithTimeout(s.config.context(), s.config.timeout())
 	defer cancel()
 	c := exec.CommandContext(ctx, path, "--json")
-	if s.oldKernel {
-		self, argv, err := oldkernel.Command(path, "--json")
+	if s.sandbox.Unusual() {
+		self, argv, err := s.sandbox.Command(path, "--json")
 		if err != nil {
 			return stdout, stderr, err
 		}

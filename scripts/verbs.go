@@ -55,6 +55,8 @@ func init() {
 		{"loops", "loops VOLUME N", "(own) N loop devices of this host have the volume's file behind them", (*script).loops},
 		{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, no lock of a volume that is no more", (*script).leak},
 		{"kernel", "kernel 4.19|current", "run the calls that follow as on Linux 4.19 (what is newer is answered as there), or as it is", (*script).kernel},
+		{"inject", "inject ERRNO SYSCALL[=N,N...]... | inject off", "in the calls that follow these system calls fail, like fsync or FICLONE: every one, or only the Nth, on files of the scenario and loop devices. What is injected must come to pass before the next inject", (*script).inject},
+		{"limit", "limit nofile N | limit off", "the calls that follow may have at most N file descriptors", (*script).limit},
 		{"lock", "lock VOLUME | lock free", "(own) hold the volume's lock as another process would, until lock free", (*script).lock},
 		{"retry", "retry DURATION VERB [ARG]...", "repeat the verb until it succeeds, at most so long", (*script).retry},
 	}
