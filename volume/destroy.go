@@ -42,8 +42,11 @@ func Destroy(handle, key string) error {
 // finds nothing to do here.
 func destroyClone(s *sr.SR, key sr.Key) error {
 	r, err := LoadForChange(s, key)
-	if err != nil {
+	if sr.Classify(err) != nil {
 		return nil // destroy will say
+	}
+	if err != nil {
+		return err // it can be read again in a moment, and may name a clone
 	}
 	clone, err := sr.ParseKey(r.Keys[cloneOnBoot])
 	if err != nil {
@@ -51,6 +54,9 @@ func destroyClone(s *sr.SR, key sr.Key) error {
 	}
 	// The value is the caller's; only a clone of this very volume is meant.
 	c, err := Load(s, clone)
+	if err != nil && sr.Classify(err) == nil {
+		return err
+	}
 	if err != nil || c.Origin == nil || c.Origin.Of != key || c.Origin.Kind != Clone {
 		return nil
 	}
