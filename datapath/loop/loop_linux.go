@@ -51,7 +51,7 @@ func (d Device) Path() string { return "/dev/loop" + strconv.Itoa(d.Number) }
 // taking it, others take it (up to 230 times was seen with 32 competitors).
 const attempts = 2000
 
-// Attach binds the file to a free device. ErrNoDevice if there is none.
+// Attach binds the file to a free device.
 func Attach(c Config) (Device, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -68,7 +68,8 @@ func Attach(c Config) (Device, error) {
 			continue
 		}
 		if err != nil {
-			return Device{}, fmt.Errorf("no free loop device: %w", err)
+			// Its ENOSPC is about device numbers, not about anybody's filesystem.
+			return Device{}, fmt.Errorf("no free loop device: %v", err)
 		}
 		d := Device{n, st.Dev, st.Ino}
 		taken, err := d.bind(c)
@@ -163,7 +164,10 @@ func setSectorSize(fd, size int) error {
 
 func (d Device) open(flags int) (*os.File, error) {
 	f, err := os.OpenFile(d.Path(), flags, 0)
-	if errors.Is(err, os.ErrNotExist) {
+	if !errors.Is(err, os.ErrNotExist) {
+		return f, err
+	}
+	if _, e := os.Stat("/sys/block/loop" + strconv.Itoa(d.Number)); e == nil {
 		// Without udev or devtmpfs nobody makes the node: loop's major is 7.
 		unix.Mknod(d.Path(), unix.S_IFBLK|0o600, int(unix.Mkdev(7, uint32(d.Number))))
 		f, err = os.OpenFile(d.Path(), flags, 0)
@@ -368,7 +372,7 @@ func (d Device) Keep() error {
 // with opens the device, makes sure that it is bound to its file, and runs do:
 // while it is open its number cannot become another file's. ErrGone if it is not.
 func (d Device) with(do func(*os.File, *unix.LoopInfo64) error) error {
-	f, err := os.OpenFile(d.Path(), os.O_RDONLY, 0)
+	f, err := d.open(os.O_RDONLY)
 	if errors.Is(err, unix.ENXIO) || errors.Is(err, os.ErrNotExist) {
 		return ErrGone
 	}
