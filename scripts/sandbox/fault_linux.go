@@ -32,7 +32,7 @@ func ParseFault(errno, text string) (Fault, error) {
 		errno = "ENOTSUP" // the same number
 	}
 	for e := unix.Errno(1); e < 200; e++ {
-		if unix.ErrnoName(e) == errno {
+		if errno != "" && unix.ErrnoName(e) == errno {
 			f.Errno = e
 		}
 	}
