@@ -162,7 +162,7 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 func confine(c *exec.Cmd) {
 	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
-	c.WaitDelay = time.Second
+	c.WaitDelay = 3 * time.Second // a busy host takes a while to hand over what was printed
 }
 
 // judge holds what a process printed and how it ended against the protocol.

@@ -19,6 +19,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"sr/sr.go alone":                              "the same",
 		"sr/destroy.go lockSelf":                      "the same",
 		"cmd/internal/plugin/diagnostics.go diagnose": "the same",
+		"datapath/loop/loop_linux.go Attach":          "the same",
 		"sr/lock.go describe":                         "told to the operator",
 		"volume/lease.go String":                      "told to the operator",
 		"sr/create.go Create":                         "noted in sr.json and never read again",

@@ -51,6 +51,9 @@ func (d Device) Path() string { return "/dev/loop" + strconv.Itoa(d.Number) }
 // taking it, others take it (up to 230 times was seen with 32 competitors).
 const attempts = 2000
 
+// patience bounds it as well, where the host is so busy that each attempt takes long.
+const patience = 40 * time.Second
+
 // Attach binds the file to a free device.
 func Attach(c Config) (Device, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
@@ -62,7 +65,8 @@ func Attach(c Config) (Device, error) {
 	if err := unix.Fstat(int(c.File.Fd()), &st); err != nil {
 		return Device{}, &os.PathError{Op: "stat", Path: c.File.Name(), Err: err}
 	}
-	for attempt := range attempts {
+	deadline := time.Now().Add(patience)
+	for attempt := 0; attempt < attempts && time.Now().Before(deadline); attempt++ {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err == unix.EINTR {
 			continue
