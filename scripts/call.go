@@ -19,8 +19,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"reflinksr/scripts/oldkernel"
 )
 
 // refusal is the error that a plugin answers.
@@ -136,8 +134,8 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 	ctx, cancel := context.WithTimeout(s.config.context(), s.config.timeout())
 	defer cancel()
 	c := exec.CommandContext(ctx, path, "--json")
-	if s.oldKernel {
-		self, argv, err := oldkernel.Command(path, "--json")
+	if s.sandbox.Unusual() {
+		self, argv, err := s.sandbox.Command(path, "--json")
 		if err != nil {
 			return stdout, stderr, err
 		}
@@ -164,7 +162,7 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 func confine(c *exec.Cmd) {
 	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
-	c.WaitDelay = time.Second
+	c.WaitDelay = 3 * time.Second // a busy host takes a while to hand over what was printed
 }
 
 // judge holds what a process printed and how it ended against the protocol.

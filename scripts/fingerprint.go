@@ -55,7 +55,8 @@ func (s *script) fingerprint() (string, error) {
 			return nil
 		}
 		content := ""
-		if d.Type().IsRegular() && (strings.HasSuffix(name, ".inf") || strings.HasSuffix(name, ".json") || st.Size < 64<<10) {
+		text := strings.HasSuffix(name, ".inf") || strings.HasSuffix(name, ".json")
+		if d.Type().IsRegular() && (text && st.Size < 4<<20 || st.Size < 64<<10) {
 			data, err := os.ReadFile(p)
 			if err != nil {
 				return err

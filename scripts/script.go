@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
 )
 
@@ -38,8 +39,8 @@ type script struct {
 	plugs       map[string][]plugged
 	keys        map[string]bool // of the volumes that calls answered
 	writing     map[string]*writer
-	oldKernel   bool       // calls run as on Linux 4.19
-	held        []*os.File // locked by the lock verb
+	sandbox     sandbox.Sandbox // what calls find
+	held        []*os.File      // locked by the lock verb
 }
 
 // tell says what happened: in the log, or at once in a shell.
@@ -235,15 +236,6 @@ func (s *script) sr(_ bool, args []string) error {
 	s.ts.Setenv(name, encode(handle))
 	s.ts.Setenv(name+"_CONF", string(encoded))
 	return err
-}
-
-// kernel chooses what calls find.
-func (s *script) kernel(_ bool, args []string) error {
-	if len(args) != 1 || args[0] != "4.19" && args[0] != "current" {
-		return usage("kernel")
-	}
-	s.oldKernel = args[0] == "4.19"
-	return nil
 }
 
 // lock holds a volume's lock.

@@ -93,8 +93,8 @@ func (a attachment) heal(root *Dir) error {
 	return heal(root)
 }
 
-// removeStaleMarker removes an unfinished rewrite of the marker, unless somebody is
-// at it now.
+// removeStaleMarker removes an unfinished rewrite of the marker, and the list of a
+// destruction that was not to be, unless somebody is at it now.
 func (a attachment) removeStaleMarker(root *Dir) error {
 	control, err := root.Sub(controlDir)
 	if err != nil {
@@ -114,7 +114,7 @@ func (a attachment) removeStaleMarker(root *Dir) error {
 		return err
 	}
 	defer staging.Close()
-	return staging.Remove(marker + ".new")
+	return errors.Join(staging.Remove(marker+".new"), control.Remove(doomList))
 }
 
 // heal makes control directories that are missing: only their names were ever

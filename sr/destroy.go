@@ -45,16 +45,32 @@ func Destroy(handle string, check func(*SR) error) error {
 	if err := check(s); err != nil {
 		return err
 	}
+	if err := s.end(); err != nil {
+		return err
+	}
+	// The SR is gone. What is left of it goes now, or when somebody attaches it or
+	// makes another one here.
+	if err := s.erase(func(string) bool { return true }); err != nil {
+		slog.Error("a destroyed SR's files could not all be removed", "path", a.Path, "err", err)
+	}
+	return nil
+}
+
+// end is the commit of a destruction. On error the SR lives.
+func (s *SR) end() (err error) {
+	defer func() {
+		if err != nil {
+			s.control.Remove(doomList)
+		}
+	}()
+	if err := s.doom(); err != nil {
+		return fmt.Errorf("writing down what is to be removed: %w", err)
+	}
 	if err := s.Root.Rename(marker, s.Root, tombstone); err != nil {
 		return fmt.Errorf("removing the marker: %w", err)
 	}
 	if err := s.Root.Sync(); err != nil {
 		return errors.Join(err, s.Root.Rename(tombstone, s.Root, marker))
-	}
-	// The SR is gone. What is left of it goes now, or when somebody attaches it or
-	// makes another one here.
-	if err := s.erase(nil); err != nil {
-		slog.Error("a destroyed SR's files could not all be removed", "path", a.Path, "err", err)
 	}
 	return nil
 }
@@ -105,11 +121,11 @@ func eraseDestroyed(root *Dir, uuid string) (done bool, err error) {
 		return false, err
 	}
 	defer s.control.Close()
-	stone, err := root.Stat(tombstone)
+	ours, err := s.doomed()
 	if err != nil {
 		return false, err
 	}
-	return true, s.erase(&stone.Ctim)
+	return true, s.erase(ours)
 }
 
 // finishErase is eraseDestroyed for SR.attach.
@@ -126,16 +142,16 @@ func finishErase(root *Dir, c Configuration) error {
 // erase removes a destroyed SR's files. The tombstone goes last of all, for it is
 // what says that they are ours.
 //
-// Files that changed after the SR was destroyed, if that is known, are not the SR's:
-// somebody has put them there since, a backup perhaps.
-func (s *SR) erase(destroyed *unix.Timespec) error {
+// Of the volumes' files only those go that are ours: somebody may have put others there
+// since the SR was destroyed, a backup perhaps.
+func (s *SR) erase(ours func(name string) bool) error {
 	names, err := s.Root.Names()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		key, err := ParseKey(strings.TrimSuffix(name, ".inf"))
-		if err != nil || name != Record(key) || s.newer(name, destroyed) || s.newer(Data(key), destroyed) {
+		if err != nil || name != Record(key) || !ours(name) || !ours(Data(key)) {
 			continue
 		}
 		// Data first: a record alone still tells whose the data was.
@@ -147,7 +163,7 @@ func (s *SR) erase(destroyed *unix.Timespec) error {
 		}
 	}
 	if s.control != nil {
-		if err := s.eraseControl(); err != nil {
+		if err := s.eraseControl(ours); err != nil {
 			return err
 		}
 	}
@@ -160,13 +176,13 @@ func (s *SR) erase(destroyed *unix.Timespec) error {
 	return s.Root.Sync()
 }
 
-func (s *SR) eraseControl() error {
+func (s *SR) eraseControl(ours func(name string) bool) error {
 	for _, sub := range []string{"staging", "leases", "locks"} {
-		if err := s.eraseDir(sub); err != nil {
+		if err := s.eraseDir(sub, ours); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{"lock", "leases.lock"} {
+	for _, name := range []string{"lock", "leases.lock", doomList} {
 		if err := s.control.Remove(name); err != nil {
 			return err
 		}
@@ -175,12 +191,6 @@ func (s *SR) eraseControl() error {
 		slog.Warn("the control directory is not empty and stays", "dir", s.control.Path(), "err", err)
 	}
 	return nil
-}
-
-// newer says whether a file in root changed after a moment, if there is one.
-func (s *SR) newer(name string, moment *unix.Timespec) bool {
-	st, _ := s.Root.Stat(name)
-	return moment != nil && st != nil && st.Ctim.Nano() > moment.Nano()
 }
 
 // removeFile is Remove for what should be a file of ours. A directory is none and
@@ -195,7 +205,7 @@ func (d *Dir) removeFile(name string) error {
 }
 
 // eraseDir empties a control directory of what is named like ours, and removes it.
-func (s *SR) eraseDir(sub string) error {
+func (s *SR) eraseDir(sub string, ours func(name string) bool) error {
 	dir, err := s.control.Sub(sub)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -210,7 +220,7 @@ func (s *SR) eraseDir(sub string) error {
 	}
 	for _, name := range names {
 		// A staged record without its data in staging: its data is in root.
-		if key, kind, ok := stagedName(name); ok && kind == ".inf" && sub == "staging" {
+		if key, kind, ok := stagedName(name); ok && kind == ".inf" && sub == "staging" && ours(Data(key)) {
 			if err := s.Root.removeFile(Data(key)); err != nil {
 				return err
 			}

@@ -84,9 +84,11 @@ func Add(s *sr.SR, r *Record, attrs sr.Attributes, fill func(*os.File) error) (_
 // takeBack undoes Add from wherever it got to, in an order that recovery can
 // finish from wherever this gets to.
 func takeBack(s *sr.SR, key sr.Key) error {
-	err := s.Root.Rename(sr.Record(key), s.Staging, sr.Record(key))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	if err := s.Root.Rename(sr.Record(key), s.Staging, sr.Record(key)); err != nil {
+		// What keeps it from being renamed does not matter if it is not there.
+		if there, e := s.Root.Exists(sr.Record(key)); e != nil || there {
+			return errors.Join(err, e)
+		}
 	}
 	return s.Discard(key)
 }

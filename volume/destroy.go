@@ -42,8 +42,11 @@ func Destroy(handle, key string) error {
 // finds nothing to do here.
 func destroyClone(s *sr.SR, key sr.Key) error {
 	r, err := LoadForChange(s, key)
-	if err != nil {
+	if sr.Classify(err) != nil {
 		return nil // destroy will say
+	}
+	if err != nil {
+		return err // it can be read again in a moment, and may name a clone
 	}
 	clone, err := sr.ParseKey(r.Keys[cloneOnBoot])
 	if err != nil {
@@ -51,6 +54,9 @@ func destroyClone(s *sr.SR, key sr.Key) error {
 	}
 	// The value is the caller's; only a clone of this very volume is meant.
 	c, err := Load(s, clone)
+	if err != nil && sr.Classify(err) == nil {
+		return err
+	}
 	if err != nil || c.Origin == nil || c.Origin.Of != key || c.Origin.Kind != Clone {
 		return nil
 	}
@@ -122,16 +128,27 @@ func removable(s *sr.SR, key sr.Key) error {
 			return sr.Errorf(sr.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
 		}
 	}
-	f, err := s.Root.Open(sr.Data(key), unix.O_RDONLY)
-	if err != nil {
-		return nil // no file: it takes no space
+	return mutable(s, key)
+}
+
+// mutable refuses a volume one of whose files has an attribute that keeps it from
+// being removed: somebody wants it kept.
+func mutable(s *sr.SR, key sr.Key) error {
+	for _, name := range []string{sr.Data(key), sr.Record(key)} {
+		f, err := s.Root.Open(name, unix.O_RDONLY)
+		if err != nil {
+			continue // no file: it takes no space
+		}
+		fixed, err := sr.Immutable(f)
+		f.Close()
+		if err == nil && fixed {
+			err = sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: its file %s/%s is immutable: chattr -ia", key, s.Path, name)
+		}
+		if err != nil {
+			return err
+		}
 	}
-	defer f.Close()
-	fixed, err := sr.Immutable(f)
-	if err == nil && fixed {
-		err = sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: its data file %s/%s is immutable: chattr -ia", key, s.Path, sr.Data(key))
-	}
-	return err
+	return nil
 }
 
 // DestroySR destroys the SR with all its volumes, unless one of them is in use.
@@ -150,7 +167,11 @@ func DestroySR(handle string) error {
 			return err
 		}
 		for _, key := range keys {
-			if err := checkIdle(s, key, me, bound); err != nil {
+			err := checkIdle(s, key, me, bound)
+			if err == nil {
+				err = mutable(s, key)
+			}
+			if err != nil {
 				return sr.Errorf(sr.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)
 			}
 		}

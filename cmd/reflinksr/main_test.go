@@ -11,7 +11,7 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/scripts"
-	"reflinksr/scripts/oldkernel"
+	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
 )
 
@@ -19,7 +19,7 @@ import (
 // name of a call it is that call, so every call of a scenario is a real process
 // and counts for coverage.
 func TestMain(m *testing.M) {
-	oldkernel.Hook()
+	sandbox.Hook()
 	if plugin.IsCall(os.Args[0]) {
 		os.Exit(plugin.Main())
 	}

@@ -13,8 +13,8 @@ import (
 	"time"
 
 	"reflinksr/scripts"
-	"reflinksr/scripts/oldkernel"
 	"reflinksr/scripts/recording"
+	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
 )
 
@@ -22,7 +22,7 @@ func main() {
 	if status, ok := recording.AsWrapper(); ok {
 		os.Exit(status)
 	}
-	oldkernel.Hook()
+	sandbox.Hook()
 	if len(os.Args) > 1 && commands[os.Args[1]].root {
 		if status, again := scratch.Isolate(); again {
 			os.Exit(status)

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/scripts"
-	"reflinksr/scripts/oldkernel"
 	"reflinksr/scripts/recording"
+	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
 )
 
@@ -25,7 +25,7 @@ func TestMain(m *testing.M) {
 	if status, ok := recording.AsWrapper(); ok {
 		os.Exit(status)
 	}
-	oldkernel.Hook()
+	sandbox.Hook()
 	if os.Args[0] == "srtest" {
 		main()
 	}

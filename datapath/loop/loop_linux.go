@@ -52,7 +52,10 @@ func (d Device) Path() string { return "/dev/loop" + strconv.Itoa(d.Number) }
 // taking it, others take it (up to 230 times was seen with 32 competitors).
 const attempts = 2000
 
-// Attach binds the file to a free device. ErrNoDevice if there is none.
+// patience bounds it as well, where the host is so busy that each attempt takes long.
+const patience = 40 * time.Second
+
+// Attach binds the file to a free device.
 func Attach(c Config) (Device, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
 	if err != nil {
@@ -63,13 +66,15 @@ func Attach(c Config) (Device, error) {
 	if err := unix.Fstat(int(c.File.Fd()), &st); err != nil {
 		return Device{}, &os.PathError{Op: "stat", Path: c.File.Name(), Err: err}
 	}
-	for attempt := range attempts {
+	deadline := time.Now().Add(patience)
+	for attempt := 0; attempt < attempts && time.Now().Before(deadline); attempt++ {
 		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
 		if err == unix.EINTR {
 			continue
 		}
 		if err != nil {
-			return Device{}, fmt.Errorf("no free loop device: %w", err)
+			// Its ENOSPC is about device numbers, not about anybody's filesystem.
+			return Device{}, fmt.Errorf("no free loop device: %v", err)
 		}
 		d := Device{n, st.Dev, st.Ino}
 		taken, err := d.bind(c)
@@ -164,7 +169,10 @@ func setSectorSize(fd, size int) error {
 
 func (d Device) open(flags int) (*os.File, error) {
 	f, err := os.OpenFile(d.Path(), flags, 0)
-	if errors.Is(err, os.ErrNotExist) {
+	if !errors.Is(err, os.ErrNotExist) {
+		return f, err
+	}
+	if _, e := os.Stat("/sys/block/loop" + strconv.Itoa(d.Number)); e == nil {
 		// Without udev or devtmpfs nobody makes the node: loop's major is 7.
 		unix.Mknod(d.Path(), unix.S_IFBLK|0o600, int(unix.Mkdev(7, uint32(d.Number)))) // #nosec G115 -- the kernel's number
 		f, err = os.OpenFile(d.Path(), flags, 0)
@@ -374,7 +382,7 @@ func (d Device) Keep() error {
 // with opens the device, makes sure that it is bound to its file, and runs do:
 // while it is open its number cannot become another file's. ErrGone if it is not.
 func (d Device) with(do func(*os.File, *unix.LoopInfo64) error) error {
-	f, err := os.OpenFile(d.Path(), os.O_RDONLY, 0)
+	f, err := d.open(os.O_RDONLY)
 	if errors.Is(err, unix.ENXIO) || errors.Is(err, os.ErrNotExist) {
 		return ErrGone
 	}

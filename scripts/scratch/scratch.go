@@ -15,7 +15,7 @@ import (
 
 // FS is a mounted throw-away filesystem.
 type FS struct {
-	Kind  string // btrfs, xfs, xfs-noreflink, ext4 or tmpfs
+	Kind  string // one of Kinds
 	Dir   string // where it is mounted
 	image string
 }
@@ -25,11 +25,16 @@ var mkfs = map[string][]string{
 	"btrfs":         {"mkfs.btrfs", "-q", "-f"},
 	"xfs":           {"mkfs.xfs", "-q", "-f", "-m", "reflink=1"},
 	"xfs-noreflink": {"mkfs.xfs", "-q", "-f", "-m", "reflink=0"},
+	"btrfs-4k":      {"mkfs.btrfs", "-q", "-f"},
+	"xfs-4k":        {"mkfs.xfs", "-q", "-f", "-m", "reflink=1", "-s", "size=4096"},
 	"ext4":          {"mkfs.ext4", "-q", "-F"},
 }
 
-// Kinds lists the kinds of filesystem that can be made.
-func Kinds() []string { return []string{"btrfs", "xfs", "xfs-noreflink", "ext4", "tmpfs"} }
+// Kinds lists the kinds of filesystem that can be made; …-4k is on a disk with sectors
+// of 4096 bytes.
+func Kinds() []string {
+	return []string{"btrfs", "xfs", "xfs-noreflink", "btrfs-4k", "xfs-4k", "ext4", "tmpfs"}
+}
 
 // Available says why a kind cannot be made here, or nil.
 func Available(kind string) error {
@@ -124,11 +129,15 @@ func (fs *FS) Mount() error {
 		return err
 	}
 	defer f.Close()
-	d, err := loop.Attach(loop.Config{File: f, SectorSize: 512, Name: "reflinksr-scratch"})
+	base, variant, _ := strings.Cut(fs.Kind, "-")
+	config := loop.Config{File: f, SectorSize: 512, Name: "reflinksr-scratch"}
+	if variant == "4k" {
+		config.SectorSize = 4096
+	}
+	d, err := loop.Attach(config)
 	if err != nil {
 		return err
 	}
-	base, _, _ := strings.Cut(fs.Kind, "-")
 	options := ""
 	if base == "xfs" {
 		options = "nouuid" // copies of the shipped image share theirs

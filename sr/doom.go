@@ -1,0 +1,117 @@
+package sr
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// doomList names, in the control directory, the files of an SR that is being destroyed.
+const doomList = "doomed"
+
+// doomLimit bounds the list, in bytes: half a million volumes.
+const doomLimit = 128 << 20
+
+// identity tells a file from every other that has or will have its name: one that is
+// copied there later has another inode or, written over the old one, another time of
+// change. Times are compared for being the same only: a clock that jumps decides nothing.
+type identity struct {
+	Ino     uint64 `json:"ino"`
+	Changed int64  `json:"changed"` // nanoseconds
+}
+
+func (d *Dir) identify(name string) (id identity, there bool) {
+	st, _ := d.Stat(name) // also of what is no regular file
+	if st == nil {
+		return id, false
+	}
+	return identity{st.Ino, st.Ctim.Nano()}, true
+}
+
+// doom writes down which files are the volumes' at the end of the SR, for whoever
+// finishes its destruction after a crash. A full filesystem has no room for that, and
+// can be destroyed all the same.
+func (s *SR) doom() error {
+	if err := s.control.Remove(doomList); err != nil {
+		return err
+	}
+	// A time of change that is only in memory would be an older one after a power cut.
+	if err := retry0(func() error { return unix.Syncfs(s.Root.fd()) }); err != nil {
+		return err
+	}
+	names, err := s.Root.Names()
+	if err != nil {
+		return err
+	}
+	list := map[string]identity{}
+	for _, name := range names {
+		if _, err := ParseKey(strings.TrimSuffix(name, ".inf")); err != nil {
+			continue
+		}
+		if id, there := s.Root.identify(name); there {
+			list[name] = id
+		}
+	}
+	data, err := json.Marshal(list)
+	if err != nil {
+		return err
+	}
+	err = s.control.WriteNew(doomList, data)
+	if Classify(err) == ErrNoSpace {
+		slog.Warn("no room to write down what is to be removed with the SR", "path", s.Path, "err", err)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.control.Sync()
+}
+
+// doomed says which files in the directory of an SR that was destroyed are still those
+// that were to be removed.
+func (s *SR) doomed() (ours func(name string) bool, err error) {
+	none := func(string) bool { return false }
+	if s.control == nil {
+		return none, nil // it went after the last of them
+	}
+	data, err := s.control.Read(doomList, doomLimit)
+	if errors.Is(err, os.ErrNotExist) {
+		staging, err := s.control.Sub("staging")
+		if errors.Is(err, os.ErrNotExist) {
+			return none, nil // so did this
+		}
+		if err != nil {
+			return nil, err
+		}
+		staging.Close()
+		return s.unlisted()
+	}
+	if err != nil {
+		return nil, err
+	}
+	list := map[string]identity{}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, err
+	}
+	return func(name string) bool {
+		id, there := s.Root.identify(name)
+		return !there || id == list[name]
+	}, nil
+}
+
+// unlisted is for an SR that there was no room to list the files of: what has changed
+// since its end is not its own.
+func (s *SR) unlisted() (ours func(name string) bool, err error) {
+	end, err := s.Root.Stat(tombstone)
+	if err != nil {
+		return nil, err
+	}
+	return func(name string) bool {
+		id, there := s.Root.identify(name)
+		return !there || id.Changed <= end.Ctim.Nano()
+	}, nil
+}
