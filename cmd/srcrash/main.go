@@ -11,9 +11,9 @@ import (
 	"os"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/hammer"
 	"reflinksr/cmd/srcrash/internal/load"
 	"reflinksr/cmd/srcrash/internal/trace"
-	"reflinksr/cmd/srcrash/internal/hammer"
 	"reflinksr/scripts/scratch"
 )
 
