@@ -127,8 +127,5 @@ func Judge(method string, answer, stderr []byte, failed error, out any) error {
 // PrivateHost gives this process, which must be in a mount namespace of its own
 // (scratch.Isolate), and its children what the plugin keeps about a host, empty.
 func PrivateHost() error {
-	if err := os.MkdirAll(sr.RuntimeDir, 0o700); err != nil {
-		return err
-	}
-	return unix.Mount("tmpfs", sr.RuntimeDir, "tmpfs", 0, "mode=700")
+	return unix.Mount("tmpfs", filepath.Dir(sr.RuntimeDir), "tmpfs", 0, "mode=755")
 }
