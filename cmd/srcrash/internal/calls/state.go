@@ -282,14 +282,18 @@ type device struct {
 }
 
 func (h *Host) devices() (all []device, err error) {
-	backing, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
+	blocks, err := os.ReadDir("/sys/block")
 	if err != nil {
 		return nil, err
 	}
-	for _, path := range backing {
+	for _, block := range blocks {
+		if !strings.HasPrefix(block.Name(), "loop") {
+			continue
+		}
+		path := "/sys/block/" + block.Name() + "/loop/backing_file"
 		data, err := os.ReadFile(path)
 		if err != nil {
-			continue // it went meanwhile
+			continue // it is not bound
 		}
 		file := strings.TrimSpace(string(data))
 		if !strings.HasPrefix(file, h.Dir+"/") {
