@@ -122,7 +122,7 @@ func (s *SR) Survey() (v Survey, err error) {
 		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return canonical(name) }},
 		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
 		{s.control, func(name string) bool {
-			return s.subdirs()[name] != nil || name == "lock" || name == "leases.lock"
+			return s.subdirs()[name] != nil || name == "lock" || name == "leases.lock" || name == doomList
 		}},
 	} {
 		if part.dir == nil {
@@ -223,7 +223,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	for name := range s.subdirs() {
 		judge(s.control, name, controlDir+"/"+name)
 	}
-	for _, name := range []string{"lock", "leases.lock"} {
+	for _, name := range []string{"lock", "leases.lock", doomList} {
 		problems = append(problems, s.exposed(s.control, name, controlDir+"/"+name, "")...)
 	}
 	if s.Staging == nil {
