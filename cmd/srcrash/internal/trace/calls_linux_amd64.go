@@ -30,8 +30,40 @@ func byPath(name string, at, path int) call  { return call{name, Change, at, pat
 func byFD(name string, k Kind, fd int) call  { return call{name, k, -1, -1, -1, -1, fd} }
 func twice(name string, a, p, b, q int) call { return call{name, Change, a, p, b, q, -1} }
 
-// traced are the system calls that the filter stops. What openat and ioctl do
-// depends on their arguments.
+// harmless are the system calls that change nothing outside their process, and so are
+// let through. Every other one is stopped: nothing is missed for not being known.
+var harmless = []uint64{
+	unix.SYS_READ, unix.SYS_PREAD64, unix.SYS_READV, unix.SYS_PREADV, unix.SYS_PREADV2, unix.SYS_CLOSE, unix.SYS_CLOSE_RANGE,
+	unix.SYS_STAT, unix.SYS_FSTAT, unix.SYS_LSTAT, unix.SYS_NEWFSTATAT, unix.SYS_STATX, unix.SYS_STATFS, unix.SYS_FSTATFS,
+	unix.SYS_ACCESS, unix.SYS_FACCESSAT, unix.SYS_FACCESSAT2, unix.SYS_READLINK, unix.SYS_READLINKAT, unix.SYS_GETCWD,
+	unix.SYS_CHDIR, unix.SYS_FCHDIR, unix.SYS_GETDENTS64, unix.SYS_LSEEK, unix.SYS_GETXATTR, unix.SYS_LGETXATTR,
+	unix.SYS_FGETXATTR, unix.SYS_LISTXATTR, unix.SYS_LLISTXATTR, unix.SYS_FLISTXATTR, unix.SYS_FADVISE64, unix.SYS_READAHEAD,
+	unix.SYS_UMASK, unix.SYS_FCNTL, unix.SYS_DUP, unix.SYS_DUP2, unix.SYS_DUP3, unix.SYS_PIPE, unix.SYS_PIPE2,
+	unix.SYS_MPROTECT, unix.SYS_MUNMAP, unix.SYS_MREMAP, unix.SYS_MADVISE, unix.SYS_MINCORE, unix.SYS_BRK, unix.SYS_MEMBARRIER,
+	unix.SYS_MEMFD_CREATE,
+	unix.SYS_RT_SIGACTION, unix.SYS_RT_SIGPROCMASK, unix.SYS_RT_SIGRETURN, unix.SYS_RT_SIGSUSPEND, unix.SYS_RT_SIGTIMEDWAIT,
+	unix.SYS_RT_SIGPENDING, unix.SYS_SIGALTSTACK, unix.SYS_KILL, unix.SYS_TKILL, unix.SYS_TGKILL, unix.SYS_PAUSE,
+	unix.SYS_CLONE, unix.SYS_CLONE3, unix.SYS_FORK, unix.SYS_VFORK, unix.SYS_EXECVE, unix.SYS_EXIT, unix.SYS_EXIT_GROUP,
+	unix.SYS_WAIT4, unix.SYS_WAITID, unix.SYS_PIDFD_OPEN, unix.SYS_PIDFD_SEND_SIGNAL, unix.SYS_SET_TID_ADDRESS,
+	unix.SYS_SET_ROBUST_LIST, unix.SYS_GET_ROBUST_LIST, unix.SYS_RSEQ, unix.SYS_ARCH_PRCTL, unix.SYS_PRCTL, unix.SYS_PRLIMIT64,
+	unix.SYS_GETRLIMIT, unix.SYS_SETRLIMIT, unix.SYS_GETRUSAGE, unix.SYS_SETPGID, unix.SYS_GETPGID, unix.SYS_GETPGRP,
+	unix.SYS_SETSID, unix.SYS_GETSID, unix.SYS_GETPID, unix.SYS_GETPPID, unix.SYS_GETTID, unix.SYS_GETUID, unix.SYS_GETEUID,
+	unix.SYS_GETGID, unix.SYS_GETEGID, unix.SYS_GETGROUPS, unix.SYS_SETGROUPS, unix.SYS_SETUID, unix.SYS_SETGID,
+	unix.SYS_GETRESUID, unix.SYS_GETRESGID, unix.SYS_CAPGET, unix.SYS_UNAME, unix.SYS_SYSINFO, unix.SYS_GETRANDOM,
+	unix.SYS_FUTEX, unix.SYS_NANOSLEEP, unix.SYS_CLOCK_NANOSLEEP, unix.SYS_CLOCK_GETTIME, unix.SYS_CLOCK_GETRES,
+	unix.SYS_GETTIMEOFDAY, unix.SYS_TIME, unix.SYS_TIMES, unix.SYS_ALARM, unix.SYS_SETITIMER, unix.SYS_GETITIMER,
+	unix.SYS_TIMER_CREATE, unix.SYS_TIMER_SETTIME, unix.SYS_TIMER_DELETE, unix.SYS_TIMERFD_CREATE, unix.SYS_TIMERFD_SETTIME,
+	unix.SYS_SCHED_YIELD, unix.SYS_SCHED_GETAFFINITY, unix.SYS_SCHED_SETAFFINITY, unix.SYS_GETCPU, unix.SYS_GETPRIORITY,
+	unix.SYS_POLL, unix.SYS_PPOLL, unix.SYS_SELECT, unix.SYS_PSELECT6, unix.SYS_EPOLL_CREATE1, unix.SYS_EPOLL_CTL,
+	unix.SYS_EPOLL_WAIT, unix.SYS_EPOLL_PWAIT, unix.SYS_EPOLL_PWAIT2, unix.SYS_EVENTFD2, unix.SYS_SIGNALFD4,
+	unix.SYS_INOTIFY_INIT1, unix.SYS_INOTIFY_ADD_WATCH, unix.SYS_INOTIFY_RM_WATCH, unix.SYS_RESTART_SYSCALL,
+	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_CONNECT, unix.SYS_ACCEPT4, unix.SYS_SENDTO, unix.SYS_SENDMSG,
+	unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_SHUTDOWN, unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKNAME,
+	unix.SYS_GETPEERNAME,
+}
+
+// traced are the system calls that can change something, and those of which only the
+// arguments tell: openat, ioctl, mmap.
 var traced = map[uint64]call{
 	unix.SYS_OPEN:            byPath("open", -1, 0),
 	unix.SYS_OPENAT:          byPath("openat", 0, 1),
@@ -52,6 +84,13 @@ var traced = map[uint64]call{
 	unix.SYS_FCHOWNAT:        byPath("fchownat", 0, 1),
 	unix.SYS_UTIMENSAT:       byPath("utimensat", 0, 1),
 	unix.SYS_SETXATTR:        byPath("setxattr", -1, 0),
+	unix.SYS_LSETXATTR:       byPath("lsetxattr", -1, 0),
+	unix.SYS_REMOVEXATTR:     byPath("removexattr", -1, 0),
+	unix.SYS_LREMOVEXATTR:    byPath("lremovexattr", -1, 0),
+	unix.SYS_FREMOVEXATTR:    byFD("fremovexattr", Change, 0),
+	unix.SYS_FCHMODAT2:       byPath("fchmodat2", 0, 1),
+	unix.SYS_UTIME:           byPath("utime", -1, 0),
+	unix.SYS_UTIMES:          byPath("utimes", -1, 0),
 	unix.SYS_MOUNT:           byPath("mount", -1, 1),
 	unix.SYS_UMOUNT2:         byPath("umount2", -1, 0),
 	unix.SYS_RENAME:          twice("rename", -1, 0, -1, 1),
@@ -84,6 +123,7 @@ var traced = map[uint64]call{
 	unix.SYS_SYNC_FILE_RANGE: byFD("sync_file_range", Sync, 0),
 	unix.SYS_COPY_FILE_RANGE: byFD("copy_file_range", Change, 2),
 	unix.SYS_IO_URING_SETUP:  {"io_uring_setup", Read, -1, -1, -1, -1, -1},
+	unix.SYS_IO_SETUP:        {"io_setup", Read, -1, -1, -1, -1, -1},
 }
 
 // request describes an ioctl request that changes something.
@@ -146,8 +186,8 @@ func refine(c call, nr uint64, args [6]uint64) (name string, kind Kind, err erro
 		if args[2]&unix.PROT_WRITE != 0 && args[3]&unix.MAP_TYPE == unix.MAP_SHARED && args[3]&unix.MAP_ANONYMOUS == 0 {
 			err = fmt.Errorf("it maps a file shared and writable: what it changes that way cannot be seen")
 		}
-	case unix.SYS_IO_URING_SETUP:
-		err = fmt.Errorf("it uses io_uring: what it changes that way cannot be seen")
+	case unix.SYS_IO_URING_SETUP, unix.SYS_IO_SETUP:
+		err = fmt.Errorf("it uses asynchronous I/O (%s): what it changes that way cannot be seen", name)
 	}
 	return name, kind, err
 }

@@ -18,6 +18,23 @@ func TestMain(m *testing.M) {
 		writers(dir)
 		os.Exit(0)
 	}
+	switch os.Getenv("TRACE_TEST_UNSEEN") {
+	case "personality":
+		unix.Syscall(unix.SYS_PERSONALITY, 0xffffffff, 0, 0) // asks for it
+		os.Exit(0)
+	case "io_uring":
+		unix.Syscall(unix.SYS_IO_URING_SETUP, 1, 0, 0)
+		os.Exit(0)
+	case "mapping":
+		f, err := os.OpenFile(os.Getenv("TRACE_TEST_FILE"), os.O_RDWR, 0)
+		if err == nil {
+			_, err = unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+		}
+		if err != nil {
+			panic(err)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
@@ -134,6 +151,24 @@ func TestChildren(t *testing.T) {
 	for _, want := range []string{"mkdir /a", "/a/b", "/a/b /a/c"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
+// What cannot be seen, or is not known, is an error and not passed over.
+func TestUnseen(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(file, make([]byte, 4096), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for how, want := range map[string]string{"personality": "nobody has said", "io_uring": "asynchronous", "mapping": "shared and writable"} {
+		_, err := Run(Command{Path: self, Env: append(os.Environ(), "TRACE_TEST_UNSEEN="+how, "TRACE_TEST_FILE="+file)})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %q", how, err, want)
 		}
 	}
 }
