@@ -85,7 +85,8 @@ type hostile struct {
 	own, other *victimSR
 	keys       []string // of own's volumes; the last few that were made
 	targets    []*target
-	events     int // inotify's descriptor
+	marker     []byte // own's
+	events     int    // inotify's descriptor
 	end        time.Time
 
 	mutex sync.Mutex
@@ -126,13 +127,13 @@ func (h *hostile) prepare(elsewhere string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	marker, err := os.ReadFile(filepath.Join(h.own.path, "sr.json"))
+	h.marker, err = os.ReadFile(filepath.Join(h.own.path, "sr.json"))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	for _, outside := range []string{filepath.Join(h.dir, "outside"), elsewhere} {
 		for name, data := range map[string][]byte{
-			"record": record, "marker": marker, "data": bytes.Repeat([]byte("not for guests\n"), 4096*3),
+			"record": record, "marker": h.marker, "data": bytes.Repeat([]byte("not for guests\n"), 4096*3),
 			"lease": []byte(`{"format":1,"holders":[]}`), "dir/known": []byte("known"), "dir/" + h.keys[0]: []byte("known"),
 		} {
 			path := filepath.Join(outside, name)
@@ -363,10 +364,31 @@ func (h *hostile) swap(r *rand.Rand) {
 		}
 		unix.Close(dir)
 		os.RemoveAll(path) // a link is not followed
+		h.mend(s, aside)
 		h.mutex.Lock()
 		h.swaps++
 		h.mutex.Unlock()
 	}
+}
+
+// mend puts the marker back if what was planted has become it: in staging, a moment
+// before a call put it in place. With it every later call would be refused.
+func (h *hostile) mend(s *victimSR, aside int) {
+	var st unix.Stat_t
+	err := unix.Fstatat(s.dir, "sr.json", &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 {
+		return
+	}
+	path := filepath.Join(h.dir, "aside", "marker")
+	if s == h.own {
+		if err := os.WriteFile(path, h.marker, 0o600); err != nil {
+			h.fail(err)
+		}
+		unix.Renameat2(aside, "marker", s.dir, "sr.json", unix.RENAME_EXCHANGE)
+	} else {
+		unix.Renameat2(s.dir, "sr.json", aside, "marker", unix.RENAME_NOREPLACE)
+	}
+	os.RemoveAll(path)
 }
 
 // openDir opens a directory below another, following nothing: what is swapped here
