@@ -26,8 +26,11 @@ import (
 	"reflinksr/sr"
 )
 
-// swapTime is how long the files of each filesystem are swapped.
-const swapTime = 10 * time.Second
+// The files of each filesystem are swapped so long, and until so many calls were made.
+const (
+	swapTime = 10 * time.Second
+	fewest   = 300
+)
 
 // patience is what a call may take: two waits for a lock.
 const patience = 2*sr.LockTimeout + 20*time.Second
@@ -63,7 +66,7 @@ func TestSwapper(t *testing.T) {
 			defer h.release()
 			h.prepare(elsewhere)
 			h.watch()
-			h.run(swapTime)
+			h.run()
 			h.judge()
 		})
 	}
@@ -82,11 +85,14 @@ type hostile struct {
 	own, other *victimSR
 	keys       []string // of own's volumes; the last few that were made
 	targets    []*target
-	events     int // inotify's descriptor
+	marker     []byte // own's
+	events     int    // inotify's descriptor
+	end        time.Time
 
 	mutex sync.Mutex
 	tally map[string]int // calls by their outcome
 	met   map[string]int // calls that were refused because of what was planted
+	calls int
 	swaps int
 	err   error
 }
@@ -121,13 +127,13 @@ func (h *hostile) prepare(elsewhere string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	marker, err := os.ReadFile(filepath.Join(h.own.path, "sr.json"))
+	h.marker, err = os.ReadFile(filepath.Join(h.own.path, "sr.json"))
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	for _, outside := range []string{filepath.Join(h.dir, "outside"), elsewhere} {
 		for name, data := range map[string][]byte{
-			"record": record, "marker": marker, "data": bytes.Repeat([]byte("not for guests\n"), 4096*3),
+			"record": record, "marker": h.marker, "data": bytes.Repeat([]byte("not for guests\n"), 4096*3),
 			"lease": []byte(`{"format":1,"holders":[]}`), "dir/known": []byte("known"), "dir/" + h.keys[0]: []byte("known"),
 		} {
 			path := filepath.Join(outside, name)
@@ -299,16 +305,22 @@ func (h *hostile) tell(events []byte) string {
 }
 
 // run swaps and calls at the same time.
-func (h *hostile) run(how time.Duration) {
-	ctx, cancel := context.WithTimeout(context.Background(), how)
-	defer cancel()
+func (h *hostile) run() {
+	h.end = time.Now().Add(swapTime)
 	var wait sync.WaitGroup
-	wait.Go(func() { h.swap(ctx, rand.New(rand.NewPCG(0, 1))) })
+	wait.Go(func() { h.swap(rand.New(rand.NewPCG(0, 1))) })
 	for seed := range uint64(3) {
-		wait.Go(func() { h.work(ctx, rand.New(rand.NewPCG(seed, 2))) })
+		wait.Go(func() { h.work(rand.New(rand.NewPCG(seed, 2))) })
 	}
-	wait.Go(func() { h.lives(ctx) })
+	wait.Go(h.lives)
 	wait.Wait()
+}
+
+// goOn says whether there is more to do.
+func (h *hostile) goOn() bool {
+	h.mutex.Lock()
+	defer h.mutex.Unlock()
+	return h.err == nil && (time.Now().Before(h.end) || h.calls < fewest)
 }
 
 // fail keeps the first thing that went wrong.
@@ -321,14 +333,14 @@ func (h *hostile) fail(err error) {
 }
 
 // swap replaces one name after the other, and puts back what was there.
-func (h *hostile) swap(ctx context.Context, r *rand.Rand) {
+func (h *hostile) swap(r *rand.Rand) {
 	aside, err := unix.Open(filepath.Join(h.dir, "aside"), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		h.fail(err)
 		return
 	}
 	defer unix.Close(aside)
-	for n := 0; ctx.Err() == nil; n++ {
+	for n := 0; h.goOn(); n++ {
 		s := h.own
 		if r.IntN(4) == 0 {
 			s = h.other
@@ -352,10 +364,31 @@ func (h *hostile) swap(ctx context.Context, r *rand.Rand) {
 		}
 		unix.Close(dir)
 		os.RemoveAll(path) // a link is not followed
+		h.mend(s, aside)
 		h.mutex.Lock()
 		h.swaps++
 		h.mutex.Unlock()
 	}
+}
+
+// mend puts the marker back if what was planted has become it: in staging, a moment
+// before a call put it in place. With it every later call would be refused.
+func (h *hostile) mend(s *victimSR, aside int) {
+	var st unix.Stat_t
+	err := unix.Fstatat(s.dir, "sr.json", &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err != nil || st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink == 1 {
+		return
+	}
+	path := filepath.Join(h.dir, "aside", "marker")
+	if s == h.own {
+		if err := os.WriteFile(path, h.marker, 0o600); err != nil {
+			h.fail(err)
+		}
+		unix.Renameat2(aside, "marker", s.dir, "sr.json", unix.RENAME_EXCHANGE)
+	} else {
+		unix.Renameat2(s.dir, "sr.json", aside, "marker", unix.RENAME_NOREPLACE)
+	}
+	os.RemoveAll(path)
 }
 
 // openDir opens a directory below another, following nothing: what is swapped here
@@ -475,8 +508,8 @@ func (h *hostile) likeness(name string, r *rand.Rand) *target {
 }
 
 // work makes calls on the volumes of the first SR.
-func (h *hostile) work(ctx context.Context, r *rand.Rand) {
-	for ctx.Err() == nil {
+func (h *hostile) work(r *rand.Rand) {
+	for h.goOn() {
 		h.mutex.Lock()
 		a, b := h.keys[r.IntN(len(h.keys))], h.keys[r.IntN(len(h.keys))]
 		h.mutex.Unlock()
@@ -546,8 +579,8 @@ func (h *hostile) work(ctx context.Context, r *rand.Rand) {
 }
 
 // lives makes the other SR and destroys it, again and again.
-func (h *hostile) lives(ctx context.Context) {
-	for ctx.Err() == nil {
+func (h *hostile) lives() {
+	for h.goOn() {
 		h.call("SR.create", h.other.create())
 		conf := map[string]string{"path": h.other.path, "sr_uuid": h.other.uuid}
 		handle, ok := h.call("SR.attach", map[string]any{"configuration": conf}).(string)
@@ -618,6 +651,7 @@ func (h *hostile) call(method string, args map[string]any) any {
 	}
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
+	h.calls++
 	h.tally[method+" "+outcome]++
 	if strings.Contains(string(out), "is refused: ") {
 		h.met[method]++
