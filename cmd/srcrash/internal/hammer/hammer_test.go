@@ -6,20 +6,11 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/scripts/scratch"
 )
 
-func TestMain(m *testing.M) {
-	if plugin.IsCall(os.Args[0]) {
-		os.Exit(plugin.Main())
-	}
-	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
-	if status, again := scratch.Isolate(); again {
-		os.Exit(status)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { os.Exit(rig.RunTests(m)) }
 
 // A little of everything, with kills, on both filesystems.
 func TestHammer(t *testing.T) {

@@ -13,22 +13,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/srcrash/internal/rig"
-	"reflinksr/scripts/scratch"
 )
 
-func TestMain(m *testing.M) {
-	if plugin.IsCall(os.Args[0]) {
-		os.Exit(plugin.Main())
-	}
-	// Each call of a race-detecting build would wait a second before it ends.
-	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
-	if status, again := scratch.Isolate(); again {
-		os.Exit(status)
-	}
-	os.Exit(m.Run())
-}
+func TestMain(m *testing.M) { os.Exit(rig.RunTests(m)) }
 
 func needsRoot(t *testing.T) {
 	t.Helper()

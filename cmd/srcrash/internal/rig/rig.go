@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
 
@@ -53,6 +54,20 @@ func (p Plugin) Path(method string) string {
 		return filepath.Join(p.Datapath, method)
 	}
 	return filepath.Join(p.Volume, method)
+}
+
+// RunTests is TestMain's work for a package whose test binary installs itself as the
+// plugin and mounts filesystems: it runs m, a *testing.M, and returns the exit status.
+func RunTests(m interface{ Run() int }) int {
+	if plugin.IsCall(os.Args[0]) {
+		return plugin.Main()
+	}
+	// Each call of a race-detecting build would wait a second before it ends.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
+	if status, again := scratch.Isolate(); again {
+		return status
+	}
+	return m.Run()
 }
 
 // Refusal is a well-formed error that a call answered.
