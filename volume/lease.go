@@ -111,7 +111,7 @@ func PublishLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
 	others := slices.DeleteFunc(slices.Clone(l.Holders), func(h Holder) bool { return h.On(me) })
 	now := append(others, own...)
 	if slices.Equal(now, l.Holders) {
-		return nil
+		return removeHalf(s, key)
 	}
 	err = writeFile(s, key, now)
 	if class := sr.Classify(err); !s.Meta.Filesystem.Clustered() && (class == sr.ErrNoSpace || class == sr.ErrReadOnly) {
@@ -119,6 +119,16 @@ func PublishLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
 		err = nil
 	}
 	return err
+}
+
+// removeHalf removes what a call left that was killed while it wrote the lease. On a
+// read-only filesystem that is nothing, and only finding out would fail.
+func removeHalf(s *sr.SR, key sr.Key) error {
+	name := string(key) + ".new"
+	if there, err := s.Staging.Exists(name); err != nil || !there {
+		return err
+	}
+	return s.Staging.Remove(name)
 }
 
 func writeFile(s *sr.SR, key sr.Key, holders []Holder) error {
