@@ -255,7 +255,10 @@ func Detach(uri, domain string) error {
 			slog.Error("a lease could not be given back; SR.attach will", "key", v.key, "err", err)
 		}
 	}
-	return v.save()
+	if err := v.save(); err != nil && !v.state.Empty() {
+		return err
+	}
+	return nil // an empty note goes in the end, at the second attempt if it must
 }
 
 // unbind lets go of the volume's devices, and says whether they are gone: one that

@@ -46,7 +46,7 @@ func needRoot(t *testing.T) {
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|SR.attach/recovering|Datapath.detach/active)$", "-part", "1/9", "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Datapath.detach/active)$", "-part", "1/25", "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -63,7 +63,7 @@ func TestExplore(t *testing.T) {
 		var out bytes.Buffer
 		err := exploreCommand(append([]string{
 			"-fs", "xfs", "-modes", modes, "-setup", "echo old > f; sync",
-			"-check", `test "$(cat f)" = new || test $SRCRASH_ENDED != succeeded && test "$(cat f)" = old`,
+			"-check", `test "$(cat f)" = new || { test $SRCRASH_ENDED != succeeded && test "$(cat f)" = old; }`,
 		}, args...), &out)
 		return out.String(), err
 	}
@@ -75,9 +75,14 @@ func TestExplore(t *testing.T) {
 		"unsynced": {"echo new > g; mv g f; sync .", "journal", true},
 		"in place": {"echo new > f; sync f", "kill", true},
 	} {
-		out, err := explore(c.modes, "-sabotage", "echo x > f", "--", "/bin/sh", "-c", c.program)
+		keep := t.TempDir()
+		out, err := explore(c.modes, "-keep", keep, "-sabotage", "echo x > f", "--", "/bin/sh", "-c", c.program)
 		if (err == errFound) != c.wrong || err != nil && err != errFound {
 			t.Errorf("%s: %v\n%s", name, err, out)
+		}
+		images, err := filepath.Glob(keep + "/*.img")
+		if err != nil || (len(images) > 0) != c.wrong {
+			t.Errorf("%s: the images %q were kept, %v", name, images, err)
 		}
 	}
 	// What could find nothing is refused.

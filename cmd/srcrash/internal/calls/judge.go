@@ -287,7 +287,9 @@ func (v *verdict) forgive(e explore.Ending, told outcome, now *state) {
 		r.Left.Locks = keep(r.Left.Locks, old.Left.Locks)
 		r.Orphans = keep(r.Orphans, old.Orphans)
 		for name := range r.Left.Leases {
-			if old.Left.Leases[name] == nil && about(name) {
+			// A lease that could not be given back is an entry of this host, which its note
+			// overrules, until SR.attach.
+			if old.Left.Leases[name] == nil && about(name) || told == done && v.c.after.SRs[dir].Left.Leases[name] == nil {
 				delete(r.Left.Leases, name)
 			}
 		}

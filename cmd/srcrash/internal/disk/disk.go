@@ -135,20 +135,25 @@ func (m *Mount) Unmount() error {
 	if m.bell != nil {
 		m.bell.Close()
 	}
-	err := unix.Unmount(m.Dir, 0)
-	for deadline := time.Now().Add(10 * time.Second); err == unix.EBUSY && time.Now().Before(deadline); {
-		// The kernel lets go of a loop device's file a little after its last close.
-		time.Sleep(5 * time.Millisecond)
-		err = unix.Unmount(m.Dir, 0)
-	}
+	err := patiently(func() error { return unix.Unmount(m.Dir, 0) })
 	if err != nil {
 		// Something is open below it. It goes when that is closed.
 		return errors.Join(fmt.Errorf("unmounting %s: %w", m.Dir, err), unix.Unmount(m.Dir, unix.MNT_DETACH))
 	}
 	if m.Kind == "btrfs" {
-		return forget(m.device.Path())
+		return patiently(func() error { return forget(m.device.Path()) })
 	}
 	return nil
+}
+
+// patiently repeats what is busy: the kernel lets go of a device, and of the file
+// behind it, a little after its last close.
+func patiently(do func() error) error {
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		if err := do(); err != unix.EBUSY || time.Now().After(deadline) {
+			return err
+		}
+	}
 }
 
 // Written counts what the filesystem has written to its device, in sectors: while
