@@ -151,8 +151,29 @@ func (c *Subject) Spoil(i int) (string, error) {
 
 // verdict collects what is wrong.
 type verdict struct {
-	c     *Subject
-	wrong []string
+	c        *Subject
+	wrong    []string
+	unleased bool // leases do not count
+}
+
+// look reads the state, as far as it counts.
+func (v *verdict) look() (*state, error) {
+	s, err := v.c.world.look()
+	if err == nil && v.unleased {
+		s = s.unleased()
+	}
+	return s, err
+}
+
+// unleased is the state without leases.
+func (s *state) unleased() *state {
+	without := &state{SRs: map[string]*repository{}, Host: s.Host}
+	for dir, r := range s.SRs {
+		copied := *r
+		copied.Left.Leases = nil
+		without.SRs[dir] = &copied
+	}
+	return without
 }
 
 func (v *verdict) add(format string, args ...any) {
@@ -172,6 +193,12 @@ func (c *Subject) Judge(e explore.Ending) []string {
 	v := &verdict{c: c}
 	told := v.listen(e)
 	allowed := []*state{c.before, c.after}
+	if e.Fault != nil && slices.Contains([]string{"ENOSPC", "EDQUOT", "EROFS"}, e.Fault.Errno) {
+		// On a filesystem that no other host can see, a lease that cannot be written is no
+		// obstacle: the host's note counts.
+		v.unleased = true
+		allowed = []*state{c.before.unleased(), c.after.unleased()}
+	}
 	switch {
 	case told == done:
 		allowed = allowed[1:]
@@ -233,7 +260,7 @@ func (v *verdict) judgeAnswer(r trace.Result, failed error) error {
 // unrecovered judges what the toolstack meets before anything is recovered.
 func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) {
 	c := v.c
-	now, err := c.world.look()
+	now, err := v.look()
 	if err != nil {
 		v.add("what was left cannot be looked at: %v", err)
 		return
@@ -280,16 +307,19 @@ func (v *verdict) forgive(e explore.Ending, told outcome, now *state) {
 			}
 			return false
 		}
-		keep := func(have, had []string) []string {
-			return slices.DeleteFunc(have, func(name string) bool { return !slices.Contains(had, name) && about(name) })
+		after := v.c.after.SRs[dir]
+		keep := func(have, before, after []string) []string {
+			return slices.DeleteFunc(have, func(name string) bool {
+				return !slices.Contains(before, name) && !slices.Contains(after, name) && about(name)
+			})
 		}
-		r.Left.Staging = keep(r.Left.Staging, old.Left.Staging)
-		r.Left.Locks = keep(r.Left.Locks, old.Left.Locks)
-		r.Orphans = keep(r.Orphans, old.Orphans)
+		r.Left.Staging = keep(r.Left.Staging, old.Left.Staging, after.Left.Staging)
+		r.Left.Locks = keep(r.Left.Locks, old.Left.Locks, after.Left.Locks)
+		r.Orphans = keep(r.Orphans, old.Orphans, after.Orphans)
 		for name := range r.Left.Leases {
 			// A lease that could not be given back is an entry of this host, which its note
 			// overrules, until SR.attach.
-			if old.Left.Leases[name] == nil && about(name) || told == done && v.c.after.SRs[dir].Left.Leases[name] == nil {
+			if after.Left.Leases[name] == nil && (told == done || old.Left.Leases[name] == nil && about(name)) {
 				delete(r.Left.Leases, name)
 			}
 		}
@@ -365,7 +395,7 @@ func (v *verdict) recovered(e explore.Ending, allowed []*state) {
 		v.add("SR.attach of an SR that is not there: %v", err)
 		return
 	}
-	now, err := w.look()
+	now, err := v.look()
 	if err != nil {
 		v.add("what was left cannot be looked at: %v", err)
 		return
