@@ -153,12 +153,23 @@ func (v *session) deactivate(domain string) error {
 			return err
 		}
 	}
-	v.state.Active = slices.DeleteFunc(slices.Clone(v.state.Active), func(h volume.Holder) bool { return h.Domain == domain })
-	var err error
-	if len(v.state.Active) == 0 {
-		err = v.allow(true)
+	before := v.state.Active
+	v.state.Active = slices.DeleteFunc(slices.Clone(before), func(h volume.Holder) bool { return h.Domain == domain })
+	if err := v.save(); err != nil {
+		v.state.Active = before
+		return err
 	}
-	return errors.Join(err, v.save(), v.publish())
+	if err := v.publish(); err != nil {
+		v.state.Active = before
+		return errors.Join(err, v.save())
+	}
+	if len(v.state.Active) == 0 {
+		// Whoever writes next lifts the mark as well.
+		if err := v.allow(true); err != nil {
+			slog.Warn("the device stays marked read-only for now", "key", v.key, "err", err)
+		}
+	}
+	return nil
 }
 
 // publish tells other hosts who of this one has the volume active.

@@ -282,6 +282,9 @@ func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) 
 	case c.twice, e.Fault != nil && e.Fault.Sticky:
 		// What it could not take back or finish, recovery does.
 		same = func(s *state) bool { return visible(s, now, c.twice) }
+	case told == done && c.method() == "Datapath.detach":
+		// It never fails; a device that it could not unbind goes later.
+		same = func(s *state) bool { return equal(durable(s), durable(now)) }
 	}
 	if !slices.ContainsFunc(allowed, same) {
 		v.add("it was %s, but left, before recovery: %s", map[outcome]string{done: "answered", refused: "refused"}[told], nearest(allowed, now, func(s *state) any { return s }))
@@ -487,18 +490,19 @@ func (v *verdict) repeat(e explore.Ending) {
 			v.add("the call cannot be made again: %v", err)
 			return
 		}
-		now, err := w.look()
+		now, err := v.look()
 		if err != nil {
 			v.add("after the second call: %v", err)
 			return
 		}
 		if c.again == same {
-			want, have := any(durable(c.after)), any(durable(now))
-			if !restarted {
-				want, have = c.after, now
+			after := c.after
+			if v.unleased {
+				after = after.unleased()
 			}
-			if c.healing || c.detached {
-				want, have = durable(c.after), durable(now) // SR.attach of the recovery has attached it
+			want, have := any(after), any(now)
+			if restarted || c.healing || c.detached {
+				want, have = durable(after), durable(now) // SR.attach of the recovery has attached it
 			}
 			if !equal(want, have) {
 				v.add("after the second call: %s", difference(want, have))
