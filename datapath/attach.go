@@ -255,10 +255,7 @@ func Detach(uri, domain string) error {
 			slog.Error("a lease could not be given back; SR.attach will", "key", v.key, "err", err)
 		}
 	}
-	if err := v.save(); err != nil && !v.state.Empty() {
-		return err
-	}
-	return nil // an empty note goes in the end, at the second attempt if it must
+	return v.save()
 }
 
 // unbind lets go of the volume's devices, and says whether they are gone: one that

@@ -71,6 +71,10 @@ func (v *session) save() error {
 		return nil // detach removes it
 	}
 	if v.state.Empty() {
+		// What has happened cannot be refused for a note that stays: once more, then.
+		if err := v.dir.Remove(v.name + ".json"); err == nil {
+			return nil
+		}
 		return v.dir.Remove(v.name + ".json")
 	}
 	data, err := json.Marshal(v.state)
