@@ -49,7 +49,7 @@ type Plan struct {
 func (p Plan) includes(kind string, s Subject, f Fault) bool {
 	h := fnv.New32a()
 	fmt.Fprint(h, kind, s.Name(), f.Mode, f.Errno, f.Sticky)
-	return p.Parts <= 1 || (int(h.Sum32()%uint32(p.Parts))+f.N+f.Again)%p.Parts == p.Part%p.Parts
+	return p.Parts <= 1 || (int(h.Sum32()%uint32(p.Parts))+f.N)%p.Parts == p.Part%p.Parts
 }
 
 // Verdict is one judged state.
@@ -236,8 +236,11 @@ func (x *exploration) baseline() error {
 
 // sabotage makes sure that the judge notices something.
 func (x *exploration) sabotage() error {
+	if err := x.mountBefore(); err != nil {
+		return err
+	}
 	for i := 0; ; i++ {
-		if err := x.fresh(baseImage); err != nil {
+		if err := x.begin(); err != nil {
 			return err
 		}
 		c, _ := x.s.Command()
@@ -258,10 +261,29 @@ func (x *exploration) sabotage() error {
 		if wrong := x.s.Judge(Ending{Result: r, Ended: true}); len(wrong) == 0 {
 			return fmt.Errorf("the judge is blind: %s, and it found nothing wrong", how)
 		}
-		if err := x.end(); err != nil {
+		if err := x.s.End(); err != nil {
 			return err
 		}
 	}
+}
+
+// mountBefore mounts the state before, for several runs on one mount.
+func (x *exploration) mountBefore() error {
+	if err := x.clone(baseImage, runImage); err != nil {
+		return err
+	}
+	if err := x.mountImage(runImage); err != nil {
+		return err
+	}
+	return x.keepFiles()
+}
+
+// begin begins a run on a mount that has had others.
+func (x *exploration) begin() error {
+	if err := x.resetFiles(); err != nil {
+		return err
+	}
+	return x.s.Begin()
 }
 
 // count counts the calls of the undisturbed command that are picked. Up to the one
@@ -324,20 +346,11 @@ func (x *exploration) disturbAll(faults []Fault, a trace.Action, pick func(*trac
 	if len(faults) == 0 {
 		return nil
 	}
-	if err := x.clone(baseImage, runImage); err != nil {
-		return err
-	}
-	if err := x.mountImage(runImage); err != nil {
-		return err
-	}
-	if err := x.keepFiles(); err != nil {
+	if err := x.mountBefore(); err != nil {
 		return err
 	}
 	for _, f := range faults {
-		if err := x.resetFiles(); err != nil {
-			return err
-		}
-		if err := x.s.Begin(); err != nil {
+		if err := x.begin(); err != nil {
 			return err
 		}
 		ending, err := x.disturb(&f, a, pick)
@@ -540,6 +553,9 @@ func (x *exploration) double() error {
 	var seen []string
 	for n := 1; n <= x.count(anyChange); n++ {
 		f := Fault{Mode: "double", N: n}
+		if !x.plan.includes(x.Kind, x.s, f) {
+			continue // with all that follows from it
+		}
 		left, err := x.leave(&f)
 		if err != nil {
 			return err
@@ -605,9 +621,6 @@ func (x *exploration) restarted() error {
 func (x *exploration) interruptRecovery(f Fault) error {
 	_, scope := x.s.Command()
 	for f.Again = 1; ; f.Again++ {
-		if !x.plan.includes(x.Kind, x.s, f) {
-			continue // the loop ends at a number that is included
-		}
 		if err := x.restarted(); err != nil {
 			return err
 		}
@@ -650,12 +663,6 @@ func (x *exploration) interruptRecovery(f Fault) error {
 	for i, cut := range all {
 		f := f
 		f.Mode, f.Again = "double lazy", cut.fault.N
-		if !x.plan.includes(x.Kind, x.s, f) {
-			if err := x.Shelf.Drop(x.Prefix + cutImage(i)); err != nil {
-				return err
-			}
-			continue
-		}
 		if err := x.judgeCut(f, Ending{Fault: &f, Cut: true, Recovered: true}, cutImage(i)); err != nil {
 			return err
 		}
