@@ -6,17 +6,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Kind is what a system call can do.
-type Kind int
-
-const (
-	Read   Kind = iota // it only looks, or only gets something for this process
-	Open               // it opens what is there
-	Change             // it can change a file, a directory, a device or a mount
-	Sync               // it makes changes durable
-	Output             // it writes the answer (standard output)
-)
-
 // call describes a traced system call: where its arguments are.
 type call struct {
 	name string

@@ -9,69 +9,12 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
-
-// Command is what to run.
-type Command struct {
-	Path    string // of the executable, absolute
-	Args    []string
-	Env     []string // nil for this process's
-	Dir     string
-	Stdin   []byte
-	Timeout time.Duration // after which it hangs; by default 60 s
-
-	// Stop is called before every traced call, with the command's other threads
-	// running. It may be nil.
-	Stop func(*Stop) Action
-}
-
-// Stop is a system call that is about to be made.
-type Stop struct {
-	Name   string // "renameat2", "ioctl FICLONE"
-	Kind   Kind
-	Paths  []string // what it is about, absolute; an open file's by /proc
-	Length uint64   // of a write, in bytes; else 0
-}
-
-// String is the call and its paths.
-func (s *Stop) String() string { return s.Name + " " + strings.Join(s.Paths, " ") }
-
-// Below says whether the call is about something in one of the directories, or one
-// of these files.
-func (s *Stop) Below(dirs ...string) bool {
-	for _, path := range s.Paths {
-		for _, dir := range dirs {
-			if path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/") {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// Action is what becomes of a stopped call. The zero Action lets it happen.
-type Action struct {
-	Kill   bool           // end the command, and everything that it started, before the call
-	Signal syscall.Signal // send the command this signal, and let the call happen
-	Errno  syscall.Errno  // do not make the call; it fails with this
-	Short  bool           // write only the first half; for calls with a Length
-}
-
-// Result is what became of a command.
-type Result struct {
-	Stdout, Stderr []byte
-	Status         syscall.WaitStatus // of the command itself
-	Hung           bool               // it was killed at its Timeout
-}
-
-// Succeeded says that the command exited by itself, with status 0.
-func (r Result) Succeeded() bool { return r.Status.Exited() && r.Status.ExitStatus() == 0 }
 
 const options = unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESECCOMP | unix.PTRACE_O_TRACECLONE |
 	unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC
