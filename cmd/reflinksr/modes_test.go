@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
-	"io"
 	iofs "io/fs"
 	"os"
 	"os/exec"
@@ -15,7 +14,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/cmd/internal/plugin"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
@@ -27,10 +25,7 @@ func TestFilesArePrivate(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounting filesystems and attaching loop devices needs root")
 	}
-	root := t.TempDir()
-	if err := plugin.Install([]string{"-root", root}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
+	root := install(t)
 	for _, kind := range []string{"btrfs", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			if err := scratch.Available(kind); err != nil {

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -21,7 +20,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/cmd/internal/plugin"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
@@ -42,10 +40,7 @@ func TestSwapper(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("mounting filesystems and making device nodes needs root")
 	}
-	root := t.TempDir()
-	if err := plugin.Install([]string{"-root", root}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
+	root := install(t)
 	for _, kind := range []string{"btrfs", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			if err := scratch.Available(kind); err != nil {
