@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 
+	"golang.org/x/sys/unix"
+
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -69,7 +71,12 @@ func Revert(handle, snapshot, key string) error {
 // shrinkRecord keeps the record from ever telling of more bytes than there are: that
 // is how data shows that was cut short by something else.
 func shrinkRecord(s *sr.SR, from, to sr.Key, r *volume.Record) error {
-	st, err := s.Root.Stat(sr.Data(from))
+	data, err := volume.OpenData(s, from, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
+	st, err := sr.StatFile(data)
 	if err != nil {
 		return err
 	}

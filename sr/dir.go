@@ -143,7 +143,8 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	magic := "/proc/self/fd/" + strconv.Itoa(fd)
-	fd, err = retry(func() (int, error) { return unix.Open(magic, flags|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) })
+	// Without O_NONBLOCK: it is a regular file, and Go would poll one that has the flag.
+	fd, err = retry(func() (int, error) { return unix.Open(magic, flags|unix.O_CLOEXEC, 0) })
 	switch {
 	case err == unix.ENOENT: // not of the file, which is there
 		return nil, fmt.Errorf("opening %s by %s: is /proc mounted?", d.join(name), magic)

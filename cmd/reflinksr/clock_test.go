@@ -17,6 +17,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"sr/lock.go lockFile":                         "a deadline, which Go measures on the monotonic clock",
 		"sr/lock.go flock":                            "the same",
 		"sr/sr.go alone":                              "the same",
+		"sr/inspect.go lookLock":                      "the same",
 		"sr/destroy.go lockSelf":                      "the same",
 		"cmd/internal/plugin/diagnostics.go diagnose": "the same",
 		"datapath/loop/loop_linux.go Attach":          "the same",
