@@ -46,6 +46,10 @@ func ofDatapath(name, domain string) func(*world) map[string]any {
 	return func(w *world) map[string]any { return w.datapath(name, domain) }
 }
 
+func revert(w *world) map[string]any {
+	return map[string]any{"sr": w.handle("sr"), "snapshot": w.keys["snapshot"], "key": w.keys["main"]}
+}
+
 func ofSR(more map[string]any) func(*world) map[string]any {
 	return func(w *world) map[string]any {
 		args := map[string]any{"sr": w.handle("sr")}
@@ -94,8 +98,9 @@ var kases = []kase{
 	}},
 	{name: "Volume.destroy", args: ofVolume("main", nil)},
 	{name: "Volume.destroy/clone_on_boot", twice: true, prepare: (*world).cloneOnBoot, args: ofVolume("main", nil)},
-	{name: "Volume.revert", args: func(w *world) map[string]any {
-		return map[string]any{"sr": w.handle("sr"), "snapshot": w.keys["snapshot"], "key": w.keys["main"]}
+	{name: "Volume.revert", args: revert},
+	{name: "Volume.revert/to_shorter", args: revert, prepare: func(w *world) error {
+		return w.call("Volume.resize", w.volume("main", map[string]any{"new_size": 2 * diskSize}), nil)
 	}},
 	{name: "Volume.set", args: ofVolume("main", map[string]any{"k": "snapshot_of", "v": "something"})},
 	{name: "Volume.unset", args: ofVolume("main", map[string]any{"k": "color"})},
