@@ -10,7 +10,10 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -166,6 +169,19 @@ func (w *worker) stop() error {
 	return w.command.Wait()
 }
 
+// endChildren kills the calls that this process has started.
+func endChildren() {
+	lists, _ := filepath.Glob("/proc/self/task/*/children") // proc_tid_children(5)
+	for _, list := range lists {
+		data, _ := os.ReadFile(list)
+		for _, field := range strings.Fields(string(data)) {
+			if pid, err := strconv.Atoi(field); err == nil {
+				unix.Kill(pid, unix.SIGKILL)
+			}
+		}
+	}
+}
+
 // work is the worker process: jobs on standard input, reports on standard output.
 func work(args []string, out io.Writer) error {
 	if len(args) != 3 {
@@ -184,7 +200,14 @@ func work(args []string, out io.Writer) error {
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	go func() {
 		<-signals
-		host.Release() // the mounts go with this process, devices would not
+		// The mounts go with this process, devices would not. A call that goes on could
+		// still make one: it is ended first, and so is what is started meanwhile.
+		disk.Stop()
+		for range 20 {
+			endChildren()
+			host.Release()
+			time.Sleep(5 * time.Millisecond)
+		}
 		os.Exit(1)
 	}()
 	engines := map[string]*explore.Engine{}

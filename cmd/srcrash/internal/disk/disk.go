@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unsafe"
 
@@ -36,8 +37,17 @@ const (
 	Size = 320 << 20
 )
 
+// mounting is held while a device is bound and not yet held by a mount alone.
+var mounting sync.Mutex
+
+// Stop waits until no mount is in the making, and lets none begin: for a process that
+// is about to end, and must not leave a device.
+func Stop() { mounting.Lock() }
+
 // NewShelf makes a shelf below dir, which must exist.
 func NewShelf(dir string) (*Shelf, error) {
+	mounting.Lock()
+	defer mounting.Unlock()
 	outer, err := scratch.Make("xfs", shelfSize, filepath.Join(dir, "shelf"))
 	if err != nil {
 		return nil, err
@@ -55,6 +65,8 @@ func (s *Shelf) Path(name string) string { return filepath.Join(s.outer.Dir, nam
 // knows. An image of btrfs has an identity of its own; clones of it share it, and
 // only one of them may be mounted at a time.
 func (s *Shelf) Format(kind, name string) error {
+	mounting.Lock()
+	defer mounting.Unlock()
 	fs, err := scratch.Make(kind, Size, s.Path(name+".mnt"))
 	if err != nil {
 		return err
@@ -102,6 +114,8 @@ const Bell = ".commit"
 // Mount mounts an image at dir, which must exist, and recovers its log as after a
 // power cut if it was cloned while mounted.
 func (s *Shelf) Mount(kind, name, dir string) (*Mount, error) {
+	mounting.Lock()
+	defer mounting.Unlock()
 	f, err := os.OpenFile(s.Path(name), os.O_RDWR, 0)
 	if err != nil {
 		return nil, err
