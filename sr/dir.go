@@ -104,25 +104,19 @@ func setMode(f *os.File, mode uint32) error {
 // (something mounted over the name) are refused with ErrDamaged; an absent one
 // with an error that is os.ErrNotExist.
 //
-// After opening, the name is looked up again: a second hard link that was removed
-// since the first look no longer shows in the file itself.
+// A file that is replaced while it is being opened is opened anew: the old one is
+// nobody's any more.
 func (d *Dir) Open(name string, flags int) (*os.File, error) {
 	for range 100 {
 		f, err := d.open(name, flags)
-		if err != nil {
-			return nil, err
-		}
-		current, err := d.sameFile(name, f)
-		if current {
-			return f, nil
-		}
-		f.Close()
-		if err != nil {
-			return nil, err
+		if err != errReplaced {
+			return f, err
 		}
 	}
 	return nil, Errorf(ErrBusy, name, "%s is replaced over and over by something else", d.join(name))
 }
+
+var errReplaced = errors.New("replaced while it was opened")
 
 // open looks before it opens, and opens what it has looked at: opening a device or a
 // FIFO can have effects of its own.
@@ -143,15 +137,40 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	magic := "/proc/self/fd/" + strconv.Itoa(fd)
+	if err := d.still(name, magic); err != nil {
+		return nil, err
+	}
 	// Without O_NONBLOCK: it is a regular file, and Go would poll one that has the flag.
 	fd, err = retry(func() (int, error) { return unix.Open(magic, flags|unix.O_CLOEXEC, 0) })
-	switch {
-	case err == unix.ENOENT: // not of the file, which is there
-		return nil, fmt.Errorf("opening %s by %s: is /proc mounted?", d.join(name), magic)
-	case err != nil:
+	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
 	return os.NewFile(uintptr(fd), d.join(name)), nil
+}
+
+// still is errReplaced unless the link name of the directory, by which the file at magic
+// was opened, is there still: that a file has one hard link says nothing of which. A
+// descriptor is of a link, not of the file alone, and the kernel has the link's path now,
+// or that it was removed, which it stays (d_path in fs/d_path.c). A removal that has
+// uncounted the link but not yet taken it away has the directory locked, and so does one
+// who reads the directory (iterate_dir in fs/readdir.c): what was under way is over then.
+func (d *Dir) still(name, magic string) error {
+	var entries [512]byte // one fits; Names has a descriptor, and so a position, of its own
+	if _, err := retry(func() (int, error) { return unix.Getdents(d.fd(), entries[:]) }); err != nil {
+		return &os.PathError{Op: "readdir", Path: d.Path(), Err: err}
+	}
+	link, err := os.Readlink(magic)
+	if err == nil {
+		var here string
+		here, err = os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd()))
+		if err == nil && link != filepath.Join(here, name) {
+			return errReplaced
+		}
+	}
+	if errors.Is(err, os.ErrNotExist) { // not of the file, which is open
+		return fmt.Errorf("opening %s by %s: is /proc mounted?", d.join(name), magic)
+	}
+	return err
 }
 
 // Create makes a new regular file with mode 0600, open for reading and writing.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -61,8 +62,12 @@ func Hook() {
 	os.Exit(126)
 }
 
-// become makes this process the program.
+// become makes this process the program. That has descriptors 0 to 2 and no other,
+// as under forkexecd: what a shell or a test runner left open here would count.
 func (s Sandbox) become(argv []string) error {
+	if err := closeOnExec(); err != nil {
+		return err
+	}
 	if s.Kernel419 {
 		if err := beKernel419(); err != nil {
 			return fmt.Errorf("seccomp: %w", err)
@@ -80,6 +85,20 @@ func (s Sandbox) become(argv []string) error {
 		}
 	}
 	return fmt.Errorf("%s: %w", argv[0], unix.Exec(argv[0], argv, os.Environ()))
+}
+
+// closeOnExec marks every descriptor from 3 on.
+func closeOnExec() error {
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		return err
+	}
+	for _, e := range open {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && fd > 2 {
+			unix.CloseOnExec(fd)
+		}
+	}
+	return nil
 }
 
 // supervised runs the program in a second process, and ends as that ends.
