@@ -31,6 +31,9 @@ func Activate(uri, domain string, readOnly bool) error {
 	}
 	return v.leased(func(s *sr.SR) error {
 		r, err := volume.LoadForChange(s, v.key)
+		if err == nil {
+			err = r.MustHaveData(v.key)
+		}
 		if err != nil {
 			return err
 		}

@@ -62,6 +62,9 @@ func Attach(uri, domain string) (Backend, error) {
 	var d loop.Device
 	err = v.locked(func(s *sr.SR) error {
 		r, err := volume.LoadForChange(s, v.key)
+		if err == nil {
+			err = r.MustHaveData(v.key)
+		}
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,9 @@ func Open(uri string, persistent bool) error {
 	}
 	return v.locked(func(s *sr.SR) error {
 		r, err := volume.LoadForChange(s, v.key)
+		if err == nil {
+			err = r.MustHaveData(v.key)
+		}
 		if err != nil {
 			return err
 		}

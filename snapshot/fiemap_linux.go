@@ -20,11 +20,24 @@ type Extent struct {
 func (e Extent) Shared() bool { return e.Flags&fiemapExtentShared != 0 }
 
 const (
-	fsIocFiemap        = 0xc020660b // FS_IOC_FIEMAP
-	fiemapFlagSync     = 0x1        // FIEMAP_FLAG_SYNC: without it, what is not yet written is missing
-	fiemapExtentLast   = 0x1
-	fiemapExtentShared = 0x2000
-	fiemapBatch        = 512
+	fsIocFiemap           = 0xc020660b // FS_IOC_FIEMAP
+	fiemapFlagSync        = 0x1        // FIEMAP_FLAG_SYNC: without it, what is not yet written is missing
+	fiemapExtentLast      = 0x1
+	fiemapExtentUnknown   = 0x2 // where the data is
+	fiemapExtentDelalloc  = 0x4
+	fiemapExtentEncoded   = 0x8
+	fiemapExtentEncrypted = 0x80
+	fiemapExtentUnaligned = 0x100
+	fiemapExtentInline    = 0x200
+	fiemapExtentTail      = 0x400
+	fiemapExtentUnwritten = 0x800
+	fiemapExtentShared    = 0x2000
+
+	// vague is what makes a physical offset say nothing of the contents.
+	vague = fiemapExtentUnknown | fiemapExtentDelalloc | fiemapExtentEncoded | fiemapExtentEncrypted |
+		fiemapExtentUnaligned | fiemapExtentInline | fiemapExtentTail
+
+	fiemapBatch = 512
 )
 
 type fiemapHeader struct { // struct fiemap
@@ -43,26 +56,52 @@ type fiemapExtent struct { // struct fiemap_extent
 // Extents calls visit for every extent of the file in order, until visit returns
 // false. Memory use does not depend on their number.
 func Extents(f *os.File, visit func(Extent) bool) error {
-	var request struct {
-		header  fiemapHeader
-		extents [fiemapBatch]fiemapExtent
-	}
-	for start := uint64(0); ; {
-		request.header = fiemapHeader{start: start, length: ^uint64(0) - start, flags: fiemapFlagSync, count: fiemapBatch}
-		if err := fiemap(f, unsafe.Pointer(&request)); err != nil {
+	c := extentCursor{f: f}
+	for {
+		e, ok, err := c.next()
+		if err != nil || !ok || !visit(e) {
 			return err
 		}
-		for _, e := range request.extents[:request.header.mapped] {
-			extent := Extent{int64(e.logical), int64(e.physical), int64(e.length), e.flags} // #nosec G115 -- of a file: below 2^63
-			if !visit(extent) || e.flags&fiemapExtentLast != 0 {
-				return nil
-			}
-			start = e.logical + e.length
-		}
-		if request.header.mapped == 0 {
-			return nil
-		}
 	}
+}
+
+// extentCursor reads the extents of a file one by one, from the one at start on.
+type extentCursor struct {
+	f     *os.File
+	start int64
+
+	batch []fiemapExtent // what is left of buffer
+	last  bool           // there are no more
+	*fiemapRequest
+}
+
+type fiemapRequest struct {
+	header  fiemapHeader
+	extents [fiemapBatch]fiemapExtent
+}
+
+func (c *extentCursor) next() (e Extent, ok bool, err error) {
+	if len(c.batch) == 0 && !c.last {
+		if c.fiemapRequest == nil {
+			c.fiemapRequest = new(fiemapRequest)
+		}
+		start := uint64(c.start) // #nosec G115 -- an offset in a file
+		c.header = fiemapHeader{start: start, length: 1<<63 - 1 - start, flags: fiemapFlagSync, count: fiemapBatch}
+		if err := fiemap(c.f, unsafe.Pointer(c.fiemapRequest)); err != nil {
+			return e, false, err
+		}
+		c.batch = c.extents[:c.header.mapped]
+		c.last = len(c.batch) == 0
+	}
+	if len(c.batch) == 0 {
+		return e, false, nil
+	}
+	x := c.batch[0]
+	c.batch = c.batch[1:]
+	c.last = x.flags&fiemapExtentLast != 0
+	e = Extent{int64(x.logical), int64(x.physical), int64(x.length), x.flags} // #nosec G115 -- of a file: below 2^63
+	c.start = e.Logical + e.Length
+	return e, true, nil
 }
 
 // CountExtents returns how many extents the file has, without fetching them. A

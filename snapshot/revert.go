@@ -34,17 +34,21 @@ func Revert(handle, snapshot, key string) error {
 	if from == to {
 		return sr.Errorf(sr.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
 	}
-	unlock, err := lockBoth(s, from, to)
+	source, target, err := lockBoth(s, from, to, sr.Shared)
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer source.Unlock()
+	defer target.Unlock()
 	was, err := volume.LoadForChange(s, from)
 	if err != nil {
 		return err
 	}
 	r, err := volume.LoadForChange(s, to)
 	if err != nil {
+		return err
+	}
+	if err := was.MustHaveData(from); err != nil {
 		return err
 	}
 	switch {
@@ -114,22 +118,22 @@ func replaceData(s *sr.SR, from, to sr.Key) error {
 	return s.Commit(temp, s.Root, sr.Data(to))
 }
 
-// lockBoth locks the source Shared and the target Exclusive, in the order of
-// their keys as everybody does.
-func lockBoth(s *sr.SR, from, to sr.Key) (unlock func(), err error) {
-	first, second := from, to
-	mode := map[sr.Key]sr.LockMode{from: sr.Shared, to: sr.Exclusive}
-	if second < first {
-		first, second = second, first
+// lockBoth locks a source as told and a target Exclusive, in the order of their keys as
+// everybody does.
+func lockBoth(s *sr.SR, from, to sr.Key, mode sr.LockMode) (source, target *sr.Lock, err error) {
+	if from < to {
+		source, err = s.LockVolume(from, mode)
 	}
-	a, err := s.LockVolume(first, mode[first])
+	if err == nil {
+		target, err = s.LockVolume(to, sr.Exclusive)
+	}
+	if err == nil && from > to {
+		source, err = s.LockVolume(from, mode)
+	}
 	if err != nil {
-		return nil, err
+		source.Unlock()
+		target.Unlock()
+		return nil, nil, err
 	}
-	b, err := s.LockVolume(second, mode[second])
-	if err != nil {
-		a.Unlock()
-		return nil, err
-	}
-	return func() { b.Unlock(); a.Unlock() }, nil
+	return source, target, nil
 }

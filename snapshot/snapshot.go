@@ -75,6 +75,9 @@ func derive(src *sr.SR, key string, dst *sr.SR, kind volume.Kind) (volume.Volume
 	if err != nil {
 		return volume.Volume{}, err
 	}
+	if err := r.MustHaveData(k); err != nil {
+		return volume.Volume{}, err
+	}
 	data, attrs, err := source(src, k)
 	if err != nil {
 		return volume.Volume{}, err
@@ -107,21 +110,28 @@ func source(s *sr.SR, key sr.Key) (*os.File, sr.Attributes, error) {
 	return data, attrs, nil
 }
 
+// flush brings to the file what was written to its device on this host: a guest's
+// writes go straight there, others are in the device's own page cache until then.
+func flush(key sr.Key, st *unix.Stat_t) error {
+	devices, err := loop.Find(st.Dev, st.Ino, string(key))
+	if err != nil {
+		return err
+	}
+	for _, d := range devices {
+		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
+			return fmt.Errorf("volume %s: %w", key, err)
+		}
+	}
+	return nil
+}
+
 func prepare(key sr.Key, data *os.File) (sr.Attributes, error) {
 	st, err := sr.StatFile(data)
 	if err != nil {
 		return sr.Attributes{}, err
 	}
-	// A guest's writes go straight to the file; what was written to the device on
-	// this host is in the device's own page cache until it is flushed.
-	devices, err := loop.Find(st.Dev, st.Ino, string(key))
-	if err != nil {
+	if err := flush(key, st); err != nil {
 		return sr.Attributes{}, err
-	}
-	for _, d := range devices {
-		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
-			return sr.Attributes{}, fmt.Errorf("volume %s: %w", key, err)
-		}
 	}
 	// From here on writes to the source are copied on write. An adopted file has
 	// the expensive default.

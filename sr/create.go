@@ -113,18 +113,26 @@ func (s *SR) makeSubdirs() error {
 		}
 	}
 	// Made now, while there is room: see LockLeases.
-	lock, err := s.control.openLock("leases.lock")
-	if err == nil {
-		err = lock.Close()
+	for _, name := range shortLocks {
+		lock, err := s.control.openLock(name)
+		if err != nil {
+			return err
+		}
+		lock.Close()
 	}
-	return err
+	return nil
 }
+
+// shortLocks are locks of the control directory that are held for a part of a call.
+var shortLocks = []string{"leases.lock", "cbt.lock"}
 
 // abandon removes what begin made, if it is empty.
 func (s *SR) abandon() {
 	if s.control != nil {
 		s.control.Remove("lock")
-		s.control.Remove("leases.lock")
+		for _, name := range shortLocks {
+			s.control.Remove(name)
+		}
 		for name := range s.subdirs() {
 			s.control.Rmdir(name)
 		}

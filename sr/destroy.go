@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -177,12 +179,12 @@ func (s *SR) erase(ours func(name string) bool) error {
 }
 
 func (s *SR) eraseControl(ours func(name string) bool) error {
-	for _, sub := range []string{"staging", "leases", "locks"} {
+	for _, sub := range slices.Sorted(maps.Keys(s.subdirs())) {
 		if err := s.eraseDir(sub, ours); err != nil {
 			return err
 		}
 	}
-	for _, name := range []string{"lock", "leases.lock", doomList} {
+	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
 		if err := s.control.Remove(name); err != nil {
 			return err
 		}
@@ -225,7 +227,7 @@ func (s *SR) eraseDir(sub string, ours func(name string) bool) error {
 				return err
 			}
 		}
-		if _, _, ok := stagedName(name); ok || name == marker+".new" || strings.HasSuffix(name, ".json") {
+		if _, _, ok := stagedName(strings.TrimSuffix(name, PendingCBT)); ok || name == marker+".new" || strings.HasSuffix(name, ".json") {
 			if err := dir.removeFile(name); err != nil {
 				return err
 			}

@@ -27,6 +27,9 @@ var (
 	ErrReadOnly       = errors.New("read-only filesystem")
 	ErrBusy           = errors.New("locked for too long")
 	ErrOtherFS        = errors.New("on another filesystem")
+	ErrNoData         = errors.New("data destroyed")
+	ErrNoCBT          = errors.New("no changed block tracking")
+	ErrUnrelated      = errors.New("unrelated volumes")
 )
 
 // Error is a failure that an operator can act on: its class, the thing it is

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -79,13 +81,13 @@ func openPart(d *Dir, name string) (*Dir, error) {
 // Survey is what an SR consists of, volume by volume or not, and what is wrong with
 // the SR as such.
 type Survey struct {
-	Root, Leases, Locks []string         // names
-	Staged              map[Key][]string // what staging holds of each volume: see Unfinished
-	Problems            []Problem        // of the SR, not of one volume
-	Attached            bool             // on this host, at this place
-	Elsewhere           bool             // attached on this host, but this is a copy of that
-	Whole               bool             // the marker and the place are as they should be
-	Destroyed           bool             // there is no SR any more, only files of one
+	Root, Leases, Locks, CBT []string         // names
+	Staged                   map[Key][]string // what staging holds of each volume: see Unfinished
+	Problems                 []Problem        // of the SR, not of one volume
+	Attached                 bool             // on this host, at this place
+	Elsewhere                bool             // attached on this host, but this is a copy of that
+	Whole                    bool             // the marker and the place are as they should be
+	Destroyed                bool             // there is no SR any more, only files of one
 }
 
 // Survey looks over the SR's directories. It writes nothing.
@@ -120,9 +122,13 @@ func (s *SR) Survey() (v Survey, err error) {
 		}},
 		{s.Root, func(name string) bool { v.Root = append(v.Root, name); return true }},
 		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return canonical(name) }},
+		{s.CBT, func(name string) bool {
+			v.CBT = append(v.CBT, name)
+			return canonical(strings.TrimSuffix(name, PendingCBT))
+		}},
 		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
 		{s.control, func(name string) bool {
-			return s.subdirs()[name] != nil || name == "lock" || name == "leases.lock" || name == doomList
+			return s.subdirs()[name] != nil || name == "lock" || slices.Contains(shortLocks, name) || name == doomList
 		}},
 	} {
 		if part.dir == nil {
@@ -223,7 +229,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	for name := range s.subdirs() {
 		judge(s.control, name, controlDir+"/"+name)
 	}
-	for _, name := range []string{"lock", "leases.lock", doomList} {
+	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
 		problems = append(problems, s.exposed(s.control, name, controlDir+"/"+name, "")...)
 	}
 	if s.Staging == nil {

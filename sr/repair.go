@@ -82,7 +82,7 @@ func (s *SR) find(name string) (*Dir, string, error) {
 		prefix string
 		dir    *Dir
 	}{
-		{controlDir + "/leases/", s.Leases}, {controlDir + "/locks/", s.Locks}, {controlDir + "/staging/", s.Staging}, {controlDir + "/", s.control}, {"", s.Root},
+		{controlDir + "/leases/", s.Leases}, {controlDir + "/locks/", s.Locks}, {controlDir + "/cbt/", s.CBT}, {controlDir + "/staging/", s.Staging}, {controlDir + "/", s.control}, {"", s.Root},
 	} {
 		if len(name) > len(place.prefix) && name[:len(place.prefix)] == place.prefix {
 			return place.dir, name[len(place.prefix):], nil
@@ -93,5 +93,5 @@ func (s *SR) find(name string) (*Dir, string, error) {
 
 // Sync makes what was removed durable.
 func (s *SR) Sync() error {
-	return errors.Join(s.Root.Sync(), s.Staging.Sync(), s.Leases.Sync(), s.Locks.Sync())
+	return errors.Join(s.Root.Sync(), s.Staging.Sync(), s.Leases.Sync(), s.Locks.Sync(), s.CBT.Sync())
 }

@@ -18,6 +18,7 @@ type SR struct {
 	Staging *Dir // what is not yet, or no longer, a volume
 	Leases  *Dir // who has a volume active
 	Locks   *Dir // one lock file per volume
+	CBT     *Dir // what volumes whose data was destroyed know of it
 
 	control *Dir
 	lock    *Lock
@@ -79,7 +80,7 @@ func verify(a attachment) (_ *SR, err error) {
 }
 
 func (s *SR) subdirs() map[string]**Dir {
-	return map[string]**Dir{"staging": &s.Staging, "leases": &s.Leases, "locks": &s.Locks}
+	return map[string]**Dir{"staging": &s.Staging, "leases": &s.Leases, "locks": &s.Locks, "cbt": &s.CBT}
 }
 
 // verify reads the marker and compares identities.
@@ -174,6 +175,22 @@ func (s *SR) LockLeases() (*Lock, error) {
 		return nil, nil // nobody can change one, or nobody else would
 	}
 	return lock, err
+}
+
+// LockCBT locks what all volumes whose data was destroyed know of it: they depend on
+// each other. It is taken before the lock of a volume. With try it is had at once, or
+// the error is ErrBusy.
+func (s *SR) LockCBT(mode LockMode, try bool) (*Lock, error) {
+	return s.control.lockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try)
+}
+
+// PendingCBT ends the name of a file in CBT some of whose blocks may not have been
+// given back yet.
+const PendingCBT = ".todo"
+
+// RemoveCBT removes what is kept in CBT of a volume.
+func (s *SR) RemoveCBT(key Key) error {
+	return errors.Join(s.CBT.Remove(string(key)), s.CBT.Remove(string(key)+PendingCBT))
 }
 
 // LockNew locks the key of a volume that is about to be made, against recovery.

@@ -31,10 +31,15 @@ func Destroy(handle, key string) error {
 	if err != nil {
 		return err
 	}
-	if err := destroyClone(s, k); err != nil {
+	return DestroyIn(s, k)
+}
+
+// DestroyIn is Destroy in an open SR.
+func DestroyIn(s *sr.SR, key sr.Key) error {
+	if err := destroyClone(s, key); err != nil {
 		return err
 	}
-	return destroy(s, k)
+	return destroy(s, key)
 }
 
 // destroyClone destroys the volume's clone-on-boot, if it has one. It goes first:
@@ -128,12 +133,12 @@ func removable(s *sr.SR, key sr.Key) error {
 			return sr.Errorf(sr.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
 		}
 	}
-	return mutable(s, key)
+	return Mutable(s, key)
 }
 
-// mutable refuses a volume one of whose files has an attribute that keeps it from
+// Mutable refuses a volume one of whose files has an attribute that keeps it from
 // being removed: somebody wants it kept.
-func mutable(s *sr.SR, key sr.Key) error {
+func Mutable(s *sr.SR, key sr.Key) error {
 	for _, name := range []string{sr.Data(key), sr.Record(key)} {
 		f, err := s.Root.Open(name, unix.O_RDONLY)
 		if err != nil {
@@ -169,7 +174,7 @@ func DestroySR(handle string) error {
 		for _, key := range keys {
 			err := checkIdle(s, key, me, bound)
 			if err == nil {
-				err = mutable(s, key)
+				err = Mutable(s, key)
 			}
 			if err != nil {
 				return sr.Errorf(sr.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)

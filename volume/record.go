@@ -25,7 +25,11 @@ type Record struct {
 	Created     time.Time         `json:"created,omitzero"` // unknown in an adopted volume
 	SectorSize  int               `json:"sector_size"`      // bytes, fixed for the volume's life
 	Origin      *Origin           `json:"origin"`           // nil: made by Volume.create
-	CBT         bool              `json:"cbt"`
+	CBT         bool              `json:"cbt"`              // changed blocks may be asked for
+
+	// DataDestroyed: what is left of the data only serves to tell what others have
+	// changed since (package snapshot, DestroyData). It must not be read as the disk's.
+	DataDestroyed bool `json:"data_destroyed,omitempty"`
 
 	unknown sr.Unknown
 }
@@ -100,6 +104,27 @@ func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
 		err = sr.Errorf(sr.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, sr.Format)
 	}
 	return r, err
+}
+
+// MustHaveData refuses a volume whose data was destroyed.
+func (r *Record) MustHaveData(key sr.Key) error {
+	if r.DataDestroyed {
+		return sr.Errorf(sr.ErrNoData, string(key), "volume %s has no data any more: it was destroyed with Volume.data_destroy, and only tells what others have changed since", key)
+	}
+	return nil
+}
+
+// SetCBT says whether changed blocks may be asked for. The caller holds the volume's lock.
+func (r *Record) SetCBT(s *sr.SR, key sr.Key, on bool) error {
+	r.CBT = on
+	return r.save(s, key)
+}
+
+// DestroyData is the commit of a data destruction: from here on the volume has no
+// data. The caller holds the volume's lock.
+func (r *Record) DestroyData(s *sr.SR, key sr.Key) error {
+	r.DataDestroyed = true
+	return r.save(s, key)
 }
 
 // save replaces the volume's record. The caller holds the volume's lock.

@@ -25,7 +25,12 @@ type Volume struct {
 	PhysicalUtilisation int64             `json:"physical_utilisation"` // bytes allocated, shared ones included
 	URI                 []string          `json:"uri"`
 	Keys                map[string]string `json:"keys"`
+	VolumeType          string            `json:"volume_type,omitempty"` // CBTMetadata, or "" for Data
+	CBTEnabled          bool              `json:"cbt_enabled"`
 }
+
+// CBTMetadata is the type of a volume whose data was destroyed.
+const CBTMetadata = "CBT_Metadata"
 
 // SizeUnit is what virtual sizes are rounded up to, in bytes: a tail that is no
 // whole sector would be lost to the guest.
@@ -86,7 +91,10 @@ func describe(s *sr.SR, key sr.Key, r *Record, st *unix.Stat_t) Volume {
 		Key: key, UUID: string(key), Name: r.Name, Description: r.Description,
 		ReadWrite: r.ReadWrite && r.Format <= sr.Format, Sharable: r.Sharable, Keys: r.Keys,
 		VirtualSize: roundUp(st.Size), PhysicalUtilisation: st.Blocks * 512,
-		URI: []string{URI(s, key)},
+		URI: []string{URI(s, key)}, CBTEnabled: r.CBT,
+	}
+	if r.DataDestroyed {
+		v.VolumeType = CBTMetadata
 	}
 	if v.Keys == nil {
 		v.Keys = map[string]string{}

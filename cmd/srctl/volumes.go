@@ -210,7 +210,7 @@ func destroyCmd(handle, key string, _ io.Writer) error {
 	if _, err := volume.Stat(handle, key); errors.Is(err, sr.ErrVolumeNotFound) {
 		return err // to the toolstack that is success; a person has mistyped
 	}
-	return volume.Destroy(handle, key)
+	return snapshot.Destroy(handle, key)
 }
 
 func revert(args []string, _ io.Writer) error {
@@ -253,7 +253,7 @@ func export(args []string, out io.Writer) error {
 	case s := <-interrupted:
 		err = fmt.Errorf("ended by %v", s)
 	}
-	if e := volume.Destroy(handle, string(v.Key)); e != nil {
+	if e := snapshot.Destroy(handle, string(v.Key)); e != nil {
 		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", v.Key, e))
 	}
 	if err != nil {
@@ -276,6 +276,13 @@ func copyOut(handle string, key sr.Key, target string) error {
 		return err
 	}
 	defer s.Close()
+	r, err := volume.Load(s, key)
+	if err == nil {
+		err = r.MustHaveData(key)
+	}
+	if err != nil {
+		return err
+	}
 	f, err := volume.OpenData(s, key, unix.O_RDONLY)
 	if err != nil {
 		return err

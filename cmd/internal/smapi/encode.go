@@ -62,7 +62,10 @@ var numbered = []struct {
 	{sr.ErrNewer, 47, "The SR is not available"},
 	{sr.ErrUnsuitable, 61, "The SR cannot be created here"},
 	{sr.ErrDamaged, 65, "The VDI cannot be loaded"},
+	{sr.ErrNoData, 66, "Invalid VDI type"},
 	{sr.ErrSize, 79, "VDI Invalid size"},
+	{sr.ErrNoCBT, 460, "Failed to get changed blocks"},
+	{sr.ErrUnrelated, 460, "Failed to get changed blocks"},
 	{unix.EIO, 200, "Input/output error"},
 }
 
