@@ -55,6 +55,10 @@ func Compose(handle, key, parent string) error {
 	}
 	defer c.close()
 	defer p.close()
+	family, err := destroyedKin(s, under) // while its record still says where it comes from
+	if err != nil {
+		return err
+	}
 	if err := compose(s, c, p, related); err != nil {
 		return fmt.Errorf("volume %s: composing with %s: %w", key, parent, err)
 	}
@@ -66,11 +70,10 @@ func Compose(handle, key, parent string) error {
 	} else if err := c.record.Refresh(s, child); err != nil {
 		slog.Warn("the record's copy of the size is out of date", "key", key, "err", err)
 	}
-	family, err := destroyedKin(s, under)
-	if err == nil {
-		err = trimAll(s, family)
-	}
-	if err != nil {
+	// A file that is open still takes its space.
+	c.close()
+	p.close()
+	if err := trimAll(s, family); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "key", parent, "err", err)
 	}
 	return nil

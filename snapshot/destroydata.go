@@ -135,6 +135,7 @@ type planned struct {
 	lost  *lostBlocks
 	runs  []run     // of lost: those that may still take space
 	empty []segment // allocated, and nothing is in it
+	parts bool      // others have parts of blocks that nobody has as a whole
 }
 
 // plan finds the blocks that no other volume shares, and those that the next volume
@@ -153,7 +154,7 @@ func plan(d, newer *disk) (*planned, error) {
 			p.empty = append(p.empty, segment{start: start, end: end})
 		}
 		if own.what != hole {
-			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, differs: !same(own, its)})
+			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, shared: own.shared, differs: !same(own, its)})
 		} else {
 			t.add(start, end, block{differs: !same(own, its)})
 		}
@@ -166,6 +167,7 @@ func plan(d, newer *disk) (*planned, error) {
 	for _, b := range t.blocks {
 		switch {
 		case b.alone:
+			p.parts = p.parts || b.shared
 			p.runs = appendRun(p.runs, run{b.first, b.count, 0})
 		case newer != nil && !b.differs:
 			p.runs = appendRun(p.runs, run{b.first, b.count, lost.keeper(newer.key)})
@@ -182,6 +184,7 @@ type block struct {
 	first, count int64
 	stored       bool // something is in them
 	alone        bool // that no other file has
+	shared       bool // and something that one has
 	differs      bool // from the other disk
 }
 
@@ -203,7 +206,8 @@ func (t *tally) add(start, end int64, b block) {
 			t.flush()
 			t.now = b
 		} else {
-			t.now.stored, t.now.alone, t.now.differs = t.now.stored || b.stored, t.now.alone || b.alone, t.now.differs || b.differs
+			t.now.stored, t.now.alone = t.now.stored || b.stored, t.now.alone || b.alone
+			t.now.shared, t.now.differs = t.now.shared || b.shared, t.now.differs || b.differs
 		}
 		start = stop
 	}
@@ -263,14 +267,19 @@ func trimFamily(s *sr.SR, key sr.Key) {
 	}
 }
 
-// trimAll trims volumes that are in order.
+// trimAll trims volumes that are in order. What one has given back of a block may have
+// been the last that another shared: then there is another round.
 func trimAll(s *sr.SR, family []sr.Key) (err error) {
-	for i, key := range family {
-		var newer sr.Key
-		if i+1 < len(family) {
-			newer = family[i+1]
+	for again := true; again && err == nil; {
+		again = false
+		for i, key := range family {
+			var newer sr.Key
+			if i+1 < len(family) {
+				newer = family[i+1]
+			}
+			parts, e := trim(s, key, newer)
+			again, err = again || parts, errors.Join(err, e)
 		}
-		err = errors.Join(err, trim(s, key, newer))
 	}
 	return err
 }
@@ -325,7 +334,8 @@ func recoverLost(s *sr.SR, key sr.Key) error {
 	if pending, err := s.CBT.Exists(string(key) + sr.PendingCBT); err != nil || !pending {
 		return err
 	}
-	return trim(s, key, "")
+	_, err = trim(s, key, "")
+	return err
 }
 
 // destroyedKin lists the relatives of a volume whose data was destroyed, oldest first,
@@ -370,34 +380,35 @@ func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
 	return slices.Compact(keys), err
 }
 
-// trim lets one volume whose data was destroyed lose what it can. newer may be "".
-func trim(s *sr.SR, key, newer sr.Key) error {
+// trim lets one volume whose data was destroyed lose what it can, and says whether others
+// have parts of that. newer may be "".
+func trim(s *sr.SR, key, newer sr.Key) (parts bool, err error) {
 	lock, err := s.LockVolume(key, sr.Exclusive)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer lock.Unlock()
 	d, err := openDisk(s, key)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer d.close()
 	if d.lost == nil {
-		return nil
+		return false, nil
 	}
 	var n *disk
 	if newer != "" {
 		if n, err = openDisk(s, newer); err != nil {
-			return err
+			return false, err
 		}
 		defer n.close()
 	}
 	p, err := plan(d, n)
 	if err != nil || len(p.runs) == 0 && len(p.empty) == 0 {
-		return err
+		return false, err
 	}
 	if err := p.lost.save(s); err != nil {
-		return err
+		return false, err
 	}
-	return p.giveBack(s)
+	return p.parts, p.giveBack(s)
 }
