@@ -49,7 +49,10 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	}
 	d.size = st.Size
 	if !d.record.DataDestroyed {
-		return d, flush(key, st)
+		if d.record.ReadWrite { // or nobody has written to its device
+			err = flush(key, st)
+		}
+		return d, err
 	}
 	if d.lost, d.pending, err = loadLost(s, key); err != nil {
 		return nil, err

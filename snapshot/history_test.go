@@ -170,7 +170,7 @@ func (h *history) run(seed uint64, n int) {
 		}
 		h.now++
 	}
-	h.readAll()
+	h.readAll(h.disks)
 	h.end()
 }
 
@@ -447,6 +447,10 @@ func (h *history) destroyData() bool {
 	h.note("data_destroy %s, again: %v", d, d.destroyed)
 	kin := h.kin(d)
 	pairs := h.pairs(kin)
+	if h.rand.IntN(4) > 0 { // not all of them, in the interest of more operations
+		h.rand.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
+		pairs = pairs[:min(len(pairs), 10)]
+	}
 	for _, p := range pairs {
 		h.compare(p[0], p[1])
 	}
@@ -712,9 +716,17 @@ func (h *history) readOne() {
 	}
 }
 
-func (h *history) readAll() { h.readKin(h.disks) }
-
+// readKin checks one of the disks that are there and living, now and then all of them.
 func (h *history) readKin(disks []*modelDisk) {
+	here := func(d *modelDisk) bool { return slices.Contains(h.disks, d) }
+	if h.rand.IntN(8) == 0 {
+		h.readAll(disks)
+	} else if d := pick(h.rand, disks, (*modelDisk).living, here); d != nil {
+		h.check(d)
+	}
+}
+
+func (h *history) readAll(disks []*modelDisk) {
 	for _, d := range disks {
 		if d.living() && slices.Contains(h.disks, d) {
 			h.check(d)
