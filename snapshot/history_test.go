@@ -118,10 +118,10 @@ type operation struct {
 }
 
 var operations = []operation{
-	{"write", 44, (*history).write},
-	{"discard", 6, (*history).discard},
-	{"write zeros", 6, (*history).zero},
-	{"preallocate", 3, (*history).preallocate},
+	{"write", 80, (*history).write},
+	{"discard", 10, (*history).discard},
+	{"write zeros", 10, (*history).zero},
+	{"preallocate", 4, (*history).preallocate},
 	{"flush", 2, (*history).flush},
 	{"create", 2, (*history).create},
 	{"snapshot", 11, (*history).snapshot},
@@ -162,7 +162,8 @@ func (h *history) run(seed uint64, n int) {
 		h.did[op.name]++
 		if h.now%3 == 0 {
 			h.comparePair()
-			h.comparePair()
+		}
+		if h.now%10 == 0 {
 			h.listPair()
 		}
 		if h.now%25 == 0 {
@@ -449,7 +450,7 @@ func (h *history) destroyData() bool {
 	pairs := h.pairs(kin)
 	if h.rand.IntN(4) > 0 { // not all of them, in the interest of more operations
 		h.rand.Shuffle(len(pairs), func(i, j int) { pairs[i], pairs[j] = pairs[j], pairs[i] })
-		pairs = pairs[:min(len(pairs), 10)]
+		pairs = pairs[:min(len(pairs), 6)]
 	}
 	for _, p := range pairs {
 		h.compare(p[0], p[1])
