@@ -45,10 +45,10 @@ func TestHistory(t *testing.T) {
 				n := min(historyLength, *historyOps-done)
 				h.run(seed, n)
 				done += n
+				if done%(10*historyLength) == 0 || done == *historyOps {
+					t.Logf("%d operations, %v: %v", done, h.did, h)
+				}
 			}
-			t.Logf("%d operations: %v", *historyOps, h.did)
-			t.Logf("list_changed_blocks: %v; %d answers as before, %d refused since the records between are gone", h.blocks, h.same, h.cut)
-			t.Logf("compare: %d; contents: %d; destroyed data: %d times, of which %d MiB were kept at most, and %d blocks only for each other", h.compared, h.read, h.did["data_destroy"], h.kept>>20, h.stuck)
 		})
 	}
 }
@@ -301,7 +301,7 @@ func (h *history) reallocate(mode uint32, unit int64) bool {
 	if d == nil {
 		return false
 	}
-	if d.device != nil {
+	if d.device != nil || int64(len(d.bytes)) < unit {
 		unit = 4096
 	}
 	offset, length := h.someRange(d, unit)
@@ -313,11 +313,7 @@ func (h *history) reallocate(mode uint32, unit int64) bool {
 }
 
 func (h *history) discard() bool {
-	unit := []int64{1, 4096, granularity}[h.rand.IntN(3)]
-	if d := h.pick(writable); d == nil || int64(len(d.bytes)) < granularity {
-		unit = 1
-	}
-	return h.reallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, unit)
+	return h.reallocate(unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, []int64{1, 4096, granularity}[h.rand.IntN(3)])
 }
 
 func (h *history) zero() bool {
@@ -762,7 +758,6 @@ func (h *history) trimmed(kin []*modelDisk) {
 		if u.Exclusive != 0 {
 			h.fatalf("the data of %s was destroyed, and %d bytes of it are its own; %d are shared", d, u.Exclusive, u.Shared)
 		}
-		h.kept = max(h.kept, u.Shared)
 	}
 }
 

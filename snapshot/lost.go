@@ -80,15 +80,15 @@ func decodeLost(data []byte) (*lostBlocks, error) {
 	d := varints{data[len(lostMagic):body]}
 	l := new(lostBlocks)
 	n, err := d.next(keeperLimit)
+	if err != nil {
+		return nil, err
+	}
 	for range n {
-		if err == nil && len(d.data) < 36 {
-			err = errShort
+		if len(d.data) < 36 {
+			return nil, errShort
 		}
+		k, err := sr.ParseKey(string(d.data[:36]))
 		if err != nil {
-			return nil, err
-		}
-		var k sr.Key
-		if k, err = sr.ParseKey(string(d.data[:36])); err != nil {
 			return nil, err
 		}
 		l.keepers, d.data = append(l.keepers, k), d.data[36:]
