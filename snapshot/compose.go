@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 
+	"golang.org/x/sys/unix"
+
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -59,6 +61,11 @@ func Compose(handle, key, parent string) error {
 	if err != nil {
 		return err
 	}
+	data, err := volume.OpenData(s, under, unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer data.Close()
 	if err := compose(s, c, p, related); err != nil {
 		return fmt.Errorf("volume %s: composing with %s: %w", key, parent, err)
 	}
@@ -70,10 +77,7 @@ func Compose(handle, key, parent string) error {
 	} else if err := c.record.Refresh(s, child); err != nil {
 		slog.Warn("the record's copy of the size is out of date", "key", key, "err", err)
 	}
-	// A file that is open still takes its space.
-	c.close()
-	p.close()
-	if err := trimAll(s, family); err != nil {
+	if err := errors.Join(vacate(data), trimAll(s, family)); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "key", parent, "err", err)
 	}
 	return nil

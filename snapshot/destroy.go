@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,14 +46,30 @@ func Destroy(handle, key string) error {
 			return err
 		}
 	}
+	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
+	data, _ := volume.OpenData(s, k, unix.O_RDWR) // a damaged volume can be destroyed
+	defer data.Close()
 	if err := volume.DestroyIn(s, k); err != nil {
 		return err
 	}
-	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
-	if err := trimAll(s, family); err != nil {
+	if err := errors.Join(vacate(data), trimAll(s, family)); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
 	}
 	return nil
+}
+
+// vacate gives back the blocks of a file that was removed, nil if there is none: while it
+// is open it has them, and XFS leaves them for later even then. Until they are given back
+// they look shared.
+func vacate(f *os.File) error {
+	if f == nil {
+		return nil
+	}
+	st, err := sr.StatFile(f)
+	if err != nil || st.Nlink > 0 {
+		return err
+	}
+	return f.Truncate(0)
 }
 
 // handDown gives what a volume keeps for others to the newest of those, which then
