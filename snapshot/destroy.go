@@ -1,0 +1,199 @@
+package snapshot
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Destroy is volume.Destroy for an SR in which data was destroyed: what the volume
+// keeps for others they get first, and what only those still have goes with it.
+func Destroy(handle, key string) error {
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	k, err := sr.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	kept, err := destroyedVolumes(s)
+	if err != nil {
+		return err
+	}
+	if len(kept) == 0 {
+		return volume.DestroyIn(s, k)
+	}
+	cbt, err := s.LockCBT(sr.Exclusive, false)
+	if err != nil {
+		return err
+	}
+	defer cbt.Unlock()
+	family, err := destroyedKin(s, k)
+	if err != nil {
+		return err
+	}
+	if slices.Contains(kept, k) {
+		if err := handDown(s, k); err != nil {
+			return err
+		}
+	}
+	if err := volume.DestroyIn(s, k); err != nil {
+		return err
+	}
+	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
+	if err := trimAll(s, family); err != nil {
+		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
+	}
+	return nil
+}
+
+// handDown gives what a volume keeps for others to the newest of those, which then
+// keeps it for the rest. The caller holds SR.LockCBT. Doing it twice does no harm, and
+// until the volume is destroyed neither does stopping anywhere.
+func handDown(s *sr.SR, key sr.Key) error {
+	all, err := destroyedVolumes(s)
+	if err != nil {
+		return err
+	}
+	left := map[sr.Key][]run{}
+	for _, k := range all {
+		if l, _, err := loadLost(s, k); err == nil && k != key {
+			left[k] = l.of(key)
+		}
+	}
+	all = slices.DeleteFunc(all, func(k sr.Key) bool { return len(left[k]) == 0 })
+	if len(all) == 0 {
+		return nil
+	}
+	if all, err = inOrder(s, all); err != nil {
+		return err
+	}
+	slices.Reverse(all)
+	old, err := openDisk(s, key)
+	if err != nil {
+		return err
+	}
+	defer old.close()
+	for i, k := range all {
+		var take []run // that no heir before had
+		heirs := newLost(k)
+		rest := left[k]
+		for _, h := range all[:i] {
+			var had []run
+			had, rest = cut(rest, left[h])
+			heirs = heirs.with(asKept(had, heirs.keeper(h)))
+		}
+		take = rest
+		if err := inherit(s, k, old, take, heirs); err != nil {
+			return fmt.Errorf("volume %s: passing on to %s what it keeps for it: %w", key, k, err)
+		}
+	}
+	return nil
+}
+
+// asKept gives runs a keeper.
+func asKept(runs []run, keeper int32) []run {
+	runs = slices.Clone(runs)
+	for i := range runs {
+		runs[i].keeper = keeper
+	}
+	return runs
+}
+
+// inherit makes a volume independent of old. The blocks take it gets from there; the
+// others that it left to old have other keepers now.
+func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) error {
+	lock, err := s.LockVolume(key, sr.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	d, err := openDisk(s, key)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	f, err := volume.OpenData(s, key, unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	lost := d.lost.without(old.key)
+	add := func(runs []run, keeper sr.Key) {
+		if len(runs) > 0 {
+			lost = lost.with(asKept(runs, lost.keeper(keeper)))
+		}
+	}
+	for _, h := range others.keepers[1:] {
+		add(others.of(h), h)
+	}
+	for _, k := range old.lost.keepers {
+		var gone []run
+		gone, take = cut(take, old.lost.of(k))
+		if k == old.key {
+			k = key // what is lost there is lost here
+		}
+		add(gone, k)
+	}
+	for _, r := range take {
+		start := r.first * granularity
+		if err := share(f, old.file, start, min(r.end()*granularity, d.size)-start); err != nil {
+			return err
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := lost.save(s); err != nil || d.pending {
+		return err
+	}
+	return settled(s, key)
+}
+
+// share makes a range of dst share the blocks of the same range of src
+// (ioctl_ficlonerange(2)). Both are whole blocks of the filesystem long.
+func share(dst, src *os.File, start, length int64) error {
+	request := unix.FileCloneRange{Src_fd: int64(src.Fd()), Src_offset: uint64(start), Src_length: uint64(length), Dest_offset: uint64(start)} // #nosec G115 -- offsets in a file
+	for {
+		err := unix.IoctlFileCloneRange(int(dst.Fd()), &request)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: err}
+		}
+	}
+}
+
+// cut parts runs into those blocks that are in by and those that are not. All are in
+// order.
+func cut(runs, by []run) (in, out []run) {
+	for _, r := range runs {
+		for r.count > 0 {
+			for len(by) > 0 && by[0].end() <= r.first {
+				by = by[1:]
+			}
+			piece := r
+			switch {
+			case len(by) == 0 || by[0].first >= r.end():
+				out = append(out, piece)
+			case by[0].first > r.first:
+				piece.count = by[0].first - r.first
+				out = append(out, piece)
+			default:
+				piece.count = min(r.end(), by[0].end()) - r.first
+				in = append(in, piece)
+			}
+			r.first, r.count = r.first+piece.count, r.count-piece.count
+		}
+	}
+	return in, out
+}

@@ -1,0 +1,403 @@
+package snapshot
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// EnableCBT lets changed blocks be asked for between the snapshots that will be taken
+// of a volume. It costs nothing: what has changed is where two volumes do not share.
+func EnableCBT(handle, key string) error { return setCBT(handle, key, true) }
+
+// DisableCBT ends that for the snapshots to come. Those there are keep it.
+func DisableCBT(handle, key string) error { return setCBT(handle, key, false) }
+
+func setCBT(handle, key string, on bool) error {
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	k, err := sr.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	lock, err := s.LockVolume(k, sr.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	r, err := volume.LoadForChange(s, k)
+	switch {
+	case err != nil:
+		return err
+	case r.CBT == on:
+		return nil
+	case !r.ReadWrite:
+		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
+	}
+	return r.SetCBT(s, k, on)
+}
+
+// DestroyData ends a snapshot's data: its space is given back, except for what other
+// volumes share. What has changed between it and any other volume can be asked for as
+// before.
+//
+// What its file keeps is what others share: where they do not any more, they have
+// changed, and the block is lost at the next occasion (Trim). That a block is lost is
+// noted before it is.
+//
+// Order: what will be lost noted and durable; the record says that there is no data
+// (the commit); blocks given back; that noted.
+func DestroyData(handle, key string) error {
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	k, err := sr.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	cbt, err := s.LockCBT(sr.Exclusive, false)
+	if err != nil {
+		return err
+	}
+	defer cbt.Unlock()
+	if err := destroyData(s, k); err != nil {
+		return err
+	}
+	trimFamily(s, k)
+	return nil
+}
+
+func destroyData(s *sr.SR, key sr.Key) error {
+	lock, err := s.LockVolume(key, sr.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	r, err := volume.LoadForChange(s, key)
+	switch {
+	case err != nil:
+		return err
+	case r.DataDestroyed:
+		return nil // the second attempt; trimFamily gives back what the first could not
+	case r.ReadWrite:
+		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
+	case !r.CBT:
+		return sr.Errorf(sr.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep: destroy the volume itself", key)
+	}
+	if err := volume.CheckIdle(s, key); err != nil {
+		return err
+	}
+	if err := volume.Mutable(s, key); err != nil {
+		return err
+	}
+	if err := s.RemoveCBT(key); err != nil { // of an attempt that ended before its commit
+		return err
+	}
+	d, err := openDisk(s, key)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	d.lost = newLost(key)
+	p, err := plan(d, nil)
+	if err == nil {
+		err = p.lost.save(s)
+	}
+	if err == nil {
+		err = r.DestroyData(s, key)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("volume %s: destroying its data: %w", key, err), s.RemoveCBT(key))
+	}
+	if err := p.giveBack(s); err != nil {
+		slog.Error("a destroyed snapshot's space could not all be given back", "key", key, "err", err)
+	}
+	return nil
+}
+
+// planned is what a volume whose data was destroyed need not keep any more.
+type planned struct {
+	disk  *disk
+	lost  *lostBlocks
+	runs  []run     // of lost: those that may still take space
+	empty []segment // allocated, and nothing is in it
+}
+
+// plan finds the blocks that no other volume shares, and those that the next volume
+// whose data was destroyed has as well: two that share a block only with each other
+// would keep it for ever. newer may be nil.
+func plan(d, newer *disk) (*planned, error) {
+	p := &planned{disk: d}
+	lost := d.lost.with(nil)
+	var other cursor = newFileCursor(d.file, 0, 0) // nothing
+	if newer != nil {
+		other = newer.from(0)
+	}
+	var t tally
+	err := together(d.rest(), other, 0, d.size, func(start, end int64, own, its segment) bool {
+		if own.what == hole && own.allocated && !own.shared {
+			p.empty = append(p.empty, segment{start: start, end: end})
+		}
+		if own.what != hole {
+			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, differs: !same(own, its)})
+		} else {
+			t.add(start, end, block{differs: !same(own, its)})
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	t.flush()
+	for _, b := range t.blocks {
+		switch {
+		case b.alone:
+			p.runs = appendRun(p.runs, run{b.first, b.count, 0})
+		case newer != nil && !b.differs:
+			p.runs = appendRun(p.runs, run{b.first, b.count, lost.keeper(newer.key)})
+		}
+	}
+	if p.lost = lost.with(p.runs); d.pending {
+		p.runs = p.lost.runs
+	}
+	return p, nil
+}
+
+// block is what is known of a number of blocks.
+type block struct {
+	first, count int64
+	stored       bool // something is in them
+	alone        bool // that no other file has
+	differs      bool // from the other disk
+}
+
+// tally gathers pieces of disk to blocks. Blocks without anything in them are left out.
+type tally struct {
+	now    block
+	blocks []block
+}
+
+func (t *tally) add(start, end int64, b block) {
+	for start < end {
+		b.first, b.count = start/granularity, 1
+		stop := min(end, (b.first+1)*granularity)
+		if start%granularity == 0 && end-start >= granularity {
+			b.count = (end - start) / granularity
+			stop = start + b.count*granularity
+		}
+		if t.now.count == 0 || t.now.first != b.first {
+			t.flush()
+			t.now = b
+		} else {
+			t.now.stored, t.now.alone, t.now.differs = t.now.stored || b.stored, t.now.alone || b.alone, t.now.differs || b.differs
+		}
+		start = stop
+	}
+}
+
+func (t *tally) flush() {
+	if t.now.stored {
+		t.blocks = append(t.blocks, t.now)
+	}
+	t.now = block{}
+}
+
+// giveBack gives back what the plan says is lost, which is noted.
+func (p *planned) giveBack(s *sr.SR) error {
+	f, err := volume.OpenData(s, p.disk.key, unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	for _, r := range p.runs {
+		if err := punch(f, r.first*granularity, min(r.end()*granularity, p.disk.size)); err != nil {
+			return err
+		}
+	}
+	for _, g := range p.empty {
+		if err := punch(f, g.start, g.end); err != nil {
+			return err
+		}
+	}
+	// Or the note could be durable before it is true.
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	return settled(s, p.disk.key)
+}
+
+// punch makes a hole (fallocate(2)).
+func punch(f *os.File, start, end int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, start, end-start)
+		if err == nil {
+			return nil
+		}
+		if err != unix.EINTR {
+			return &os.PathError{Op: "punch hole", Path: f.Name(), Err: err}
+		}
+	}
+}
+
+// trimFamily lets those volumes of key's family whose data was destroyed lose what
+// nobody shares with them any more. The caller holds SR.LockCBT. What it cannot do is
+// done at the next occasion.
+func trimFamily(s *sr.SR, key sr.Key) {
+	family, err := destroyedKin(s, key)
+	if err = errors.Join(err, trimAll(s, family)); err != nil {
+		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
+	}
+}
+
+// trimAll trims volumes that are in order.
+func trimAll(s *sr.SR, family []sr.Key) (err error) {
+	for i, key := range family {
+		var newer sr.Key
+		if i+1 < len(family) {
+			newer = family[i+1]
+		}
+		err = errors.Join(err, trim(s, key, newer))
+	}
+	return err
+}
+
+// Recover finishes or takes back what interrupted calls left of destroyed data. What
+// others are at it leaves to them.
+func Recover(handle string) error {
+	s, err := sr.Open(handle, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	keys, err := destroyedVolumes(s)
+	if err != nil || len(keys) == 0 {
+		return err
+	}
+	lock, err := s.LockCBT(sr.Exclusive, true)
+	if errors.Is(err, sr.ErrBusy) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	for _, key := range keys {
+		e := recoverLost(s, key)
+		if !errors.Is(e, sr.ErrVolumeNotFound) {
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+func recoverLost(s *sr.SR, key sr.Key) error {
+	r, err := volume.LoadForChange(s, key)
+	switch {
+	case errors.Is(err, sr.ErrVolumeNotFound):
+		return s.RemoveCBT(key)
+	case err != nil:
+		return err
+	case !r.DataDestroyed: // it ended before its commit
+		lock, err := s.LockVolume(key, sr.Exclusive)
+		if err != nil {
+			return err
+		}
+		defer lock.Unlock()
+		if r, err = volume.LoadForChange(s, key); err != nil || r.DataDestroyed {
+			return err
+		}
+		return s.RemoveCBT(key)
+	}
+	if pending, err := s.CBT.Exists(string(key) + sr.PendingCBT); err != nil || !pending {
+		return err
+	}
+	return trim(s, key, "")
+}
+
+// destroyedKin lists the relatives of a volume whose data was destroyed, oldest first,
+// the volume itself included.
+func destroyedKin(s *sr.SR, key sr.Key) ([]sr.Key, error) {
+	all, err := destroyedVolumes(s)
+	if err != nil || len(all) == 0 {
+		return nil, err
+	}
+	line := ancestry(s, key)
+	return inOrder(s, slices.DeleteFunc(all, func(k sr.Key) bool { return !kin(line, ancestry(s, k)) }))
+}
+
+// inOrder sorts those of the volumes whose data was destroyed by age, oldest first.
+func inOrder(s *sr.SR, keys []sr.Key) ([]sr.Key, error) {
+	records := map[sr.Key]*volume.Record{}
+	var failed error
+	keys = slices.DeleteFunc(slices.Clone(keys), func(k sr.Key) bool {
+		r, err := volume.LoadForChange(s, k)
+		records[k] = r
+		if sr.Classify(err) == nil {
+			failed = errors.Join(failed, err)
+		}
+		return err != nil || !r.DataDestroyed
+	})
+	slices.SortFunc(keys, func(a, b sr.Key) int {
+		return cmp.Or(records[a].Created.Compare(records[b].Created), cmp.Compare(a, b))
+	})
+	return keys, failed
+}
+
+// destroyedVolumes lists the volumes of which something is kept in SR.CBT.
+func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
+	names, err := s.CBT.Names()
+	var keys []sr.Key
+	for _, name := range names {
+		if k, err := sr.ParseKey(strings.TrimSuffix(name, sr.PendingCBT)); err == nil {
+			keys = append(keys, k)
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys), err
+}
+
+// trim lets one volume whose data was destroyed lose what it can. newer may be "".
+func trim(s *sr.SR, key, newer sr.Key) error {
+	lock, err := s.LockVolume(key, sr.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	d, err := openDisk(s, key)
+	if err != nil {
+		return err
+	}
+	defer d.close()
+	if d.lost == nil {
+		return nil
+	}
+	var n *disk
+	if newer != "" {
+		if n, err = openDisk(s, newer); err != nil {
+			return err
+		}
+		defer n.close()
+	}
+	p, err := plan(d, n)
+	if err != nil || len(p.runs) == 0 && len(p.empty) == 0 {
+		return err
+	}
+	if err := p.lost.save(s); err != nil {
+		return err
+	}
+	return p.giveBack(s)
+}

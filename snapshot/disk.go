@@ -1,0 +1,109 @@
+package snapshot
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// disk is a volume open to be compared with others.
+type disk struct {
+	key     sr.Key
+	record  *volume.Record
+	file    *os.File
+	size    int64 // bytes
+	lost    *lostBlocks
+	pending bool    // lost blocks may still take space
+	keepers []*disk // of lost blocks, by their place in lost.keepers; [0] is nil
+	opening bool    // its keepers are not all there yet
+}
+
+// openDisk opens a volume that the caller has locked. If its data was destroyed, that
+// includes SR.LockCBT.
+func openDisk(s *sr.SR, key sr.Key) (*disk, error) {
+	return openWith(s, key, map[sr.Key]*disk{})
+}
+
+// openWith also opens those that keep blocks of the volume, each once.
+func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error) {
+	d := &disk{key: key, opening: true}
+	opened[key] = d
+	defer func() {
+		d.opening = false
+		if err != nil {
+			d.close()
+		}
+	}()
+	if d.record, err = volume.LoadForChange(s, key); err != nil {
+		return nil, err
+	}
+	if d.file, err = volume.OpenData(s, key, unix.O_RDONLY); err != nil {
+		return nil, err
+	}
+	st, err := sr.StatFile(d.file)
+	if err != nil {
+		return nil, err
+	}
+	d.size = st.Size
+	if !d.record.DataDestroyed {
+		return d, flush(key, st)
+	}
+	if d.lost, d.pending, err = loadLost(s, key); err != nil {
+		return nil, err
+	}
+	d.keepers = make([]*disk, len(d.lost.keepers))
+	for i, k := range d.lost.keepers[1:] {
+		keeper := opened[k]
+		if keeper == nil {
+			keeper, err = openWith(s, k, opened)
+			if err == nil && keeper.lost == nil {
+				err = sr.Errorf(sr.ErrDamaged, string(k), "volume %s still has its data", k)
+			}
+		} else if keeper.opening {
+			err = sr.Errorf(sr.ErrDamaged, string(k), "volume %s depends on it in turn", k)
+		}
+		if err != nil {
+			return nil, sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data was destroyed, and volume %s, which keeps blocks of it, cannot be read: %v: make a full backup, and destroy the volume", key, k, err)
+		}
+		d.keepers[i+1] = keeper
+	}
+	return d, nil
+}
+
+func (d *disk) close() {
+	if d == nil || d.file == nil {
+		return
+	}
+	d.file.Close()
+	d.file = nil
+	for _, k := range d.keepers {
+		k.close()
+	}
+}
+
+// from walks over the disk from a place on.
+func (d *disk) from(at int64) cursor {
+	own := newFileCursor(d.file, d.size, at)
+	if d.lost == nil {
+		return own
+	}
+	c := &lostCursor{own: walker{cursor: own}, size: d.size, self: d.key, runs: d.lost.runs, at: at, keepers: make([]*walker, len(d.keepers))}
+	for i, k := range d.keepers {
+		if k != nil {
+			c.keepers[i] = &walker{cursor: k.from(at)}
+		}
+	}
+	return c
+}
+
+// rest walks over what the file itself has of a disk: lost blocks read as holes.
+func (d *disk) rest() cursor {
+	own := newFileCursor(d.file, d.size, 0)
+	if d.lost == nil {
+		return own
+	}
+	return &lostCursor{own: walker{cursor: own}, size: d.size, self: d.key, runs: d.lost.runs}
+}
