@@ -116,10 +116,10 @@ func openPair(s *sr.SR, a, b sr.Key) (p *pair, err error) {
 		}
 	}()
 	if p.unlock, err = lockToCompare(s, a, b); err != nil {
-		return nil, err
+		return p, err
 	}
 	if p.a, err = openDisk(s, a); err != nil {
-		return nil, err
+		return p, err
 	}
 	if a == b {
 		p.b = p.a
