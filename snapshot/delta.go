@@ -90,35 +90,27 @@ func (p *pair) exportable(compared bool) error {
 
 // keep makes a file without a name that shares all blocks of a volume. What is read-only
 // needs none.
-func keep(s *sr.SR, d *disk) (*os.File, error) {
-	key, err := sr.NewKey()
-	if err != nil {
-		return nil, err
-	}
-	// Not O_TMPFILE: clustered filesystems do not know it. Recovery knows the name.
-	f, err := s.Staging.Create(sr.Data(key))
+func keep(s *sr.SR, d *disk) (_ *os.File, err error) {
+	f, err := s.Staging.CreateNameless()
 	if sr.Classify(err) == sr.ErrReadOnly {
 		return volume.OpenData(s, d.key, unix.O_RDONLY)
 	}
 	if err != nil {
 		return nil, err
 	}
-	err = s.Staging.Remove(sr.Data(key))
-	var attrs sr.Attributes
-	if err == nil {
-		attrs, err = sr.AttributesOf(d.file)
-	}
-	if err == nil {
-		err = attrs.Apply(f)
-	}
-	if err == nil {
-		err = sr.CloneFile(f, d.file)
-	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	attrs, err := sr.AttributesOf(d.file)
 	if err != nil {
-		f.Close()
 		return nil, err
 	}
-	return f, nil
+	if err := attrs.Apply(f); err != nil {
+		return nil, err
+	}
+	return f, sr.CloneFile(f, d.file)
 }
 
 // wholeUnits is the virtual size of a disk whose file has so many bytes.

@@ -60,7 +60,9 @@ func du(args []string, out io.Writer) error {
 	for _, handle := range handles {
 		u, err := usageOf(handle)
 		failed = errors.Join(failed, err)
-		all = append(all, u)
+		if u != nil {
+			all = append(all, *u)
+		}
 	}
 	if asJSON {
 		return errors.Join(failed, printJSON(out, all))
@@ -77,23 +79,20 @@ func du(args []string, out io.Writer) error {
 }
 
 // usageOf measures every volume; those that cannot be are left out, and are the error.
-func usageOf(handle string) (usage, error) {
-	u := usage{Volumes: []space{}}
-	var err error
-	if u.Path, _, err = sr.ParseHandle(handle); err != nil {
-		return u, err
-	}
+// It is nil of an SR that is not there.
+func usageOf(handle string) (*usage, error) {
 	s, err := sr.Open(handle, sr.Unlocked)
 	if err != nil {
-		return u, err
+		return nil, err
 	}
 	defer s.Close()
+	u := &usage{Path: s.Path, Volumes: []space{}}
 	if u.TotalSpace, u.FreeSpace, err = s.Root.Space(); err != nil {
-		return u, err
+		return nil, err
 	}
 	keys, err := volume.Keys(s)
 	if err != nil {
-		return u, err
+		return nil, err
 	}
 	var failed error
 	for _, key := range keys {

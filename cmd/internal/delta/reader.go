@@ -77,8 +77,8 @@ func (r *Reader) Next() (Record, error) {
 	}
 	record := Record{Offset: offset, Length: length}
 	if kind == kindData {
-		if r.data == nil {
-			r.data = make([]byte, MaxData)
+		if int64(cap(r.data)) < length {
+			r.data = make([]byte, length)
 		}
 		record.Data = r.data[:length]
 		if n, err := io.ReadFull(r.r, record.Data); err != nil {
