@@ -45,14 +45,33 @@ func Destroy(handle, key string) error {
 			return err
 		}
 	}
+	data, err := volume.OpenData(s, k, unix.O_RDWR)
+	if err == nil {
+		defer data.Close()
+	}
 	if err := volume.DestroyIn(s, k); err != nil {
 		return err
+	}
+	if data != nil {
+		empty(data)
 	}
 	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
 	if err := trimAll(s, family); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
 	}
 	return nil
+}
+
+// empty gives the blocks of a removed file back now. XFS does that at its leisure
+// (xfs_inodegc), and until then they count as shared.
+func empty(f *os.File) {
+	st, err := sr.StatFile(f)
+	if err == nil && st.Nlink == 0 {
+		err = f.Truncate(0)
+	}
+	if err != nil {
+		slog.Warn("a destroyed volume's blocks may be given back too late for its relatives", "file", f.Name(), "err", err)
+	}
 }
 
 // handDown gives what a volume keeps for others to the newest of those, which then
