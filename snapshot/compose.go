@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 
+	"golang.org/x/sys/unix"
+
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -55,6 +57,11 @@ func Compose(handle, key, parent string) error {
 	}
 	defer c.close()
 	defer p.close()
+	gone, err := volume.OpenData(s, under, unix.O_RDWR)
+	if err != nil {
+		return err
+	}
+	defer gone.Close()
 	if err := compose(s, c, p, related); err != nil {
 		return fmt.Errorf("volume %s: composing with %s: %w", key, parent, err)
 	}
@@ -66,6 +73,7 @@ func Compose(handle, key, parent string) error {
 	} else if err := c.record.Refresh(s, child); err != nil {
 		slog.Warn("the record's copy of the size is out of date", "key", key, "err", err)
 	}
+	empty(gone)
 	family, err := destroyedKin(s, under)
 	if err == nil {
 		err = trimAll(s, family)
