@@ -211,12 +211,16 @@ func TestContinue(t *testing.T) {
 		w := r.Continue(b)
 		for i, c := range blocks {
 			offset := int64(i) * BlockSize
+			err := error(nil)
 			switch {
 			case offset < w.End() || c == '.':
 			case c == 'z':
 				err = w.Zeros(offset, BlockSize)
 			default:
 				err = w.Data(offset, bytes.Repeat([]byte{byte(c)}, BlockSize))
+			}
+			if err != nil {
+				t.Fatal(err)
 			}
 		}
 		if err := w.Close(); err != nil {
