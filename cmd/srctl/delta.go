@@ -53,6 +53,7 @@ func deltaExport(args []string, out io.Writer) error {
 			return fmt.Errorf("%s exists already", path)
 		}
 	}
+	start := time.Now()
 	d, err := snapshot.DeltaOf(handle, from, to)
 	if err != nil {
 		return err
@@ -61,7 +62,6 @@ func deltaExport(args []string, out io.Writer) error {
 	if path == "-" {
 		return exportToPipe(d, out)
 	}
-	start := time.Now()
 	if err := exportToFile(d, path); err != nil {
 		return err
 	}
