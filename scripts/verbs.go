@@ -40,6 +40,8 @@ func init() {
 		{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},
 		{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it (and zeros after that if it has grown), or exactly what OTHER holds", (*script).same},
 		{"differs", "differs VOLUME [OTHER]", "it does not", (*script).differs},
+		{"changed", "changed [exactly] A B [offset=BYTES] [length=BYTES] [START+LENGTH]...", "Volume.list_changed_blocks reports every block of 64 KiB in which B holds something else than A (read now; of a volume without data what it held at its last sum), and all blocks of the ranges; exactly: no others than those", (*script).changed},
+		{"compared", "compared [exactly] A B [START+LENGTH]...", "Volume.compare lists the blocks of the ranges; exactly: no others", (*script).compared},
 		{"device", "device VOLUME PROPERTY=VALUE...", "properties of the plugged disk's block device: size, sector, ro; dio: direct I/O of a loop device", (*script).device},
 		{"guest", "[!] guest VOLUME COMMAND [ARG]...", "run a command with DEV replaced by the plugged disk's device", (*script).guest},
 		{"writer", "writer start|stop|mark VOLUME | writer check SNAPSHOT VOLUME", "write to the plugged disk in the background, each block acknowledged before the next; mark remembers what is acknowledged now; check: SNAPSHOT holds a prefix of the writes with everything up to the mark", (*script).writer},
@@ -75,7 +77,7 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 		if i := slices.Index(args, ""); i >= 0 && !slices.Contains([]string{"answer", "refused", "call"}, v.name) {
 			ts.Fatalf("%s: word %d is empty: is a variable not set?", v.name, i+1)
 		}
-		s.naming = v.name == "call" || v.name == "plug" || v.name == "unplug" || v.name == "retry"
+		s.naming = slices.Contains([]string{"call", "plug", "unplug", "changed", "compared", "retry"}, v.name)
 		err := v.run(s, not, args)
 		s.naming = false
 		var absent errNotOffered
