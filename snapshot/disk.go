@@ -19,6 +19,7 @@ type disk struct {
 	pending bool    // lost blocks may still take space
 	keepers []*disk // of lost blocks, by their place in lost.keepers; [0] is nil
 	opening bool    // its keepers are not all there yet
+	tree    bool    // it is on btrfs, and fsynced
 }
 
 // openDisk opens a volume that the caller has locked. If its data was destroyed, that
@@ -49,7 +50,15 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	}
 	d.size = st.Size
 	if !d.record.DataDestroyed {
-		return d, flush(key, st)
+		if err := flush(key, st); err != nil {
+			return nil, err
+		}
+	}
+	if s.Meta.Filesystem.Type == "btrfs" {
+		d.tree = d.file.Sync() == nil
+	}
+	if !d.record.DataDestroyed {
+		return d, nil
 	}
 	if d.lost, d.pending, err = loadLost(s, key); err != nil {
 		return nil, err
@@ -86,7 +95,12 @@ func (d *disk) close() {
 
 // from walks over the disk from a place on.
 func (d *disk) from(at int64) cursor {
-	own := newFileCursor(d.file, d.size, at)
+	var own cursor = newFileCursor(d.file, d.size, at)
+	if d.tree && at == 0 {
+		if t, err := newTreeCursor(d.file, d.size); err == nil {
+			own = t
+		}
+	}
 	if d.lost == nil {
 		return own
 	}
