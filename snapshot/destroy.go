@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -97,6 +98,11 @@ func handDown(s *sr.SR, key sr.Key) error {
 	}
 	slices.Reverse(all)
 	old, err := openDisk(s, key)
+	if errors.Is(err, sr.ErrDamaged) {
+		// There is nothing to pass on; those who need it say so from now on.
+		slog.Error("what a damaged volume kept for others goes with it", "key", key, "for", all, "err", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -104,7 +104,14 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	if err := volume.Mutable(s, key); err != nil {
 		return err
 	}
-	if err := s.RemoveCBT(key); err != nil { // of an attempt that ended before its commit
+	if err := s.CBT.Remove(string(key) + sr.PendingCBT); err != nil { // of an attempt that ended before its commit
+		return err
+	}
+	there, err := s.CBT.Exists(string(key))
+	if err == nil && there {
+		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its record says that it has its data, %s/.reflinksr/cbt/%s that this was destroyed: restore the newer record, or destroy the volume", key, s.Path, key)
+	}
+	if err != nil {
 		return err
 	}
 	d, err := openDisk(s, key)
@@ -283,6 +290,10 @@ func Recover(handle string) error {
 		return err
 	}
 	defer s.Close()
+	return recoverAll(s)
+}
+
+func recoverAll(s *sr.SR) error {
 	keys, err := destroyedVolumes(s)
 	if err != nil || len(keys) == 0 {
 		return err
@@ -320,7 +331,7 @@ func recoverLost(s *sr.SR, key sr.Key) error {
 		if r, err = volume.LoadForChange(s, key); err != nil || r.DataDestroyed {
 			return err
 		}
-		return s.RemoveCBT(key)
+		return s.CBT.Remove(string(key) + sr.PendingCBT)
 	}
 	if pending, err := s.CBT.Exists(string(key) + sr.PendingCBT); err != nil || !pending {
 		return err
