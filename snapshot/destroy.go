@@ -56,8 +56,9 @@ func Destroy(handle, key string) error {
 }
 
 // handDown gives what a volume keeps for others to the newest of those, which then
-// keeps it for the rest. The caller holds SR.LockCBT. Doing it twice does no harm, and
-// until the volume is destroyed neither does stopping anywhere.
+// keeps it for the rest. What it has lost is lost with it, and needs no heir. The caller
+// holds SR.LockCBT. Doing it twice does no harm, and neither does stopping anywhere: no
+// comparison comes out otherwise, also with the volume itself.
 func handDown(s *sr.SR, key sr.Key) error {
 	all, err := destroyedVolumes(s)
 	if err != nil {
@@ -65,7 +66,14 @@ func handDown(s *sr.SR, key sr.Key) error {
 	}
 	left := map[sr.Key][]run{}
 	for _, k := range all {
-		if l, _, err := loadLost(s, k); err == nil && k != key {
+		if k == key {
+			continue
+		}
+		l, _, err := loadLost(s, k)
+		if sr.Classify(err) == nil && err != nil {
+			return err // it can be read again in a moment
+		}
+		if err == nil {
 			left[k] = l.of(key)
 		}
 	}
@@ -138,9 +146,6 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) er
 	for _, k := range old.lost.keepers {
 		var gone []run
 		gone, take = cut(take, old.lost.of(k))
-		if k == old.key {
-			k = key // what is lost there is lost here
-		}
 		add(gone, k)
 	}
 	for _, r := range take {
