@@ -45,10 +45,15 @@ func Destroy(handle, key string) error {
 			return err
 		}
 	}
+	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
+	withdraw, err := announce(s, family)
+	if err != nil { // a full SR must be able to destroy
+		slog.Warn("if the call is interrupted now, space of destroyed snapshots is given back later", "key", key, "err", err)
+	}
 	if err := volume.DestroyIn(s, k); err != nil {
+		withdraw()
 		return err
 	}
-	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
 	if err := trimAll(s, family); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
 	}
