@@ -57,8 +57,8 @@ func setCBT(handle, key string, on bool) error {
 // changed, and the block is lost at the next occasion (Trim). That a block is lost is
 // noted before it is.
 //
-// Order: what will be lost noted and durable; the record says that there is no data
-// (the commit); blocks given back; that noted.
+// Order: what will be lost noted and durable, and that relatives may lose more; the record
+// record says that there is no data (the commit); blocks given back; that noted.
 func DestroyData(handle, key string) error {
 	s, err := sr.Open(handle, sr.Shared)
 	if err != nil {
@@ -77,10 +77,14 @@ func DestroyData(handle, key string) error {
 	if err := destroyData(s, k); err != nil {
 		return err
 	}
-	trimFamily(s, k)
+	family, err := destroyedKin(s, k)
+	if err = errors.Join(err, trimAll(s, family)); err != nil {
+		slog.Error("space of destroyed snapshots could not all be given back", "key", k, "err", err)
+	}
 	return nil
 }
 
+// destroyData is all but giving the blocks back.
 func destroyData(s *sr.SR, key sr.Key) error {
 	lock, err := s.LockVolume(key, sr.Exclusive)
 	if err != nil {
@@ -92,7 +96,7 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	case err != nil:
 		return err
 	case r.DataDestroyed:
-		return nil // the second attempt; trimFamily gives back what the first could not
+		return nil // the second attempt: what the first could not give back remains to be done
 	case r.ReadWrite:
 		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
 	case !r.CBT:
@@ -114,6 +118,10 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
+	relatives, err := destroyedKin(s, key)
+	if err != nil {
+		return err
+	}
 	d, err := openDisk(s, key)
 	if err != nil {
 		return err
@@ -121,6 +129,10 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	defer d.close()
 	d.lost = newLost(key)
 	p, err := plan(d, nil)
+	if err != nil {
+		return err
+	}
+	withdraw, err := announce(s, relatives)
 	if err == nil {
 		err = p.lost.save(s)
 	}
@@ -128,18 +140,47 @@ func destroyData(s *sr.SR, key sr.Key) error {
 		err = r.DestroyData(s, key)
 	}
 	if err != nil {
+		withdraw()
 		return errors.Join(fmt.Errorf("volume %s: destroying its data: %w", key, err), s.RemoveCBT(key))
 	}
-	if err := p.giveBack(s); err != nil {
-		slog.Error("a destroyed snapshot's space could not all be given back", "key", key, "err", err)
-	}
 	return nil
+}
+
+// announce notes that volumes whose data was destroyed are to be trimmed, durably: if
+// whoever is about to let them lose blocks does not come to that, recovery does it.
+// withdraw is for when nothing comes of it. The caller holds SR.LockCBT.
+func announce(s *sr.SR, family []sr.Key) (withdraw func(), err error) {
+	var noted []sr.Key
+	withdraw = func() {
+		for _, k := range noted {
+			settled(s, k) // else recovery finds nothing to do
+		}
+	}
+	for _, k := range family {
+		there, err := s.CBT.Exists(string(k) + sr.PendingCBT)
+		if err == nil && !there {
+			err = s.CBT.Rename(string(k), s.CBT, string(k)+sr.PendingCBT)
+			if errors.Is(err, os.ErrNotExist) { // it is damaged
+				continue
+			}
+			noted = append(noted, k)
+		}
+		if err != nil {
+			withdraw()
+			return func() {}, err
+		}
+	}
+	if len(noted) > 0 {
+		err = s.CBT.Sync()
+	}
+	return withdraw, err
 }
 
 // planned is what a volume whose data was destroyed need not keep any more.
 type planned struct {
 	disk  *disk
 	lost  *lostBlocks
+	more  bool      // lost is more than what is noted
 	runs  []run     // of lost: those that may still take space
 	empty []segment // allocated, and nothing is in it
 }
@@ -178,10 +219,27 @@ func plan(d, newer *disk) (*planned, error) {
 			p.runs = appendRun(p.runs, run{b.first, b.count, lost.keeper(newer.key)})
 		}
 	}
-	if p.lost = lost.with(p.runs); d.pending {
-		p.runs = p.lost.runs
+	p.lost, p.more = lost.with(p.runs), len(p.runs) > 0
+	if d.pending {
+		p.runs, err = p.lost.unpunched(d)
 	}
-	return p, nil
+	return p, err
+}
+
+// unpunched answers the runs that still take space.
+func (l *lostBlocks) unpunched(d *disk) (runs []run, err error) {
+	var allocated []run
+	end := int64(0)
+	err = Extents(d.file, func(e Extent) bool {
+		first := max(e.Logical/granularity, end)
+		end = (e.Logical+e.Length-1)/granularity + 1
+		if end > first {
+			allocated = appendRun(allocated, run{first, end - first, 0})
+		}
+		return true
+	})
+	runs, _ = cut(l.runs, allocated)
+	return runs, err
 }
 
 // block is what is known of a number of blocks.
@@ -260,18 +318,15 @@ func punch(f *os.File, start, end int64) error {
 	}
 }
 
-// trimFamily lets those volumes of key's family whose data was destroyed lose what
-// nobody shares with them any more. The caller holds SR.LockCBT. What it cannot do is
-// done at the next occasion.
-func trimFamily(s *sr.SR, key sr.Key) {
-	family, err := destroyedKin(s, key)
-	if err = errors.Join(err, trimAll(s, family)); err != nil {
-		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
-	}
-}
-
-// trimAll trims volumes that are in order.
+// trimAll lets a family, in order, lose what nobody shares with it any more. The caller
+// holds SR.LockCBT. What it cannot do is done at the next occasion.
+//
+// The older go first: what they leave to a newer one, that may be alone with then. So an
+// announced family is finished wherever this was interrupted.
 func trimAll(s *sr.SR, family []sr.Key) (err error) {
+	if len(family) > 0 {
+		s.AwaitFreed()
+	}
 	for i, key := range family {
 		var newer sr.Key
 		if i+1 < len(family) {
@@ -306,37 +361,46 @@ func recoverAll(s *sr.SR) error {
 		return err
 	}
 	defer lock.Unlock()
+	var pending []sr.Key
 	for _, key := range keys {
-		e := recoverLost(s, key)
+		todo, e := recoverLost(s, key)
+		if todo {
+			pending = append(pending, key)
+		}
 		if !errors.Is(e, sr.ErrVolumeNotFound) {
 			err = errors.Join(err, e)
 		}
 	}
+	for len(pending) > 0 {
+		family, e := destroyedKin(s, pending[0])
+		err = errors.Join(err, e, trimAll(s, family))
+		pending = slices.DeleteFunc(pending[1:], func(k sr.Key) bool { return slices.Contains(family, k) })
+	}
 	return err
 }
 
-func recoverLost(s *sr.SR, key sr.Key) error {
+// recoverLost removes what is kept of a volume that has its data, or is no more. todo
+// says that the volume is to be trimmed.
+func recoverLost(s *sr.SR, key sr.Key) (todo bool, err error) {
 	r, err := volume.LoadForChange(s, key)
 	switch {
 	case errors.Is(err, sr.ErrVolumeNotFound):
-		return s.RemoveCBT(key)
+		return false, s.RemoveCBT(key)
 	case err != nil:
-		return err
-	case !r.DataDestroyed: // it ended before its commit
-		lock, err := s.LockVolume(key, sr.Exclusive)
-		if err != nil {
-			return err
-		}
-		defer lock.Unlock()
-		if r, err = volume.LoadForChange(s, key); err != nil || r.DataDestroyed {
-			return err
-		}
-		return s.CBT.Remove(string(key) + sr.PendingCBT)
+		return false, err
+	case r.DataDestroyed:
+		return s.CBT.Exists(string(key) + sr.PendingCBT)
 	}
-	if pending, err := s.CBT.Exists(string(key) + sr.PendingCBT); err != nil || !pending {
-		return err
+	// It ended before its commit.
+	lock, err := s.LockVolume(key, sr.Exclusive)
+	if err != nil {
+		return false, err
 	}
-	return trim(s, key, "")
+	defer lock.Unlock()
+	if r, err = volume.LoadForChange(s, key); err != nil || r.DataDestroyed {
+		return false, err
+	}
+	return false, s.CBT.Remove(string(key) + sr.PendingCBT)
 }
 
 // destroyedKin lists the relatives of a volume whose data was destroyed, oldest first,
@@ -399,16 +463,18 @@ func trim(s *sr.SR, key, newer sr.Key) error {
 	var n *disk
 	if newer != "" {
 		if n, err = openDisk(s, newer); err != nil {
-			return err
+			slog.Warn("a destroyed snapshot is trimmed as if there were no newer one", "key", key, "err", err)
 		}
 		defer n.close()
 	}
 	p, err := plan(d, n)
-	if err != nil || len(p.runs) == 0 && len(p.empty) == 0 {
+	if err != nil || !d.pending && !p.more && len(p.empty) == 0 {
 		return err
 	}
-	if err := p.lost.save(s); err != nil {
-		return err
+	if p.more {
+		if err := p.lost.save(s); err != nil {
+			return err
+		}
 	}
 	return p.giveBack(s)
 }

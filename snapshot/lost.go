@@ -20,7 +20,8 @@ const granularity = 64 << 10
 //
 // A block that no other volume shared was lost: it differs from the same block of
 // every volume there is, and of every one there will be. A block that the next volume
-// whose data was destroyed has as well is kept there.
+// whose data was destroyed has as well is kept there; if that is no more, it was lost
+// with it.
 type lostBlocks struct {
 	self    sr.Key
 	runs    []run    // in order, not touching or with different keepers
@@ -237,9 +238,9 @@ func settled(s *sr.SR, key sr.Key) error {
 type lostCursor struct {
 	own     walker
 	size    int64
-	self    sr.Key
 	runs    []run     // not yet passed
-	keepers []*walker // of other volumes, by their place in lostBlocks.keepers; nil: what they keep is skipped
+	names   []sr.Key  // lostBlocks.keepers
+	keepers []*walker // of those that there are; nil: what they keep is skipped
 	at      int64
 }
 
@@ -257,8 +258,8 @@ func (c *lostCursor) next() (segment, error) {
 		g, err = c.own.at(c.at)
 		limit = r.first * granularity
 	case c.keepers == nil:
-	case r.keeper == 0:
-		g.what, g.keeper = lost, c.self
+	case c.keepers[r.keeper] == nil: // itself, or one that is no more
+		g.what, g.keeper = lost, c.names[r.keeper]
 	default:
 		g, err = c.keepers[r.keeper].at(c.at)
 	}
