@@ -108,8 +108,8 @@ type pair struct {
 	unlock func()
 }
 
-func openPair(s *sr.SR, a, b sr.Key) (p *pair, err error) {
-	p = &pair{s: s}
+func openPair(s *sr.SR, a, b sr.Key) (_ *pair, err error) {
+	p := &pair{s: s}
 	defer func() {
 		if err != nil {
 			p.close()

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -45,38 +46,25 @@ func Destroy(handle, key string) error {
 			return err
 		}
 	}
-	data, err := volume.OpenData(s, k, unix.O_RDWR)
-	if err == nil {
-		defer data.Close()
+	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
+	withdraw, err := announce(s, family)
+	if err != nil { // a full SR must be able to destroy
+		slog.Warn("if the call is interrupted now, space of destroyed snapshots is given back later", "key", key, "err", err)
 	}
 	if err := volume.DestroyIn(s, k); err != nil {
+		withdraw()
 		return err
 	}
-	if data != nil {
-		empty(data)
-	}
-	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
 	if err := trimAll(s, family); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
 	}
 	return nil
 }
 
-// empty gives the blocks of a removed file back now. XFS does that at its leisure
-// (xfs_inodegc), and until then they count as shared.
-func empty(f *os.File) {
-	st, err := sr.StatFile(f)
-	if err == nil && st.Nlink == 0 {
-		err = f.Truncate(0)
-	}
-	if err != nil {
-		slog.Warn("a destroyed volume's blocks may be given back too late for its relatives", "file", f.Name(), "err", err)
-	}
-}
-
 // handDown gives what a volume keeps for others to the newest of those, which then
-// keeps it for the rest. The caller holds SR.LockCBT. Doing it twice does no harm, and
-// until the volume is destroyed neither does stopping anywhere.
+// keeps it for the rest. What it has lost is lost with it, and needs no heir. The caller
+// holds SR.LockCBT. Doing it twice does no harm, and neither does stopping anywhere: no
+// comparison comes out otherwise, also with the volume itself.
 func handDown(s *sr.SR, key sr.Key) error {
 	all, err := destroyedVolumes(s)
 	if err != nil {
@@ -84,7 +72,14 @@ func handDown(s *sr.SR, key sr.Key) error {
 	}
 	left := map[sr.Key][]run{}
 	for _, k := range all {
-		if l, _, err := loadLost(s, k); err == nil && k != key {
+		if k == key {
+			continue
+		}
+		l, _, err := loadLost(s, k)
+		if sr.Classify(err) == nil && err != nil {
+			return err // it can be read again in a moment
+		}
+		if err == nil {
 			left[k] = l.of(key)
 		}
 	}
@@ -97,6 +92,11 @@ func handDown(s *sr.SR, key sr.Key) error {
 	}
 	slices.Reverse(all)
 	old, err := openDisk(s, key)
+	if errors.Is(err, sr.ErrDamaged) {
+		// There is nothing to pass on; those who need it say so from now on.
+		slog.Error("what a damaged volume kept for others goes with it", "key", key, "for", all, "err", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -157,9 +157,6 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) er
 	for _, k := range old.lost.keepers {
 		var gone []run
 		gone, take = cut(take, old.lost.of(k))
-		if k == old.key {
-			k = key // what is lost there is lost here
-		}
 		add(gone, k)
 	}
 	for _, r := range take {

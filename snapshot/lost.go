@@ -20,7 +20,8 @@ const granularity = 64 << 10
 //
 // A block that no other volume shared was lost: it differs from the same block of
 // every volume there is, and of every one there will be. A block that the next volume
-// whose data was destroyed has as well is kept there.
+// whose data was destroyed has as well is kept there; if that is no more, it was lost
+// with it.
 type lostBlocks struct {
 	self    sr.Key
 	runs    []run    // in order, not touching or with different keepers
@@ -80,15 +81,15 @@ func decodeLost(data []byte) (*lostBlocks, error) {
 	d := varints{data[len(lostMagic):body]}
 	l := new(lostBlocks)
 	n, err := d.next(keeperLimit)
+	if err != nil {
+		return nil, err
+	}
 	for range n {
-		if err == nil && len(d.data) < 36 {
-			err = errShort
+		if len(d.data) < 36 {
+			return nil, errShort
 		}
+		k, err := sr.ParseKey(string(d.data[:36]))
 		if err != nil {
-			return nil, err
-		}
-		var k sr.Key
-		if k, err = sr.ParseKey(string(d.data[:36])); err != nil {
 			return nil, err
 		}
 		l.keepers, d.data = append(l.keepers, k), d.data[36:]
@@ -230,16 +231,20 @@ func (l *lostBlocks) save(s *sr.SR) error {
 
 // settled notes that all lost blocks have been given back.
 func settled(s *sr.SR, key sr.Key) error {
-	return s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
+	err := s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
+	if errors.Is(err, os.ErrNotExist) { // nothing new was lost
+		return nil
+	}
+	return err
 }
 
 // lostCursor walks over a disk some of whose blocks are not in its file.
 type lostCursor struct {
 	own     walker
 	size    int64
-	self    sr.Key
 	runs    []run     // not yet passed
-	keepers []*walker // of other volumes, by their place in lostBlocks.keepers; nil: what they keep is skipped
+	names   []sr.Key  // lostBlocks.keepers
+	keepers []*walker // of those that there are; nil: what they keep is skipped
 	at      int64
 }
 
@@ -257,8 +262,8 @@ func (c *lostCursor) next() (segment, error) {
 		g, err = c.own.at(c.at)
 		limit = r.first * granularity
 	case c.keepers == nil:
-	case r.keeper == 0:
-		g.what, g.keeper = lost, c.self
+	case c.keepers[r.keeper] == nil: // itself, or one that is no more
+		g.what, g.keeper = lost, c.names[r.keeper]
 	default:
 		g, err = c.keepers[r.keeper].at(c.at)
 	}
