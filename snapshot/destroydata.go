@@ -57,7 +57,7 @@ func setCBT(handle, key string, on bool) error {
 // changed, and the block is lost at the next occasion (Trim). That a block is lost is
 // noted before it is.
 //
-// Order: what will be lost noted and durable, and that relatives may lose more; the record
+// Order: what will be lost noted and durable, and that relatives may lose more; the
 // record says that there is no data (the commit); blocks given back; that noted.
 func DestroyData(handle, key string) error {
 	s, err := sr.Open(handle, sr.Shared)
@@ -224,6 +224,7 @@ func plan(d, newer *disk) (*planned, error) {
 	p.lost, p.more = lost.with(p.runs), len(p.runs) > 0
 	if d.pending {
 		p.runs, err = p.lost.unpunched(d)
+		p.parts = p.parts || len(p.runs) > 0
 	}
 	return p, err
 }
