@@ -328,11 +328,10 @@ func trimAll(s *sr.SR, family []sr.Key) (err error) {
 		s.AwaitFreed()
 	}
 	for i, key := range family {
-		var newer sr.Key
-		if i+1 < len(family) {
-			newer = family[i+1]
+		// Every newer one: after a revert one may share what none in between has.
+		for _, newer := range append(slices.Clone(family[i+1:]), "") {
+			err = errors.Join(err, trim(s, key, newer))
 		}
-		err = errors.Join(err, trim(s, key, newer))
 	}
 	return err
 }
