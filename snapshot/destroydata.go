@@ -183,6 +183,7 @@ type planned struct {
 	more  bool      // lost is more than what is noted
 	runs  []run     // of lost: those that may still take space
 	empty []segment // allocated, and nothing is in it
+	parts bool      // others have parts of blocks that nobody has as a whole
 }
 
 // plan finds the blocks that no other volume shares, and those that the next volume
@@ -201,7 +202,7 @@ func plan(d, newer *disk) (*planned, error) {
 			p.empty = append(p.empty, segment{start: start, end: end})
 		}
 		if own.what != hole {
-			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, differs: !same(own, its)})
+			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, shared: own.shared, differs: !same(own, its)})
 		} else {
 			t.add(start, end, block{differs: !same(own, its)})
 		}
@@ -214,6 +215,7 @@ func plan(d, newer *disk) (*planned, error) {
 	for _, b := range t.blocks {
 		switch {
 		case b.alone:
+			p.parts = p.parts || b.shared
 			p.runs = appendRun(p.runs, run{b.first, b.count, 0})
 		case newer != nil && !b.differs:
 			p.runs = appendRun(p.runs, run{b.first, b.count, lost.keeper(newer.key)})
@@ -247,6 +249,7 @@ type block struct {
 	first, count int64
 	stored       bool // something is in them
 	alone        bool // that no other file has
+	shared       bool // and something that one has
 	differs      bool // from the other disk
 }
 
@@ -268,7 +271,8 @@ func (t *tally) add(start, end int64, b block) {
 			t.flush()
 			t.now = b
 		} else {
-			t.now.stored, t.now.alone, t.now.differs = t.now.stored || b.stored, t.now.alone || b.alone, t.now.differs || b.differs
+			t.now.stored, t.now.alone = t.now.stored || b.stored, t.now.alone || b.alone
+			t.now.shared, t.now.differs = t.now.shared || b.shared, t.now.differs || b.differs
 		}
 		start = stop
 	}
@@ -322,15 +326,24 @@ func punch(f *os.File, start, end int64) error {
 // holds SR.LockCBT. What it cannot do is done at the next occasion.
 //
 // The older go first: what they leave to a newer one, that may be alone with then. So an
-// announced family is finished wherever this was interrupted.
+// announced family is finished wherever this was interrupted. What one has given back of
+// a block may have been the last that another shared: then there is another round.
 func trimAll(s *sr.SR, family []sr.Key) (err error) {
 	if len(family) > 0 {
 		s.AwaitFreed()
 	}
-	for i, key := range family {
-		// Every newer one: after a revert one may share what none in between has.
-		for _, newer := range append(slices.Clone(family[i+1:]), "") {
-			err = errors.Join(err, trim(s, key, newer))
+	for again := true; again && err == nil; {
+		again = false
+		for i, key := range family {
+			// Every newer one: after a revert one may share what none in between has.
+			others := family[i+1:]
+			if len(others) == 0 {
+				others = []sr.Key{""}
+			}
+			for _, newer := range others {
+				parts, e := trim(s, key, newer)
+				again, err = again || parts, errors.Join(err, e)
+			}
 		}
 	}
 	return err
@@ -444,20 +457,21 @@ func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
 	return slices.Compact(keys), err
 }
 
-// trim lets one volume whose data was destroyed lose what it can. newer may be "".
-func trim(s *sr.SR, key, newer sr.Key) error {
+// trim lets one volume whose data was destroyed lose what it can, and says whether others
+// have parts of that. newer may be "".
+func trim(s *sr.SR, key, newer sr.Key) (parts bool, err error) {
 	lock, err := s.LockVolume(key, sr.Exclusive)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer lock.Unlock()
 	d, err := openDisk(s, key)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer d.close()
 	if d.lost == nil {
-		return nil
+		return false, nil
 	}
 	var n *disk
 	if newer != "" {
@@ -468,12 +482,12 @@ func trim(s *sr.SR, key, newer sr.Key) error {
 	}
 	p, err := plan(d, n)
 	if err != nil || !d.pending && !p.more && len(p.empty) == 0 {
-		return err
+		return false, err
 	}
 	if p.more {
 		if err := p.lost.save(s); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return p.giveBack(s)
+	return p.parts, p.giveBack(s)
 }

@@ -51,8 +51,10 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	}
 	d.size = st.Size
 	if !d.record.DataDestroyed {
-		if err := flush(key, st); err != nil {
-			return nil, err
+		if d.record.ReadWrite { // or nobody has written to its device
+			if err := flush(key, st); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if s.Meta.Filesystem.Type == "btrfs" {

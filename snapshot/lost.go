@@ -81,15 +81,15 @@ func decodeLost(data []byte) (*lostBlocks, error) {
 	d := varints{data[len(lostMagic):body]}
 	l := new(lostBlocks)
 	n, err := d.next(keeperLimit)
+	if err != nil {
+		return nil, err
+	}
 	for range n {
-		if err == nil && len(d.data) < 36 {
-			err = errShort
+		if len(d.data) < 36 {
+			return nil, errShort
 		}
+		k, err := sr.ParseKey(string(d.data[:36]))
 		if err != nil {
-			return nil, err
-		}
-		var k sr.Key
-		if k, err = sr.ParseKey(string(d.data[:36])); err != nil {
 			return nil, err
 		}
 		l.keepers, d.data = append(l.keepers, k), d.data[36:]
@@ -231,7 +231,11 @@ func (l *lostBlocks) save(s *sr.SR) error {
 
 // settled notes that all lost blocks have been given back.
 func settled(s *sr.SR, key sr.Key) error {
-	return s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
+	err := s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
+	if errors.Is(err, os.ErrNotExist) { // nothing new was lost
+		return nil
+	}
+	return err
 }
 
 // lostCursor walks over a disk some of whose blocks are not in its file.

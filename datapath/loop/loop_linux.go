@@ -208,7 +208,7 @@ func List() (Bound, error) {
 		if !isLoop || err != nil {
 			continue
 		}
-		backing, err := os.ReadFile("/sys/block/" + name + "/loop/backing_file")
+		backing, err := readSmall("/sys/block/" + name + "/loop/backing_file")
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
 			continue // not bound
 		}
@@ -218,6 +218,28 @@ func List() (Bound, error) {
 		all = append(all, bound{n, filepath.Base(strings.TrimSpace(string(backing)))})
 	}
 	return all, nil
+}
+
+// readSmall reads a file of sysfs, which is at most a page. A host can have hundreds of
+// devices, and the poller of os.ReadFile doubles the time of each.
+func readSmall(path string) ([]byte, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	for err == unix.EINTR {
+		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	defer unix.Close(fd)
+	data := make([]byte, os.Getpagesize())
+	n, err := unix.Read(fd, data)
+	for err == unix.EINTR {
+		n, err = unix.Read(fd, data)
+	}
+	if err != nil {
+		return nil, &os.PathError{Op: "read", Path: path, Err: err}
+	}
+	return data[:n], nil
 }
 
 // Of picks the devices bound to the file with this device and inode number. Only
