@@ -336,12 +336,15 @@ func trimAll(s *sr.SR, family []sr.Key) (err error) {
 	for again := true; again && err == nil; {
 		again = false
 		for i, key := range family {
-			var newer sr.Key
-			if i+1 < len(family) {
-				newer = family[i+1]
+			// Every newer one: after a revert one may share what none in between has.
+			others := family[i+1:]
+			if len(others) == 0 {
+				others = []sr.Key{""}
 			}
-			parts, e := trim(s, key, newer)
-			again, err = again || parts, errors.Join(err, e)
+			for _, newer := range others {
+				parts, e := trim(s, key, newer)
+				again, err = again || parts, errors.Join(err, e)
+			}
 		}
 	}
 	return err
