@@ -183,7 +183,6 @@ type planned struct {
 	more  bool      // lost is more than what is noted
 	runs  []run     // of lost: those that may still take space
 	empty []segment // allocated, and nothing is in it
-	parts bool      // others have parts of blocks that nobody has as a whole
 }
 
 // plan finds the blocks that no other volume shares, and those that the next volume
@@ -202,7 +201,7 @@ func plan(d, newer *disk) (*planned, error) {
 			p.empty = append(p.empty, segment{start: start, end: end})
 		}
 		if own.what != hole {
-			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, shared: own.shared, differs: !same(own, its)})
+			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, differs: !same(own, its)})
 		} else {
 			t.add(start, end, block{differs: !same(own, its)})
 		}
@@ -215,7 +214,6 @@ func plan(d, newer *disk) (*planned, error) {
 	for _, b := range t.blocks {
 		switch {
 		case b.alone:
-			p.parts = p.parts || b.shared
 			p.runs = appendRun(p.runs, run{b.first, b.count, 0})
 		case newer != nil && !b.differs:
 			p.runs = appendRun(p.runs, run{b.first, b.count, lost.keeper(newer.key)})
@@ -224,7 +222,6 @@ func plan(d, newer *disk) (*planned, error) {
 	p.lost, p.more = lost.with(p.runs), len(p.runs) > 0
 	if d.pending {
 		p.runs, err = p.lost.unpunched(d)
-		p.parts = p.parts || len(p.runs) > 0
 	}
 	return p, err
 }
@@ -250,7 +247,6 @@ type block struct {
 	first, count int64
 	stored       bool // something is in them
 	alone        bool // that no other file has
-	shared       bool // and something that one has
 	differs      bool // from the other disk
 }
 
@@ -272,8 +268,7 @@ func (t *tally) add(start, end int64, b block) {
 			t.flush()
 			t.now = b
 		} else {
-			t.now.stored, t.now.alone = t.now.stored || b.stored, t.now.alone || b.alone
-			t.now.shared, t.now.differs = t.now.shared || b.shared, t.now.differs || b.differs
+			t.now.stored, t.now.alone, t.now.differs = t.now.stored || b.stored, t.now.alone || b.alone, t.now.differs || b.differs
 		}
 		start = stop
 	}
@@ -294,7 +289,8 @@ func (p *planned) giveBack(s *sr.SR) error {
 	}
 	defer f.Close()
 	for _, r := range p.runs {
-		if err := punch(f, r.first*granularity, min(r.end()*granularity, p.disk.size)); err != nil {
+		// Up to the end of the last block of the filesystem, wherever that of the disk is.
+		if err := punch(f, r.first*granularity, r.end()*granularity); err != nil {
 			return err
 		}
 	}
@@ -303,11 +299,7 @@ func (p *planned) giveBack(s *sr.SR) error {
 			return err
 		}
 	}
-	// Or the note could be durable before it is true.
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return settled(s, p.disk.key)
+	return f.Sync() // or it could be noted as settled, durably, before it is
 }
 
 // punch makes a hole (fallocate(2)).
@@ -326,14 +318,20 @@ func punch(f *os.File, start, end int64) error {
 // trimAll lets a family, in order, lose what nobody shares with it any more. The caller
 // holds SR.LockCBT. What it cannot do is done at the next occasion.
 //
-// The older go first: what they leave to a newer one, that may be alone with then. So an
-// announced family is finished wherever this was interrupted. What one has given back of
-// a block may have been the last that another shared: then there is another round.
-func trimAll(s *sr.SR, family []sr.Key) (err error) {
-	if len(family) > 0 {
-		s.AwaitFreed()
+// What one loses another may be alone with then, so all are looked at until there is no
+// more. Only then they are noted as settled: a family that was announced is finished
+// wherever this was interrupted.
+func trimAll(s *sr.SR, family []sr.Key) error {
+	if len(family) == 0 {
+		return nil
 	}
-	for again := true; again && err == nil; {
+	s.AwaitFreed()
+	failed := map[sr.Key]error{}
+	again := true
+	for range len(family) + 1 { // where nothing can be given back, not for ever
+		if !again {
+			break
+		}
 		again = false
 		for i, key := range family {
 			// Every newer one: after a revert one may share what none in between has.
@@ -342,10 +340,20 @@ func trimAll(s *sr.SR, family []sr.Key) (err error) {
 				others = []sr.Key{""}
 			}
 			for _, newer := range others {
-				parts, e := trim(s, key, newer)
-				again, err = again || parts, errors.Join(err, e)
+				if failed[key] == nil {
+					var more bool
+					more, failed[key] = trim(s, key, newer)
+					again = again || more && len(family) > 1
+				}
 			}
 		}
+	}
+	var err error
+	for _, key := range family {
+		if failed[key] == nil {
+			failed[key] = settled(s, key)
+		}
+		err = errors.Join(err, failed[key])
 	}
 	return err
 }
@@ -458,9 +466,9 @@ func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
 	return slices.Compact(keys), err
 }
 
-// trim lets one volume whose data was destroyed lose what it can, and says whether others
-// have parts of that. newer may be "".
-func trim(s *sr.SR, key, newer sr.Key) (parts bool, err error) {
+// trim lets one volume whose data was destroyed lose what it can, and says whether that
+// was something. newer may be "".
+func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 	lock, err := s.LockVolume(key, sr.Exclusive)
 	if err != nil {
 		return false, err
@@ -490,5 +498,5 @@ func trim(s *sr.SR, key, newer sr.Key) (parts bool, err error) {
 			return false, err
 		}
 	}
-	return p.parts, p.giveBack(s)
+	return len(p.runs) > 0, p.giveBack(s)
 }

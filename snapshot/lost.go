@@ -232,7 +232,7 @@ func (l *lostBlocks) save(s *sr.SR) error {
 // settled notes that all lost blocks have been given back.
 func settled(s *sr.SR, key sr.Key) error {
 	err := s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
-	if errors.Is(err, os.ErrNotExist) { // nothing new was lost
+	if errors.Is(err, os.ErrNotExist) { // it was never noted otherwise
 		return nil
 	}
 	return err
