@@ -1,0 +1,297 @@
+package snapshot
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"flag"
+	"fmt"
+	"math/bits"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/metrics"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/volume"
+)
+
+var benchExtents = flag.Int("changed.extents", 100_000, "extents of the largest disk of BenchmarkChangedBlocks; a million takes minutes to make")
+
+// benchDisk is a volume of which every block of 64 KiB has one extent of 4 KiB.
+type benchDisk struct {
+	*bed
+	key     string
+	extents int
+	written byte
+}
+
+func newBenchDisk(tb testing.TB, b *bed, extents int) *benchDisk {
+	tb.Helper()
+	v, err := volume.Create(b.handle, "disk", "", int64(extents)*granularity, false)
+	if err == nil {
+		err = EnableCBT(b.handle, string(v.Key))
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	d := &benchDisk{bed: b, key: string(v.Key), extents: extents}
+	d.write(tb, 1)
+	return d
+}
+
+// write gives every step'th extent other contents, and so another place.
+func (d *benchDisk) write(tb testing.TB, step int) {
+	tb.Helper()
+	f, err := os.OpenFile(filepath.Join(d.dir, d.key), os.O_RDWR, 0)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer f.Close()
+	d.written++
+	data := bytes.Repeat([]byte{d.written}, 4096)
+	for i := 0; i < d.extents; i += step {
+		if _, err := f.WriteAt(data, int64(i)*granularity); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	if err := f.Sync(); err != nil {
+		tb.Fatal(err)
+	}
+}
+
+func (d *benchDisk) snapshot(tb testing.TB) string {
+	tb.Helper()
+	v, err := Snapshot(d.handle, d.key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return string(v.Key)
+}
+
+// changed counts the blocks that list_changed_blocks tells of.
+func (d *benchDisk) changed(tb testing.TB, since string) (n int) {
+	tb.Helper()
+	c, err := ListChangedBlocks(d.handle, since, d.key, 0, -1)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	bitmap, err := base64.StdEncoding.DecodeString(c.Bitmap)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for _, b := range bitmap {
+		n += bits.OnesCount8(b)
+	}
+	return n
+}
+
+// readBoth counts the blocks that differ by reading what either file has, as one does
+// who has no changed blocks. Its data is not in the page cache of these files.
+func (d *benchDisk) readBoth(tb testing.TB, since string) (n int) {
+	tb.Helper()
+	var files [2]*os.File
+	for i, key := range []string{since, d.key} {
+		f, err := os.Open(filepath.Join(d.dir, key))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		defer f.Close()
+		if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+			tb.Fatal(err)
+		}
+		files[i] = f
+	}
+	x, y := make([]byte, granularity), make([]byte, granularity)
+	for at := int64(0); ; at += granularity {
+		next := int64(endless)
+		for _, f := range files {
+			data, err := f.Seek(at, unix.SEEK_DATA)
+			if errors.Is(err, unix.ENXIO) {
+				continue
+			}
+			if err != nil {
+				tb.Fatal(err)
+			}
+			next = min(next, data)
+		}
+		if next == endless {
+			return n
+		}
+		at = next / granularity * granularity
+		for i, b := range [][]byte{x, y} {
+			if _, err := files[i].ReadAt(b, at); err != nil {
+				tb.Fatal(err)
+			}
+		}
+		if !bytes.Equal(x, y) {
+			n++
+		}
+	}
+}
+
+// peak answers how much more heap a call had at a time than there was before.
+func peak(do func()) (bytes uint64) {
+	sample := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	read := func() uint64 { metrics.Read(sample); return sample[0].Value.Uint64() }
+	runtime.GC()
+	before := read()
+	stop, done := make(chan bool), make(chan uint64)
+	go func() {
+		most := uint64(0)
+		for {
+			most = max(most, read())
+			select {
+			case <-stop:
+				done <- max(most, read())
+				return
+			case <-time.After(200 * time.Microsecond):
+			}
+		}
+	}()
+	do()
+	close(stop)
+	return max(<-done, before) - before
+}
+
+func benchLayouts(do func(l layout)) {
+	for _, l := range layouts {
+		if l.name == "btrfs" || l.name == "xfs" {
+			do(l)
+		}
+	}
+}
+
+// What has changed since a snapshot, against reading both disks; then the destruction of
+// the snapshot's data, and the same question again.
+func BenchmarkChangedBlocks(b *testing.B) {
+	benchLayouts(func(l layout) {
+		for extents := 1000; extents <= *benchExtents; extents *= 10 {
+			if extents == 10_000 {
+				continue
+			}
+			b.Run(fmt.Sprintf("%s/%d", l.name, extents), func(b *testing.B) {
+				bed := newBed(b, l, 2<<30+int64(extents)*40<<10)
+				d := newBenchDisk(b, bed, extents)
+				for _, percent := range []int{1, 10, 100} {
+					b.Run(fmt.Sprintf("%d%%", percent), func(b *testing.B) { d.bench(b, percent) })
+				}
+			})
+		}
+	})
+}
+
+func (d *benchDisk) bench(b *testing.B, percent int) {
+	since := d.snapshot(b)
+	defer func() {
+		if err := Destroy(d.handle, since); err != nil {
+			b.Fatal(err)
+		}
+	}()
+	d.write(b, 100/percent)
+	want := d.extents * percent / 100
+	var listing, reading time.Duration
+	var heap uint64
+	for b.Loop() {
+		start := time.Now()
+		heap = max(heap, peak(func() {
+			if n := d.changed(b, since); n != want {
+				b.Fatalf("%d blocks have changed, not %d", n, want)
+			}
+		}))
+		middle := time.Now()
+		if n := d.readBoth(b, since); n != want {
+			b.Fatalf("%d blocks differ, not %d", n, want)
+		}
+		listing += middle.Sub(start)
+		reading += time.Since(middle)
+	}
+	n := time.Duration(b.N)
+	b.ReportMetric(0, "ns/op") // of both together: means nothing
+	b.ReportMetric(float64(listing/n)/1e6, "list-ms")
+	b.ReportMetric(float64(reading/n)/1e6, "read-ms")
+	b.ReportMetric(float64(reading)/float64(listing), "×")
+	b.ReportMetric(float64(heap)/(1<<20), "heap-MiB")
+
+	start := time.Now()
+	heap = peak(func() {
+		if err := DestroyData(d.handle, since); err != nil {
+			b.Fatal(err)
+		}
+	})
+	b.ReportMetric(float64(time.Since(start))/1e6, "destroy-ms")
+	b.ReportMetric(float64(heap)/(1<<20), "destroy-heap-MiB")
+	start = time.Now()
+	if n := d.changed(b, since); n != want {
+		b.Fatalf("%d blocks have changed since the destroyed snapshot, not %d", n, want)
+	}
+	b.ReportMetric(float64(time.Since(start))/1e6, "destroyed-list-ms")
+}
+
+// allocated answers how many bytes a call allocated, which is no less than what it held
+// at a time.
+func allocated(do func()) uint64 {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	do()
+	runtime.ReadMemStats(&after)
+	return after.TotalAlloc - before.TotalAlloc
+}
+
+// Memory does not grow with the number of extents: ten million of them stay below 64 MiB,
+// except where what is lost of them is noted.
+func TestMemoryIsBounded(t *testing.T) {
+	const few, many = 500, 20_000
+	benchLayouts(func(l layout) {
+		t.Run(l.name, func(t *testing.T) {
+			b := newBed(t, l, 2<<30)
+			var used [2]map[string]uint64
+			for i, extents := range []int{few, many} {
+				d := newBenchDisk(t, b, extents)
+				since := d.snapshot(t)
+				d.write(t, 2)
+				used[i] = map[string]uint64{
+					"changed blocks": allocated(func() {
+						if n := d.changed(t, since); n != extents/2 {
+							t.Errorf("%d blocks have changed", n)
+						}
+					}),
+					"ranges": allocated(func() {
+						list, err := Compare(d.handle, since, d.key)
+						if err != nil || len(list.Ranges) != extents/2 {
+							t.Errorf("%d ranges, %v", len(list.Ranges), err)
+						}
+					}),
+					"usage": allocated(func() {
+						f, err := os.Open(filepath.Join(d.dir, d.key))
+						if err != nil {
+							t.Fatal(err)
+						}
+						defer f.Close()
+						if u, err := UsageOf(f); err != nil || u.Extents != extents {
+							t.Errorf("%+v, %v", u, err)
+						}
+					}),
+					"destruction": allocated(func() {
+						if err := DestroyData(d.handle, since); err != nil {
+							t.Error(err)
+						}
+					}),
+				}
+			}
+			t.Logf("bytes allocated for %d extents: %v", few, used[0])
+			t.Logf("bytes allocated for %d extents: %v", many, used[1])
+			// The bitmap, of a bit for 64 KiB, and its text; 16 bytes for a range and what
+			// appending throws away, of which there are at most rangeLimit. A destruction does
+			// hold a list of what is lost.
+			for what, limit := range map[string]float64{"changed blocks": 4, "ranges": 16 * 4, "usage": 0.5, "destruction": 400} {
+				if each := (float64(used[1][what]) - float64(used[0][what])) / (many - few); each > limit {
+					t.Errorf("%s: %.1f bytes for each extent more, at most %v are expected", what, each, limit)
+				}
+			}
+		})
+	})
+}
