@@ -22,7 +22,7 @@ import (
 )
 
 var (
-	historyOps  = flag.Int("history.ops", 1500, "operations of TestHistory on each kind of filesystem")
+	historyOps  = flag.Int("history.ops", 500, "operations of TestHistory on each kind of filesystem")
 	historySeed = flag.Uint64("history.seed", 0, "seed of the first history; 0 takes any")
 )
 
@@ -487,6 +487,7 @@ func (h *history) destroy() bool {
 	}
 	h.note("destroy %s", d)
 	kin := h.kin(d)
+	h.must(h.settle())
 	h.must(Destroy(h.handle, string(d.key)))
 	h.drop(d)
 	h.trimmed(kin)
@@ -510,6 +511,7 @@ func (h *history) destroyData() bool {
 	for _, p := range pairs {
 		h.compare(p[0], p[1])
 	}
+	h.must(h.settle())
 	h.must(DestroyData(h.handle, string(d.key)))
 	d.destroyed = true
 	for _, p := range pairs {
@@ -557,6 +559,7 @@ func (h *history) compose() bool {
 		child.changed = h.now
 	}
 	kin := h.kin(parent)
+	h.must(h.settle())
 	h.must(Compose(h.handle, string(child.key), string(parent.key)))
 	h.drop(parent)
 	h.trimmed(kin)
@@ -833,6 +836,7 @@ func (h *history) end() {
 			h.must(h.detach(d))
 		}
 		kin := h.kin(d)
+		h.must(h.settle())
 		h.must(Destroy(h.handle, string(d.key)))
 		h.drop(d)
 		h.trimmed(kin)

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -132,4 +134,26 @@ func newBed(tb testing.TB, l layout, size int64) *bed {
 		}
 	})
 	return b
+}
+
+// settle waits until XFS has given back the blocks of all files that were removed, which
+// it does when it has time: until then they look shared, and are kept until the next
+// occasion. It is a side effect of XFS_IOC_FREE_EOFBLOCKS (linux/xfs_fs.h), of which
+// nothing else is wanted: no file is as long as the shortest that is meant.
+func (b *bed) settle() error {
+	dir, err := os.Open(b.dir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	request := struct { // struct xfs_fs_eofblocks
+		version, flags, uid, gid, prid, _ uint32
+		minFileSize                       uint64
+		_                                 [12]uint64
+	}{version: 1, flags: 1 << 4, minFileSize: 1 << 62}
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, dir.Fd(), 0x8080583a, uintptr(unsafe.Pointer(&request)))
+	if errno != 0 && !errors.Is(errno, unix.ENOTTY) { // ENOTTY: another filesystem
+		return fmt.Errorf("waiting for what XFS does later: %w", errno)
+	}
+	return nil
 }
