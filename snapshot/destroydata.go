@@ -282,7 +282,8 @@ func (p *planned) giveBack(s *sr.SR) error {
 	}
 	defer f.Close()
 	for _, r := range p.runs {
-		if err := punch(f, r.first*granularity, min(r.end()*granularity, p.disk.size)); err != nil {
+		// Up to the end of the last block of the filesystem, wherever that of the disk is.
+		if err := punch(f, r.first*granularity, r.end()*granularity); err != nil {
 			return err
 		}
 	}
@@ -291,11 +292,7 @@ func (p *planned) giveBack(s *sr.SR) error {
 			return err
 		}
 	}
-	// Or the note could be durable before it is true.
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return settled(s, p.disk.key)
+	return f.Sync() // or it could be noted as settled, durably, before it is
 }
 
 // punch makes a hole (fallocate(2)).
@@ -314,18 +311,39 @@ func punch(f *os.File, start, end int64) error {
 // trimAll lets a family, in order, lose what nobody shares with it any more. The caller
 // holds SR.LockCBT. What it cannot do is done at the next occasion.
 //
-// The older go first: what they leave to a newer one, that may be alone with then. So an
-// announced family is finished wherever this was interrupted.
-func trimAll(s *sr.SR, family []sr.Key) (err error) {
-	if len(family) > 0 {
-		s.AwaitFreed()
+// What one loses another may be alone with then, so all are looked at until there is no
+// more. Only then they are noted as settled: a family that was announced is finished
+// wherever this was interrupted.
+func trimAll(s *sr.SR, family []sr.Key) error {
+	if len(family) == 0 {
+		return nil
 	}
-	for i, key := range family {
-		var newer sr.Key
-		if i+1 < len(family) {
-			newer = family[i+1]
+	s.AwaitFreed()
+	failed := map[sr.Key]error{}
+	again := true
+	for range len(family) + 1 { // where nothing can be given back, not for ever
+		if !again {
+			break
 		}
-		err = errors.Join(err, trim(s, key, newer))
+		again = false
+		for i, key := range family {
+			var newer sr.Key
+			if i+1 < len(family) {
+				newer = family[i+1]
+			}
+			if failed[key] == nil {
+				var more bool
+				more, failed[key] = trim(s, key, newer)
+				again = again || more && len(family) > 1
+			}
+		}
+	}
+	var err error
+	for _, key := range family {
+		if failed[key] == nil {
+			failed[key] = settled(s, key)
+		}
+		err = errors.Join(err, failed[key])
 	}
 	return err
 }
@@ -434,20 +452,21 @@ func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
 	return slices.Compact(keys), err
 }
 
-// trim lets one volume whose data was destroyed lose what it can. newer may be "".
-func trim(s *sr.SR, key, newer sr.Key) error {
+// trim lets one volume whose data was destroyed lose what it can, and says whether that
+// was something. newer may be "".
+func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 	lock, err := s.LockVolume(key, sr.Exclusive)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer lock.Unlock()
 	d, err := openDisk(s, key)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer d.close()
 	if d.lost == nil {
-		return nil
+		return false, nil
 	}
 	var n *disk
 	if newer != "" {
@@ -458,12 +477,12 @@ func trim(s *sr.SR, key, newer sr.Key) error {
 	}
 	p, err := plan(d, n)
 	if err != nil || !d.pending && !p.more && len(p.empty) == 0 {
-		return err
+		return false, err
 	}
 	if p.more {
 		if err := p.lost.save(s); err != nil {
-			return err
+			return false, err
 		}
 	}
-	return p.giveBack(s)
+	return len(p.runs) > 0, p.giveBack(s)
 }

@@ -231,7 +231,11 @@ func (l *lostBlocks) save(s *sr.SR) error {
 
 // settled notes that all lost blocks have been given back.
 func settled(s *sr.SR, key sr.Key) error {
-	return s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
+	err := s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
+	if errors.Is(err, os.ErrNotExist) { // it was never noted otherwise
+		return nil
+	}
+	return err
 }
 
 // lostCursor walks over a disk some of whose blocks are not in its file.
