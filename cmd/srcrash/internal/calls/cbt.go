@@ -137,13 +137,13 @@ func (r *repository) readCBT(w *world, dir string, names *names) error {
 		return nil
 	}
 	r.Answers, r.Kept = map[string]string{}, map[string]kept{}
-	for _, a := range tracked {
+	for i, a := range tracked {
 		if r.Volumes[a].destroyed() {
 			if r.Kept[a], err = keptOf(w.data(a)); err != nil {
 				return err
 			}
 		}
-		for _, b := range tracked {
+		for _, b := range tracked[i+1:] {
 			r.Answers[a+" to "+b] = w.changed(a, b)
 		}
 	}
@@ -230,14 +230,14 @@ func (w *world) untrue(r *repository) (wrong []string) {
 		}
 		contents[name] = data
 	}
-	for _, a := range tracked {
-		for _, b := range tracked {
+	for i, a := range tracked {
+		for _, b := range tracked[i+1:] {
 			answer := r.Answers[a+" to "+b]
 			x, y := contents[a], contents[b]
-			for i := 0; i*block < len(y); i++ {
-				differs := !bytes.Equal(piece(x, i), piece(y, i))
-				if differs && (i >= len(answer) || answer[i] != '1') {
-					wrong = append(wrong, fmt.Sprintf("block %d of %s is not that of %s, and list_changed_blocks tells %q", i, b, a, answer))
+			for n := 0; n*block < len(y); n++ {
+				differs := !bytes.Equal(piece(x, n), piece(y, n))
+				if differs && (n >= len(answer) || answer[n] != '1') {
+					wrong = append(wrong, fmt.Sprintf("block %d of %s is not that of %s, and list_changed_blocks tells %q", n, b, a, answer))
 				}
 			}
 		}
@@ -246,12 +246,18 @@ func (w *world) untrue(r *repository) (wrong []string) {
 }
 
 // piece is a block of a disk.
-func piece(disk []byte, i int) []byte {
-	return disk[min(i*block, len(disk)):min((i+1)*block, len(disk))]
+func piece(disk []byte, n int) []byte {
+	return disk[min(n*block, len(disk)):min((n+1)*block, len(disk))]
 }
 
-// steady says whether what is known of volumes that stay as they are stays as well.
+// steady says whether what is known of volumes that stay as they are stays as well, and
+// what is of no use is given back.
 func steady(before, after *repository) error {
+	for name, k := range after.Kept {
+		if len(k.Alone) > 0 {
+			return fmt.Errorf("%s has the blocks %d still, and nobody shares them", name, k.Alone)
+		}
+	}
 	for pair, answer := range before.Answers {
 		a, b, _ := strings.Cut(pair, " to ")
 		now, there := after.Answers[pair]
