@@ -41,8 +41,11 @@ func Destroy(handle, key string) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(kept, k) {
-		if err := handDown(s, k); err != nil {
+	if slices.Contains(family, k) {
+		err := handDown(s, k)
+		if errors.Is(err, sr.ErrDamaged) { // what cannot be read is lost with it
+			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
+		} else if err != nil {
 			return err
 		}
 	}
