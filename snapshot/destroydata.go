@@ -325,8 +325,7 @@ func trimAll(s *sr.SR, family []sr.Key) error {
 	if len(family) == 0 {
 		return nil
 	}
-	s.AwaitFreed()
-	failed := map[sr.Key]error{}
+	unfreed, failed := s.AwaitFreed(), map[sr.Key]error{}
 	again := true
 	for range len(family) + 1 { // where nothing can be given back, not for ever
 		if !again {
@@ -348,9 +347,9 @@ func trimAll(s *sr.SR, family []sr.Key) error {
 			}
 		}
 	}
-	var err error
+	err := unfreed
 	for _, key := range family {
-		if failed[key] == nil {
+		if failed[key] == nil && unfreed == nil {
 			failed[key] = settled(s, key)
 		}
 		err = errors.Join(err, failed[key])

@@ -1,7 +1,7 @@
 package sr
 
 import (
-	"log/slog"
+	"fmt"
 	"math"
 	"unsafe"
 )
@@ -21,14 +21,15 @@ type xfsEOFBlocks struct {
 
 // AwaitFreed waits until the blocks of files that were removed are free. XFS does that
 // in the background, and as long others seem to share them.
-func (s *SR) AwaitFreed() {
+func (s *SR) AwaitFreed() error {
 	if s.Meta.Filesystem.Type != "xfs" {
-		return
+		return nil
 	}
 	// It frees what was allocated beyond the ends of files that are so long, that is of
 	// none; what counts is that it then waits for the background.
 	request := xfsEOFBlocks{version: xfsEOFVersion, flags: xfsEOFMinFileSize, minFileSize: math.MaxInt64}
 	if err := ioctl(s.Root.f, xfsIocFreeEOFBlocks, unsafe.Pointer(&request)); err != nil {
-		slog.Warn("destroyed snapshots may give back some of their space later", "sr", s.Path, "err", err)
+		return fmt.Errorf("%s: waiting until removed files are freed: %w", s.Path, err)
 	}
+	return nil
 }

@@ -294,7 +294,9 @@ func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) 
 		return // it may have mended some of it
 	}
 	v.forgive(e, told, now)
-	same := func(s *state) bool { return equal(s, now) }
+	same := func(s *state) bool {
+		return equal(durable(s), durable(now)) && equal(s.Host, now.Host) && c.given(s, now)
+	}
 	switch {
 	case c.stands, e.Fault != nil && e.Fault.Sticky:
 		// What it could not take back or finish, recovery does.
