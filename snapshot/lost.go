@@ -105,8 +105,8 @@ func decodeLost(data []byte) (*lostBlocks, error) {
 		var gap, keeper int64
 		for _, field := range []struct {
 			to    *int64
-			limit int64
-		}{{&gap, maxBlock}, {&r.count, maxBlock}, {&keeper, int64(len(l.keepers)) - 1}} {
+			limit uint64
+		}{{&gap, maxBlock}, {&r.count, maxBlock}, {&keeper, uint64(len(l.keepers)) - 1}} {
 			if err == nil {
 				*field.to, err = d.next(field.limit)
 			}
@@ -132,16 +132,16 @@ var errShort = errors.New("it is too short")
 // varints reads unsigned varints.
 type varints struct{ data []byte }
 
-func (v *varints) next(limit int64) (int64, error) {
+func (v *varints) next(limit uint64) (int64, error) {
 	n, length := binary.Uvarint(v.data)
 	if length <= 0 {
 		return 0, errShort
 	}
 	v.data = v.data[length:]
-	if n > uint64(limit) { // #nosec G115 -- not negative
+	if n > limit {
 		return 0, fmt.Errorf("%d is more than %d", n, limit)
 	}
-	return int64(n), nil
+	return int64(n), nil // #nosec G115 -- limits are below 2^63
 }
 
 // keeper answers the index of a keeper, added if need be.
