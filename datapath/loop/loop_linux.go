@@ -202,13 +202,14 @@ func List() (Bound, error) {
 		return nil, err
 	}
 	var all Bound
+	page := make([]byte, os.Getpagesize())
 	for _, name := range names {
 		number, isLoop := strings.CutPrefix(name, "loop")
 		n, err := strconv.Atoi(number)
 		if !isLoop || err != nil {
 			continue
 		}
-		backing, err := readSmall("/sys/block/" + name + "/loop/backing_file")
+		backing, err := readSmall("/sys/block/"+name+"/loop/backing_file", page)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
 			continue // not bound
 		}
@@ -220,9 +221,9 @@ func List() (Bound, error) {
 	return all, nil
 }
 
-// readSmall reads a file of sysfs, which is at most a page. A host can have hundreds of
+// readSmall reads a file of sysfs, which is at most a page, into one. A host can have hundreds of
 // devices, and the poller of os.ReadFile doubles the time of each.
-func readSmall(path string) ([]byte, error) {
+func readSmall(path string, page []byte) ([]byte, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	for err == unix.EINTR {
 		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -231,15 +232,14 @@ func readSmall(path string) ([]byte, error) {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	defer unix.Close(fd)
-	data := make([]byte, os.Getpagesize())
-	n, err := unix.Read(fd, data)
+	n, err := unix.Read(fd, page)
 	for err == unix.EINTR {
-		n, err = unix.Read(fd, data)
+		n, err = unix.Read(fd, page)
 	}
 	if err != nil {
 		return nil, &os.PathError{Op: "read", Path: path, Err: err}
 	}
-	return data[:n], nil
+	return page[:n], nil
 }
 
 // Of picks the devices bound to the file with this device and inode number. Only
