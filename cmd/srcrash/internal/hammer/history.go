@@ -64,7 +64,7 @@ type Seen struct {
 	Sharable    bool      `json:"sharable"`
 	CBT         bool      `json:"cbt,omitempty"`
 	Emptied     bool      `json:"emptied,omitempty"` // its data was destroyed
-	Tag         *uint64   `json:"tag,omitempty"` // nil if the data was not looked at
+	Tag         *uint64   `json:"tag,omitempty"`     // nil if the data was not looked at
 }
 
 // pairs are the names of the keys that are set and unset.

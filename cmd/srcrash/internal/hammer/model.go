@@ -141,7 +141,9 @@ func born(s *Seen) vol {
 }
 
 // like says whether the volume looks so.
-func (v vol) like(s *Seen) bool { return v.copiedAs(s) && v.keys == s.Keys && v.rw == s.ReadWrite && v.emptied == s.Emptied }
+func (v vol) like(s *Seen) bool {
+	return v.copiedAs(s) && v.keys == s.Keys && v.rw == s.ReadWrite && v.emptied == s.Emptied
+}
 
 // copiedAs says whether a copy of the volume looks so at first.
 func (v vol) copiedAs(s *Seen) bool {
