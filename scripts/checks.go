@@ -88,7 +88,7 @@ func (s *script) free(_ bool, args []string) error {
 	}
 }
 
-func (s *script) within(_ bool, args []string) error {
+func (s *script) within(not bool, args []string) error {
 	if len(args) != 3 {
 		return usage("within")
 	}
@@ -99,8 +99,12 @@ func (s *script) within(_ bool, args []string) error {
 			return err
 		}
 	}
-	if d := max(n[0]-n[1], n[1]-n[0]); d > n[2] {
+	d := max(n[0]-n[1], n[1]-n[0])
+	switch {
+	case d > n[2] && !not:
 		return fmt.Errorf("%d and %d differ by %d, more than %d", n[0], n[1], d, n[2])
+	case d <= n[2] && not:
+		return fmt.Errorf("%d and %d differ by %d, not more than %d", n[0], n[1], d, n[2])
 	}
 	return nil
 }
@@ -218,6 +222,13 @@ func leftIn(dir string) []string {
 		record := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(lock))), filepath.Base(lock)+".inf")
 		if _, err := os.Stat(record); err != nil {
 			left = append(left, lock)
+		}
+	}
+	notes, _ := filepath.Glob(filepath.Join(dir, "*/.reflinksr/cbt/*"))
+	for _, note := range notes { // one that ends with .todo has no such volume either
+		record := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(note))), filepath.Base(note)+".inf")
+		if _, err := os.Stat(record); err != nil {
+			left = append(left, note)
 		}
 	}
 	data, _ := filepath.Glob(filepath.Join(dir, "*/????????-????-????-????-????????????"))

@@ -252,8 +252,9 @@ type contents struct {
 }
 
 // contents reads a whole disk. If that is larger than like, and there are only zeros
-// after like bytes, it counts as one of like bytes: it was grown. 0 for any size.
-func (s *script) contents(key string, like int64) (c contents, err error) {
+// after like bytes, it counts as one of like bytes: it was grown. 0 for any size; then
+// also may read along.
+func (s *script) contents(key string, like int64, also ...io.Writer) (c contents, err error) {
 	err = s.withDevice(key, true, func(path string) error {
 		f, err := os.Open(path)
 		if err != nil {
@@ -272,7 +273,7 @@ func (s *script) contents(key string, like int64) (c contents, err error) {
 			}
 		}
 		rest := new(zeros)
-		n, err := io.Copy(io.MultiWriter(h, rest), f)
+		n, err := io.Copy(io.MultiWriter(append(also, h, rest)...), f)
 		if like == 0 || rest.other {
 			c.size, c.sum = c.size+n, hex.EncodeToString(h.Sum(nil))
 		}
@@ -295,8 +296,9 @@ func (s *script) sum(_ bool, args []string) error {
 	if len(args) != 1 {
 		return usage("sum")
 	}
-	c, err := s.contents(args[0], 0)
-	s.sums[args[0]] = c
+	held := new(pieces)
+	c, err := s.contents(args[0], 0, held)
+	s.sums[args[0]], s.remembered[args[0]] = c, held
 	return err
 }
 

@@ -36,6 +36,7 @@ type script struct {
 	last        any       // the last answer, decoded
 	refusal     *refusal  // the last call's, if it was refused
 	sums        map[string]contents
+	remembered  map[string]*pieces // what disks held at their last sum
 	plugs       map[string][]plugged
 	keys        map[string]bool // of the volumes that calls answered
 	writing     map[string]*writer

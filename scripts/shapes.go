@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -54,6 +55,41 @@ func integer(path string, v any) error {
 	}
 	if !ok {
 		return wrong(path, "an int64", v)
+	}
+	return nil
+}
+
+// atLeast is an integer that is not less.
+func atLeast(least int64) shape {
+	return func(path string, v any) error {
+		if err := integer(path, v); err != nil {
+			return err
+		}
+		if n, _ := v.(json.Number).Int64(); n < least {
+			return wrong(path, fmt.Sprintf("at least %d", least), v)
+		}
+		return nil
+	}
+}
+
+var natural, positive = atLeast(0), atLeast(1)
+
+// granularity is of a bitmap that the toolstack passes on alone: whoever reads it
+// takes a bit for 64 KiB.
+func granularity(path string, v any) error {
+	if v != json.Number("65536") {
+		return wrong(path, "65536, which readers of the bitmap take for granted", v)
+	}
+	return nil
+}
+
+// bits are base64.
+func bits(path string, v any) error {
+	if err := text(path, v); err != nil {
+		return err
+	}
+	if _, err := base64.StdEncoding.DecodeString(v.(string)); err != nil {
+		return wrong(path, "base64", v)
 	}
 	return nil
 }
@@ -215,8 +251,8 @@ var (
 		"File":        record(map[string]shape{"path": text}),
 		"Nbd":         record(map[string]shape{"uri": text}),
 	}))})
-	blocklist     = record(map[string]shape{"blocksize": integer, "ranges": list(pairOf(integer, integer))})
-	changedBlocks = record(map[string]shape{"granularity": integer, "bitmap": text})
+	blocklist     = record(map[string]shape{"blocksize": positive, "ranges": list(pairOf(natural, positive))})
+	changedBlocks = record(map[string]shape{"granularity": granularity, "bitmap": bits})
 	operation     = variant(map[string]shape{"CopyV1": text, "MirrorV1": text})
 	status        = record(map[string]shape{"failed": truth, "complete": truth, "progress?": number})
 	task          = record(map[string]shape{"id": text, "debug_info": text, "ctime": number, "state": variant(map[string]shape{

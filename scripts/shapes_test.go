@@ -11,6 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -32,7 +33,26 @@ func TestShapes(t *testing.T) {
 		{"Data.copy", `["CopyV1","1"]`, ""},
 		{"Data.stat", `{"failed":false,"complete":false,"progress":0.5}`, ""},
 		{"Task.stat", `{"id":"1","debug_info":"","ctime":1.5,"state":["Completed",{"duration":1,"result":["UnitResult",null]}]}`, ""},
+		{"Volume.compare", `{"blocksize":4096,"ranges":[[0,1],[5,2]]}`, ""},
+		{"Volume.compare", `{"blocksize":4096,"ranges":[]}`, ""},
+		{"Volume.list_changed_blocks", `{"granularity":65536,"bitmap":"gAA="}`, ""},
+		{"Volume.list_changed_blocks", `{"granularity":65536,"bitmap":""}`, ""},
+		{"Volume.similar_content", `["k"]`, ""},
+		{"Volume.stat", with(volume, `"key"`, `"volume_type":"CBT_Metadata","key"`), ""},
+		{"Volume.data_destroy", "null", ""},
 
+		{"Volume.compare", `{"blocksize":0,"ranges":[]}`, ".blocksize is 0, want at least 1"},
+		{"Volume.compare", `{"blocksize":4096,"ranges":[[-1,1]]}`, ".ranges[0][0] is -1"},
+		{"Volume.compare", `{"blocksize":4096,"ranges":[[1,0]]}`, ".ranges[0][1] is 0"},
+		{"Volume.compare", `{"blocksize":4096,"ranges":[[1]]}`, "want a pair"},
+		{"Volume.compare", `{"blocksize":4096,"ranges":null}`, "want a list"},
+		{"Volume.list_changed_blocks", `{"granularity":4096,"bitmap":"gAA="}`, ".granularity is 4096, want 65536"},
+		{"Volume.list_changed_blocks", `{"granularity":65536,"bitmap":"gAA"}`, `.bitmap is "gAA", want base64`},
+		{"Volume.list_changed_blocks", `{"granularity":65536}`, ".bitmap is missing"},
+		{"Volume.similar_content", `[1]`, "[0] is 1, want a string"},
+		{"Volume.data_destroy", "{}", "want null"},
+		{"Volume.stat", with(volume, `"key"`, `"volume_type":"Metadata","key"`), ".volume_type"},
+		{"Volume.stat", with(volume, `"key"`, `"cbt_enabled":1,"key"`), ".cbt_enabled"},
 		{"SR.probe", `[{"configuration":{"path":"p"},"complete":true,"sr":` + stat + `,"extra_info":{}}]`, "[0].configuration has no sr_uuid"},
 		{"SR.probe", `[{"configuration":{"sr_uuid":"u"},"complete":false,"extra_info":{}}]`, "[0].complete is false"},
 		{"Data.copy", `"CopyV1"`, "want one of CopyV1, MirrorV1"},
@@ -117,6 +137,12 @@ func FuzzAnswer(f *testing.F) {
 			into = new(string)
 		case "Volume.create", "Volume.snapshot", "Volume.clone", "Volume.copy", "Volume.stat":
 			into = &volume.Volume{}
+		case "Volume.compare":
+			into = &snapshot.BlockList{}
+		case "Volume.list_changed_blocks":
+			into = &snapshot.ChangedBlocks{}
+		case "Volume.similar_content":
+			into = &[]string{}
 		default:
 			return
 		}

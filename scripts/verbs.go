@@ -40,6 +40,8 @@ func init() {
 		{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},
 		{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it (and zeros after that if it has grown), or exactly what OTHER holds", (*script).same},
 		{"differs", "differs VOLUME [OTHER]", "it does not", (*script).differs},
+		{"changed", "changed [exactly] A B [offset=BYTES] [length=BYTES] [START+LENGTH]...", "Volume.list_changed_blocks reports every block of 64 KiB in which B holds something else than A (read now; of a volume without data what it held at its last sum), and all blocks of the ranges; exactly: no others than those", (*script).changed},
+		{"compared", "compared [exactly] A B [START+LENGTH]...", "Volume.compare lists the blocks of the ranges; exactly: no others", (*script).compared},
 		{"device", "device VOLUME PROPERTY=VALUE...", "properties of the plugged disk's block device: size, sector, ro; dio: direct I/O of a loop device", (*script).device},
 		{"guest", "[!] guest VOLUME COMMAND [ARG]...", "run a command with DEV replaced by the plugged disk's device", (*script).guest},
 		{"writer", "writer start|stop|mark VOLUME | writer check SNAPSHOT VOLUME", "write to the plugged disk in the background, each block acknowledged before the next; mark remembers what is acknowledged now; check: SNAPSHOT holds a prefix of the writes with everything up to the mark", (*script).writer},
@@ -47,13 +49,13 @@ func init() {
 		{"exclusive", "exclusive VOLUME SIZE", "(own) so many are not", (*script).exclusive},
 		{"extents", "extents NAME VOLUME", "(own) set NAME to the number of extents of the volume's file", (*script).extents},
 		{"free", "free NAME", "set NAME to the free bytes of the filesystem at $MNT once it has settled", (*script).free},
-		{"within", "within A B SIZE", "the numbers A and B differ by at most SIZE", (*script).within},
+		{"within", "[!] within A B SIZE", "the numbers A and B differ by at most SIZE", (*script).within},
 		{"full", "full", "fill the filesystem at $MNT up with a file $MNT/ballast, and with small files after that", (*script).full},
 		{"remount", "remount ro|rw", "make the filesystem at $MNT read-only, or writable again", (*script).remount},
 		{"vanish", "vanish", "unmount the filesystem at $MNT under everybody's feet", (*script).vanish},
 		{"return", "return", "mount it again", (*script).comeBack},
 		{"loops", "loops VOLUME N", "(own) N loop devices of this host have the volume's file behind them", (*script).loops},
-		{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, no lock of a volume that is no more", (*script).leak},
+		{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data", (*script).leak},
 		{"kernel", "kernel 4.19|current", "run the calls that follow as on Linux 4.19 (what is newer is answered as there), or as it is", (*script).kernel},
 		{"inject", "inject ERRNO SYSCALL[=N,N...]... | inject off", "in the calls that follow these system calls fail, like fsync or FICLONE: every one, or only the Nth, on files of the scenario and loop devices. What is injected must come to pass before the next inject", (*script).inject},
 		{"limit", "limit nofile N | limit off", "the calls that follow may have at most N file descriptors", (*script).limit},
@@ -75,7 +77,7 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 		if i := slices.Index(args, ""); i >= 0 && !slices.Contains([]string{"answer", "refused", "call"}, v.name) {
 			ts.Fatalf("%s: word %d is empty: is a variable not set?", v.name, i+1)
 		}
-		s.naming = v.name == "call" || v.name == "plug" || v.name == "unplug" || v.name == "retry"
+		s.naming = slices.Contains([]string{"call", "plug", "unplug", "changed", "compared", "retry"}, v.name)
 		err := v.run(s, not, args)
 		s.naming = false
 		var absent errNotOffered

@@ -174,12 +174,11 @@ func TestTally(t *testing.T) {
 			b := block{stored: r.IntN(2) == 0, differs: r.IntN(2) == 0}
 			if b.stored {
 				b.alone = r.IntN(4) == 0
-				b.shared = !b.alone
 			}
 			ta.add(at, end, b)
 			for n := at / granularity; n <= (end-1)/granularity; n++ {
 				w := want[n]
-				want[n] = block{n, 1, w.stored || b.stored, w.alone || b.alone, w.shared || b.shared, w.differs || b.differs}
+				want[n] = block{n, 1, w.stored || b.stored, w.alone || b.alone, w.differs || b.differs}
 			}
 			at = end
 		}

@@ -108,18 +108,18 @@ type pair struct {
 	unlock func()
 }
 
-func openPair(s *sr.SR, a, b sr.Key) (p *pair, err error) {
-	p = &pair{s: s}
+func openPair(s *sr.SR, a, b sr.Key) (_ *pair, err error) {
+	p := &pair{s: s}
 	defer func() {
 		if err != nil {
 			p.close()
 		}
 	}()
 	if p.unlock, err = lockToCompare(s, a, b); err != nil {
-		return nil, err
+		return p, err
 	}
 	if p.a, err = openDisk(s, a); err != nil {
-		return nil, err
+		return p, err
 	}
 	if a == b {
 		p.b = p.a

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	"golang.org/x/sys/unix"
-
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -17,8 +15,10 @@ import (
 // A volume that comes from its parent has everything already. Any other has what was
 // written to it since it was made, and takes the rest from the parent.
 //
-// Order: new data staged and fsynced; the parent's record renamed into staging (the
-// commit), directory fsynced; new data to its place; the parent's data removed.
+// Order: new data staged and fsynced; exchanged with the volume's; the parent's record
+// renamed into staging (the commit), directory fsynced; the parent's data and the old
+// data removed. Stopped after the exchange, the volume has everything, and the parent is
+// still there: the second attempt ends it.
 func Compose(handle, key, parent string) error {
 	s, err := sr.Open(handle, sr.Shared)
 	if err != nil {
@@ -45,41 +45,45 @@ func Compose(handle, key, parent string) error {
 		return err
 	}
 	defer cbt.Unlock()
-	lock, target, err := lockBoth(s, under, child, sr.Exclusive)
+	family, err := destroyedKin(s, under)
+	if err != nil {
+		return err
+	}
+	if err := composeLocked(s, child, under, related, family); err != nil {
+		return err
+	}
+	if err := trimAll(s, family); err != nil {
+		slog.Error("space of destroyed snapshots could not all be given back", "key", parent, "err", err)
+	}
+	return nil
+}
+
+// composeLocked composes, and lets go of all files: as long as one is open, its blocks
+// are shared with it.
+func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key) error {
+	lock, target, err := lockBoth(s, parent, child, sr.Exclusive)
 	if err != nil {
 		return err
 	}
 	defer func() { lock.Unlock() }()
 	defer target.Unlock()
-	c, p, err := composable(s, child, under)
+	c, p, err := composable(s, child, parent)
 	if err != nil {
 		return err
 	}
 	defer c.close()
 	defer p.close()
-	family, err := destroyedKin(s, under) // while its record still says where it comes from
+	withdraw, err := announce(s, family)
+	if err == nil {
+		err = compose(s, c, p, related)
+	}
 	if err != nil {
-		return err
+		withdraw()
+		return fmt.Errorf("volume %s: composing with %s: %w", child, parent, err)
 	}
-	data, err := volume.OpenData(s, under, unix.O_RDWR)
-	if err != nil {
-		return err
-	}
-	defer data.Close()
-	if err := compose(s, c, p, related); err != nil {
-		return fmt.Errorf("volume %s: composing with %s: %w", key, parent, err)
-	}
+	volume.Bury(s, parent)
 	lock.Discard()
 	lock = nil
-	// What is left to do recovery does if we cannot.
-	if err := s.Discard(child); err != nil {
-		slog.Error("a composition could not be completed, SR.attach will", "key", key, "parent", parent, "err", err)
-	} else if err := c.record.Refresh(s, child); err != nil {
-		slog.Warn("the record's copy of the size is out of date", "key", key, "err", err)
-	}
-	if err := errors.Join(vacate(data), trimAll(s, family)); err != nil {
-		slog.Error("space of destroyed snapshots could not all be given back", "key", parent, "err", err)
-	}
 	return nil
 }
 
@@ -136,23 +140,25 @@ func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 	return c, p, err
 }
 
-func compose(s *sr.SR, c, p *disk, related bool) (err error) {
-	data, record := sr.Composition(c.key, p.key)
-	if !related {
-		defer func() {
-			if err != nil {
-				s.Staging.Remove(data)
-			}
-		}()
-		if err := layOver(s, c, p, data); err != nil {
-			return err
-		}
+func compose(s *sr.SR, c, p *disk, related bool) error {
+	record := sr.Record(p.key)
+	end := func() (undo func() error, err error) {
+		err = s.Root.Rename(record, s.Staging, record)
+		return func() error { return s.Staging.Rename(record, s.Root, record) }, err
 	}
-	if err := s.Root.Rename(sr.Record(p.key), s.Staging, record); err != nil {
+	if !related {
+		data := sr.Composed(c.key)
+		if err := layOver(s, c, p, data); err != nil {
+			return errors.Join(err, s.Staging.Remove(data))
+		}
+		return s.CommitAnd(data, s.Root, sr.Data(c.key), end)
+	}
+	undo, err := end()
+	if err != nil {
 		return err
 	}
 	if err := s.Root.Sync(); err != nil {
-		return errors.Join(err, s.Staging.Rename(record, s.Root, sr.Record(p.key)))
+		return errors.Join(err, undo())
 	}
 	return nil
 }

@@ -41,40 +41,33 @@ func Destroy(handle, key string) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(kept, k) {
-		if err := handDown(s, k); err != nil {
+	if slices.Contains(family, k) {
+		err := handDown(s, k)
+		if errors.Is(err, sr.ErrDamaged) { // what cannot be read is lost with it
+			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
+		} else if err != nil {
 			return err
 		}
 	}
 	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
-	data, _ := volume.OpenData(s, k, unix.O_RDWR) // a damaged volume can be destroyed
-	defer data.Close()
+	withdraw, err := announce(s, family)
+	if err != nil { // a full SR must be able to destroy
+		slog.Warn("if the call is interrupted now, space of destroyed snapshots is given back later", "key", key, "err", err)
+	}
 	if err := volume.DestroyIn(s, k); err != nil {
+		withdraw()
 		return err
 	}
-	if err := errors.Join(vacate(data), trimAll(s, family)); err != nil {
+	if err := trimAll(s, family); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
 	}
 	return nil
 }
 
-// vacate gives back the blocks of a file that was removed, nil if there is none: while it
-// is open it has them, and XFS leaves them for later even then. Until they are given back
-// they look shared.
-func vacate(f *os.File) error {
-	if f == nil {
-		return nil
-	}
-	st, err := sr.StatFile(f)
-	if err != nil || st.Nlink > 0 {
-		return err
-	}
-	return f.Truncate(0)
-}
-
 // handDown gives what a volume keeps for others to the newest of those, which then
-// keeps it for the rest. The caller holds SR.LockCBT. Doing it twice does no harm, and
-// until the volume is destroyed neither does stopping anywhere.
+// keeps it for the rest. What it has lost is lost with it, and needs no heir. The caller
+// holds SR.LockCBT. Doing it twice does no harm, and neither does stopping anywhere: no
+// comparison comes out otherwise, also with the volume itself.
 func handDown(s *sr.SR, key sr.Key) error {
 	all, err := destroyedVolumes(s)
 	if err != nil {
@@ -82,7 +75,14 @@ func handDown(s *sr.SR, key sr.Key) error {
 	}
 	left := map[sr.Key][]run{}
 	for _, k := range all {
-		if l, _, err := loadLost(s, k); err == nil && k != key {
+		if k == key {
+			continue
+		}
+		l, _, err := loadLost(s, k)
+		if sr.Classify(err) == nil && err != nil {
+			return err // it can be read again in a moment
+		}
+		if err == nil {
 			left[k] = l.of(key)
 		}
 	}
@@ -95,6 +95,11 @@ func handDown(s *sr.SR, key sr.Key) error {
 	}
 	slices.Reverse(all)
 	old, err := openDisk(s, key)
+	if errors.Is(err, sr.ErrDamaged) {
+		// There is nothing to pass on; those who need it say so from now on.
+		slog.Error("what a damaged volume kept for others goes with it", "key", key, "for", all, "err", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -155,9 +160,6 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) er
 	for _, k := range old.lost.keepers {
 		var gone []run
 		gone, take = cut(take, old.lost.of(k))
-		if k == old.key {
-			k = key // what is lost there is lost here
-		}
 		add(gone, k)
 	}
 	for _, r := range take {

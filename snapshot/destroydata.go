@@ -57,8 +57,8 @@ func setCBT(handle, key string, on bool) error {
 // changed, and the block is lost at the next occasion (Trim). That a block is lost is
 // noted before it is.
 //
-// Order: what will be lost noted and durable; the record says that there is no data
-// (the commit); blocks given back; that noted.
+// Order: what will be lost noted and durable, and that relatives may lose more; the
+// record says that there is no data (the commit); blocks given back; that noted.
 func DestroyData(handle, key string) error {
 	s, err := sr.Open(handle, sr.Shared)
 	if err != nil {
@@ -77,10 +77,14 @@ func DestroyData(handle, key string) error {
 	if err := destroyData(s, k); err != nil {
 		return err
 	}
-	trimFamily(s, k)
+	family, err := destroyedKin(s, k)
+	if err = errors.Join(err, trimAll(s, family)); err != nil {
+		slog.Error("space of destroyed snapshots could not all be given back", "key", k, "err", err)
+	}
 	return nil
 }
 
+// destroyData is all but giving the blocks back.
 func destroyData(s *sr.SR, key sr.Key) error {
 	lock, err := s.LockVolume(key, sr.Exclusive)
 	if err != nil {
@@ -92,7 +96,7 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	case err != nil:
 		return err
 	case r.DataDestroyed:
-		return nil // the second attempt; trimFamily gives back what the first could not
+		return nil // the second attempt: what the first could not give back remains to be done
 	case r.ReadWrite:
 		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
 	case !r.CBT:
@@ -104,7 +108,18 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	if err := volume.Mutable(s, key); err != nil {
 		return err
 	}
-	if err := s.RemoveCBT(key); err != nil { // of an attempt that ended before its commit
+	if err := s.CBT.Remove(string(key) + sr.PendingCBT); err != nil { // of an attempt that ended before its commit
+		return err
+	}
+	there, err := s.CBT.Exists(string(key))
+	if err == nil && there {
+		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its record says that it has its data, %s/.reflinksr/cbt/%s that this was destroyed: restore the newer record, or destroy the volume", key, s.Path, key)
+	}
+	if err != nil {
+		return err
+	}
+	relatives, err := destroyedKin(s, key)
+	if err != nil {
 		return err
 	}
 	d, err := openDisk(s, key)
@@ -114,6 +129,10 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	defer d.close()
 	d.lost = newLost(key)
 	p, err := plan(d, nil)
+	if err != nil {
+		return err
+	}
+	withdraw, err := announce(s, relatives)
 	if err == nil {
 		err = p.lost.save(s)
 	}
@@ -121,21 +140,49 @@ func destroyData(s *sr.SR, key sr.Key) error {
 		err = r.DestroyData(s, key)
 	}
 	if err != nil {
+		withdraw()
 		return errors.Join(fmt.Errorf("volume %s: destroying its data: %w", key, err), s.RemoveCBT(key))
 	}
-	if err := p.giveBack(s); err != nil {
-		slog.Error("a destroyed snapshot's space could not all be given back", "key", key, "err", err)
-	}
 	return nil
+}
+
+// announce notes that volumes whose data was destroyed are to be trimmed, durably: if
+// whoever is about to let them lose blocks does not come to that, recovery does it.
+// withdraw is for when nothing comes of it. The caller holds SR.LockCBT.
+func announce(s *sr.SR, family []sr.Key) (withdraw func(), err error) {
+	var noted []sr.Key
+	withdraw = func() {
+		for _, k := range noted {
+			settled(s, k) // else recovery finds nothing to do
+		}
+	}
+	for _, k := range family {
+		there, err := s.CBT.Exists(string(k) + sr.PendingCBT)
+		if err == nil && !there {
+			err = s.CBT.Rename(string(k), s.CBT, string(k)+sr.PendingCBT)
+			if errors.Is(err, os.ErrNotExist) { // it is damaged
+				continue
+			}
+			noted = append(noted, k)
+		}
+		if err != nil {
+			withdraw()
+			return func() {}, err
+		}
+	}
+	if len(noted) > 0 {
+		err = s.CBT.Sync()
+	}
+	return withdraw, err
 }
 
 // planned is what a volume whose data was destroyed need not keep any more.
 type planned struct {
 	disk  *disk
 	lost  *lostBlocks
+	more  bool      // lost is more than what is noted
 	runs  []run     // of lost: those that may still take space
 	empty []segment // allocated, and nothing is in it
-	parts bool      // others have parts of blocks that nobody has as a whole
 }
 
 // plan finds the blocks that no other volume shares, and those that the next volume
@@ -154,7 +201,7 @@ func plan(d, newer *disk) (*planned, error) {
 			p.empty = append(p.empty, segment{start: start, end: end})
 		}
 		if own.what != hole {
-			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, shared: own.shared, differs: !same(own, its)})
+			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, differs: !same(own, its)})
 		} else {
 			t.add(start, end, block{differs: !same(own, its)})
 		}
@@ -167,16 +214,32 @@ func plan(d, newer *disk) (*planned, error) {
 	for _, b := range t.blocks {
 		switch {
 		case b.alone:
-			p.parts = p.parts || b.shared
 			p.runs = appendRun(p.runs, run{b.first, b.count, 0})
 		case newer != nil && !b.differs:
 			p.runs = appendRun(p.runs, run{b.first, b.count, lost.keeper(newer.key)})
 		}
 	}
-	if p.lost = lost.with(p.runs); d.pending {
-		p.runs = p.lost.runs
+	p.lost, p.more = lost.with(p.runs), len(p.runs) > 0
+	if d.pending {
+		p.runs, err = p.lost.unpunched(d)
 	}
-	return p, nil
+	return p, err
+}
+
+// unpunched answers the runs that still take space.
+func (l *lostBlocks) unpunched(d *disk) (runs []run, err error) {
+	var allocated []run
+	end := int64(0)
+	err = Extents(d.file, func(e Extent) bool {
+		first := max(e.Logical/granularity, end)
+		end = (e.Logical+e.Length-1)/granularity + 1
+		if end > first {
+			allocated = appendRun(allocated, run{first, end - first, 0})
+		}
+		return true
+	})
+	runs, _ = cut(l.runs, allocated)
+	return runs, err
 }
 
 // block is what is known of a number of blocks.
@@ -184,7 +247,6 @@ type block struct {
 	first, count int64
 	stored       bool // something is in them
 	alone        bool // that no other file has
-	shared       bool // and something that one has
 	differs      bool // from the other disk
 }
 
@@ -206,8 +268,7 @@ func (t *tally) add(start, end int64, b block) {
 			t.flush()
 			t.now = b
 		} else {
-			t.now.stored, t.now.alone = t.now.stored || b.stored, t.now.alone || b.alone
-			t.now.shared, t.now.differs = t.now.shared || b.shared, t.now.differs || b.differs
+			t.now.stored, t.now.alone, t.now.differs = t.now.stored || b.stored, t.now.alone || b.alone, t.now.differs || b.differs
 		}
 		start = stop
 	}
@@ -228,7 +289,8 @@ func (p *planned) giveBack(s *sr.SR) error {
 	}
 	defer f.Close()
 	for _, r := range p.runs {
-		if err := punch(f, r.first*granularity, min(r.end()*granularity, p.disk.size)); err != nil {
+		// Up to the end of the last block of the filesystem, wherever that of the disk is.
+		if err := punch(f, r.first*granularity, r.end()*granularity); err != nil {
 			return err
 		}
 	}
@@ -237,11 +299,7 @@ func (p *planned) giveBack(s *sr.SR) error {
 			return err
 		}
 	}
-	// Or the note could be durable before it is true.
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return settled(s, p.disk.key)
+	return f.Sync() // or it could be noted as settled, durably, before it is
 }
 
 // punch makes a hole (fallocate(2)).
@@ -257,29 +315,44 @@ func punch(f *os.File, start, end int64) error {
 	}
 }
 
-// trimFamily lets those volumes of key's family whose data was destroyed lose what
-// nobody shares with them any more. The caller holds SR.LockCBT. What it cannot do is
-// done at the next occasion.
-func trimFamily(s *sr.SR, key sr.Key) {
-	family, err := destroyedKin(s, key)
-	if err = errors.Join(err, trimAll(s, family)); err != nil {
-		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
+// trimAll lets a family, in order, lose what nobody shares with it any more. The caller
+// holds SR.LockCBT. What it cannot do is done at the next occasion.
+//
+// What one loses another may be alone with then, so all are looked at until there is no
+// more. Only then they are noted as settled: a family that was announced is finished
+// wherever this was interrupted.
+func trimAll(s *sr.SR, family []sr.Key) error {
+	if len(family) == 0 {
+		return nil
 	}
-}
-
-// trimAll trims volumes that are in order. What one has given back of a block may have
-// been the last that another shared: then there is another round.
-func trimAll(s *sr.SR, family []sr.Key) (err error) {
-	for again := true; again && err == nil; {
+	unfreed, failed := s.AwaitFreed(), map[sr.Key]error{}
+	again := true
+	for range len(family) + 1 { // where nothing can be given back, not for ever
+		if !again {
+			break
+		}
 		again = false
 		for i, key := range family {
-			var newer sr.Key
-			if i+1 < len(family) {
-				newer = family[i+1]
+			// Every newer one: after a revert one may share what none in between has.
+			others := family[i+1:]
+			if len(others) == 0 {
+				others = []sr.Key{""}
 			}
-			parts, e := trim(s, key, newer)
-			again, err = again || parts, errors.Join(err, e)
+			for _, newer := range others {
+				if failed[key] == nil {
+					var more bool
+					more, failed[key] = trim(s, key, newer)
+					again = again || more && len(family) > 1
+				}
+			}
 		}
+	}
+	err := unfreed
+	for _, key := range family {
+		if failed[key] == nil && unfreed == nil {
+			failed[key] = settled(s, key)
+		}
+		err = errors.Join(err, failed[key])
 	}
 	return err
 }
@@ -292,6 +365,10 @@ func Recover(handle string) error {
 		return err
 	}
 	defer s.Close()
+	return recoverAll(s)
+}
+
+func recoverAll(s *sr.SR) error {
 	keys, err := destroyedVolumes(s)
 	if err != nil || len(keys) == 0 {
 		return err
@@ -304,38 +381,46 @@ func Recover(handle string) error {
 		return err
 	}
 	defer lock.Unlock()
+	var pending []sr.Key
 	for _, key := range keys {
-		e := recoverLost(s, key)
+		todo, e := recoverLost(s, key)
+		if todo {
+			pending = append(pending, key)
+		}
 		if !errors.Is(e, sr.ErrVolumeNotFound) {
 			err = errors.Join(err, e)
 		}
 	}
+	for len(pending) > 0 {
+		family, e := destroyedKin(s, pending[0])
+		err = errors.Join(err, e, trimAll(s, family))
+		pending = slices.DeleteFunc(pending[1:], func(k sr.Key) bool { return slices.Contains(family, k) })
+	}
 	return err
 }
 
-func recoverLost(s *sr.SR, key sr.Key) error {
+// recoverLost removes what is kept of a volume that has its data, or is no more. todo
+// says that the volume is to be trimmed.
+func recoverLost(s *sr.SR, key sr.Key) (todo bool, err error) {
 	r, err := volume.LoadForChange(s, key)
 	switch {
 	case errors.Is(err, sr.ErrVolumeNotFound):
-		return s.RemoveCBT(key)
+		return false, s.RemoveCBT(key)
 	case err != nil:
-		return err
-	case !r.DataDestroyed: // it ended before its commit
-		lock, err := s.LockVolume(key, sr.Exclusive)
-		if err != nil {
-			return err
-		}
-		defer lock.Unlock()
-		if r, err = volume.LoadForChange(s, key); err != nil || r.DataDestroyed {
-			return err
-		}
-		return s.RemoveCBT(key)
+		return false, err
+	case r.DataDestroyed:
+		return s.CBT.Exists(string(key) + sr.PendingCBT)
 	}
-	if pending, err := s.CBT.Exists(string(key) + sr.PendingCBT); err != nil || !pending {
-		return err
+	// It ended before its commit.
+	lock, err := s.LockVolume(key, sr.Exclusive)
+	if err != nil {
+		return false, err
 	}
-	_, err = trim(s, key, "")
-	return err
+	defer lock.Unlock()
+	if r, err = volume.LoadForChange(s, key); err != nil || r.DataDestroyed {
+		return false, err
+	}
+	return false, s.CBT.Remove(string(key) + sr.PendingCBT)
 }
 
 // destroyedKin lists the relatives of a volume whose data was destroyed, oldest first,
@@ -380,9 +465,9 @@ func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
 	return slices.Compact(keys), err
 }
 
-// trim lets one volume whose data was destroyed lose what it can, and says whether others
-// have parts of that. newer may be "".
-func trim(s *sr.SR, key, newer sr.Key) (parts bool, err error) {
+// trim lets one volume whose data was destroyed lose what it can, and says whether that
+// was something. newer may be "".
+func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 	lock, err := s.LockVolume(key, sr.Exclusive)
 	if err != nil {
 		return false, err
@@ -399,16 +484,18 @@ func trim(s *sr.SR, key, newer sr.Key) (parts bool, err error) {
 	var n *disk
 	if newer != "" {
 		if n, err = openDisk(s, newer); err != nil {
-			return false, err
+			slog.Warn("a destroyed snapshot is trimmed as if there were no newer one", "key", key, "err", err)
 		}
 		defer n.close()
 	}
 	p, err := plan(d, n)
-	if err != nil || len(p.runs) == 0 && len(p.empty) == 0 {
+	if err != nil || !d.pending && !p.more && len(p.empty) == 0 {
 		return false, err
 	}
-	if err := p.lost.save(s); err != nil {
-		return false, err
+	if p.more {
+		if err := p.lost.save(s); err != nil {
+			return false, err
+		}
 	}
-	return p.parts, p.giveBack(s)
+	return len(p.runs) > 0, p.giveBack(s)
 }

@@ -1,6 +1,7 @@
 package snapshot
 
 import (
+	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -17,8 +18,9 @@ type disk struct {
 	size    int64 // bytes
 	lost    *lostBlocks
 	pending bool    // lost blocks may still take space
-	keepers []*disk // of lost blocks, by their place in lost.keepers; [0] is nil
+	keepers []*disk // of lost blocks, by their place in lost.keepers; nil: itself, or one that is no more
 	opening bool    // its keepers are not all there yet
+	tree    bool    // it is on btrfs, and fsynced
 }
 
 // openDisk opens a volume that the caller has locked. If its data was destroyed, that
@@ -50,9 +52,16 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	d.size = st.Size
 	if !d.record.DataDestroyed {
 		if d.record.ReadWrite { // or nobody has written to its device
-			err = flush(key, st)
+			if err := flush(key, st); err != nil {
+				return nil, err
+			}
 		}
-		return d, err
+	}
+	if s.Meta.Filesystem.Type == "btrfs" {
+		d.tree = d.file.Sync() == nil
+	}
+	if !d.record.DataDestroyed {
+		return d, nil
 	}
 	if d.lost, d.pending, err = loadLost(s, key); err != nil {
 		return nil, err
@@ -62,6 +71,9 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		keeper := opened[k]
 		if keeper == nil {
 			keeper, err = openWith(s, k, opened)
+			if errors.Is(err, sr.ErrVolumeNotFound) {
+				continue // what only the two had was lost with it: see handDown
+			}
 			if err == nil && keeper.lost == nil {
 				err = sr.Errorf(sr.ErrDamaged, string(k), "volume %s still has its data", k)
 			}
@@ -89,11 +101,16 @@ func (d *disk) close() {
 
 // from walks over the disk from a place on.
 func (d *disk) from(at int64) cursor {
-	own := newFileCursor(d.file, d.size, at)
+	var own cursor = newFileCursor(d.file, d.size, at)
+	if d.tree && at == 0 {
+		if t, err := newTreeCursor(d.file, d.size); err == nil {
+			own = t
+		}
+	}
 	if d.lost == nil {
 		return own
 	}
-	c := &lostCursor{own: walker{cursor: own}, size: d.size, self: d.key, runs: d.lost.runs, at: at, keepers: make([]*walker, len(d.keepers))}
+	c := &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs, at: at, names: d.lost.keepers, keepers: make([]*walker, len(d.keepers))}
 	for i, k := range d.keepers {
 		if k != nil {
 			c.keepers[i] = &walker{cursor: k.from(at)}
@@ -108,5 +125,5 @@ func (d *disk) rest() cursor {
 	if d.lost == nil {
 		return own
 	}
-	return &lostCursor{own: walker{cursor: own}, size: d.size, self: d.key, runs: d.lost.runs}
+	return &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs}
 }

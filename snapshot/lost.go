@@ -20,7 +20,8 @@ const granularity = 64 << 10
 //
 // A block that no other volume shared was lost: it differs from the same block of
 // every volume there is, and of every one there will be. A block that the next volume
-// whose data was destroyed has as well is kept there.
+// whose data was destroyed has as well is kept there; if that is no more, it was lost
+// with it.
 type lostBlocks struct {
 	self    sr.Key
 	runs    []run    // in order, not touching or with different keepers
@@ -104,8 +105,8 @@ func decodeLost(data []byte) (*lostBlocks, error) {
 		var gap, keeper int64
 		for _, field := range []struct {
 			to    *int64
-			limit int64
-		}{{&gap, maxBlock}, {&r.count, maxBlock}, {&keeper, int64(len(l.keepers)) - 1}} {
+			limit uint64
+		}{{&gap, maxBlock}, {&r.count, maxBlock}, {&keeper, uint64(len(l.keepers)) - 1}} {
 			if err == nil {
 				*field.to, err = d.next(field.limit)
 			}
@@ -131,16 +132,16 @@ var errShort = errors.New("it is too short")
 // varints reads unsigned varints.
 type varints struct{ data []byte }
 
-func (v *varints) next(limit int64) (int64, error) {
+func (v *varints) next(limit uint64) (int64, error) {
 	n, length := binary.Uvarint(v.data)
 	if length <= 0 {
 		return 0, errShort
 	}
 	v.data = v.data[length:]
-	if n > uint64(limit) { // #nosec G115 -- not negative
+	if n > limit {
 		return 0, fmt.Errorf("%d is more than %d", n, limit)
 	}
-	return int64(n), nil
+	return int64(n), nil // #nosec G115 -- limits are below 2^63
 }
 
 // keeper answers the index of a keeper, added if need be.
@@ -230,16 +231,20 @@ func (l *lostBlocks) save(s *sr.SR) error {
 
 // settled notes that all lost blocks have been given back.
 func settled(s *sr.SR, key sr.Key) error {
-	return s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
+	err := s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
+	if errors.Is(err, os.ErrNotExist) { // it was never noted otherwise
+		return nil
+	}
+	return err
 }
 
 // lostCursor walks over a disk some of whose blocks are not in its file.
 type lostCursor struct {
 	own     walker
 	size    int64
-	self    sr.Key
 	runs    []run     // not yet passed
-	keepers []*walker // of other volumes, by their place in lostBlocks.keepers; nil: what they keep is skipped
+	names   []sr.Key  // lostBlocks.keepers
+	keepers []*walker // of those that there are; nil: what they keep is skipped
 	at      int64
 }
 
@@ -257,8 +262,8 @@ func (c *lostCursor) next() (segment, error) {
 		g, err = c.own.at(c.at)
 		limit = r.first * granularity
 	case c.keepers == nil:
-	case r.keeper == 0:
-		g.what, g.keeper = lost, c.self
+	case c.keepers[r.keeper] == nil: // itself, or one that is no more
+		g.what, g.keeper = lost, c.names[r.keeper]
 	default:
 		g, err = c.keepers[r.keeper].at(c.at)
 	}

@@ -338,7 +338,7 @@ func TestLostCursor(t *testing.T) {
 			walkers = nil
 		}
 		own := slices.Clone(files[0])
-		c := &lostCursor{own: walker{cursor: &own}, size: size, self: l.self, runs: l.runs, keepers: walkers}
+		c := &lostCursor{own: walker{cursor: &own}, size: size, names: l.keepers, runs: l.runs, keepers: walkers}
 		w := walker{cursor: c}
 		lost := add(blockSet{}, l.runs, l.keepers)
 		for at := int64(0); at < size+unit; {

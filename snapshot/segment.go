@@ -14,6 +14,7 @@ import (
 type segment struct {
 	start, end int64 // bytes
 	what       kind
+	extent     int64  // stored, and compressed: in which extent; else 0
 	place      int64  // stored: where the filesystem has byte 0 of the disk, were it all in one piece
 	keeper     sr.Key // lost: the volume that was the last to have it
 
@@ -40,7 +41,7 @@ func same(a, b segment) bool {
 	case hole, beyond:
 		return true
 	case stored:
-		return a.place == b.place
+		return a.extent == b.extent && a.place == b.place
 	case lost:
 		return a.keeper == b.keeper
 	}

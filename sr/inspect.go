@@ -282,13 +282,19 @@ func tooOpen(st *unix.Stat_t, path string, key Key) []Problem {
 	return []Problem{{Kind: WrongMode, Name: path, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod " + mode(st)}}
 }
 
-// Exposed is what is wrong with the mode of a volume's lease and lock file.
+// Exposed is what is wrong with the mode of a volume's lease, its lock file and its
+// files in CBT.
 func (s *SR) Exposed(key Key) (problems []Problem) {
 	if s.Leases != nil {
 		problems = append(problems, s.exposed(s.Leases, string(key), controlDir+"/leases/"+string(key), key)...)
 	}
 	if s.Locks != nil {
 		problems = append(problems, s.exposed(s.Locks, string(key), controlDir+"/locks/"+string(key), key)...)
+	}
+	if s.CBT != nil {
+		for _, name := range []string{string(key), string(key) + PendingCBT} {
+			problems = append(problems, s.exposed(s.CBT, name, controlDir+"/cbt/"+name, key)...)
+		}
 	}
 	return problems
 }
@@ -392,6 +398,15 @@ func (s *SR) Quiet(key Key) (release func(), busy string, err error) {
 		held = append(held, lock)
 	}
 	return release, "", nil
+}
+
+// QuietCBT is Quiet for what is kept of volumes whose data was destroyed.
+func (s *SR) QuietCBT() (release func(), busy string, err error) {
+	if s.control == nil {
+		return func() {}, "", nil
+	}
+	lock, busy, err := s.control.lookLock("cbt.lock", patience)
+	return func() { lock.Unlock() }, busy, err
 }
 
 // Working says whether a call has the volume's lock alone at this moment.

@@ -26,6 +26,7 @@ const (
 	Unfinished     ProblemKind = "unfinished" // what an interrupted call left
 	StaleLease     ProblemKind = "lease"      // a lease of what is no more
 	StaleLock      ProblemKind = "lock"       // a lock file of a volume that is no more
+	StaleNote      ProblemKind = "cbt"        // what a destroyed snapshot knows, of a volume that is none
 	WrongMode      ProblemKind = "mode"       // others may read what only root should
 	WrongSize      ProblemKind = "size"       // data and record disagree, or the data's length is odd
 	Lineage        ProblemKind = "lineage"    // where a volume's blocks came from

@@ -38,7 +38,7 @@ func (s *SR) Recover() error {
 // stagedName takes apart the name of a file in staging: a volume's key and what
 // the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of the
 // record, ".new" of its lease, ".todo.new" of what it knows of changed blocks, ".revert"
-// and ".composed" unfinished new data. Others begin with a key and a dot as well (package
+// and ".composed" new data, or what it has replaced. Others begin with a key and a dot as well (package
 // datapath's throw-away disks) and are not ours to judge.
 func stagedName(name string) (key Key, kind string, ok bool) {
 	if len(name) < 36 || !canonical(name[:36]) {
@@ -49,26 +49,11 @@ func stagedName(name string) (key Key, kind string, ok bool) {
 	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", PendingCBT + ".new":
 		return key, kind, true
 	}
-	if _, ok := composedOver(kind); ok {
-		return key, kind, true
-	}
 	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, ThrowAwaySuffix)
 }
 
-// Composition names the staged files of a composition of the volume key over parent:
-// the new data, and the parent's record, whose arrival there is the commit.
-func Composition(key, parent Key) (data, record string) {
-	return string(key) + ".composed", string(key) + "." + string(parent) + ".compose"
-}
-
-// composedOver reads the parent's key from the kind of a staged record.
-func composedOver(kind string) (parent Key, ok bool) {
-	middle, ok := strings.CutSuffix(kind, ".compose")
-	if !ok || !strings.HasPrefix(middle, ".") || !canonical(middle[1:]) {
-		return "", false
-	}
-	return Key(middle[1:]), true
-}
+// Composed names the staged data of a composition: new before its commit, old after it.
+func Composed(key Key) string { return string(key) + ".composed" }
 
 // ThrowAwaySuffix ends the staging names of throw-away disks.
 const ThrowAwaySuffix = ".throwaway"
@@ -92,15 +77,10 @@ func (s *SR) tryLocked(key Key, do func() error) error {
 //	                              is a creation whose last step was lost: put it there.
 //	record in staging             a creation before its commit, or a destruction after
 //	                              it: either way the volume is not there.
-//	a parent's record in staging  a composition after its commit: new data to its place,
-//	                              the parent's data goes.
 //	anything else in staging      never became visible.
 func (s *SR) settle(key Key) error {
 	committed, err := s.Root.Exists(Record(key))
 	if err != nil {
-		return err
-	}
-	if err := s.finishComposition(key, committed); err != nil {
 		return err
 	}
 	staged, err := s.Staging.Exists(Record(key))
@@ -140,42 +120,6 @@ func (s *SR) settle(key Key) error {
 	}
 	for _, kind := range []string{"", ".revert", ".composed", ".new", PendingCBT + ".new", ".inf.new", ".inf"} {
 		if err := s.Staging.Remove(string(key) + kind); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// finishComposition does what is left to do of compositions that were committed.
-func (s *SR) finishComposition(key Key, committed bool) error {
-	names, err := s.Staging.Names()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		k, kind, _ := stagedName(name)
-		parent, ok := composedOver(kind)
-		if k != key || !ok {
-			continue
-		}
-		data, _ := Composition(key, parent)
-		there, err := s.Staging.Exists(data)
-		if err == nil && there && committed {
-			err = s.Staging.Rename(data, s.Root, Data(key))
-		}
-		if err == nil {
-			err = s.Root.Sync()
-		}
-		if err == nil {
-			err = errors.Join(s.Root.removeFile(Data(parent)), s.Leases.Remove(string(parent)), s.removeThrowAways(parent))
-		}
-		if err == nil {
-			err = s.Root.Sync()
-		}
-		if err == nil {
-			err = s.Staging.Remove(name)
-		}
-		if err != nil {
 			return err
 		}
 	}

@@ -63,14 +63,11 @@ func interrupted(kind string, committed, data bool, staged map[string]bool) (tex
 	case ".revert":
 		return "data, " + left + "revert: the volume has its own, old or new", "removes it"
 	case ".composed":
-		return "data, " + left + "composition", "removes it, or puts it in its place if the parent is gone"
+		return "data, " + left + "composition: the volume has its own, old or new", "removes it"
 	case PendingCBT + ".new":
 		return "changed blocks, " + left + "destruction of data", "removes it"
 	case ".new":
 		return "a lease, " + left + "activation or deactivation", "removes it"
-	}
-	if parent, ok := composedOver(kind); ok {
-		return "the record of " + string(parent) + ", " + left + "composition after its commit: that volume is no more", "puts the new data in its place and removes the parent's"
 	}
 	return "the throw-away disk of a volume that is no more", "removes it"
 }

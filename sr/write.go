@@ -36,7 +36,13 @@ func (s *SR) Replace(dst *Dir, name string, data []byte) error {
 // Commit puts the staged and fsynced file temp in the place of name in dst and
 // makes that durable. On error name is as before. What name held until then, or
 // temp on error, is removed.
-func (s *SR) Commit(temp string, dst *Dir, name string) (err error) {
+func (s *SR) Commit(temp string, dst *Dir, name string) error {
+	return s.CommitAnd(temp, dst, name, func() (func() error, error) { return func() error { return nil }, nil })
+}
+
+// CommitAnd is Commit of something together with something else in dst, which and does,
+// and whose undo takes it back. If a crash parts the two, it is and that is missing.
+func (s *SR) CommitAnd(temp string, dst *Dir, name string, and func() (undo func() error, err error)) (err error) {
 	undone := error(nil)
 	defer func() {
 		// If undo failed, what temp holds now is the only copy of the old contents.
@@ -58,8 +64,15 @@ func (s *SR) Commit(temp string, dst *Dir, name string) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := dst.Sync(); err != nil {
+	undoAnd, err := and()
+	if err != nil {
 		undone = undo()
+		return errors.Join(err, undone)
+	}
+	if err := dst.Sync(); err != nil {
+		if undone = undoAnd(); undone == nil {
+			undone = undo()
+		}
 		return errors.Join(err, undone)
 	}
 	return nil

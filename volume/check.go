@@ -19,9 +19,12 @@ type Problem = sr.Problem
 // Report is what a look over an SR found.
 type Report struct {
 	Attached bool      // on this host
+	Gone     bool      // the SR was destroyed, and is not erased yet
 	Volumes  int       // how many there are
 	Problems []Problem // what is not as it should be
 	Notes    []Problem // what is, but worth knowing
+
+	DataDestroyed []sr.Key // volumes of which package snapshot knows more
 }
 
 // Check is the problems of Examine.
@@ -41,6 +44,7 @@ func Examine(s *sr.SR) (Report, error) {
 	var report Report
 	report.add(survey.Problems)
 	if survey.Destroyed {
+		report.Gone = true
 		return report, nil
 	}
 	e := &examination{s: s, survey: survey}
@@ -56,16 +60,17 @@ func Examine(s *sr.SR) (Report, error) {
 		return Report{}, err
 	}
 	report.Attached = survey.Attached
-	for _, f := range all {
+	for i, f := range all {
 		report.add(f.problems)
 		if f.there {
 			report.Volumes++
 		}
+		if f.record != nil && f.record.DataDestroyed {
+			report.DataDestroyed = append(report.DataDestroyed, keys[i])
+		}
 	}
 	report.add(lineage(keys, all))
-	for _, list := range [][]Problem{report.Problems, report.Notes} {
-		slices.SortStableFunc(list, func(a, b Problem) int { return strings.Compare(a.Name, b.Name) })
-	}
+	report.sort()
 	return report, nil
 }
 
@@ -77,6 +82,18 @@ func (r *Report) add(problems []Problem) {
 			r.Problems = append(r.Problems, p)
 		}
 	}
+}
+
+func (r *Report) sort() {
+	for _, list := range [][]Problem{r.Problems, r.Notes} {
+		slices.SortStableFunc(list, func(a, b Problem) int { return strings.Compare(a.Name, b.Name) })
+	}
+}
+
+// Join adds what others found.
+func (r *Report) Join(problems []Problem) {
+	r.add(problems)
+	r.sort()
 }
 
 // examination is one look over an SR.

@@ -99,14 +99,10 @@ func remove(s *sr.SR, key sr.Key) error {
 	if err := CheckIdle(s, key); err != nil {
 		return err
 	}
-	me, err := sr.ThisHost()
-	if err != nil {
-		return err
-	}
 	if err := removable(s, key); err != nil {
 		return err
 	}
-	err = s.Root.Rename(sr.Record(key), s.Staging, sr.Record(key))
+	err := s.Root.Rename(sr.Record(key), s.Staging, sr.Record(key))
 	if sr.Classify(err) == sr.ErrNoSpace {
 		// Not even room for a name in staging. Removing needs none.
 		err = s.Root.Remove(sr.Record(key))
@@ -118,12 +114,17 @@ func remove(s *sr.SR, key sr.Key) error {
 		err = fmt.Errorf("volume %s: destroying: %w", key, err)
 		return errors.Join(err, s.Staging.Rename(sr.Record(key), s.Root, sr.Record(key)))
 	}
-	// The volume is gone. What is left of it, recovery removes if we cannot.
-	err = errors.Join(s.Leases.Remove(string(key)), s.Staging.Remove(ThrowAway(key, me)), s.Root.Remove(sr.Data(key)))
+	Bury(s, key)
+	return nil
+}
+
+// Bury removes what is left of a volume whose record is in staging, or gone: it is no
+// more. What we cannot remove recovery does. The caller holds its lock.
+func Bury(s *sr.SR, key sr.Key) {
+	err := errors.Join(s.Leases.Remove(string(key)), s.Root.Remove(sr.Data(key)))
 	if err = errors.Join(err, s.Discard(key)); err != nil {
 		slog.Error("a destroyed volume's files could not all be removed", "key", key, "err", err)
 	}
-	return nil
 }
 
 // removable refuses what could be removed from the list but not from the disk.

@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"reflinksr/datapath"
+	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -78,6 +79,11 @@ func examine(path string) (checked, error) {
 	defer s.Close()
 	c.UUID = s.Meta.UUID
 	r, err := volume.Examine(s)
+	if err == nil && !r.Gone {
+		var more []sr.Problem
+		more, err = snapshot.Examine(s, r.DataDestroyed)
+		r.Join(more)
+	}
 	c.Attached, c.Volumes, c.Problems, c.Notes = r.Attached, r.Volumes, r.Problems, r.Notes
 	return c, err
 }
@@ -118,7 +124,7 @@ func mend(path, uuid string) error {
 	}
 	err = volume.Mend(s)
 	s.Close() // datapath takes the locks in the order: note, SR
-	return errors.Join(err, datapath.Repair(path, uuid))
+	return errors.Join(err, datapath.Repair(path, uuid), snapshot.Repair(path, uuid))
 }
 
 func (c checked) print(out io.Writer) error {

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/scripts"
@@ -61,7 +63,8 @@ func TestSessions(t *testing.T) {
 }
 
 func TestUsage(t *testing.T) {
-	for _, args := range [][]string{nil, {"x"}, {"ls", "a", "b"}, {"show", "a"}, {"check"}, {"lease", "break", "x"}, {"demo", "x"}, {"ls", "-x"}} {
+	for _, args := range [][]string{nil, {"x"}, {"ls", "a", "b"}, {"show", "a"}, {"check"}, {"lease", "break", "x"}, {"demo", "x"}, {"ls", "-x"},
+		{"changed", "a", "b"}, {"du", "a", "b"}, {"tree"}, {"delta"}, {"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}} {
 		var out, errs bytes.Buffer
 		if status := run(args, &out, &errs); status != 2 || !strings.Contains(errs.String(), "usage: srctl") || out.Len() > 0 {
 			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())
@@ -89,5 +92,78 @@ func TestOneLine(t *testing.T) {
 		if got := oneLine(text); got != want {
 			t.Errorf("%q is printed as %s, want %s", text, got, want)
 		}
+	}
+}
+
+func TestMap(t *testing.T) {
+	for _, c := range []struct {
+		ranges [][2]int64
+		size   int64
+		want   string
+	}{
+		{nil, 64, "........"},
+		{[][2]int64{{0, 64}}, 64, "########"},
+		{[][2]int64{{0, 1}, {2, 1}, {12, 4}, {20, 12}}, 64, "-++#...."},
+		{[][2]int64{{7, 2}}, 64, "--......"},
+		{[][2]int64{{0, 1}, {1, 7}, {63, 1}}, 64, "#......-"},
+		{[][2]int64{{0, 3}}, 3, "###"},
+		{nil, 0, ""},
+		{[][2]int64{{9, 1}}, 10, "....+"},
+		{[][2]int64{{1 << 59, 1 << 59}}, 1 << 60, "....####"},
+	} {
+		if got := mapOf(c.ranges, c.size, 8); got != c.want {
+			t.Errorf("%v of %d is drawn %s, want %s", c.ranges, c.size, got, c.want)
+		}
+	}
+}
+
+func TestProgressLine(t *testing.T) {
+	for _, c := range []struct {
+		p     progress
+		width int
+		want  string
+	}{
+		{progress{what: "exporting", total: 1 << 30, done: 1 << 28}, 79, "exporting [########........................] 25 % of 1 GiB, 128 MiB/s, 6s left"},
+		{progress{what: "applying", done: 1 << 28}, 79, "applying 256 MiB, 128 MiB/s"},
+		{progress{what: "exporting", total: 1 << 30, done: 1 << 30}, 20, "exporting 100 % of 1"},
+		{progress{what: "exporting", total: 1 << 30, done: 2 << 30}, 0, ""},
+		{progress{what: "exporting", total: 1 << 30}, 79, "exporting"},
+	} {
+		got := c.p.line(2*time.Second, c.width)
+		if len(got) > c.width || !strings.HasPrefix(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(c.want), " ")) && c.want != "" {
+			t.Errorf("at %d of %d in %d columns: %q, want %q", c.p.done, c.p.total, c.width, got, c.want)
+		}
+	}
+}
+
+// Where holes cannot be made, zeros are written, and only where there is anything else.
+func TestOverwrite(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(8 << 20); err != nil {
+		t.Fatal(err)
+	}
+	noise := bytes.Repeat([]byte{1}, 1<<20)
+	if _, err := f.WriteAt(noise, 4<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := overwrite(f, 0, 4<<20+4096); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(f.Name())
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := make([]byte, 8<<20)
+	copy(want[4<<20+4096:], noise[4096:])
+	if !bytes.Equal(got, want) {
+		t.Error("it does not hold zeros there, and what was there elsewhere")
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks*512 > 3<<20 {
+		t.Errorf("%d bytes are allocated, %v", st.Blocks*512, err)
 	}
 }

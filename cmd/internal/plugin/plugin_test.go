@@ -46,6 +46,13 @@ var idl = map[string]string{
 	"Volume.unset":               "sr key k",
 	"Volume.resize":              "sr key new_size",
 	"Volume.stat":                "sr key",
+	"Volume.compare":             "sr key key2",
+	"Volume.similar_content":     "sr key",
+	"Volume.enable_cbt":          "sr key",
+	"Volume.disable_cbt":         "sr key",
+	"Volume.data_destroy":        "sr key",
+	"Volume.list_changed_blocks": "sr key key2 offset length",
+	"Volume.compose":             "sr key key2",
 	"Datapath.open":              "uri persistent",
 	"Datapath.attach":            "uri domain",
 	"Datapath.activate":          "uri domain",
@@ -110,6 +117,7 @@ func TestFeaturesHaveCalls(t *testing.T) {
 		"VDI_ACTIVATE": "Datapath.activate", "VDI_ACTIVATE_READONLY": "Datapath.activate_readonly", "VDI_DEACTIVATE": "Datapath.deactivate",
 		"VDI_CLONE": "Volume.clone", "VDI_SNAPSHOT": "Volume.snapshot", "VDI_COPY": "Volume.copy", "VDI_REVERT": "Volume.revert",
 		"VDI_RESIZE": "Volume.resize", "VDI_RESIZE_ONLINE": "Volume.resize", "LARGE_VDI": "Volume.create", "THIN_PROVISIONING": "Volume.create",
+		"VDI_CONFIG_CBT": "Volume.list_changed_blocks", "VDI_COMPOSE": "Volume.compose",
 		"NONPERSISTENT": "Datapath.open",
 	}
 	for _, feature := range slices.Concat(volumeQuery.Features, datapathQuery.Features) {

@@ -21,6 +21,7 @@ const (
 	same    again = iota // it succeeds, and the state is that after the first
 	another              // it succeeds and does one more of the same
 	gone                 // there is nothing left to do it to
+	over                 // it is refused, because one of the volumes is no more
 )
 
 // kase is a call in a situation.
@@ -35,7 +36,13 @@ type kase struct {
 	begin    func(*world) error // and on the host
 	device   bool               // it is about a device of main, or has one beside it
 	healing  bool               // it mends what was left before
-	twice    bool               // it has two commits, one after the other: the state between them is right as well
+
+	// It has two commits, one after the other: the state between them is right as well,
+	// but after a refusal, unless it is one that stands.
+	between func(before, after *state) *state
+	stands  bool
+
+	sharing bool // it counts which files share blocks
 }
 
 func ofVolume(name string, more map[string]any) func(*world) map[string]any {
@@ -97,7 +104,7 @@ var kases = []kase{
 		return w.volume("main", map[string]any{"dest_sr": w.handle("other")})
 	}},
 	{name: "Volume.destroy", args: ofVolume("main", nil)},
-	{name: "Volume.destroy/clone_on_boot", twice: true, prepare: (*world).cloneOnBoot, args: ofVolume("main", nil)},
+	{name: "Volume.destroy/clone_on_boot", between: withoutClone, stands: true, prepare: (*world).cloneOnBoot, args: ofVolume("main", nil)},
 	{name: "Volume.revert", args: revert},
 	{name: "Volume.revert/to_shorter", args: revert, prepare: func(w *world) error {
 		return w.call("Volume.resize", w.volume("main", map[string]any{"new_size": 2 * diskSize}), nil)
@@ -106,6 +113,19 @@ var kases = []kase{
 	{name: "Volume.unset", args: ofVolume("main", map[string]any{"k": "color"})},
 	{name: "Volume.set_name", args: ofVolume("main", map[string]any{"new_name": "renamed"})},
 	{name: "Volume.set_description", args: ofVolume("main", map[string]any{"new_description": "described"})},
+	{name: "Volume.enable_cbt", args: ofVolume("main", nil)},
+	{name: "Volume.disable_cbt", prepare: (*world).track, args: ofVolume("main", nil)},
+	{name: "Volume.data_destroy", sharing: true, prepare: (*world).track, args: ofVolume("second", nil)},
+	{name: "Volume.data_destroy/older_relative", sharing: true, prepare: destroyedData("first"), args: ofVolume("second", nil)},
+	{name: "Volume.data_destroy/newer_relative", sharing: true, prepare: destroyedData("second"), args: ofVolume("first", nil)},
+	{name: "Volume.data_destroy/again", sharing: true, healing: true, prepare: (*world).withheld, args: ofVolume("second", nil)},
+	{name: "SR.attach/giving_back", detached: true, healing: true, sharing: true, prepare: (*world).withheld, args: func(w *world) map[string]any { return w.configuration("sr") }},
+	{name: "SR.destroy/destroyed_data", again: gone, prepare: destroyedData("first"), args: ofSR(nil)},
+	{name: "Volume.destroy/keeper", sharing: true, prepare: destroyedData("first", "second", "third"), args: ofVolume("second", nil)},
+	{name: "Volume.destroy/of_destroyed", sharing: true, prepare: destroyedData("second"), args: ofVolume("first", nil)},
+	{name: "Volume.compose", sharing: true, again: over, prepare: (*world).leaf, args: compose},
+	{name: "Volume.compose/unrelated", sharing: true, again: over, between: composed, prepare: layer(8 * block), args: compose},
+	{name: "Volume.compose/longer", sharing: true, again: over, between: composed, prepare: layer(9 * block), args: compose},
 	{name: "Volume.resize", args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
 	{name: "Volume.resize/active", device: true, begin: plugged(attach, activate), args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
 
@@ -133,6 +153,11 @@ func (w *world) cloneOnBoot() error {
 		return err
 	}
 	return w.call("Volume.set", w.volume("main", map[string]any{"k": "clone-on-boot", "v": string(w.keys["clone"])}), nil)
+}
+
+// withoutClone is between the end of the clone and that of main.
+func withoutClone(before, _ *state) *state {
+	return before.with("sr", func(r *repository) { delete(r.Volumes, "clone") })
 }
 
 // interrupt leaves what calls leave when they are killed: a creation before its

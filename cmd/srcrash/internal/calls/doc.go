@@ -10,7 +10,10 @@
 //   - a refused call leaves nothing behind, except what it was kept from removing; one
 //     that was answered leaves at most what recovery removes;
 //   - the call succeeds when it is made again, and devices can be given back;
-//   - srctl check finds nothing wrong.
+//   - srctl check finds nothing wrong;
+//   - what list_changed_blocks tells of snapshots stays as it was, whether they have
+//     their data or not, and leaves out no block that differs; and a snapshot without
+//     data has no blocks that no other volume shares.
 //
 // Where every later call fails as well (sticky errors) a call may be refused though
 // its change stands: nobody could take it back. Everything else holds there, too.

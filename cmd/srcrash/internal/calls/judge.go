@@ -118,15 +118,19 @@ func (c *Subject) End() error {
 }
 
 func (c *Subject) Learn(explore.Ending) (err error) {
-	c.after, err = c.world.look()
+	if c.after, err = c.world.look(); err == nil {
+		err = steady(c.before.SRs["sr"], c.after.SRs["sr"])
+	}
 	return err
 }
+
+func (c *Subject) Alone() bool { return c.sharing }
 
 // Spoil does damage to what no call may damage, or to what the call has just done.
 func (c *Subject) Spoil(i int) (string, error) {
 	w := c.world
 	bystander := w.data("bystander")
-	if c.name == "SR.destroy" {
+	if c.method() == "SR.destroy" {
 		bystander = "" // there is none any more
 	}
 	switch {
@@ -145,6 +149,10 @@ func (c *Subject) Spoil(i int) (string, error) {
 		return "a file was left in staging under another disk's lock", os.WriteFile(w.control("staging/"+string(w.keys["bystander"])+".other"), nil, 0o600)
 	case i == 4 && bystander != "":
 		return "others may read a disk", os.Chmod(bystander, 0o644)
+	case i == 5:
+		for name := range c.after.SRs["sr"].Kept {
+			return "what tells of changed blocks was removed", os.Remove(w.control("cbt/" + string(w.keys[name])))
+		}
 	}
 	return "", nil
 }
@@ -193,18 +201,27 @@ func (c *Subject) Judge(e explore.Ending) []string {
 	v := &verdict{c: c}
 	told := v.listen(e)
 	allowed := []*state{c.before, c.after}
+	refusable := 1 // of them
+	if c.between != nil {
+		allowed = slices.Insert(allowed, 1, c.between(c.before, c.after))
+		if c.stands {
+			refusable = 2
+		}
+	}
 	if e.Fault != nil && slices.Contains([]string{"ENOSPC", "EDQUOT", "EROFS"}, e.Fault.Errno) {
 		// On a filesystem that no other host can see, a lease that cannot be written is no
 		// obstacle: the host's note counts.
 		v.unleased = true
-		allowed = []*state{c.before.unleased(), c.after.unleased()}
+		for i, s := range allowed {
+			allowed[i] = s.unleased()
+		}
 	}
 	switch {
 	case told == done:
-		allowed = allowed[1:]
+		allowed = allowed[len(allowed)-1:]
 	case told == refused && (e.Fault == nil || !e.Fault.Sticky) && !e.Cut:
 		// With a power cut on top of a failed call, what was taken back may be back.
-		allowed = allowed[:1]
+		allowed = allowed[:refusable]
 	}
 	if !e.Cut && !e.Recovered {
 		v.unrecovered(e, told, allowed)
@@ -268,7 +285,7 @@ func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) 
 	if told == untold || told == done && c.again == gone && e.Fault != nil {
 		// It was ended in the middle, or what is left of a destroyed SR goes at the next
 		// opportunity. Volumes are whole all the same.
-		if !slices.ContainsFunc(allowed, func(s *state) bool { return visible(s, now, c.twice) }) {
+		if !slices.ContainsFunc(allowed, func(s *state) bool { return visible(s, now) }) {
 			v.add("before recovery, volumes are neither as before nor as after: %s", nearest(allowed, now, volumesOf))
 		}
 		return
@@ -277,11 +294,13 @@ func (v *verdict) unrecovered(e explore.Ending, told outcome, allowed []*state) 
 		return // it may have mended some of it
 	}
 	v.forgive(e, told, now)
-	same := func(s *state) bool { return equal(s, now) }
+	same := func(s *state) bool {
+		return equal(durable(s), durable(now)) && equal(s.Host, now.Host) && c.given(s, now)
+	}
 	switch {
-	case c.twice, e.Fault != nil && e.Fault.Sticky:
+	case c.stands, e.Fault != nil && e.Fault.Sticky:
 		// What it could not take back or finish, recovery does.
-		same = func(s *state) bool { return visible(s, now, c.twice) }
+		same = func(s *state) bool { return visible(s, now) }
 	case told == done && c.method() == "Datapath.detach":
 		// It never fails; a device that it could not unbind goes later.
 		same = func(s *state) bool { return equal(durable(s), durable(now)) }
@@ -319,6 +338,9 @@ func (v *verdict) forgive(e explore.Ending, told outcome, now *state) {
 		r.Left.Staging = keep(r.Left.Staging, old.Left.Staging, after.Left.Staging)
 		r.Left.Locks = keep(r.Left.Locks, old.Left.Locks, after.Left.Locks)
 		r.Orphans = keep(r.Orphans, old.Orphans, after.Orphans)
+		if r.Left.CBT = keep(r.Left.CBT, old.Left.CBT, after.Left.CBT); told == done {
+			r.Kept = after.Kept // or more: what could not be given back then is later
+		}
 		for name := range r.Left.Leases {
 			// A lease that could not be given back is an entry of this host, which its note
 			// overrules, until SR.attach.
@@ -331,6 +353,9 @@ func (v *verdict) forgive(e explore.Ending, told outcome, now *state) {
 		}
 		if len(r.Left.Locks) == 0 {
 			r.Left.Locks = nil
+		}
+		if len(r.Left.CBT) == 0 {
+			r.Left.CBT = nil
 		}
 		if len(r.Left.Leases) == 0 {
 			r.Left.Leases = nil
@@ -345,15 +370,14 @@ func (v *verdict) forgive(e explore.Ending, told outcome, now *state) {
 func volumesOf(s *state) any {
 	seen := map[string]any{}
 	for dir, r := range s.SRs {
-		seen[dir] = map[string]any{"Marker": r.Marker, "Volumes": r.Volumes, "Foreign": r.Foreign, "Wrong": r.Wrong}
+		seen[dir] = map[string]any{"Marker": r.Marker, "Volumes": r.Volumes, "Foreign": r.Foreign, "Answers": r.Answers, "Wrong": r.Wrong}
 	}
 	return seen
 }
 
 // visible says whether the volumes of two states are the same; an SR that is being
-// erased has none. between allows any one volume of the state before to be gone
-// already.
-func visible(want, now *state, between bool) bool {
+// erased has none.
+func visible(want, now *state) bool {
 	if equal(volumesOf(want), volumesOf(now)) {
 		return true
 	}
@@ -365,23 +389,37 @@ func visible(want, now *state, between bool) bool {
 		if r.Tombstone {
 			continue // its volumes go one by one
 		}
-		missing := 0
-		for name, volume := range w.Volumes {
-			if have, ok := r.Volumes[name]; !ok {
-				missing++
-			} else if !equal(have, volume) {
-				return false
-			}
-		}
-		if missing > 0 && (!between || missing > 1) || len(r.Volumes) > len(w.Volumes) {
+		if !equal(r.Volumes, w.Volumes) || !equal(r.Answers, w.Answers) {
 			return false
 		}
 	}
 	return true
 }
 
-// durable is what recovery must make right: all but what the host knows.
-func durable(s *state) any { return s.SRs }
+// durable is what recovery must make right: all but what the host knows, and what is
+// kept of destroyed data.
+func durable(s *state) any {
+	seen := map[string]any{}
+	for dir, r := range s.SRs {
+		r := *r
+		r.Kept = nil
+		seen[dir] = r
+	}
+	return seen
+}
+
+// given says whether what is kept of destroyed data is as in one of the states. In that
+// before the call it may be as after it: that harms nobody.
+func (c *Subject) given(want, now *state) bool {
+	after, should := c.after.SRs["sr"].Kept, want.SRs["sr"].Kept
+	for name, k := range now.SRs["sr"].Kept {
+		ahead := !equal(should, after) && equal(k, after[name])
+		if !equal(k, should[name]) && !ahead {
+			return false
+		}
+	}
+	return true
+}
 
 // recovered judges what is left after SR.attach.
 func (v *verdict) recovered(e explore.Ending, allowed []*state) {
@@ -407,16 +445,21 @@ func (v *verdict) recovered(e explore.Ending, allowed []*state) {
 		allowed = []*state{c.after}
 	}
 	right := func(s *state) bool {
+		if !c.given(s, now) {
+			return false
+		}
 		if !e.Cut && !e.Recovered {
-			return equal(durable(s), durable(now)) || c.twice && visible(s, now, true) && now.SRs[c.home].Left.empty()
+			return equal(durable(s), durable(now))
 		}
 		// After a restart nobody has anything.
-		return (equal(volumesOf(s), volumesOf(now)) || c.twice && visible(s, now, true)) && now.SRs[c.home].Left.empty() && len(now.SRs[c.home].Orphans) == 0
+		r := now.SRs[c.home]
+		return equal(volumesOf(s), volumesOf(now)) && r.Left.empty() && len(r.Orphans) == 0
 	}
 	if !slices.ContainsFunc(allowed, right) {
-		v.add("after recovery: %s", nearest(allowed, now, durable))
+		v.add("after recovery: %s", nearest(allowed, now, func(s *state) any { return []any{durable(s), s.SRs["sr"].Kept} }))
 		return
 	}
+	v.wrong = append(v.wrong, w.untrue(now.SRs["sr"])...)
 	if there {
 		v.agree(now)
 	}
@@ -433,6 +476,13 @@ func (v *verdict) agree(now *state) {
 	r := now.SRs[c.home]
 	if len(listed) != len(r.Volumes) {
 		v.add("SR.ls lists %d volumes, there are %d", len(listed), len(r.Volumes))
+	}
+	names := w.newNames()
+	for _, l := range listed {
+		name := names.of(l.Key)
+		if have := r.Volumes[name]; c.home == "sr" && !strings.HasPrefix(name, "new") && (l.CBTEnabled != have.flag("cbt") || (l.VolumeType == volumes.CBTMetadata) != have.destroyed()) {
+			v.add("SR.ls tells of %s the type %q and changed block tracking %v; its record is %s", name, l.VolumeType, l.CBTEnabled, text(have.Record))
+		}
 	}
 	s, err := sr.Open(w.handle(c.home), sr.Unlocked)
 	if err != nil {
@@ -481,8 +531,14 @@ func (v *verdict) repeat(e explore.Ending) {
 				v.add("%v", err)
 			}
 		}
-		err := w.call(c.method(), c.args(w), nil)
+		first, err := v.look()
+		if err == nil {
+			err = w.call(c.method(), c.args(w), nil)
+		}
 		var refusal *rig.Refusal
+		if c.again == over && equal(volumesOf(first), volumesOf(c.after)) && errors.As(err, &refusal) && refusal.Named("Volume_does_not_exist") {
+			err = nil
+		}
 		if c.again == gone && errors.As(err, &refusal) && (refusal.Named("Sr_not_attached") || refusal.Named("SR_does_not_exist")) {
 			err = nil
 		}
@@ -495,7 +551,7 @@ func (v *verdict) repeat(e explore.Ending) {
 			v.add("after the second call: %v", err)
 			return
 		}
-		if c.again == same {
+		if c.again == same || c.again == over {
 			after := c.after
 			if v.unleased {
 				after = after.unleased()
@@ -504,15 +560,15 @@ func (v *verdict) repeat(e explore.Ending) {
 			if restarted || c.healing || c.detached {
 				want, have = durable(after), durable(now) // SR.attach of the recovery has attached it
 			}
-			if !equal(want, have) {
-				v.add("after the second call: %s", difference(want, have))
+			if !equal(want, have) || !c.given(c.after, now) {
+				v.add("after the second call: %s", difference(want, have)+" "+difference(c.after.SRs["sr"].Kept, now.SRs["sr"].Kept))
 			}
 		}
 	}
 	if c.device {
 		v.giveBack()
 	}
-	if c.name == "SR.destroy" {
+	if c.method() == "SR.destroy" {
 		if err := w.call("SR.detach", map[string]any{"sr": w.handle("sr")}, nil); err != nil {
 			v.add("a destroyed SR cannot be detached: %v", err)
 		}

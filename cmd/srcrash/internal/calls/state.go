@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,8 @@ type repository struct {
 	Volumes   map[string]volume // by name of its key
 	Orphans   []string          // data without a record
 	Foreign   map[string]string // other files: their contents' sum
+	Answers   map[string]string // what list_changed_blocks tells, by "A to B"
+	Kept      map[string]kept   // of volumes whose data was destroyed
 	Left      left
 	Wrong     []string // modes
 }
@@ -49,9 +52,10 @@ type left struct {
 	Staging []string
 	Locks   []string // of volumes that are no more
 	Leases  map[string][]string
+	CBT     []string // of volumes that have their data or are no more, and what is to be given back
 }
 
-func (l left) empty() bool { return len(l.Staging)+len(l.Locks)+len(l.Leases) == 0 }
+func (l left) empty() bool { return len(l.Staging)+len(l.Locks)+len(l.Leases)+len(l.CBT) == 0 }
 
 // host is what this boot of the host knows.
 type host struct {
@@ -111,7 +115,7 @@ func (w *world) repository(dir string) (*repository, error) {
 			r.Foreign[name] = sum(path)
 		}
 	}
-	return r, r.readControl(filepath.Join(dir, ".reflinksr"), names)
+	return r, errors.Join(r.readControl(filepath.Join(dir, ".reflinksr"), names), r.readCBT(w, dir, names))
 }
 
 // private notes a file that others could read.
@@ -210,7 +214,10 @@ func readVolume(dir string, key sr.Key, names *names) volume {
 		v.Wrong = "its data cannot be read: " + err.Error()
 		return v
 	}
-	v.Size, v.Sum = info.Size(), sum(path)
+	v.Size = info.Size()
+	if !v.destroyed() { // what is left then is nobody's to read: see kept
+		v.Sum = sum(path)
+	}
 	return v
 }
 
@@ -222,6 +229,16 @@ func sum(path string) string {
 	}
 	h := sha256.Sum256(data)
 	return hex.EncodeToString(h[:6])
+}
+
+// with is a copy of the state with a change of one directory.
+func (s *state) with(dir string, change func(*repository)) *state {
+	c := &state{SRs: maps.Clone(s.SRs), Host: s.Host}
+	r := *s.SRs[dir]
+	r.Volumes = maps.Clone(r.Volumes)
+	change(&r)
+	c.SRs[dir] = &r
+	return c
 }
 
 // host reads what is in /run and in the kernel.

@@ -61,6 +61,7 @@ type world struct {
 	adopted map[sr.Key]bool   // of a simple file SR, with modes of its own
 	uuids   map[string]string // of SRs, by directory
 	files   map[string][]byte // of /run
+	truth   map[string][]byte // contents of snapshots whose data may be destroyed
 }
 
 const diskSize = 256 << 10 // bytes

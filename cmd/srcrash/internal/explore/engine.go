@@ -261,7 +261,7 @@ func (x *exploration) sabotage() error {
 		if wrong := x.s.Judge(Ending{Result: r, Ended: true}); len(wrong) == 0 {
 			return fmt.Errorf("the judge is blind: %s, and it found nothing wrong", how)
 		}
-		if err := x.s.End(); err != nil {
+		if err := x.finish(); err != nil {
 			return err
 		}
 	}
@@ -269,6 +269,9 @@ func (x *exploration) sabotage() error {
 
 // mountBefore mounts the state before, for several runs on one mount.
 func (x *exploration) mountBefore() error {
+	if x.s.Alone() {
+		return nil
+	}
 	if err := x.clone(baseImage, runImage); err != nil {
 		return err
 	}
@@ -278,12 +281,23 @@ func (x *exploration) mountBefore() error {
 	return x.keepFiles()
 }
 
-// begin begins a run on a mount that has had others.
+// begin begins a run on a mount that has had others, or on one of its own.
 func (x *exploration) begin() error {
+	if x.s.Alone() {
+		return x.fresh(baseImage)
+	}
 	if err := x.resetFiles(); err != nil {
 		return err
 	}
 	return x.s.Begin()
+}
+
+// finish ends what begin has begun.
+func (x *exploration) finish() error {
+	if x.s.Alone() {
+		return x.end()
+	}
+	return x.s.End()
 }
 
 // count counts the calls of the undisturbed command that are picked. Up to the one
@@ -358,7 +372,7 @@ func (x *exploration) disturbAll(faults []Fault, a trace.Action, pick func(*trac
 			return err
 		}
 		x.judge(f, ending)
-		if err := x.s.End(); err != nil {
+		if err := x.finish(); err != nil {
 			return err
 		}
 	}

@@ -29,6 +29,9 @@ type Subject interface {
 	Plain(call string) string
 	// Restart makes the host forget what does not outlive a power cut.
 	Restart() error
+	// Alone says that it counts which files share blocks. Every run has a filesystem of
+	// its own then: where several have one, copies of the state before share them as well.
+	Alone() bool
 	// End lets go of the filesystem.
 	End() error
 }

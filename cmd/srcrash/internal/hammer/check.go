@@ -163,6 +163,8 @@ func (d *divider) divide(e *Event) {
 			d.add(e.Key, as(copied, e.Seen))
 		case NoVolume:
 			d.add(e.Key, as(missed, nil))
+		case NoData:
+			d.add(e.Key, as(hollow, nil))
 		}
 	case e.Method == "Volume.stat":
 		switch e.Answer {
@@ -218,9 +220,12 @@ func (d *divider) revert(e *Event, as func(role, *Seen) *step) {
 	case e.Answer == NoVolume && e.About == e.From:
 		d.add(e.From, as(missed, nil))
 		return
+	case e.Answer == NoData:
+		d.add(e.From, as(hollow, nil))
+		return
 	case e.Answer == NoVolume, e.Answer == Killed:
 	default:
-		d.add(e.From, as(sighted, nil))
+		d.add(e.From, as(whole, nil))
 	}
 	d.add(e.Key, s)
 }

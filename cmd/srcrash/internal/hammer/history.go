@@ -43,6 +43,8 @@ const (
 	InUse    Answer = "in use"
 	Invalid  Answer = "invalid argument"
 	BadSize  Answer = "invalid size"
+	NoData   Answer = "data destroyed"
+	NoCBT    Answer = "no changed block tracking"
 )
 
 // What is done to volumes beside calls of the interface.
@@ -60,7 +62,9 @@ type Seen struct {
 	Size        int64     `json:"size"`
 	ReadWrite   bool      `json:"read_write"`
 	Sharable    bool      `json:"sharable"`
-	Tag         *uint64   `json:"tag,omitempty"` // nil if the data was not looked at
+	CBT         bool      `json:"cbt,omitempty"`
+	Emptied     bool      `json:"emptied,omitempty"` // its data was destroyed
+	Tag         *uint64   `json:"tag,omitempty"`     // nil if the data was not looked at
 }
 
 // pairs are the names of the keys that are set and unset.
@@ -70,7 +74,7 @@ var pairs = [2]string{"k0", "k1"}
 func seen(v volume.Volume) (Seen, error) {
 	s := Seen{
 		Name: v.Name, Description: v.Description, Size: v.VirtualSize,
-		ReadWrite: v.ReadWrite, Sharable: v.Sharable,
+		ReadWrite: v.ReadWrite, Sharable: v.Sharable, CBT: v.CBTEnabled, Emptied: v.VolumeType == volume.CBTMetadata,
 	}
 	known := 0
 	for i, k := range pairs {
@@ -89,7 +93,7 @@ func seen(v volume.Volume) (Seen, error) {
 }
 
 func (s Seen) String() string {
-	text := fmt.Sprintf("%q %q %q %d MiB rw=%v sharable=%v", s.Name, s.Description, s.Keys, s.Size>>20, s.ReadWrite, s.Sharable)
+	text := fmt.Sprintf("%q %q %q %d MiB rw=%v sharable=%v cbt=%v emptied=%v", s.Name, s.Description, s.Keys, s.Size>>20, s.ReadWrite, s.Sharable, s.CBT, s.Emptied)
 	if s.Tag != nil {
 		text += fmt.Sprintf(" block=%x", *s.Tag)
 	}
@@ -161,19 +165,22 @@ func took(e *Event) bool { return e.Answer == OK || e.Answer == Killed }
 // with it.
 var refusals = map[string][]Answer{
 	"Volume.stat":                {NoVolume},
-	"Volume.snapshot":            {NoVolume},
-	"Volume.clone":               {NoVolume},
+	"Volume.snapshot":            {NoVolume, NoData},
+	"Volume.clone":               {NoVolume, NoData},
 	"Volume.set_name":            {NoVolume},
 	"Volume.set_description":     {NoVolume},
 	"Volume.set":                 {NoVolume},
 	"Volume.unset":               {NoVolume},
 	"Volume.resize":              {NoVolume, Invalid, BadSize},
-	"Volume.revert":              {NoVolume, Invalid, InUse},
+	"Volume.revert":              {NoVolume, Invalid, InUse, NoData},
+	"Volume.enable_cbt":          {NoVolume, Invalid},
+	"Volume.disable_cbt":         {NoVolume, Invalid},
+	"Volume.data_destroy":        {NoVolume, Invalid, InUse, NoCBT},
 	"Volume.destroy":             {InUse},
-	"Datapath.open":              {NoVolume},
-	"Datapath.attach":            {NoVolume},
-	"Datapath.activate":          {NoVolume, Invalid, InUse},
-	"Datapath.activate_readonly": {NoVolume, Invalid, InUse},
+	"Datapath.open":              {NoVolume, NoData},
+	"Datapath.attach":            {NoVolume, NoData},
+	"Datapath.activate":          {NoVolume, Invalid, InUse, NoData},
+	"Datapath.activate_readonly": {NoVolume, Invalid, InUse, NoData},
 }
 
 // expected says whether the answer is one that the call can have.

@@ -13,6 +13,8 @@ type vol struct {
 	keys         [2]string
 	size         int64
 	tag          uint64 // what is in its first block
+	cbt          bool   // changed blocks are tracked
+	emptied      bool   // its data was destroyed
 	attached     uint64 // domains, one bit each
 	writers      uint64 // those that have it active
 	readers      uint64
@@ -64,6 +66,8 @@ const (
 	birth               // it made this volume
 	sighted             // it found the volume there
 	copied              // it found the volume there, and copied it
+	whole               // it found the volume there, with its data
+	hollow              // it found the volume there, without
 	missed              // it found no such volume
 )
 
@@ -100,7 +104,11 @@ func (s *step) after(w world) []world {
 	case sighted:
 		return one(v.phase == alive && (s.seen == nil || v.like(s.seen)))
 	case copied:
-		return one(v.phase == alive && v.copiedAs(s.seen))
+		return one(v.phase == alive && !v.emptied && v.copiedAs(s.seen))
+	case whole:
+		return one(v.phase == alive && !v.emptied)
+	case hollow:
+		return one(v.phase == alive && v.emptied)
 	case missed:
 		return one(v.phase != alive)
 	}
@@ -128,16 +136,18 @@ func (s *step) after(w world) []world {
 func born(s *Seen) vol {
 	return vol{
 		phase: alive, rw: s.ReadWrite, sharable: s.Sharable, name: s.Name, desc: s.Description,
-		keys: s.Keys, size: s.Size, tag: *s.Tag,
+		keys: s.Keys, size: s.Size, tag: *s.Tag, cbt: s.CBT,
 	}
 }
 
 // like says whether the volume looks so.
-func (v vol) like(s *Seen) bool { return v.copiedAs(s) && v.keys == s.Keys && v.rw == s.ReadWrite }
+func (v vol) like(s *Seen) bool {
+	return v.copiedAs(s) && v.keys == s.Keys && v.rw == s.ReadWrite && v.emptied == s.Emptied
+}
 
 // copiedAs says whether a copy of the volume looks so at first.
 func (v vol) copiedAs(s *Seen) bool {
-	return v.name == s.Name && v.desc == s.Description && v.size == s.Size && v.sharable == s.Sharable && (s.Tag == nil || v.tag == *s.Tag)
+	return v.name == s.Name && v.desc == s.Description && v.size == s.Size && v.sharable == s.Sharable && v.cbt == s.CBT && (s.Tag == nil || v.tag == *s.Tag)
 }
 
 func (v vol) active() bool { return v.writers|v.readers != 0 }
@@ -165,19 +175,29 @@ func (v vol) done(e *Event) (vol, bool) {
 	case "Volume.destroy":
 		ok = v.dev != bound && !v.active()
 		v = vol{phase: gone}
+	case "Volume.enable_cbt", "Volume.disable_cbt":
+		on := e.Method == "Volume.enable_cbt"
+		ok = v.rw || v.cbt == on
+		v.cbt = on
+	case "Volume.data_destroy":
+		ok = v.emptied || !v.rw && v.cbt && v.dev != bound && !v.active()
+		v.emptied = true
 	case "Datapath.attach":
+		ok = !v.emptied
 		v.attached |= d
 		v.dev = bound
 	case "Datapath.activate", "Datapath.activate_readonly":
 		write := v.writes(e)
-		ok = v.attached&d != 0 && v.dev == bound && v.admits(d, write)
+		ok = !v.emptied && v.attached&d != 0 && v.dev == bound && v.admits(d, write)
 		if write {
 			v.writers |= d
 		} else {
 			v.readers |= d
 		}
-	case "Datapath.open", "Datapath.close":
-		// For a disk that lasts there is nothing to do.
+	case "Datapath.open":
+		ok = !v.emptied // and for a disk that lasts there is nothing to do
+	case "Datapath.close":
+		// Likewise.
 	case "Datapath.deactivate":
 		v = v.deactivated(d)
 	case "Datapath.detach":
@@ -229,7 +249,22 @@ func (v vol) refuses(e *Event) bool {
 	if v.phase != alive {
 		return false
 	}
+	if e.Answer == NoData {
+		return v.emptied
+	}
 	switch e.Method {
+	case "Volume.enable_cbt", "Volume.disable_cbt":
+		return e.Answer == Invalid && !v.rw && v.cbt != (e.Method == "Volume.enable_cbt")
+	case "Volume.data_destroy":
+		switch {
+		case v.emptied:
+			return false
+		case v.rw:
+			return e.Answer == Invalid
+		case !v.cbt:
+			return e.Answer == NoCBT
+		}
+		return e.Answer == InUse && (v.dev != none || v.active())
 	case "Volume.resize":
 		return e.Answer == Invalid && !v.rw || e.Answer == BadSize && v.rw && e.Size < v.size
 	case "Volume.destroy":
@@ -250,7 +285,7 @@ func (v vol) interrupted(e *Event) []vol {
 	d := uint64(1) << e.Domain
 	switch {
 	case v.phase != alive:
-	case e.Method == "Datapath.attach":
+	case e.Method == "Datapath.attach" && !v.emptied:
 		// Noted before the device is bound.
 		noted := v
 		noted.attached |= d

@@ -92,7 +92,7 @@ func (c *caller) usually(method string) *atomic.Int64 {
 
 // classify names a refusal, and says what it is about.
 func classify(r *rig.Refusal) (Answer, string) {
-	for name, a := range map[string]Answer{"Volume_does_not_exist": NoVolume, "24": InUse, "1": Invalid, "79": BadSize} {
+	for name, a := range map[string]Answer{"Volume_does_not_exist": NoVolume, "24": InUse, "1": Invalid, "79": BadSize, "66": NoData, "460": NoCBT} {
 		if !r.Named(name) {
 			continue
 		}

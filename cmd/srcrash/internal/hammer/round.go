@@ -67,12 +67,14 @@ func (r *round) end(history []*Event) []*Event {
 // inspect looks at the contents of a volume that nobody uses any more. One that no
 // answered call made is one of a killed call.
 func (w *worker) inspect(key string, s Seen, made bool) {
-	tag, err := dataTag(filepath.Join(w.path, key))
-	if err != nil {
-		w.violation("at the end: %w", err)
-		return
+	if !s.Emptied {
+		tag, err := dataTag(filepath.Join(w.path, key))
+		if err != nil {
+			w.violation("at the end: %w", err)
+			return
+		}
+		s.Tag = &tag
 	}
-	s.Tag = &tag
 	if made {
 		w.history = append(w.history, &Event{Worker: w.id, Call: w.now(), Return: w.now(), Method: "Volume.stat", Key: key, Answer: OK, Seen: &s})
 		return

@@ -44,6 +44,7 @@ var mixes = []Mix{
 		{28, "session"}, {10, "Volume.snapshot"}, {4, "Volume.clone"}, {2, "Volume.create"}, {9, "Volume.destroy"},
 		{8, "Volume.revert"}, {8, "Volume.set_name"}, {4, "Volume.set_description"}, {6, "Volume.set"}, {2, "Volume.unset"},
 		{6, "Volume.resize"}, {7, "Volume.stat"}, {5, "SR.ls"}, {1, "SR.attach"},
+		{5, "Volume.enable_cbt"}, {1, "Volume.disable_cbt"}, {5, "Volume.data_destroy"},
 	}},
 	{"domains", 5, 1, 2, 1, []Share{
 		{74, "session"}, {5, "Volume.snapshot"}, {3, "Volume.destroy"}, {14, "Volume.revert"}, {2, "SR.ls"}, {2, "SR.attach"},
@@ -55,6 +56,7 @@ var mixes = []Mix{
 	{"lives", 5, 2, 0, 2, []Share{
 		{8, "session"}, {14, "Volume.snapshot"}, {10, "Volume.clone"}, {10, "Volume.create"}, {26, "Volume.destroy"},
 		{6, "Volume.set"}, {6, "Volume.set_name"}, {4, "Volume.revert"}, {4, "Volume.stat"}, {10, "SR.ls"}, {2, "SR.attach"},
+		{8, "Volume.enable_cbt"}, {10, "Volume.data_destroy"},
 	}},
 }
 
@@ -277,6 +279,15 @@ func (w *worker) act(c choice) {
 	if !ok {
 		w.create(c)
 		return
+	}
+	for range 6 {
+		if c.action != "Volume.data_destroy" || !v.readWrite || c.n < 20 {
+			break // it is mostly for a snapshot
+		}
+		c.volume = c.volume*1664525 + 1013904223
+		if v, ok = w.pool.pick(c.volume, 0); !ok {
+			return
+		}
 	}
 	e := &Event{Method: c.action, Key: v.key}
 	defer w.copying.of(c.action, v.key)()

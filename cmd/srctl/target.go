@@ -1,0 +1,268 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/cmd/internal/delta"
+	"reflinksr/sr"
+)
+
+// target is a file or a block device that a stream is applied to.
+//
+// A file has another name meanwhile, which says what is being done to it: what is
+// interrupted is not taken for a whole disk, nor continued with another stream. The
+// records only say what the target shall hold, so doing all of it again is harmless.
+type target struct {
+	f       *os.File
+	path    string
+	partial string // "" for a device
+	header  delta.Header
+}
+
+// openTarget refuses what does not hold what the stream begins with, as far as that can
+// be told, and changes nothing then.
+func openTarget(path string, h delta.Header) (*target, error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
+	st, err := os.Stat(path)
+	there := err == nil
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
+	}
+	if there && st.Mode()&os.ModeDevice != 0 {
+		return openDevice(path, h)
+	}
+	if there && !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is neither a file nor a block device", path)
+	}
+	if _, err := os.Lstat(filepath.Join(filepath.Dir(path), "sr.json")); err == nil {
+		return nil, fmt.Errorf("%s is in the directory of an SR: attach the volume, and give its device", path)
+	}
+	t := &target{path: path, partial: fmt.Sprintf("%s.%s-%s.partial", path, short(h.From), short(h.To)), header: h}
+	_, err = os.Lstat(t.partial)
+	switch continued := err == nil; {
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return nil, err
+	case continued && there:
+		return nil, fmt.Errorf("%s is there, and so is %s, which an interrupted apply left: remove the one that is not to be used", path, t.partial)
+	case continued:
+		err = t.reopen()
+	case there:
+		err = t.takeOver()
+	case h.Full():
+		t.f, err = os.OpenFile(t.partial, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err == nil {
+			err = lockName(t.f, t.partial)
+		}
+	default:
+		err = t.missing()
+	}
+	if err == nil {
+		err = t.grow()
+	}
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func short(k sr.Key) string {
+	if k == "" {
+		return "new"
+	}
+	return string(k[:8])
+}
+
+// missing says what to do about a target that is not there.
+func (t *target) missing() error {
+	err := fmt.Errorf("%s does not exist: apply the full stream first, and then every other in order up to the one of %s", t.path, t.header.From)
+	others, _ := filepath.Glob(t.path + ".*.partial")
+	if len(others) > 0 {
+		err = fmt.Errorf("%s does not exist, but %s, which an interrupted apply left: apply that stream again, its volumes' keys begin as the name says", t.path, others[0])
+	}
+	return err
+}
+
+// reopen opens what an interrupted apply of the same stream left.
+func (t *target) reopen() (err error) {
+	if t.f, err = os.OpenFile(t.partial, os.O_RDWR|unix.O_NOFOLLOW, 0); err != nil {
+		return err
+	}
+	if err := lockName(t.f, t.partial); err != nil {
+		return err
+	}
+	size, err := sizeOf(t.f)
+	if err == nil && !t.header.Full() && size != t.header.FromSize && size != t.header.ToSize {
+		err = fmt.Errorf("%s has %d bytes, which no apply of this stream leaves: remove it", t.partial, size)
+	}
+	return err
+}
+
+// takeOver opens a target that holds what the stream begins with, or ends with.
+func (t *target) takeOver() (err error) {
+	if t.f, err = os.OpenFile(t.path, os.O_RDWR, 0); err != nil {
+		return err
+	}
+	if err := lockName(t.f, t.path); err != nil {
+		return err
+	}
+	size, err := sizeOf(t.f)
+	if err != nil {
+		return err
+	}
+	h, holds := t.header, t.holds()
+	switch {
+	case h.Full() && size > 0:
+		return fmt.Errorf("%s exists already, and this stream is a whole disk: give a new name", t.path)
+	case h.Full():
+	case holds != "" && holds != string(h.From) && holds != string(h.To):
+		return fmt.Errorf("%s holds volume %q, and this stream is what has changed since %s: apply the streams in order", t.path, holds, h.From)
+	case size != h.FromSize && (holds != string(h.To) || size != h.ToSize):
+		return fmt.Errorf("%s has %d bytes, volume %s has %d: it does not hold that, so what has changed since is no use to it", t.path, size, h.From, h.FromSize)
+	}
+	if err := t.mark(""); err != nil {
+		return err
+	}
+	return rename(t.path, t.partial)
+}
+
+// openDevice opens a block device that nobody uses. It keeps its size.
+func openDevice(path string, h delta.Header) (*target, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_EXCL, 0)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, fmt.Errorf("%s is in use: unmount it, and end what has it open", path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	size, err := sizeOf(f)
+	if need := max(h.FromSize, h.ToSize); err == nil && size < need {
+		err = fmt.Errorf("%s has %d bytes, and needs %d", path, size, need)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return &target{f: f, path: path, header: h}, nil
+}
+
+// name is what the target is called while it is worked on.
+func (t *target) name() string {
+	if t.partial != "" {
+		return t.partial
+	}
+	return t.path
+}
+
+func sizeOf(f *os.File) (int64, error) { return f.Seek(0, io.SeekEnd) }
+
+// grow makes room for the records.
+func (t *target) grow() error {
+	size, err := sizeOf(t.f)
+	if err != nil || size >= t.header.ToSize {
+		return err
+	}
+	return t.f.Truncate(t.header.ToSize)
+}
+
+// put writes a record.
+func (t *target) put(r delta.Record) error {
+	if r.Data != nil {
+		_, err := t.f.WriteAt(r.Data, r.Offset)
+		return err
+	}
+	return writeZeros(t.f, r.Offset, r.Length)
+}
+
+// writeZeros makes a range read as zeros, as a hole if that is possible.
+func writeZeros(f *os.File, offset, length int64) error {
+	for {
+		err := unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, offset, length)
+		switch err {
+		case nil:
+			return nil
+		case unix.EINTR:
+			continue
+		case unix.EOPNOTSUPP, unix.ENOSYS:
+			return overwrite(f, offset, length)
+		}
+		return &os.PathError{Op: "punch hole", Path: f.Name(), Err: err}
+	}
+}
+
+// overwrite writes zeros where there is anything else: a hole stays one.
+func overwrite(f *os.File, offset, length int64) error {
+	buffer, zeros := make([]byte, delta.MaxData), make([]byte, delta.MaxData)
+	for end := offset + length; offset < end; {
+		piece := buffer[:min(end-offset, delta.MaxData)]
+		if _, err := f.ReadAt(piece, offset); err != nil {
+			return err
+		}
+		if !bytes.Equal(piece, zeros[:len(piece)]) {
+			if _, err := f.WriteAt(zeros[:len(piece)], offset); err != nil {
+				return err
+			}
+		}
+		offset += int64(len(piece))
+	}
+	return nil
+}
+
+// finish makes the target durable, and gives a file its name back.
+func (t *target) finish() error {
+	if t.partial == "" {
+		return t.f.Sync()
+	}
+	if err := t.f.Truncate(t.header.ToSize); err != nil {
+		return err
+	}
+	if err := t.mark(t.header.To); err != nil {
+		return err
+	}
+	if err := t.f.Sync(); err != nil {
+		return err
+	}
+	return rename(t.partial, t.path)
+}
+
+func (t *target) close() {
+	if t != nil && t.f != nil {
+		t.f.Close()
+	}
+}
+
+// holdsAttribute has the key of the volume that a file holds, where the filesystem has
+// extended attributes: streams that are applied in the wrong order are found out by it.
+const holdsAttribute = "user.reflinksr.holds"
+
+// holds is what the mark says, "" if there is none.
+func (t *target) holds() string {
+	value := make([]byte, 64)
+	n, err := unix.Fgetxattr(int(t.f.Fd()), holdsAttribute, value)
+	if err != nil {
+		return ""
+	}
+	return string(value[:n])
+}
+
+func (t *target) mark(key sr.Key) (err error) {
+	if key == "" {
+		err = unix.Fremovexattr(int(t.f.Fd()), holdsAttribute)
+	} else {
+		err = unix.Fsetxattr(int(t.f.Fd()), holdsAttribute, []byte(key), 0)
+	}
+	switch err {
+	case nil, unix.ENODATA, unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM:
+		return nil
+	}
+	return &os.PathError{Op: "setting " + holdsAttribute, Path: t.f.Name(), Err: err}
+}

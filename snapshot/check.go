@@ -1,0 +1,134 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Examine looks at what is kept of volumes whose data was destroyed: of those that
+// volume.Examine found, and of any other. It writes nothing. As there, a problem is one
+// only if it is still there while no call changes what is looked at.
+func Examine(s *sr.SR, destroyed []sr.Key) ([]sr.Problem, error) {
+	problems, err := lookAtNotes(s, destroyed)
+	if err != nil || len(problems) == 0 {
+		return nil, err
+	}
+	release, busy, err := s.QuietCBT()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if problems, err = lookAtNotes(s, destroyed); err != nil {
+		return nil, err
+	}
+	for i, p := range problems {
+		problems[i] = p.During(busy)
+	}
+	return problems, nil
+}
+
+func lookAtNotes(s *sr.SR, keys []sr.Key) (problems []sr.Problem, err error) {
+	keys = slices.Clone(keys)
+	if s.CBT != nil {
+		noted, err := destroyedVolumes(s)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, noted...)
+	}
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		found, err := lookAtNote(s, key)
+		if err != nil {
+			return nil, err
+		}
+		problems = append(problems, found...)
+	}
+	return problems, nil
+}
+
+func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
+	const dir = ".reflinksr/cbt/"
+	r, err := volume.Load(s, key)
+	gone := errors.Is(err, sr.ErrVolumeNotFound)
+	if err != nil && !gone || !gone && r.Format > sr.Format {
+		return nil, nil // volume.Examine tells, and nobody knows whether this is needed
+	}
+	if gone || !r.DataDestroyed {
+		return staleNotes(s, key, gone)
+	}
+	damage := func(text string) ([]sr.Problem, error) {
+		return []sr.Problem{{Kind: sr.Damage, Name: dir + string(key), Key: key, Text: text,
+			Repair: sr.Nothing("restore it from a backup of this directory, or make a full backup of the disk and destroy this volume")}}, nil
+	}
+	if s.CBT == nil {
+		return damage("the volume's data was destroyed, and what tells of changed blocks is missing")
+	}
+	data, err := volume.OpenData(s, key, unix.O_RDONLY)
+	if err != nil {
+		return nil, nil // volume.Examine tells
+	}
+	data.Close()
+	d, err := openDisk(s, key)
+	switch {
+	case errors.Is(err, sr.ErrDamaged):
+		return damage(err.Error())
+	case errors.Is(err, sr.ErrVolumeNotFound):
+		return nil, nil // meanwhile
+	case err != nil:
+		return nil, err
+	}
+	defer d.close()
+	if !d.pending {
+		return nil, nil
+	}
+	return []sr.Problem{{Kind: sr.Unfinished, Name: dir + string(key) + sr.PendingCBT, Key: key, Repairable: true,
+		Text: "the volume's data was destroyed, and a call was interrupted while it gave space back", Repair: "gives the space back"}}, nil
+}
+
+// staleNotes are those of a volume that is no more, or that has its data.
+func staleNotes(s *sr.SR, key sr.Key, gone bool) (problems []sr.Problem, err error) {
+	for _, name := range []string{string(key), string(key) + sr.PendingCBT} {
+		if s.CBT == nil {
+			break
+		}
+		there, err := s.CBT.Exists(name)
+		if err != nil {
+			return nil, err
+		}
+		if !there {
+			continue
+		}
+		p := sr.Problem{Kind: sr.StaleNote, Name: ".reflinksr/cbt/" + name, Key: key, Repairable: true, Repair: "removes it"}
+		switch {
+		case gone:
+			p.Text = "what a destroyed snapshot knows of its blocks, of a volume that is no more"
+		case name == string(key):
+			p.Text = "what a destroyed snapshot knows of its blocks, of a volume whose record says that it has its data: an older record was restored, perhaps, then blocks may be missing from the data"
+			p.Repairable, p.Repair = false, sr.Nothing("compare the data with a backup; then remove the file, or restore the newer record")
+		default:
+			p.Kind, p.Text = sr.Unfinished, "left by a destruction of data that was interrupted before its commit: the volume has its data"
+		}
+		problems = append(problems, p)
+	}
+	return problems, nil
+}
+
+// Repair is Recover for an SR that need not be attached.
+func Repair(path, uuid string) error {
+	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := recoverAll(s); err != nil {
+		return fmt.Errorf("destroyed data: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,40 @@
+package sr
+
+import (
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// CreateNameless makes a file in the directory that has no name and goes when it is
+// closed, whatever becomes of the process.
+func (d *Dir) CreateNameless() (*os.File, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Openat(d.fd(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+	})
+	switch err {
+	case nil:
+		return os.NewFile(uintptr(fd), d.join("(nameless)")), nil
+	case unix.EOPNOTSUPP: // NFS, OCFS2
+		return d.createUnlinked()
+	}
+	return nil, &os.PathError{Op: "create", Path: d.join("(nameless)"), Err: err}
+}
+
+// createUnlinked takes the name away again. If it cannot, or is killed in between,
+// recovery knows that name.
+func (d *Dir) createUnlinked() (*os.File, error) {
+	key, err := NewKey()
+	if err != nil {
+		return nil, err
+	}
+	f, err := d.Create(Data(key))
+	if err != nil {
+		return nil, err
+	}
+	if err := d.Remove(Data(key)); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
