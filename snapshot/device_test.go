@@ -2,12 +2,15 @@ package snapshot
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"reflinksr/datapath"
+	"reflinksr/datapath/loop"
 	"reflinksr/volume"
 )
 
@@ -41,9 +44,23 @@ func (b *bed) attach(d *modelDisk) (err error) {
 	if d.writable {
 		flags = os.O_RDWR
 	}
-	v.file, err = os.OpenFile(block.Path, flags, 0)
-	if err == nil {
-		d.device = v
+	if v.file, err = os.OpenFile(block.Path, flags, 0); err != nil {
+		return err
+	}
+	d.device = v
+	return b.release(d)
+}
+
+// release lets the device go with us, who have it open, also when we fail or are killed:
+// it would stay, and its filesystem with it.
+func (b *bed) release(d *modelDisk) error {
+	var st unix.Stat_t
+	if err := unix.Stat(filepath.Join(b.dir, string(d.key)), &st); err != nil {
+		return err
+	}
+	devices, err := loop.Find(st.Dev, st.Ino, string(d.key))
+	for _, one := range devices {
+		err = errors.Join(err, one.Release())
 	}
 	return err
 }
