@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,6 +20,7 @@ import (
 )
 
 var update = flag.Bool("update", false, "write into testdata/plugins which scenarios turn red")
+var wrongPart = flag.String("wrong.part", "1/1", "which part of the wrong plugins: the `K/N`-th of N")
 
 // Each deliberately wrong plugin turns exactly the scenarios red that its file
 // names, and the right one that they are made of turns none red. A scenario can see
@@ -108,7 +110,14 @@ func TestWrongPlugins(t *testing.T) {
 	if len(names) < 15 {
 		t.Errorf("there are %d wrong plugins, want at least 15", len(names))
 	}
-	for _, name := range names {
+	var part, parts int
+	if _, err := fmt.Sscanf(*wrongPart, "%d/%d", &part, &parts); err != nil || part < 1 || part > parts {
+		t.Fatalf("-wrong.part is %q, it must be K/N with K from 1 to N", *wrongPart)
+	}
+	for i, name := range names {
+		if i%parts != part-1 {
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			wrong, err := plugins.Read(name)
