@@ -174,7 +174,10 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) er
 	if err := lost.save(s); err != nil || d.pending {
 		return err
 	}
-	return settled(s, key)
+	if err := settled(s, key); err != nil { // the trim to come does it again, or recovery
+		slog.Warn("a note of lost blocks could not be put in its place", "key", key, "err", err)
+	}
+	return nil
 }
 
 // share makes a range of dst share the blocks of the same range of src

@@ -80,6 +80,9 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		} else if keeper.opening {
 			err = sr.Errorf(sr.ErrDamaged, string(k), "volume %s depends on it in turn", k)
 		}
+		if err != nil && sr.Classify(err) == nil {
+			return nil, err // it can be read again in a moment
+		}
 		if err != nil {
 			return nil, sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data was destroyed, and volume %s, which keeps blocks of it, cannot be read: %v: make a full backup, and destroy the volume", key, k, err)
 		}

@@ -27,6 +27,7 @@ var errFound = errors.New("violations were found")
 type sweeping struct {
 	fs, modes string
 	match     string
+	skip      string
 	part      string
 	workers   int
 	jsonl     string
@@ -39,6 +40,7 @@ func (o *sweeping) flags(f *flag.FlagSet) {
 	f.StringVar(&o.fs, "fs", "btrfs,xfs", "")
 	f.StringVar(&o.modes, "modes", strings.Join(explore.Modes, ","), "")
 	f.StringVar(&o.match, "run", "", "")
+	f.StringVar(&o.skip, "skip", "^$", "")
 	f.StringVar(&o.part, "part", "1/1", "")
 	f.IntVar(&o.workers, "j", 3, "")
 	f.StringVar(&o.jsonl, "json", "", "")
@@ -72,6 +74,10 @@ func (o *sweeping) jobs() ([]job, error) {
 	if err != nil {
 		return nil, err
 	}
+	skip, err := regexp.Compile(o.skip)
+	if err != nil {
+		return nil, err
+	}
 	plan := explore.Plan{Modes: strings.Split(o.modes, ","), Keep: o.keep}
 	if _, err := fmt.Sscanf(o.part, "%d/%d", &plan.Part, &plan.Parts); err != nil || plan.Part < 1 || plan.Part > plan.Parts {
 		return nil, fmt.Errorf("-part %s: want K/N, the K-th of N parts", o.part)
@@ -79,7 +85,7 @@ func (o *sweeping) jobs() ([]job, error) {
 	var all []job
 	for _, name := range calls.Names() {
 		for _, fs := range strings.Split(o.fs, ",") {
-			if match.MatchString(name) {
+			if match.MatchString(name) && !skip.MatchString(name) {
 				all = append(all, job{name, fs, plan})
 			}
 		}
