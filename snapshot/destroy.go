@@ -164,11 +164,17 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) er
 	}
 	for _, r := range take {
 		start := r.first * granularity
-		if err := share(f, old.file, start, min(r.end()*granularity, d.size)-start); err != nil {
-			return err
+		if err == nil {
+			err = share(f, old.file, start, min(r.end()*granularity, d.size)-start)
 		}
 	}
-	if err := f.Sync(); err != nil {
+	if err == nil {
+		err = f.Sync()
+	}
+	if err != nil {
+		for _, r := range take { // nothing tells of these blocks yet, but they are there
+			err = errors.Join(err, punch(f, r.first*granularity, r.end()*granularity))
+		}
 		return err
 	}
 	if err := lost.save(s); err != nil || d.pending {

@@ -40,7 +40,7 @@ func (o *sweeping) flags(f *flag.FlagSet) {
 	f.StringVar(&o.fs, "fs", "btrfs,xfs", "")
 	f.StringVar(&o.modes, "modes", strings.Join(explore.Modes, ","), "")
 	f.StringVar(&o.match, "run", "", "")
-	f.StringVar(&o.skip, "skip", "^$", "")
+	f.StringVar(&o.skip, "skip", "", "")
 	f.StringVar(&o.part, "part", "1/1", "")
 	f.IntVar(&o.workers, "j", 3, "")
 	f.StringVar(&o.jsonl, "json", "", "")
@@ -85,7 +85,7 @@ func (o *sweeping) jobs() ([]job, error) {
 	var all []job
 	for _, name := range calls.Names() {
 		for _, fs := range strings.Split(o.fs, ",") {
-			if match.MatchString(name) && !skip.MatchString(name) {
+			if match.MatchString(name) && (o.skip == "" || !skip.MatchString(name)) {
 				all = append(all, job{name, fs, plan})
 			}
 		}
