@@ -51,11 +51,11 @@ func DeltaOf(handle, from, to string) (*Delta, error) {
 	if err := p.exportable(from != ""); err != nil {
 		return nil, err
 	}
-	d := &Delta{To: b, ToSize: wholeUnits(p.b.size), ReadWrite: p.b.record.ReadWrite, Changed: BlockList{BlockSize: volume.SizeUnit}}
+	d := &Delta{To: b, ToSize: volume.RoundUp(p.b.size), ReadWrite: p.b.record.ReadWrite, Changed: BlockList{BlockSize: volume.SizeUnit}}
 	if from == "" {
 		d.Changed.add(0, d.ToSize)
 	} else {
-		d.From, d.FromSize = a, wholeUnits(p.a.size)
+		d.From, d.FromSize = a, volume.RoundUp(p.a.size)
 		if p.a != p.b {
 			err = p.differences(0, d.ToSize, d.Changed.add)
 		}
@@ -111,11 +111,6 @@ func keep(s *sr.SR, d *disk) (_ *os.File, err error) {
 		return nil, err
 	}
 	return f, sr.CloneFile(f, d.file)
-}
-
-// wholeUnits is the virtual size of a disk whose file has so many bytes.
-func wholeUnits(size int64) int64 {
-	return (size + volume.SizeUnit - 1) / volume.SizeUnit * volume.SizeUnit
 }
 
 // Related says whether two volumes come from one, by their records or by what they

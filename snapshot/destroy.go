@@ -13,8 +13,9 @@ import (
 	"reflinksr/volume"
 )
 
-// Destroy is volume.Destroy for an SR in which data was destroyed: what the volume
-// keeps for others they get first, and what only those still have goes with it.
+// Destroy removes a volume that is not in use (volume.DestroyIn). What it keeps for
+// volumes whose data was destroyed they get first, and what only those still have goes
+// with it.
 func Destroy(handle, key string) error {
 	s, err := sr.Open(handle, sr.Shared)
 	if err != nil {

@@ -122,7 +122,7 @@ func Resize(handle, key string, size int64) error {
 		if err != nil {
 			return err
 		}
-		length := roundUp(size)
+		length := RoundUp(size)
 		if length < st.Size {
 			return sr.Errorf(sr.ErrSize, key, "volume %s has %d bytes and cannot shrink to %d", key, st.Size, size)
 		}

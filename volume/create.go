@@ -29,7 +29,7 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 		SectorSize: s.Meta.Options.SectorSize,
 	}
 	return Add(s, r, s.Meta.Options.Attributes(), func(f *os.File) error {
-		return setLength(f, roundUp(size), "size")
+		return setLength(f, RoundUp(size), "size")
 	})
 }
 
@@ -128,7 +128,7 @@ func Align(f *os.File) error {
 	if err != nil || st.Size%SizeUnit == 0 {
 		return err
 	}
-	if err := f.Truncate(roundUp(st.Size)); err != nil {
+	if err := f.Truncate(RoundUp(st.Size)); err != nil {
 		return err
 	}
 	return f.Sync()

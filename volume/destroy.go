@@ -16,25 +16,11 @@ import (
 // the toolstack loses track of it.
 const cloneOnBoot = "clone-on-boot"
 
-// Destroy removes a volume that is not in use. A key that names nothing is no
-// error: it may be the second attempt.
+// DestroyIn removes a volume of an open SR that is not in use. A key that names nothing
+// is no error: it may be the second attempt.
 //
 // Order: record renamed into staging (the commit), directory fsynced, data and
 // record removed. It needs no space.
-func Destroy(handle, key string) error {
-	s, err := sr.Open(handle, sr.Shared)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return err
-	}
-	return DestroyIn(s, k)
-}
-
-// DestroyIn is Destroy in an open SR.
 func DestroyIn(s *sr.SR, key sr.Key) error {
 	if err := destroyClone(s, key); err != nil {
 		return err

@@ -40,7 +40,8 @@ const SizeUnit = 4096
 // can address. A filesystem with a lower limit answers for itself.
 const MaxSize = 1 << 60
 
-func roundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeUnit }
+// RoundUp is the virtual size of a disk whose file has size bytes.
+func RoundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeUnit }
 
 func checkSize(arg string, size int64) error {
 	if size <= 0 {
@@ -90,7 +91,7 @@ func describe(s *sr.SR, key sr.Key, r *Record, st *unix.Stat_t) Volume {
 	v := Volume{
 		Key: key, UUID: string(key), Name: r.Name, Description: r.Description,
 		ReadWrite: r.ReadWrite && r.Format <= sr.Format, Sharable: r.Sharable, Keys: r.Keys,
-		VirtualSize: roundUp(st.Size), PhysicalUtilisation: st.Blocks * 512,
+		VirtualSize: RoundUp(st.Size), PhysicalUtilisation: st.Blocks * 512,
 		URI: []string{URI(s, key)}, CBTEnabled: r.CBT,
 	}
 	if r.DataDestroyed {
@@ -230,7 +231,7 @@ func Warning(s *sr.SR) string {
 		if err != nil {
 			return
 		}
-		all[i] = entry{rw: r.ReadWrite, virtual: roundUp(st.Size), allocated: st.Blocks * 512}
+		all[i] = entry{rw: r.ReadWrite, virtual: RoundUp(st.Size), allocated: st.Blocks * 512}
 		if r.Origin != nil {
 			all[i].of = r.Origin.Of
 		}

@@ -72,7 +72,7 @@ func FuzzParseURI(f *testing.F) {
 
 func TestSizes(t *testing.T) {
 	for size, want := range map[int64]int64{1: 4096, 512: 4096, 4096: 4096, 4097: 8192, 1_000_001: 1_003_520, MaxSize: MaxSize} {
-		if got := roundUp(size); got != want {
+		if got := RoundUp(size); got != want {
 			t.Errorf("%d is rounded up to %d, want %d", size, got, want)
 		}
 		if err := checkSize("size", size); err != nil {
