@@ -42,18 +42,23 @@ func Destroy(handle, key string) error {
 	if err != nil {
 		return err
 	}
-	if slices.Contains(family, k) {
-		err := handDown(s, k)
-		if errors.Is(err, sr.ErrDamaged) { // what cannot be read is lost with it
-			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
-		} else if err != nil {
-			return err
-		}
-	}
+	keeps := slices.Contains(family, k)
 	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
 	withdraw, err := announce(s, family)
 	if err != nil { // a full SR must be able to destroy
 		slog.Warn("if the call is interrupted now, space of destroyed snapshots is given back later", "key", key, "err", err)
+	}
+	if keeps {
+		err := handDown(s, k)
+		switch {
+		case errors.Is(err, sr.ErrDamaged): // what cannot be read is lost with it
+			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
+		case errors.Is(err, errInVain):
+			return err // and what was announced stays
+		case err != nil:
+			withdraw()
+			return err
+		}
 	}
 	if err := volume.DestroyIn(s, k); err != nil {
 		withdraw()
@@ -172,17 +177,34 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) er
 	if err == nil {
 		err = f.Sync()
 	}
-	if err != nil {
-		for _, r := range take { // nothing tells of these blocks yet, but they are there
-			err = errors.Join(err, punch(f, r.first*granularity, r.end()*granularity))
-		}
-		return err
+	if err == nil {
+		err = lost.save(s)
 	}
-	if err := lost.save(s); err != nil || d.pending {
-		return err
+	if err != nil {
+		return errors.Join(err, giveUp(s, d, f, take))
+	}
+	if d.pending {
+		return nil
 	}
 	if err := settled(s, key); err != nil { // the trim to come does it again, or recovery
 		slog.Warn("a note of lost blocks could not be put in its place", "key", key, "err", err)
+	}
+	return nil
+}
+
+// errInVain says that a volume may have blocks of another that nothing tells of.
+var errInVain = errors.New("it has taken over blocks in vain; SR.attach gives them back")
+
+// giveUp gives back the blocks that an inheritance took, unless it was noted after all.
+func giveUp(s *sr.SR, d *disk, f *os.File, take []run) error {
+	noted, _, err := loadLost(s, d.key)
+	if err != nil || !slices.Equal(noted.encode(), d.lost.encode()) {
+		return errors.Join(err, errInVain)
+	}
+	for _, r := range take {
+		if err := punch(f, r.first*granularity, r.end()*granularity); err != nil {
+			return errors.Join(err, errInVain)
+		}
 	}
 	return nil
 }
