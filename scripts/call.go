@@ -349,7 +349,7 @@ func (s *script) get(_ bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	s.ts.Setenv(args[0], encode(v))
+	s.setenv(args[0], encode(v))
 	return nil
 }
 

@@ -104,7 +104,7 @@ func (s *script) changed(_ bool, args []string) error {
 		if !ok {
 			break
 		}
-		n, err := parseBytes(value)
+		n, err := ParseBytes(value)
 		switch {
 		case err != nil:
 			return err

@@ -32,7 +32,7 @@ func (s *script) extents(_ bool, args []string) error {
 	}
 	defer f.Close()
 	n, err := snapshot.CountExtents(f)
-	s.ts.Setenv(args[0], strconv.Itoa(n))
+	s.setenv(args[0], strconv.Itoa(n))
 	return err
 }
 
@@ -40,7 +40,7 @@ func (s *script) usage(verb string, args []string, of func(snapshot.Usage) int64
 	if len(args) != 2 {
 		return usage(verb)
 	}
-	want, err := parseBytes(args[1])
+	want, err := ParseBytes(args[1])
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (s *script) free(_ bool, args []string) error {
 		}
 		now := int64(st.Bavail) * st.Bsize
 		if now == last || time.Now().After(deadline) {
-			s.ts.Setenv(args[0], strconv.FormatInt(now, 10))
+			s.setenv(args[0], strconv.FormatInt(now, 10))
 			return nil
 		}
 		last = now
@@ -95,7 +95,7 @@ func (s *script) within(not bool, args []string) error {
 	var n [3]int64
 	for i, arg := range args {
 		var err error
-		if n[i], err = parseBytes(arg); err != nil {
+		if n[i], err = ParseBytes(arg); err != nil {
 			return err
 		}
 	}

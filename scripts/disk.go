@@ -45,7 +45,7 @@ func (s *script) plug(not bool, args []string) error {
 		return err
 	}
 	s.plugs[key] = append(s.plugs[key], p)
-	s.ts.Setenv("DEV", p.device)
+	s.setenv("DEV", p.device)
 	return nil
 }
 
@@ -94,6 +94,7 @@ func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, er
 	if err != nil {
 		return p, err
 	}
+	s.backend = answer
 	if p.device, err = blockDevice(answer); err != nil {
 		return p, err
 	}
@@ -180,10 +181,10 @@ func pattern(seed string) io.Reader {
 
 // parseRange reads an offset and a length.
 func parseRange(from, long string) (offset, length int64, err error) {
-	if offset, err = parseBytes(from); err != nil {
+	if offset, err = ParseBytes(from); err != nil {
 		return 0, 0, err
 	}
-	length, err = parseBytes(long)
+	length, err = ParseBytes(long)
 	return offset, length, err
 }
 
@@ -346,7 +347,7 @@ func (s *script) device(_ bool, args []string) error {
 	for _, arg := range args[1:] {
 		name, want, _ := strings.Cut(arg, "=")
 		if name == "size" {
-			n, err := parseBytes(want)
+			n, err := ParseBytes(want)
 			if err != nil {
 				return err
 			}

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"reflinksr/scripts/domain"
 	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
 )
@@ -27,21 +28,34 @@ type script struct {
 	work   string
 
 	filesystems []*scratch.FS
-	uuids       []string  // of the SRs that were made
-	t           *watched  // nil outside Run
-	shell       io.Writer // nil outside a Shell
-	calls       []Call    // all that were made
-	naming      bool      // calls that are made now are those that the scenario names
-	named       int       // how many calls there were when the last such one was made
-	last        any       // the last answer, decoded
-	refusal     *refusal  // the last call's, if it was refused
+	uuids       []string          // of the SRs that were made
+	t           *watched          // nil outside Run
+	shell       io.Writer         // of a Shell or of Serve
+	output      io.Writer         // of Serve
+	set         map[string]string // variables that Serve is to tell of
+	calls       []Call            // all that were made
+	naming      bool              // calls that are made now are those that the scenario names
+	named       int               // how many calls there were when the last such one was made
+	last        any               // the last answer, decoded
+	refusal     *refusal          // the last call's, if it was refused
 	sums        map[string]contents
 	remembered  map[string]*pieces // what disks held at their last sum
 	plugs       map[string][]plugged
 	keys        map[string]bool // of the volumes that calls answered
 	writing     map[string]*writer
+	marks       map[string]uint64 // what writers had acknowledged
+	domains     map[string]*domain.Domain
+	backend     any             // what the last Datapath.attach of plug answered
 	sandbox     sandbox.Sandbox // what calls find
 	held        []*os.File      // locked by the lock verb
+}
+
+// setenv sets a variable of the scenario.
+func (s *script) setenv(name, value string) {
+	s.ts.Setenv(name, value)
+	if s.set != nil {
+		s.set[name] = value
+	}
 }
 
 // tell says what happened: in the log, or at once in a shell.
@@ -58,6 +72,7 @@ func (s *script) cleanUp() {
 	for _, w := range s.writing {
 		w.halt()
 	}
+	s.endDomains()
 	s.lock(false, []string{"free"})
 	// Devices that the scenario left attached: of its volumes, and of any other file.
 	for key := range s.everyKey() {
@@ -137,7 +152,7 @@ func (s *script) fs(_ bool, args []string) error {
 		kind = args[0]
 	}
 	if len(args) > 1 {
-		if size, err = parseBytes(args[1]); err != nil {
+		if size, err = ParseBytes(args[1]); err != nil {
 			return err
 		}
 	}
@@ -152,7 +167,7 @@ func (s *script) fs(_ bool, args []string) error {
 		return err
 	}
 	s.filesystems = append(s.filesystems, fs)
-	s.ts.Setenv(strings.ToUpper(name), fs.Dir)
+	s.setenv(strings.ToUpper(name), fs.Dir)
 	return nil
 }
 
@@ -202,9 +217,9 @@ func (s *script) prepare(name string) (conf map[string]string, err error) {
 		conf[key] = os.Expand(value, func(v string) string { return values[v] })
 	}
 	encoded, err := json.Marshal(conf)
-	s.ts.Setenv(name+"_PATH", path)
-	s.ts.Setenv(name+"_UUID", id)
-	s.ts.Setenv(name+"_CONF", string(encoded))
+	s.setenv(name+"_PATH", path)
+	s.setenv(name+"_UUID", id)
+	s.setenv(name+"_CONF", string(encoded))
 	return conf, err
 }
 
@@ -234,8 +249,8 @@ func (s *script) sr(_ bool, args []string) error {
 		return err
 	}
 	encoded, err := json.Marshal(made)
-	s.ts.Setenv(name, encode(handle))
-	s.ts.Setenv(name+"_CONF", string(encoded))
+	s.setenv(name, encode(handle))
+	s.setenv(name+"_CONF", string(encoded))
 	return err
 }
 
@@ -289,8 +304,8 @@ func (s *script) retry(_ bool, args []string) error {
 	return fmt.Errorf("no verb %q to retry", args)
 }
 
-// parseBytes reads 4096, 64KiB, 16MiB, 1GiB, 2TiB.
-func parseBytes(text string) (int64, error) {
+// ParseBytes reads 4096, 64KiB, 16MiB, 1GiB, 2TiB.
+func ParseBytes(text string) (int64, error) {
 	number, shift := text, 0
 	for suffix, n := range map[string]int{"KiB": 10, "MiB": 20, "GiB": 30, "TiB": 40} {
 		if cut, ok := strings.CutSuffix(text, suffix); ok {

@@ -22,6 +22,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"reflinksr/scripts/domain"
 	"reflinksr/scripts/scratch"
 )
 
@@ -37,6 +38,7 @@ type Config struct {
 	SR       map[string]string // the configuration of an SR; see ReadConfiguration. By default {"path": "$SR_PATH"}
 	FS       string            // the kind of filesystem that the fs verb makes by default
 	Own      bool              // the plugin is this project's
+	Guest    domain.Image      // what the domain verb boots on a Xen host
 	Race     bool              // the plugin is built with the race detector, which takes memory and time
 	Timeout  time.Duration     // of one call; by default 60 s
 	Limit    time.Duration     // of one scenario; by default 10 min
@@ -173,7 +175,7 @@ func (c Config) setup(env *testscript.Env) error {
 		env.Setenv("DATAPATH", c.Datapath[0])
 	}
 	env.Setenv("FS", c.FS)
-	s := &script{config: c, work: env.WorkDir, sums: map[string]contents{}, remembered: map[string]*pieces{}, plugs: map[string][]plugged{}, keys: map[string]bool{}}
+	s := &script{config: c, work: env.WorkDir, sums: map[string]contents{}, remembered: map[string]*pieces{}, plugs: map[string][]plugged{}, keys: map[string]bool{}, marks: map[string]uint64{}}
 	for _, name := range []string{"UUID_A", "UUID_B", "UUID_C"} {
 		id := newUUID()
 		env.Setenv(name, id)

@@ -9,12 +9,12 @@ import (
 
 func TestParseBytes(t *testing.T) {
 	for text, want := range map[string]int64{"0": 0, "4096": 4096, "64KiB": 64 << 10, "16MiB": 16 << 20, "3TiB": 3 << 40} {
-		if got, err := parseBytes(text); err != nil || got != want {
+		if got, err := ParseBytes(text); err != nil || got != want {
 			t.Errorf("%s: %d, %v", text, got, err)
 		}
 	}
 	for _, bad := range []string{"", "MiB", "1.5GiB", "10kb"} {
-		if n, err := parseBytes(bad); err == nil {
+		if n, err := ParseBytes(bad); err == nil {
 			t.Errorf("%q is %d", bad, n)
 		}
 	}

@@ -35,6 +35,7 @@ func init() {
 		{"refused", "refused CODE [TEXT]...", "the last call was refused with this code: the name of an error of the interface, or the number n of SR_BACKEND_FAILURE_n; its parameters contain each TEXT", (*script).refused},
 		{"plug", "[!] plug VOLUME [ro] [domain=D]", "give a domain (1) the disk as the toolstack does: Volume.stat, Datapath.attach, activate (or activate_readonly); sets DEV", (*script).plug},
 		{"unplug", "unplug VOLUME [domain=D]", "take it back: Datapath.deactivate, detach", (*script).unplug},
+		{"domain", "[!] domain start NAME pv|pvh [VOLUME [ro]]... | plug NAME VOLUME [ro] | unplug NAME VOLUME | run NAME COMMAND [ARG]... | sectors NAME VOLUME N | stop NAME | kill NAME", "on a Xen host: boot a guest with disks; give it one more (sets DEV to what the guest calls it); take one back; have the guest carry out a command; xen-blkback tells the guest that a disk has N sectors; end the guest and take its disks back", (*script).domainVerb},
 		{"fill", "fill VOLUME OFFSET LENGTH SEED", "write LENGTH bytes that depend on SEED through the disk's device, and flush", (*script).fill},
 		{"zero", "[!] zero VOLUME OFFSET LENGTH", "these bytes of the disk read as zero", (*script).zero},
 		{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},

@@ -21,7 +21,6 @@ const block = 4096
 type writer struct {
 	f     *os.File
 	acked atomic.Uint64 // number of the newest acknowledged block, from 1
-	mark  uint64
 	stop  chan struct{}
 	once  sync.Once
 	done  chan error
@@ -73,10 +72,10 @@ func (s *script) writer(_ bool, args []string) error {
 		return usage("writer")
 	}
 	if args[0] == "check" {
-		if len(args) != 3 || s.writing[args[2]] == nil {
+		if len(args) != 3 || s.marks[args[2]] == 0 {
 			return usage("writer")
 		}
-		return s.checkPrefix(args[1], s.writing[args[2]].mark)
+		return s.checkPrefix(args[1], s.marks[args[2]])
 	}
 	key := args[1]
 	w := s.writing[key]
@@ -107,7 +106,7 @@ func (s *script) writer(_ bool, args []string) error {
 		if w == nil {
 			return fmt.Errorf("nobody writes to %s", key)
 		}
-		w.mark = w.acked.Load()
+		s.marks[key] = w.acked.Load()
 	case "stop":
 		if w == nil {
 			return fmt.Errorf("nobody writes to %s", key)

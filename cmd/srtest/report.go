@@ -12,6 +12,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"reflinksr/cmd/internal/pool"
 	"reflinksr/scripts"
 )
 
@@ -181,7 +182,7 @@ func (m *matrix) Failures(c *column) (all []scripts.Result) {
 
 // report is srtest report.
 func (o *options) report() error {
-	ctx, over := interruptible()
+	ctx, over := pool.Interruptible()
 	defer over()
 	plugins := o.plugins()
 	m := &matrix{Made: time.Now()}

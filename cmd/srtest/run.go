@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/tools/txtar"
 
+	"reflinksr/cmd/internal/pool"
 	"reflinksr/scripts"
 	"reflinksr/scripts/scratch"
 )
@@ -111,14 +112,14 @@ func (o *options) try(ctx context.Context, p target, tell func(scripts.Result)) 
 		defer lock.Unlock()
 		tell(r)
 	}
-	pool := newPool(o.jobs, o.verbose)
+	running := pool.New(o.jobs, o.verbose)
 	for _, c.FS = range kinds {
-		err = pool.run(func(t testscript.T) error { scripts.Run(t, c, files); return nil })
+		err = running.Run(func(t testscript.T) error { scripts.Run(t, c, files); return nil })
 		if err != nil {
 			break
 		}
 	}
-	pool.wait()
+	running.Wait()
 	if ctx.Err() != nil {
 		return errors.New("interrupted; everything is cleaned up")
 	}
@@ -158,7 +159,7 @@ func (t *tally) add(r scripts.Result) {
 
 // runScenarios is srtest run.
 func (o *options) runScenarios() error {
-	ctx, over := interruptible()
+	ctx, over := pool.Interruptible()
 	defer over()
 	var p printer = newTAP(o.out, o.verbose)
 	if o.json {

@@ -11,12 +11,13 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/term"
 
+	"reflinksr/cmd/internal/pool"
 	"reflinksr/scripts"
 )
 
 // shell is srtest shell.
 func (o *options) shell() error {
-	ctx, over := interruptible()
+	ctx, over := pool.Interruptible()
 	defer over()
 	c := o.plugins()[0].config()
 	c.Own, c.Timeout, c.Context = o.own, o.timeout, ctx
@@ -34,9 +35,9 @@ func (o *options) shell() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	pool := newPool(1, false)
-	err = pool.run(func(t testscript.T) error { return sh.Run(t, c, dir) })
-	pool.wait()
+	running := pool.New(1, false)
+	err = running.Run(func(t testscript.T) error { return sh.Run(t, c, dir) })
+	running.Wait()
 	if err == nil && !sh.Began() {
 		err = errors.New("there was no place for a session: is the filesystem of temporary files full?")
 	}

@@ -1,4 +1,5 @@
-package main
+// Package pool runs scenarios outside Go tests.
+package pool
 
 import (
 	"context"
@@ -17,8 +18,8 @@ import (
 	"reflinksr/scripts/scratch"
 )
 
-// pool runs scenarios side by side, so many at a time. Its tests are testscript's T.
-type pool struct {
+// Pool runs scenarios side by side, so many at a time. Its tests are testscript's T.
+type Pool struct {
 	slots   chan struct{}
 	running sync.WaitGroup
 	verbose bool
@@ -26,23 +27,24 @@ type pool struct {
 	fatal   error // why scenarios could not even be begun
 }
 
-func newPool(jobs int, verbose bool) *pool {
-	return &pool{slots: make(chan struct{}, jobs), verbose: verbose}
+// New makes a pool.
+func New(jobs int, verbose bool) *Pool {
+	return &Pool{slots: make(chan struct{}, jobs), verbose: verbose}
 }
 
 // test is one scenario's T, or the T of them all. What becomes of a scenario is told
 // by scripts.Config.Done; here it only has to end.
 type test struct {
-	pool     *pool
+	pool     *Pool
 	released chan struct{} // closed when the next may be begun beside this one
 	once     sync.Once
 	slotted  bool
 }
 
-func (p *pool) root() *test { return &test{pool: p, released: make(chan struct{})} }
+func (p *Pool) root() *test { return &test{pool: p, released: make(chan struct{})} }
 
-// run begins the scenarios that do begins and says why that failed.
-func (p *pool) run(do func(testscript.T) error) error {
+// Run begins the scenarios that do begins and says why that failed.
+func (p *Pool) Run(do func(testscript.T) error) error {
 	var err error
 	p.root().Run("", func(t testscript.T) { err = do(t) })
 	p.lock.Lock()
@@ -89,12 +91,14 @@ func (t *test) Skip(...any)   { runtime.Goexit() }
 func (t *test) FailNow()      { runtime.Goexit() }
 func (t *test) Log(...any)    {}
 func (t *test) Verbose() bool { return t.pool.verbose }
-func (p *pool) wait()         { p.running.Wait() }
 
-// interruptible is done at the first Ctrl-C or SIGTERM, or when nobody reads what we
+// Wait returns when all that were begun have ended.
+func (p *Pool) Wait() { p.running.Wait() }
+
+// Interruptible is done at the first Ctrl-C or SIGTERM, or when nobody reads what we
 // print any more: scenarios then stop and clean up. Another
 // Ctrl-C after a second ends us at once.
-func interruptible() (context.Context, func()) {
+func Interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, scratch.Endings()...)

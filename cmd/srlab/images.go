@@ -1,0 +1,128 @@
+package main
+
+import (
+	"context"
+	"debug/elf"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"reflinksr/cmd/srlab/internal/debian"
+	"reflinksr/cmd/srlab/internal/guest"
+	"reflinksr/cmd/srlab/internal/ramdisk"
+)
+
+// packages are what the lab is made of; what they depend on comes along.
+var packages = []string{
+	"qemu-system-x86", "linux-image-amd64", "xen-hypervisor-4.17-amd64", "xen-utils-4.17", "xenstore-utils",
+	"busybox-static", "xz-utils", "btrfs-progs", "xfsprogs", "e2fsprogs", "fdisk",
+	"nfs-kernel-server", "ocfs2-tools",
+}
+
+// images are what machines boot.
+type images struct {
+	root       *debian.Root
+	hypervisor string
+	kernel     string
+	ramdisks   map[string]string // by role
+}
+
+// Modules of each role. A filesystem asks for its checksums by name, and nothing here
+// would load them for it: they are named too.
+var (
+	machineModules = []string{
+		"virtio_pci", "virtio_blk", "virtio_console", "loop", "crc32c_generic", "libcrc32c", "xxhash_generic", "sha256_generic", "blake2b_generic",
+		"btrfs", "xfs", "ext4",
+	}
+	xenModules   = []string{"xen_evtchn", "xenfs", "xen_privcmd", "xen_gntdev", "xen_gntalloc", "xen_blkback"}
+	guestModules = []string{"xen_blkfront", "crc32c_generic", "libcrc32c", "ext4"}
+)
+
+// buildImages makes what machines boot: out of the packages in the cache, and of this
+// very program with the plugin to be tried, in dir.
+func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
+	root, err := debian.Fetch(ctx, l.cache, packages, l.tell)
+	if err != nil {
+		return nil, err
+	}
+	i := &images{root: root, hypervisor: root.Dir + ".xen", kernel: root.Dir + ".vmlinux", ramdisks: map[string]string{}}
+	for file, unpack := range map[string]func(context.Context, string) error{i.hypervisor: root.Hypervisor, i.kernel: root.Kernel} {
+		if _, err := os.Stat(file); err != nil {
+			l.tell("unpacking %s", filepath.Base(file))
+			if err := unpack(ctx, file); err != nil {
+				return nil, err
+			}
+		}
+	}
+	l.tell("building the machines' ramdisks")
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	if err := static(self); err != nil {
+		return nil, err
+	}
+	if l.plugin == "" {
+		l.plugin = self
+	}
+	if err := static(l.plugin); err != nil {
+		return nil, err
+	}
+	write := func(role string, fill func(*ramdisk.Writer)) {
+		if err != nil {
+			return
+		}
+		var w *ramdisk.Writer
+		i.ramdisks[role] = filepath.Join(dir, role+".cpio")
+		if w, err = ramdisk.Create(i.ramdisks[role]); err != nil {
+			return
+		}
+		w.File("init", self)
+		w.Program(root, "busybox", "busybox")
+		fill(w)
+		err = w.Close()
+	}
+	write("guest", func(w *ramdisk.Writer) {
+		w.Modules(root, guestModules...)
+		for _, program := range []string{"sfdisk", "mkfs.ext4", "e2fsck", "resize2fs"} {
+			w.Program(root, program, program)
+		}
+	})
+	machine := func(w *ramdisk.Writer, modules ...string) {
+		w.File(guest.Plugin, l.plugin)
+		w.Modules(root, append(machineModules, modules...)...)
+		for program, as := range map[string]string{"mkfs.ext4": "mkfs.ext4", "e2fsck": "e2fsck", "cp": "gcp"} {
+			w.Program(root, program, as)
+		}
+	}
+	write("xen", func(w *ramdisk.Writer) {
+		machine(w, xenModules...)
+		for _, program := range []string{"xl", "xenstored", "xenconsoled", "xen-init-dom0", "libxl-save-helper"} {
+			w.Program(root, program, program)
+		}
+		gcc, e := root.One("lib/x86_64-linux-gnu/libgcc_s.so.1") // pthread_cancel loads it
+		err = errors.Join(err, e)
+		w.Libraries([]string{gcc})
+		w.Bytes("etc/xen/xl.conf", 0o644, []byte("autoballoon=\"off\"\n"))
+		w.File(guest.GuestKernel, i.kernel)
+		w.File(guest.GuestRamdisk, i.ramdisks["guest"])
+	})
+	write("host", func(w *ramdisk.Writer) { machine(w) })
+	return i, err
+}
+
+// static refuses a program that needs libraries: the machines have none for it.
+func static(path string) error {
+	f, err := elf.Open(path)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return fmt.Errorf("%s is not a static program, and the lab's machines have no libraries for it: build it with CGO_ENABLED=0", path)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,386 @@
+package main
+
+import (
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"reflinksr/cmd/internal/pool"
+	"reflinksr/cmd/srlab/internal/machine"
+	"reflinksr/scripts"
+)
+
+// scenarios are what the lab plays: NAME/*.txtar are those of srlab NAME.
+//
+//go:embed xen
+var scenarios embed.FS
+
+// lab plays scenarios on machines.
+type lab struct {
+	cache   string
+	plugin  string
+	keep    bool
+	verbose bool
+	out     io.Writer
+	start   time.Time
+	lock    sync.Mutex
+	images  *images
+	ctx     context.Context
+}
+
+// tell shows what happens, and when, in seconds.
+func (l *lab) tell(format string, args ...any) {
+	l.lock.Lock()
+	defer l.lock.Unlock()
+	fmt.Fprintf(l.out, "%6.1f  %s\n", time.Since(l.start).Seconds(), fmt.Sprintf(format, args...))
+}
+
+// stage is one scenario's.
+type stage struct {
+	*lab
+	ts       *testscript.TestScript
+	dir      string
+	machines map[string]*machine.Machine
+	env      map[string]string
+	known    scripts.Known
+	spent    time.Duration // of processor time, by machines that are off
+}
+
+type stageKey struct{}
+
+// verbs are what a scenario of the lab is written in.
+func verbs() map[string]func(*testscript.TestScript, bool, []string) {
+	table := map[string]func(*stage, bool, []string) error{
+		"disk": (*stage).disk, "boot": (*stage).boot, "cut": (*stage).cut, "off": (*stage).off,
+		"on": (*stage).on, "cable": (*stage).cable, "promise": (*stage).promise,
+	}
+	commands := map[string]func(*testscript.TestScript, bool, []string){}
+	for name, run := range table {
+		commands[name] = func(ts *testscript.TestScript, not bool, args []string) {
+			s := ts.Value(stageKey{}).(*stage)
+			s.ts = ts
+			if not && name != "on" {
+				ts.Fatalf("! does not go with %s", name)
+			}
+			if err := s.ctx.Err(); err != nil {
+				ts.Fatalf("%v", context.Cause(s.ctx))
+			}
+			if err := run(s, not, args); err != nil {
+				ts.Fatalf("%s: %v", name, err)
+			}
+		}
+	}
+	return commands
+}
+
+// play plays the scenarios of one kind, one after the other, and says which failed.
+func (l *lab) play(kind string, match func(string) bool) (failed []string, err error) {
+	entries, err := scenarios.ReadDir(kind)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "srlab-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	for _, e := range entries {
+		name := strings.TrimSuffix(e.Name(), ".txtar")
+		if !match(name) {
+			continue
+		}
+		data, err := scenarios.ReadFile(kind + "/" + e.Name())
+		if err != nil {
+			return nil, err
+		}
+		file := filepath.Join(dir, e.Name())
+		if err := os.WriteFile(file, data, 0o600); err != nil {
+			return nil, err
+		}
+		l.tell("== %s/%s", kind, name)
+		if !l.scenario(file) {
+			failed = append(failed, kind+"/"+name)
+		}
+	}
+	return failed, nil
+}
+
+// scenario plays one.
+func (l *lab) scenario(file string) bool {
+	var s *stage
+	t := &outcome{T: nil, lab: l}
+	running := pool.New(1, true)
+	err := running.Run(func(base testscript.T) error {
+		t.T = base
+		testscript.RunT(t, testscript.Params{
+			Files:               []string{file},
+			Cmds:                verbs(),
+			RequireExplicitExec: true,
+			Setup: func(env *testscript.Env) error {
+				s = &stage{lab: l, dir: env.WorkDir, machines: map[string]*machine.Machine{}, env: map[string]string{}}
+				env.Values[stageKey{}] = s
+				env.Defer(s.end)
+				return nil
+			},
+		})
+		return nil
+	})
+	running.Wait()
+	if err != nil {
+		l.tell("%v", err)
+	}
+	return err == nil && !t.failed
+}
+
+// outcome notes that a scenario failed.
+type outcome struct {
+	testscript.T
+	lab    *lab
+	failed bool
+	root   *outcome
+}
+
+func (o *outcome) Run(name string, do func(testscript.T)) {
+	o.T.Run(name, func(t testscript.T) { do(&outcome{T: t, lab: o.lab, root: o}) })
+}
+
+func (o *outcome) fail() {
+	for ; o != nil; o = o.root {
+		o.failed = true
+	}
+}
+
+func (o *outcome) FailNow() { o.fail(); o.T.FailNow() }
+
+func (o *outcome) Fatal(args ...any) {
+	o.Log(args...)
+	o.FailNow()
+}
+
+// Log gets the whole log of a scenario when it has ended.
+func (o *outcome) Log(args ...any) {
+	text := strings.TrimSpace(fmt.Sprint(args...))
+	if at := strings.Index(text, "FAIL: "); at >= 0 && !o.lab.verbose {
+		o.lab.tell("%s", text[at:])
+	} else if o.lab.verbose {
+		o.lab.tell("%s", text)
+	}
+}
+
+// end switches everything off.
+func (s *stage) end() {
+	for _, m := range s.machines {
+		m.Cut()
+	}
+}
+
+// disk makes a file that machines can have as a disk.
+func (s *stage) disk(_ bool, args []string) error {
+	if len(args) < 2 || len(args) > 3 {
+		return errors.New("usage: disk NAME SIZE [btrfs|xfs]")
+	}
+	size, err := scripts.ParseBytes(args[1])
+	if err != nil {
+		return err
+	}
+	file := s.diskFile(args[0])
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		return err
+	}
+	if err := os.Truncate(file, size); err != nil || len(args) == 2 {
+		return err
+	}
+	format := map[string][]string{
+		"btrfs": {"mkfs.btrfs", "-q"},
+		"xfs":   {"mkfs.xfs", "-q", "-m", "reflink=1"},
+	}[args[2]]
+	if format == nil {
+		return fmt.Errorf("no filesystem %q is made here", args[2])
+	}
+	c, err := s.images.root.Command(s.ctx, format[0], append(format[1:], file)...)
+	if err != nil {
+		return err
+	}
+	if out, err := c.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w: %s", format[0], err, out)
+	}
+	return nil
+}
+
+func (s *stage) diskFile(name string) string { return filepath.Join(s.dir, name+".disk") }
+
+// boot switches a machine on and waits until it can be told what to do.
+func (s *stage) boot(_ bool, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: boot NAME xen|host [disk=NAME]... [link=CABLE]... [memory=MIB]")
+	}
+	name, role := args[0], args[1]
+	if s.machines[name] != nil {
+		return fmt.Errorf("%s is on already", name)
+	}
+	c := machine.Config{
+		Name: name, Kernel: s.images.kernel, Ramdisk: s.images.ramdisks[role], Append: "srlab.role=" + role, Memory: 768,
+		Dir: s.sockets(),
+	}
+	if c.Ramdisk == "" || role == "guest" {
+		return fmt.Errorf("there is no machine of role %q", role)
+	}
+	if role == "xen" {
+		c.Hypervisor, c.Memory = s.images.hypervisor, 2048
+	}
+	for _, arg := range args[2:] {
+		var err error
+		switch key, value, _ := strings.Cut(arg, "="); key {
+		case "disk":
+			c.Disks = append(c.Disks, machine.Disk{Name: value, File: s.diskFile(value)})
+		case "memory":
+			c.Memory, err = strconv.Atoi(value)
+		default:
+			err = fmt.Errorf("%q is no property of a machine", arg)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if s.verbose {
+		c.Console = func(line string) { s.tell("  %s| %s", name, line) }
+	}
+	m, err := machine.Start(s.ctx, s.images.root, c)
+	if err != nil {
+		return err
+	}
+	s.machines[name] = m
+	began := time.Now()
+	if err := s.do(m, scripts.Request{Words: []string{"exec", "true"}}); err != nil {
+		return fmt.Errorf("%s does not boot: %w\n%s", name, err, m.Tail())
+	}
+	s.tell("%s is up after %.1f s", name, time.Since(began).Seconds())
+	return nil
+}
+
+// sockets is a directory with a path short enough for sockets.
+func (s *stage) sockets() string {
+	dir := filepath.Join(os.TempDir(), "srlab-"+strconv.Itoa(os.Getpid()))
+	os.MkdirAll(dir, 0o700)
+	return dir
+}
+
+// cut ends a machine as a power failure does.
+func (s *stage) cut(_ bool, args []string) error {
+	return s.each(args, func(m *machine.Machine) error { m.Cut(); return nil })
+}
+
+// off has machines switch themselves off, after all filesystems that it has mounted
+// were unmounted.
+func (s *stage) off(_ bool, args []string) error {
+	return s.each(args, func(m *machine.Machine) error {
+		m.Agent.Close()
+		return m.Off(time.Minute)
+	})
+}
+
+func (s *stage) each(names []string, do func(*machine.Machine) error) error {
+	if len(names) == 0 {
+		return errors.New("it wants names of machines")
+	}
+	for _, name := range names {
+		m := s.machines[name]
+		if m == nil {
+			return fmt.Errorf("there is no machine %s", name)
+		}
+		delete(s.machines, name)
+		if err := do(m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cable pulls a cable out of a machine, or puts it in again.
+func (s *stage) cable(_ bool, args []string) error {
+	if len(args) != 2 || args[1] != "in" && args[1] != "out" || s.machines[args[0]] == nil {
+		return errors.New("usage: cable MACHINE in|out")
+	}
+	return s.machines[args[0]].Plug(0, args[1] == "in")
+}
+
+// promise says what the lines that follow are about.
+func (s *stage) promise(_ bool, args []string) error {
+	s.tell("%s", strings.Join(args, " "))
+	return nil
+}
+
+// on has a machine carry out a line of the scenario language.
+func (s *stage) on(not bool, args []string) error {
+	if len(args) < 2 {
+		return errors.New("usage: [!] on MACHINE VERB [ARG]...")
+	}
+	m := s.machines[args[0]]
+	if m == nil {
+		return fmt.Errorf("there is no machine %s", args[0])
+	}
+	r := scripts.Request{Words: args[1:], Not: not, Env: s.env, Known: s.known}
+	began := time.Now()
+	err := s.do(m, r)
+	s.tell("%6.2f s  %s: %s", time.Since(began).Seconds(), args[0], abbreviated(args[1:]))
+	return err
+}
+
+func abbreviated(words []string) string {
+	text := strings.Join(words, " ")
+	if len(text) > 110 {
+		text = text[:107] + "..."
+	}
+	return text
+}
+
+// do sends a line to a machine and takes over what came of it.
+func (s *stage) do(m *machine.Machine, r scripts.Request) error {
+	var reply scripts.Reply
+	answered := make(chan error, 1)
+	go func() {
+		err := json.NewEncoder(m.Agent).Encode(r)
+		if err == nil {
+			err = json.NewDecoder(m.Agent).Decode(&reply)
+		}
+		answered <- err
+	}()
+	select {
+	case err := <-answered:
+		if err != nil {
+			return fmt.Errorf("%s is gone: %w\n%s", m.Name, err, m.Tail())
+		}
+	case <-s.ctx.Done():
+		return fmt.Errorf("%w\n%s", context.Cause(s.ctx), m.Tail())
+	}
+	for _, name := range slices.Sorted(maps.Keys(reply.Env)) {
+		s.env[name] = reply.Env[name]
+		s.ts.Setenv(name, reply.Env[name])
+	}
+	if reply.Known.Sums != nil {
+		s.known = reply.Known
+	}
+	if reply.Told != "" {
+		s.ts.Logf("%s", strings.TrimSpace(reply.Told))
+	}
+	if _, err := io.WriteString(s.ts.Stdout(), reply.Output); err != nil {
+		return err
+	}
+	if reply.Error != "" {
+		return errors.New(reply.Error)
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+// Srlab tries the plugin where it is used: on a Xen host with guests behind
+// xen-blkback, and on hosts that share an SR. The machines are emulated; all of them are
+// made of Debian's packages, and nothing is installed here. See docs/lab.md.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+
+	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/internal/pool"
+	"reflinksr/cmd/srlab/internal/guest"
+)
+
+const usage = `usage: srlab [flag]... xen|all
+  -run REGEXP     only scenarios whose name matches
+  -plugin FILE    the reflinksr to try; by default this program is one itself
+  -cache DIR      where packages are kept; by default below the user's cache directory
+  -limit TIME     of it all; by default 30m
+  -v              show the consoles of the machines, and whole logs
+
+The lab wants a Debian or Ubuntu machine of x86-64 with some 4 GiB of memory, and 1.5 GiB
+of room for its cache. It does not want root.
+`
+
+var kinds = []string{"xen"}
+
+func main() {
+	switch {
+	case guest.IsInit():
+		guest.Main()
+	case plugin.IsCall(os.Args[0]):
+		os.Exit(plugin.Main())
+	case len(os.Args) > 1 && os.Args[1] == "install": // in a machine of the lab
+		exit(plugin.Install(os.Args[2:], os.Stdout))
+	default:
+		exit(run())
+	}
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "srlab:", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func run() error {
+	l := &lab{out: os.Stdout, start: time.Now()}
+	flags := flag.NewFlagSet("srlab", flag.ExitOnError)
+	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
+	pattern := flags.String("run", "", "")
+	limit := flags.Duration("limit", 30*time.Minute, "")
+	flags.StringVar(&l.plugin, "plugin", "", "")
+	flags.StringVar(&l.cache, "cache", "", "")
+	flags.BoolVar(&l.verbose, "v", false, "")
+	flags.Parse(os.Args[1:])
+	match, err := regexp.Compile(*pattern)
+	if err != nil {
+		return err
+	}
+	wanted := flags.Args()
+	if len(wanted) == 1 && wanted[0] == "all" {
+		wanted = kinds
+	}
+	if len(wanted) == 0 {
+		flags.Usage()
+		os.Exit(2)
+	}
+	if l.cache == "" {
+		dir, err := os.UserCacheDir()
+		if err != nil {
+			return err
+		}
+		l.cache = filepath.Join(dir, "reflinksr-lab")
+	}
+	if l.cache, err = filepath.Abs(l.cache); err != nil {
+		return err
+	}
+	interrupted, over := pool.Interruptible()
+	defer over()
+	var cancel context.CancelFunc
+	l.ctx, cancel = context.WithTimeoutCause(interrupted, *limit, fmt.Errorf("the lab was stopped: it had been running for %v", *limit))
+	defer cancel()
+	dir, err := os.MkdirTemp("", "srlab-images-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	if l.images, err = l.buildImages(l.ctx, dir); err != nil {
+		return err
+	}
+	var failed []string
+	for _, kind := range wanted {
+		f, err := l.play(kind, match.MatchString)
+		if err != nil {
+			return err
+		}
+		failed = append(failed, f...)
+	}
+	if len(failed) > 0 {
+		return errors.New("failed: " + strings.Join(failed, " "))
+	}
+	l.tell("passed")
+	return nil
+}

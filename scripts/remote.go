@@ -1,0 +1,143 @@
+package scripts
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// Request is a line for another host to carry out.
+type Request struct {
+	Words []string          `json:"words"`
+	Not   bool              `json:"not"`
+	Env   map[string]string `json:"env"` // variables of the scenario
+	// Known is what the scenario has seen of disks, on whatever host.
+	Known Known `json:"known"`
+}
+
+// Known is what disks held, by volume.
+type Known struct {
+	Sums  map[string]Sum    `json:"sums,omitempty"`
+	Marks map[string]uint64 `json:"marks,omitempty"` // of writers: what was acknowledged
+}
+
+// Sum is a disk's size in bytes and its SHA-256.
+type Sum struct {
+	Size int64  `json:"size"`
+	Sum  string `json:"sum"`
+}
+
+// Reply is what came of it.
+type Reply struct {
+	Error  string            `json:"error"` // "" if it did as it should
+	Told   string            `json:"told"`  // for the log
+	Output string            `json:"output"`
+	Env    map[string]string `json:"env"` // variables that were set
+	Known  Known             `json:"known"`
+}
+
+// Serve carries out the lines that come over a connection, as one scenario of t: lines
+// of scenarios that a lab runs on several hosts. dir is an empty directory. It returns
+// when the other side has ended the connection.
+func Serve(t testscript.T, c Config, dir string, conn io.ReadWriter) error {
+	file := filepath.Join(dir, "serve.txtar")
+	if err := os.WriteFile(file, []byte("serve\n"), 0o600); err != nil {
+		return err
+	}
+	params := c.params([]string{file})
+	params.Cmds["serve"] = func(ts *testscript.TestScript, _ bool, _ []string) {
+		s := ts.Value(stateKey{}).(*script)
+		s.ts = ts
+		requests, replies := json.NewDecoder(conn), json.NewEncoder(conn)
+		for {
+			var r Request
+			err := requests.Decode(&r)
+			if err == nil {
+				err = replies.Encode(s.serve(r))
+			}
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				ts.Fatalf("%v", err)
+			}
+		}
+	}
+	testscript.RunT(t, params)
+	return nil
+}
+
+// serve carries one line out.
+func (s *script) serve(r Request) Reply {
+	for name, value := range r.Env {
+		s.ts.Setenv(name, value)
+	}
+	s.learn(r.Known)
+	var told, output bytes.Buffer
+	s.shell, s.set = &told, map[string]string{}
+	err := s.remote(r, &output)
+	reply := Reply{Told: told.String(), Output: output.String(), Env: s.set, Known: s.known()}
+	if err != nil {
+		reply.Error = err.Error()
+	}
+	return reply
+}
+
+// remote is what another host can be told to do: a verb, exec or env.
+func (s *script) remote(r Request, output io.Writer) error {
+	name, args := r.Words[0], r.Words[1:]
+	if name == "exec" && len(args) > 0 {
+		c := exec.CommandContext(s.config.context(), args[0], args[1:]...)
+		c.Dir, c.Stdout, c.Stderr = s.work, output, s.shell
+		err := c.Run()
+		if (err != nil) != r.Not {
+			return fmt.Errorf("%s: %v", strings.Join(args, " "), err)
+		}
+		return nil
+	}
+	if name == "env" {
+		for _, arg := range args {
+			k, v, _ := strings.Cut(arg, "=")
+			s.setenv(k, v)
+		}
+		return nil
+	}
+	for _, v := range table {
+		if v.name != name {
+			continue
+		}
+		if r.Not && !strings.HasPrefix(v.usage, "[!]") {
+			return fmt.Errorf("! does not go with %s", name)
+		}
+		s.output = output
+		return v.run(s, r.Not, args)
+	}
+	return fmt.Errorf("there is no verb %q for another host", name)
+}
+
+// learn takes over what was seen on other hosts.
+func (s *script) learn(k Known) {
+	for key, sum := range k.Sums {
+		s.sums[key] = contents{sum.Size, sum.Sum}
+	}
+	for key, mark := range k.Marks {
+		s.marks[key] = mark
+	}
+}
+
+// known is what this one has seen, or learned.
+func (s *script) known() Known {
+	k := Known{Sums: map[string]Sum{}, Marks: s.marks}
+	for key, c := range s.sums {
+		k.Sums[key] = Sum{c.size, c.sum}
+	}
+	return k
+}
