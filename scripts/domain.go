@@ -6,6 +6,7 @@ import (
 	"io"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"reflinksr/scripts/domain"
@@ -59,6 +60,30 @@ func (s *script) domainVerb(not bool, args []string) error {
 			io.WriteString(s.output, out)
 		}
 		return opposite(not, err)
+	case "detach":
+		if len(args) != 1 {
+			return usage("domain")
+		}
+		return s.unplug(false, []string{args[0], "domain=" + strconv.Itoa(d.ID)})
+	case "writer":
+		if len(args) != 1 {
+			return usage("domain")
+		}
+		_, err := d.Run(s.config.timeout(), "sh", "-c", fmt.Sprintf("/init writer %s /acked.%s </dev/null >/dev/null 2>&1 &", d.Disk(args[0]), args[0]))
+		if err == nil {
+			err = s.markDomain(d, args[0], args[0])
+		}
+		return err
+	case "mark":
+		if len(args) != 1 {
+			return usage("domain")
+		}
+		return s.markDomain(d, args[0], args[0])
+	case "snapshot":
+		if len(args) != 1 {
+			return usage("domain")
+		}
+		return s.snapshotDomain(d, args[0])
 	case "sectors":
 		if len(args) != 2 {
 			return usage("domain")
@@ -165,6 +190,47 @@ func (s *script) unplugDomain(not bool, d *domain.Domain, key string) error {
 		return opposite(not, err)
 	}
 	return s.unplug(false, []string{key, "domain=" + strconv.Itoa(d.ID)})
+}
+
+// markDomain remembers, under a name, what the guest's writer has had acknowledged.
+func (s *script) markDomain(d *domain.Domain, key, name string) error {
+	deadline := time.Now().Add(s.config.timeout())
+	for {
+		out, err := d.Run(s.config.timeout(), "cat", "/acked."+key)
+		var n uint64
+		if err == nil {
+			n, err = strconv.ParseUint(strings.TrimSpace(out), 10, 64)
+		}
+		if err == nil {
+			s.marks[name] = n
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("nothing that the guest writes to %s is acknowledged: %w", key, err)
+		}
+	}
+}
+
+// snapshotDomain takes a snapshot that must hold what is acknowledged by now.
+func (s *script) snapshotDomain(d *domain.Domain, key string) error {
+	if err := s.markDomain(d, key, "next"); err != nil {
+		return err
+	}
+	mark := s.marks["next"]
+	delete(s.marks, "next")
+	answer, err := s.mustCall("Volume.snapshot", map[string]any{"sr": s.ts.Getenv("SR"), "key": key})
+	if err != nil {
+		return err
+	}
+	record, _ := answer.(map[string]any)
+	taken, ok := record["key"].(string)
+	if !ok {
+		return fmt.Errorf("the answer of Volume.snapshot, %v, is no volume", answer)
+	}
+	delete(s.marks, key) // the disk itself goes on
+	s.marks[taken] = mark
+	s.setenv("SNAP", taken)
+	return nil
 }
 
 // afterDomain takes back the disks of a domain that is no more.

@@ -128,8 +128,8 @@ func (s *script) learn(k Known) {
 	for key, sum := range k.Sums {
 		s.sums[key] = contents{sum.Size, sum.Sum}
 	}
-	for key, mark := range k.Marks {
-		s.marks[key] = mark
+	if k.Marks != nil {
+		s.marks = k.Marks
 	}
 }
 

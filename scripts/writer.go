@@ -2,8 +2,11 @@ package scripts
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -20,7 +23,8 @@ const block = 4096
 // a gap.
 type writer struct {
 	f     *os.File
-	acked atomic.Uint64 // number of the newest acknowledged block, from 1
+	acked atomic.Uint64        // number of the newest acknowledged block, from 1
+	told  func(n uint64) error // of each; may be nil
 	stop  chan struct{}
 	once  sync.Once
 	done  chan error
@@ -54,7 +58,33 @@ func (w *writer) run() {
 			return
 		}
 		w.acked.Store(n)
+		if w.told != nil {
+			if err := w.told(n); err != nil {
+				w.done <- err
+				return
+			}
+		}
 	}
+}
+
+// Write writes to a device until the process ends, and keeps the number of the newest
+// acknowledged block in a file: the writer of a guest.
+func Write(device, acked string) error {
+	f, err := os.OpenFile(device, os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		return err
+	}
+	note, err := os.OpenFile(acked, os.O_WRONLY|os.O_CREATE, 0o600)
+	if err != nil {
+		return err
+	}
+	w := &writer{f: f, stop: make(chan struct{}), done: make(chan error, 1)}
+	w.told = func(n uint64) error {
+		_, err := note.WriteAt(fmt.Appendf(nil, "%20d\n", n), 0)
+		return err
+	}
+	go w.run()
+	return <-w.done
 }
 
 func (w *writer) halt() error {
@@ -70,6 +100,18 @@ func (w *writer) halt() error {
 func (s *script) writer(_ bool, args []string) error {
 	if len(args) < 2 {
 		return usage("writer")
+	}
+	if args[0] == "check" && args[1] == "each" {
+		if len(args) != 2 || len(s.marks) == 0 {
+			return errors.New("no snapshot was marked: there is nothing to check")
+		}
+		for _, key := range slices.Sorted(maps.Keys(s.marks)) {
+			if err := s.checkPrefix(key, s.marks[key]); err != nil {
+				return fmt.Errorf("snapshot %s: %w", key, err)
+			}
+		}
+		s.tell("%d snapshots are whole", len(s.marks))
+		return nil
 	}
 	if args[0] == "check" {
 		if len(args) != 3 || s.marks[args[2]] == 0 {
@@ -132,11 +174,12 @@ func (s *script) checkPrefix(key string, mark uint64) error {
 		defer f.Close()
 		numbers := make([]uint64, span)
 		newest := uint64(0)
-		b := make([]byte, block)
+		all := make([]byte, span*block)
+		if _, err := f.ReadAt(all, 0); err != nil {
+			return err
+		}
 		for i := range numbers {
-			if _, err := f.ReadAt(b, int64(i)*block); err != nil {
-				return err
-			}
+			b := all[i*block:][:block]
 			n := binary.LittleEndian.Uint64(b)
 			for j := 8; j < block; j += 8 {
 				if binary.LittleEndian.Uint64(b[j:]) != n {

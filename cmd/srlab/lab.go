@@ -110,16 +110,23 @@ func (l *lab) play(kind string, match func(string) bool) (failed []string, err e
 		if err := os.WriteFile(file, data, 0o600); err != nil {
 			return nil, err
 		}
-		l.tell("== %s/%s", kind, name)
-		if !l.scenario(file) {
-			failed = append(failed, kind+"/"+name)
+		filesystems := []string{""}
+		if strings.Contains(string(data), "$FS") {
+			filesystems = []string{"xfs", "btrfs"}
+		}
+		for _, fs := range filesystems {
+			title := strings.TrimSuffix(kind+"/"+name+" on "+fs, " on ")
+			l.tell("== %s", title)
+			if !l.scenario(file, fs) {
+				failed = append(failed, title)
+			}
 		}
 	}
 	return failed, nil
 }
 
-// scenario plays one.
-func (l *lab) scenario(file string) bool {
+// scenario plays one, on a kind of filesystem if it names $FS.
+func (l *lab) scenario(file, fs string) bool {
 	var s *stage
 	t := &outcome{T: nil, lab: l}
 	running := pool.New(1, true)
@@ -132,6 +139,7 @@ func (l *lab) scenario(file string) bool {
 			Setup: func(env *testscript.Env) error {
 				s = &stage{lab: l, dir: env.WorkDir, machines: map[string]*machine.Machine{}, env: map[string]string{}}
 				env.Values[stageKey{}] = s
+				env.Setenv("FS", fs)
 				env.Defer(s.end)
 				return nil
 			},
@@ -278,10 +286,38 @@ func (s *stage) sockets() string {
 	return dir
 }
 
-// cut ends a machine as a power failure does.
+// cut ends a machine as a power failure does: at once, or so long after it has begun to
+// carry out a line over and over.
 func (s *stage) cut(_ bool, args []string) error {
-	return s.each(args, func(m *machine.Machine) error { m.Cut(); return nil })
+	if len(args) < 4 || args[1] != "after" {
+		return s.each(args, func(m *machine.Machine) error { m.Cut(); return nil })
+	}
+	patience, err := time.ParseDuration(args[2])
+	if err != nil {
+		return err
+	}
+	return s.each(args[:1], func(m *machine.Machine) error {
+		var power sync.WaitGroup
+		power.Go(func() { time.Sleep(patience); m.Cut() })
+		defer power.Wait()
+		for n := 0; ; n++ {
+			err := s.do(m, scripts.Request{Words: args[3:], Env: s.env, Known: s.known})
+			if errors.As(err, new(*errGone)) {
+				s.tell("%s is cut off, after %d times %s", m.Name, n, abbreviated(args[3:]))
+				if n == 0 {
+					return errors.New("it was not once done before: cut it off later")
+				}
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
 }
+
+// errGone says that a machine does not answer any more.
+type errGone struct{ error }
 
 // off has machines switch themselves off, after all filesystems that it has mounted
 // were unmounted.
@@ -361,7 +397,7 @@ func (s *stage) do(m *machine.Machine, r scripts.Request) error {
 	select {
 	case err := <-answered:
 		if err != nil {
-			return fmt.Errorf("%s is gone: %w\n%s", m.Name, err, m.Tail())
+			return &errGone{fmt.Errorf("%s is gone: %w\n%s", m.Name, err, m.Tail())}
 		}
 	case <-s.ctx.Done():
 		return fmt.Errorf("%w\n%s", context.Cause(s.ctx), m.Tail())

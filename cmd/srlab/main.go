@@ -17,6 +17,7 @@ import (
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/pool"
 	"reflinksr/cmd/srlab/internal/guest"
+	"reflinksr/scripts"
 )
 
 const usage = `usage: srlab [flag]... xen|all
@@ -40,6 +41,8 @@ func main() {
 		os.Exit(plugin.Main())
 	case len(os.Args) > 1 && os.Args[1] == "install": // in a machine of the lab
 		exit(plugin.Install(os.Args[2:], os.Stdout))
+	case len(os.Args) == 4 && os.Args[1] == "writer": // in a guest
+		exit(scripts.Write(os.Args[2], os.Args[3]))
 	default:
 		exit(run())
 	}
