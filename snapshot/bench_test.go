@@ -19,7 +19,7 @@ import (
 	"reflinksr/volume"
 )
 
-var benchExtents = flag.Int("changed.extents", 100_000, "extents of the largest disk of BenchmarkChangedBlocks; a million takes minutes to make")
+var benchExtents = flag.Int("changed.extents", 100_000, "extents of the largest disk of the benchmarks; a million takes minutes to make")
 
 // benchDisk is a volume of which every block of 64 KiB has one extent of 4 KiB.
 type benchDisk struct {
@@ -229,6 +229,81 @@ func (d *benchDisk) bench(b *testing.B, percent int) {
 		b.Fatalf("%d blocks have changed since the destroyed snapshot, not %d", n, want)
 	}
 	b.ReportMetric(float64(time.Since(start))/1e6, "destroyed-list-ms")
+}
+
+// A snapshot by the number of extents of the disk, while somebody writes to it: how long
+// it takes and the longest that one write has to wait, against reading the disk once, the
+// least that a copy would do.
+func BenchmarkSnapshot(b *testing.B) {
+	benchLayouts(func(l layout) {
+		for extents := 1000; extents <= *benchExtents; extents *= 10 {
+			b.Run(fmt.Sprintf("%s/%d", l.name, extents), func(b *testing.B) {
+				bed := newBed(b, l, 2<<30+int64(extents)*40<<10)
+				newBenchDisk(b, bed, extents).benchSnapshot(b)
+			})
+		}
+	})
+}
+
+func (d *benchDisk) benchSnapshot(b *testing.B) {
+	var taking, ending, reading, stall time.Duration
+	for b.Loop() {
+		longest, stop := make(chan time.Duration), make(chan bool)
+		go d.longestWrite(b, stop, longest)
+		time.Sleep(20 * time.Millisecond)
+		start := time.Now()
+		key := d.snapshot(b)
+		taking += time.Since(start)
+		close(stop)
+		stall = max(stall, <-longest)
+		start = time.Now()
+		d.readBoth(b, d.key) // twice
+		reading += time.Since(start) / 2
+		start = time.Now()
+		if err := Destroy(d.handle, key); err != nil {
+			b.Fatal(err)
+		}
+		ending += time.Since(start)
+	}
+	n := time.Duration(b.N)
+	b.ReportMetric(0, "ns/op") // of all together: means nothing
+	b.ReportMetric(float64(taking/n)/1e6, "snapshot-ms")
+	b.ReportMetric(float64(taking/n)/1e3/float64(d.extents), "µs/extent")
+	b.ReportMetric(float64(stall)/1e6, "stall-ms")
+	b.ReportMetric(float64(ending/n)/1e6, "destroy-ms")
+	b.ReportMetric(float64(reading/n)/1e6, "read-ms")
+}
+
+// longestWrite writes to the first block of the disk, as a guest would, until it is told
+// to stop, and tells how long the slowest write took.
+func (d *benchDisk) longestWrite(tb testing.TB, stop chan bool, longest chan time.Duration) {
+	var slowest time.Duration
+	defer func() { longest <- slowest }()
+	f, err := os.OpenFile(filepath.Join(d.dir, d.key), os.O_WRONLY|unix.O_DIRECT, 0)
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	defer f.Close()
+	data, err := unix.Mmap(-1, 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS) // aligned
+	if err != nil {
+		tb.Error(err)
+		return
+	}
+	defer unix.Munmap(data)
+	for {
+		select {
+		case <-stop:
+			return
+		default:
+		}
+		start := time.Now()
+		if _, err := f.WriteAt(data, 0); err != nil {
+			tb.Error(err)
+			return
+		}
+		slowest = max(slowest, time.Since(start))
+	}
 }
 
 // allocated answers how many bytes a call allocated, which is no less than what it held
