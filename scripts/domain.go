@@ -69,7 +69,7 @@ func (s *script) domainVerb(not bool, args []string) error {
 		if len(args) != 1 {
 			return usage("domain")
 		}
-		_, err := d.Run(s.config.timeout(), "sh", "-c", fmt.Sprintf("/init writer %s /acked.%s </dev/null >/dev/null 2>&1 &", d.Disk(args[0]), args[0]))
+		_, err := d.Run(s.config.timeout(), "sh", "-c", fmt.Sprintf("/init writer %s /acked.%s </dev/null >/dev/null 2>&1 & echo $! >> /writers", d.Disk(args[0]), args[0]))
 		if err == nil {
 			err = s.markDomain(d, args[0], args[0])
 		}

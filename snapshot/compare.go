@@ -237,6 +237,13 @@ func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedB
 		err = p.differences(first*granularity, min((first+count)*granularity, p.b.size), func(start, end int64) {
 			mark(bits, start/granularity-first, (end-1)/granularity-first)
 		})
+		// Of a block in which one of them ends, the other has more. That counts as a change
+		// whatever it is: of destroyed data it is not known.
+		if end := min(p.a.size, p.b.size); p.a.size != p.b.size && end%granularity != 0 {
+			if last := end/granularity - first; last >= 0 && last < count {
+				mark(bits, last, last)
+			}
+		}
 	}
 	return ChangedBlocks{Granularity: granularity, Bitmap: base64.StdEncoding.EncodeToString(bits)}, err
 }

@@ -187,7 +187,8 @@ type planned struct {
 
 // plan finds the blocks that no other volume shares, and those that the next volume
 // whose data was destroyed has as well: two that share a block only with each other
-// would keep it for ever. newer may be nil.
+// would keep it for ever. A block in which a disk ends is kept only by one of the same
+// size: a longer one has more in it, and loses it with that. newer may be nil.
 func plan(d, newer *disk) (*planned, error) {
 	p := &planned{disk: d}
 	lost := d.lost.with(nil)
@@ -215,7 +216,7 @@ func plan(d, newer *disk) (*planned, error) {
 		switch {
 		case b.alone:
 			p.runs = appendRun(p.runs, run{b.first, b.count, 0})
-		case newer != nil && !b.differs:
+		case newer != nil && !b.differs && (b.first+b.count <= d.size/granularity || newer.size == d.size):
 			p.runs = appendRun(p.runs, run{b.first, b.count, lost.keeper(newer.key)})
 		}
 	}
