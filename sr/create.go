@@ -103,6 +103,7 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 		return fmt.Errorf("finishing the destruction of the SR that was in %s: %w", c.Path, err)
 	}
 	s := &SR{Path: c.Path, Root: root}
+	defer s.closeControl() // it may have to be unmounted
 	if err := s.begin(); err != nil {
 		s.abandon()
 		return fmt.Errorf("preparing %s: %w", c.Path, err)

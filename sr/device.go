@@ -103,21 +103,25 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 	return err
 }
 
-// inFilesystem runs do with the root of a filesystem, which is mounted privately at the
-// SR's mount point. The caller has that locked.
+// inFilesystem runs do with the root of the SR's filesystem, mounted privately at the SR's
+// mount point if it is not there already. The caller has that locked.
 func (c Configuration) inFilesystem(m mountable, do func(root *Dir) error) error {
+	there, err := mountsAt(c.Path)
+	if err != nil {
+		return err
+	}
+	if len(there) > 0 {
+		if err := c.isAt(there); err != nil {
+			return err
+		}
+		return c.createAtPath(do)
+	}
 	point, err := openMountPoint(c.UUID)
 	if err != nil {
 		return err
 	}
 	point.Close()
-	there, err := mountsAt(c.Path)
-	if err != nil {
-		return err
-	}
-	if len(there) == 0 {
-		defer removeMountPoint(c.UUID)
-	}
+	defer removeMountPoint(c.UUID)
 	return mountedPrivately(m, c.Path, c.Path, do)
 }
 

@@ -132,11 +132,15 @@ func gone(a attachment, why string) error {
 // Close releases the locks and the directories.
 func (s *SR) Close() {
 	s.lock.Unlock()
+	s.closeControl()
+	s.Root.Close()
+}
+
+func (s *SR) closeControl() {
 	for _, dir := range s.subdirs() {
 		(*dir).Close()
 	}
 	s.control.Close()
-	s.Root.Close()
 }
 
 // Handle is the SR's handle.
