@@ -92,8 +92,10 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 			if err := setMode(root.f, 0o700); err != nil {
 				return err
 			}
-		} else if others, err := foreign(root); err != nil || len(others) > 0 {
-			return errors.Join(err, Errorf(ErrUnsuitable, d.path, "%s carries the filesystem of SR %s without the SR, but with %s: mount it, and move that away; or say wipe=yes with another UUID", d.path, c.UUID, shorten(strings.Join(others, ", "))))
+		} else if others, err := foreign(root); err != nil {
+			return err
+		} else if len(others) > 0 {
+			return Errorf(ErrUnsuitable, d.path, "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q: mount it, and move them away; or make another SR on it, with wipe=yes", d.path, c.UUID, len(others), shorten(others[0]))
 		}
 		return create(root)
 	})
