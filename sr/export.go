@@ -16,8 +16,8 @@ const resolveTimeout = 20 * time.Second
 // brackets. What it accepts cannot end an option of mount(2) and begin another.
 func cleanServer(server string) (string, error) {
 	bare := server
-	if inner, ok := strings.CutPrefix(server, "["); ok {
-		bare, _ = strings.CutSuffix(inner, "]")
+	if strings.HasPrefix(server, "[") && strings.HasSuffix(server, "]") {
+		bare = server[1 : len(server)-1]
 	}
 	if ip, err := netip.ParseAddr(bare); err == nil && ip.Zone() == "" {
 		return ip.String(), nil
