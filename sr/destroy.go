@@ -37,8 +37,13 @@ func Destroy(handle string, check func(*SR) error) error {
 			return err
 		}
 		c := m.configuration()
-		// An earlier attempt may have unmounted it, and then been killed.
-		if err := c.mount(notes); err != nil {
+		// It may have been unmounted, under the SR or by an earlier attempt; which may have
+		// had its disk blank, too, before it was killed.
+		err = c.mount(notes)
+		if m.Over && errors.Is(err, ErrSRNotFound) {
+			return unmount(notes, a.UUID)
+		}
+		if err != nil {
 			return err
 		}
 		if err := a.destroy(check, c.whole()); err != nil {

@@ -79,7 +79,7 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 	}
 	made := sb.uuid != c.UUID || sb.unfinished
 	if made {
-		if err := d.mayFormat(sb, c.Wipe); err != nil {
+		if err := d.mayFormat(sb, c.Wipe, false); err != nil {
 			return err
 		}
 		if err := d.format(c.Filesystem, c.UUID); err != nil {
@@ -138,7 +138,8 @@ func foreign(root *Dir) ([]string, error) {
 }
 
 // mayFormat refuses a disk that is in use, or carries anything, unless that may be wiped.
-func (d *disk) mayFormat(sb superblock, wipe bool) error {
+// A probe writes nothing, and may find SR.create to know better.
+func (d *disk) mayFormat(sb superblock, wipe, probe bool) error {
 	claimed, err := d.claim(unix.O_RDONLY)
 	if err != nil {
 		return err
@@ -152,7 +153,7 @@ func (d *disk) mayFormat(sb superblock, wipe bool) error {
 		return err
 	}
 	if sb.label == diskLabel {
-		if left, err := d.isLeft(sb); err != nil || left {
+		if left, err := d.isLeft(sb, probe); err != nil || left {
 			return err
 		}
 	}
@@ -161,28 +162,29 @@ func (d *disk) mayFormat(sb superblock, wipe bool) error {
 
 // isLeft says whether a filesystem of our making has nothing in it but what an SR.create
 // that was killed left, or an SR.destroy.
-func (d *disk) isLeft(sb superblock) (left bool, err error) {
+func (d *disk) isLeft(sb superblock, probe bool) (bool, error) {
 	if sb.unfinished {
 		return true, nil
 	}
 	// At first without the log, for another host may have it mounted; then with it: what
 	// was just made may be nowhere else.
-	for _, data := range []string{withoutLog[sb.kind], ""} {
-		left := false
-		err := d.peek(sb, data, func(root *Dir) error {
-			_, err := readMeta(root)
-			if errors.Is(err, os.ErrNotExist) {
-				var others []string
-				others, err = foreign(root)
-				left = err == nil && len(others) == 0
-			}
-			return err
-		})
-		if err != nil || !left {
-			return false, err
-		}
+	left, err := d.isEmpty(sb, withoutLog[sb.kind])
+	if err != nil || !left || probe {
+		return left, err
 	}
-	return true, nil
+	return d.isEmpty(sb, "")
+}
+
+func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
+	err = d.peek(sb, data, func(root *Dir) error {
+		if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
+			return nil // an SR, whatever can be read of it
+		}
+		others, err := foreign(root)
+		empty = len(others) == 0
+		return err
+	})
+	return empty && err == nil, err
 }
 
 // withoutLog are the options that mount a filesystem as it is, with its log not replayed:
@@ -193,6 +195,10 @@ var withoutLog = map[string]string{"xfs": "norecovery", "btrfs": "rescue=nologre
 func (d *disk) peek(sb superblock, data string, do func(root *Dir) error) error {
 	m := mountable{source: d.path, kind: sb.kind, flags: mountFlags | unix.MS_RDONLY, data: data}
 	err := m.peek(do)
+	if errors.Is(err, unix.EINVAL) && data == withoutLog["btrfs"] {
+		m.data = "nologreplay" // its name until Linux 5.9
+		err = m.peek(do)
+	}
 	if errors.Is(err, ErrSRInUse) && len(d.holders()) == 0 {
 		// It is mounted already, for writing, and is no other when we do the same.
 		m.data, m.flags = "", mountFlags
@@ -354,7 +360,7 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 	if c.UUID != "" {
 		return out, Errorf(ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
 	}
-	return out, d.mayFormat(sb, c.Wipe)
+	return out, d.mayFormat(sb, c.Wipe, true)
 }
 
 // ofDisk completes the configuration of an SR that is on a disk.

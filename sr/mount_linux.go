@@ -160,10 +160,7 @@ func users(path string) string {
 			found = append(found, fmt.Sprintf("/dev/%s, the device of %s", strings.Split(name, "/")[3], file))
 		}
 	}
-	var top unix.Stat_t
-	if unix.Lstat(path, &top) == nil {
-		found = append(found, processesOn(top.Dev)...)
-	}
+	found = append(found, processesIn(path)...)
 	data, _ := os.ReadFile("/proc/self/mountinfo")
 	for _, e := range parseMountinfo(string(data)) {
 		if strings.HasPrefix(e.path, path+"/") {
@@ -179,15 +176,16 @@ func users(path string) string {
 	return strings.Join(found, ", ")
 }
 
-// processesOn describes the processes that have something open on a device.
-func processesOn(dev uint64) (found []string) {
+// processesIn describes the processes that have something below path open. It looks at
+// names only: a file of a server that is away would not answer.
+func processesIn(path string) (found []string) {
 	procs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, proc := range procs {
 		pid, _ := strconv.Atoi(filepath.Base(proc))
 		links, _ := filepath.Glob(proc + "/fd/*")
 		for _, link := range append(links, proc+"/cwd", proc+"/root", proc+"/exe") {
-			var st unix.Stat_t
-			if pid != os.Getpid() && unix.Stat(link, &st) == nil && st.Dev == dev {
+			file, err := os.Readlink(link)
+			if err == nil && strings.HasPrefix(file+"/", path+"/") {
 				found = append(found, describe(pid))
 				break
 			}

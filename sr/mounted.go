@@ -17,7 +17,7 @@ import (
 type mounted struct {
 	Source
 	UUID string `json:"uuid"` // of the SR
-	Kind string `json:"kind"`
+	Over bool   `json:"over,omitempty"` // the filesystem of a destroyed SR is about to go
 }
 
 func (m mounted) configuration() Configuration {
@@ -52,13 +52,21 @@ func readMounted(notes *Dir, uuid string) (m mounted, err error) {
 
 func parseMounted(data []byte, uuid string) (m mounted, err error) {
 	err = json.Unmarshal(data, &m)
-	if err == nil && (m.UUID != uuid || !m.mounts() || m.Kind == "") {
+	if err == nil && (m.UUID != uuid || !m.mounts()) {
 		err = errors.New("it is of something else")
 	}
 	if err != nil {
 		return mounted{}, fmt.Errorf("what is noted of the filesystem of SR %s in %s/mount/%s.json is damaged: attach the SR again: %w", uuid, RuntimeDir, uuid, err)
 	}
 	return m, nil
+}
+
+func (m mounted) save(notes *Dir) error {
+	data, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	return notes.Publish(m.UUID+".json", data)
 }
 
 // mount mounts the SR's filesystem at its mount point. One that is there stays, and is
@@ -83,11 +91,7 @@ func (c Configuration) mount(notes *Dir) error {
 	if err := setMode(point.f, 0o700); err != nil {
 		return err
 	}
-	note, err := json.Marshal(mounted{c.Source, c.UUID, m.kind})
-	if err != nil {
-		return err
-	}
-	if err := notes.Publish(c.UUID+".json", note); err != nil {
+	if err := (mounted{Source: c.Source, UUID: c.UUID}).save(notes); err != nil {
 		return err
 	}
 	if err := m.mount(point); err != nil {
@@ -126,7 +130,7 @@ func (c Configuration) isAt(there []mountEntry) error {
 	}
 	root, err := OpenDir(c.Path)
 	if errors.Is(err, unix.EIO) {
-		return nil // a disk that has died, and is asked by nobody else's name
+		return nil // its disk has died, and who detaches the SR must get rid of it
 	}
 	if err != nil {
 		return err
@@ -157,15 +161,26 @@ func unmount(notes *Dir, uuid string) error {
 	if err != nil {
 		return err
 	}
+	if len(there) == 0 && m.Over {
+		// An earlier attempt unmounted it. Is it still there, and still over?
+		if err := c.mount(notes); err != nil {
+			slog.Info("a destroyed SR's filesystem is not there any more", "device", c.Device, "err", err)
+		} else if there, err = mountsAt(c.Path); err != nil {
+			return err
+		}
+	}
 	if len(there) > 0 {
 		if err := c.isAt(there); err != nil {
 			return err
 		}
-		over := c.whole() && isOver(c)
+		m.Over = c.whole() && isOver(c)
+		if err := m.save(notes); err != nil {
+			return err
+		}
 		if err := unmountPath(c.Path); err != nil {
 			return err
 		}
-		if over {
+		if m.Over {
 			if err := c.blank(there[0].source); err != nil {
 				slog.Error("the disk of a destroyed SR is not blank", "device", there[0].source, "err", err)
 			}

@@ -126,6 +126,9 @@ func absent(a attachment, err error) error {
 }
 
 func gone(a attachment, why string) error {
+	if a.Path == mountPoint(a.UUID) {
+		return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
+	}
 	return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
 }
 
