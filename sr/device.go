@@ -105,8 +105,9 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 	return err
 }
 
-// inFilesystem runs do with the root of the SR's filesystem, mounted privately at the SR's
-// mount point if it is not there already. The caller has that locked.
+// inFilesystem runs do with the root of the SR's filesystem, which is mounted privately if
+// SR.attach has not mounted it already. The caller has the mount point locked. Messages
+// call it by that.
 func (c Configuration) inFilesystem(m mountable, do func(root *Dir) error) error {
 	there, err := mountsAt(c.Path)
 	if err != nil {
@@ -118,13 +119,7 @@ func (c Configuration) inFilesystem(m mountable, do func(root *Dir) error) error
 		}
 		return c.createAtPath(do)
 	}
-	point, err := openMountPoint(c.UUID)
-	if err != nil {
-		return err
-	}
-	point.Close()
-	defer removeMountPoint(c.UUID)
-	return mountedPrivately(m, c.Path, c.Path, do)
+	return m.peek(c.Path, do)
 }
 
 // foreign lists what is in the root of a filesystem that carries no SR, but what our own
@@ -194,15 +189,15 @@ var withoutLog = map[string]string{"xfs": "norecovery", "btrfs": "rescue=nologre
 // peek runs do with the root of the disk's filesystem, mounted privately and read-only.
 func (d *disk) peek(sb superblock, data string, do func(root *Dir) error) error {
 	m := mountable{source: d.path, kind: sb.kind, flags: mountFlags | unix.MS_RDONLY, data: data}
-	err := m.peek(do)
+	err := m.peek(d.path, do)
 	if errors.Is(err, unix.EINVAL) && data == withoutLog["btrfs"] {
 		m.data = "nologreplay" // its name until Linux 5.9
-		err = m.peek(do)
+		err = m.peek(d.path, do)
 	}
 	if errors.Is(err, ErrSRInUse) && len(d.holders()) == 0 {
 		// It is mounted already, for writing, and is no other when we do the same.
 		m.data, m.flags = "", mountFlags
-		err = m.peek(do)
+		err = m.peek(d.path, do)
 	}
 	return err
 }

@@ -144,6 +144,10 @@ func (d *disk) clear() error {
 		return err
 	}
 	defer f.Close()
+	// Who has a partition open, if not for himself alone, would be asked too late.
+	if err := d.rereadPartitions(f); err != nil {
+		return err
+	}
 	zeros := make([]byte, clearEnd)
 	if d.size > clearEnd {
 		if _, err := f.WriteAt(zeros, d.size-clearEnd); err != nil {
@@ -156,14 +160,20 @@ func (d *disk) clear() error {
 	if _, err := f.WriteAt(zeros[:min(clearEnd, d.size)], 0); err != nil {
 		return err
 	}
-	if err := f.Sync(); err != nil {
-		return err
+	return errors.Join(f.Sync(), d.rereadPartitions(f), f.Close())
+}
+
+// rereadPartitions has the kernel know no other partitions than there are. A partition has
+// none, and says EINVAL.
+func (d *disk) rereadPartitions(f *os.File) error {
+	err := insist(unix.EBUSY, func() error { return unix.IoctlSetInt(int(f.Fd()), unix.BLKRRPART, 0) })
+	switch err {
+	case nil, unix.EINVAL:
+		return nil
+	case unix.EBUSY:
+		return Errorf(ErrSRInUse, d.path, "%s is in use: something has one of its partitions open (%s): end that, or choose another device", d.path, strings.Join(d.partitions(), ", "))
 	}
-	// Partitions that are no more; a partition has none, and says EINVAL.
-	if err := unix.IoctlSetInt(int(f.Fd()), unix.BLKRRPART, 0); err != nil && err != unix.EINVAL {
-		return fmt.Errorf("%s: having the kernel forget its partitions: %w", d.path, err)
-	}
-	return f.Close()
+	return fmt.Errorf("%s: reading its partition table: %w", d.path, err)
 }
 
 // unsign makes a disk that carries a filesystem with that UUID, and nothing else, blank

@@ -70,5 +70,5 @@ func (c Configuration) peekExport(do func(root *Dir) error) error {
 	if err != nil {
 		return err
 	}
-	return m.peek(do)
+	return m.peek(m.source, do)
 }

@@ -16,7 +16,7 @@ import (
 // attach or a detach that was killed leaves one without the other.
 type mounted struct {
 	Source
-	UUID string `json:"uuid"` // of the SR
+	UUID string `json:"uuid"`           // of the SR
 	Over bool   `json:"over,omitempty"` // the filesystem of a destroyed SR is about to go
 }
 

@@ -33,11 +33,15 @@ func privately(do func() error) error {
 	return <-done
 }
 
-// mountedPrivately runs do with the root of m, which is mounted at the directory path,
-// privately. Messages call it by name.
-func mountedPrivately(m mountable, path, name string, do func(root *Dir) error) error {
+// peek runs do with the root of m, which is mounted privately. Messages call it by name.
+func (m mountable) peek(name string, do func(root *Dir) error) error {
+	dir, err := Runtime("probe")
+	if err != nil {
+		return err
+	}
+	dir.Close()
 	return privately(func() error {
-		point, err := OpenDir(path) // one that was opened outside is of another namespace
+		point, err := OpenDir(dir.Path()) // one that was opened outside is of another namespace
 		if err != nil {
 			return err
 		}
@@ -46,23 +50,13 @@ func mountedPrivately(m mountable, path, name string, do func(root *Dir) error) 
 		if err != nil {
 			return err
 		}
-		root, err := openAs(path, name)
+		root, err := openAs(dir.Path(), name)
 		if err == nil {
 			err = do(root)
 			root.Close()
 		}
-		return errors.Join(err, unmountPath(path))
+		return errors.Join(err, unmountPath(dir.Path()))
 	})
-}
-
-// peek runs do with the root of m, at a place of its own.
-func (m mountable) peek(do func(root *Dir) error) error {
-	dir, err := Runtime("probe")
-	if err != nil {
-		return err
-	}
-	dir.Close()
-	return mountedPrivately(m, dir.Path(), m.source, do)
 }
 
 // openAs is OpenDir for a directory that messages call by another name.
