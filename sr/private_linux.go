@@ -3,8 +3,10 @@ package sr
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -28,9 +30,22 @@ func privately(do func() error) error {
 			done <- fmt.Errorf("making a mount namespace private: %w", err)
 			return
 		}
+		leaveMounts()
 		done <- do()
 	}()
 	return <-done
+}
+
+// leaveMounts lets go of what is mounted for SRs in the namespace of this thread, which is
+// a copy: where nothing is propagated it would keep their disks in use.
+func leaveMounts() {
+	for _, e := range parseMountinfo(read("/proc/thread-self/mountinfo")) {
+		if strings.HasPrefix(e.path, MountDir+"/") {
+			if err := unix.Unmount(e.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+				slog.Warn("a mount of an SR could not be left", "path", e.path, "err", err)
+			}
+		}
+	}
 }
 
 // peek runs do with the root of m, which is mounted privately. Messages call it by name.
