@@ -186,17 +186,20 @@ func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
 // nothing is written to the disk.
 var withoutLog = map[string]string{"xfs": "norecovery", "btrfs": "rescue=nologreplay"}
 
-// peek runs do with the root of the disk's filesystem, mounted privately and read-only.
+// peek runs do with the root of the disk's filesystem, mounted privately and read-only. One
+// that is mounted already is only mounted as it is, which changes nothing.
 func (d *disk) peek(sb superblock, data string, do func(root *Dir) error) error {
 	m := mountable{source: d.path, kind: sb.kind, flags: mountFlags | unix.MS_RDONLY, data: data}
-	err := m.peek(d.path, do)
-	if errors.Is(err, unix.EINVAL) && data == withoutLog["btrfs"] {
-		m.data = "nologreplay" // its name until Linux 5.9
-		err = m.peek(d.path, do)
+	mounts := d.mounts()
+	if len(mounts) > 0 {
+		m.data = ""
 	}
-	if errors.Is(err, ErrSRInUse) && len(d.holders()) == 0 {
-		// It is mounted already, for writing, and is no other when we do the same.
-		m.data, m.flags = "", mountFlags
+	if len(mounts) > 0 && !mounts[0].readOnly {
+		m.flags = mountFlags
+	}
+	err := m.peek(d.path, do)
+	if errors.Is(err, unix.EINVAL) && m.data == withoutLog["btrfs"] {
+		m.data = "nologreplay" // its name until Linux 5.9
 		err = m.peek(d.path, do)
 	}
 	return err

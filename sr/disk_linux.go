@@ -95,6 +95,12 @@ func (d *disk) holders() (names []string) {
 	return names
 }
 
+// mounts are where the disk is mounted.
+func (d *disk) mounts() []mountEntry {
+	all := parseMountinfo(read("/proc/self/mountinfo"))
+	return slices.DeleteFunc(all, func(e mountEntry) bool { return e.device != d.number() && e.source != d.path })
+}
+
 // partitions are the names of those that the kernel knows of it.
 func (d *disk) partitions() (names []string) {
 	found, _ := filepath.Glob(d.sys + "/*/partition")

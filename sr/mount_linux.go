@@ -116,10 +116,11 @@ func removeMountPoint(uuid string) {
 
 // mountEntry is a line of mountinfo.
 type mountEntry struct {
-	device string // major:minor
-	path   string
-	kind   string
-	source string
+	device   string // major:minor
+	path     string
+	kind     string
+	source   string
+	readOnly bool // the filesystem, not this mount of it alone
 }
 
 // parseMountinfo reads /proc/self/mountinfo (proc_pid_mountinfo(5)).
@@ -134,7 +135,8 @@ func parseMountinfo(mountinfo string) []mountEntry {
 			continue
 		}
 		if path := unescape(fields[4]); filepath.IsAbs(path) {
-			out = append(out, mountEntry{fields[2], path, more[0], unescape(more[1])})
+			options := more[len(more)-1]
+			out = append(out, mountEntry{fields[2], path, more[0], unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,")})
 		}
 	}
 	return out
@@ -161,8 +163,7 @@ func users(path string) string {
 		}
 	}
 	found = append(found, processesIn(path)...)
-	data, _ := os.ReadFile("/proc/self/mountinfo")
-	for _, e := range parseMountinfo(string(data)) {
+	for _, e := range parseMountinfo(read("/proc/self/mountinfo")) {
 		if strings.HasPrefix(e.path, path+"/") {
 			found = append(found, "what is mounted at "+e.path)
 		}
@@ -201,11 +202,8 @@ func usedBy(device string) string {
 		return ""
 	}
 	defer d.Close()
-	data, _ := os.ReadFile("/proc/self/mountinfo")
-	for _, e := range parseMountinfo(string(data)) {
-		if e.device == d.number() || e.source == d.path {
-			return ": it is mounted at " + e.path
-		}
+	if mounts := d.mounts(); len(mounts) > 0 {
+		return ": it is mounted at " + mounts[0].path
 	}
 	if holders := d.holders(); len(holders) > 0 {
 		return " by " + strings.Join(holders, ", ")
