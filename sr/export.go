@@ -1,16 +1,9 @@
 package sr
 
 import (
-	"context"
-	"fmt"
-	"net"
 	"net/netip"
 	"strings"
-	"time"
 )
-
-// resolveTimeout bounds the wait for the address of a file server.
-const resolveTimeout = 20 * time.Second
 
 // cleanServer accepts the name or the address of a file server; one of IPv6 may be in
 // brackets. What it accepts cannot end an option of mount(2) and begin another.
@@ -47,21 +40,23 @@ func (s Source) mountableExport(ip netip.Addr) mountable {
 	return mountable{source: s.export(), kind: "nfs4", flags: mountFlags, data: "vers=4.2,hard,addr=" + ip.String()}
 }
 
-// resolve finds the address of a file server: mount(2) knows no names.
+// resolve finds the address of a file server: mount(2) knows no names. getent asks as
+// mount.nfs would, whatever /etc/nsswitch.conf says; and the resolver of package net would
+// make the program of every call 0.4 MB larger.
 func resolve(server string) (netip.Addr, error) {
 	if ip, err := netip.ParseAddr(server); err == nil {
 		return ip, nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), resolveTimeout)
-	defer cancel()
-	ips, err := net.DefaultResolver.LookupNetIP(ctx, "ip", server)
-	if err == nil && len(ips) == 0 {
-		err = fmt.Errorf("no address")
-	}
+	status, out, err := runProgram("glibc-common (or libc-bin)", "getent", "ahosts", server)
 	if err != nil {
-		return netip.Addr{}, Errorf(ErrUnavailable, server, "the file server %s cannot be found: %v: see /etc/hosts and /etc/resolv.conf, or give its IP address", server, err)
+		return netip.Addr{}, err
 	}
-	return ips[0].Unmap(), nil
+	first, _, _ := strings.Cut(out, " ")
+	ip, err := netip.ParseAddr(first)
+	if status != 0 || err != nil {
+		return netip.Addr{}, Errorf(ErrUnavailable, server, "the file server %s cannot be found: see /etc/hosts and /etc/resolv.conf, or give its IP address", server)
+	}
+	return ip.Unmap(), nil
 }
 
 // peekExport runs do with the directory of the export, which is mounted privately.

@@ -22,8 +22,9 @@ const outputLimit = 4 << 10
 // and what it printed. pack is the package that has it.
 //
 // A call starts no other program, which would cost more than the call. These are the
-// exceptions: SR.create of a device, and the probe of one, are made once in the life of an
-// SR, and nobody should rewrite mkfs.
+// exceptions: SR.create of a device and the probe of one, for nobody should rewrite mkfs
+// and blkid; and what mounts an export of a server that is known by name. They are made
+// once in the life of an SR, or of a boot.
 func runProgram(pack, name string, args ...string) (status int, output string, err error) {
 	path, err := findProgram(pack, name)
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 // syslog is a slog.Handler that sends one datagram per record to /dev/log, with
 // the facility of the toolstack's other storage code. It never waits, never
 // fails and writes nowhere else: standard error stays empty on success.
+// (log/syslog would link package net.)
 type syslog struct {
 	attrs string
 }
