@@ -83,7 +83,19 @@ func (c Configuration) mount(notes *Dir) error {
 	if err != nil {
 		return err
 	}
-	point, err := openMountPoint(c.UUID)
+	if err := (mounted{Source: c.Source, UUID: c.UUID}).save(notes); err != nil {
+		return err
+	}
+	if err := m.mountFor(c.UUID); err != nil {
+		removeMountPoint(c.UUID)
+		return errors.Join(err, notes.Remove(c.UUID+".json"))
+	}
+	return nil
+}
+
+// mountFor mounts m at the SR's mount point.
+func (m mountable) mountFor(uuid string) error {
+	point, err := openMountPoint(uuid)
 	if err != nil {
 		return err
 	}
@@ -91,15 +103,7 @@ func (c Configuration) mount(notes *Dir) error {
 	if err := setMode(point.f, 0o700); err != nil {
 		return err
 	}
-	if err := (mounted{Source: c.Source, UUID: c.UUID}).save(notes); err != nil {
-		return err
-	}
-	if err := m.mount(point); err != nil {
-		notes.Remove(c.UUID + ".json")
-		removeMountPoint(c.UUID)
-		return err
-	}
-	return nil
+	return m.mount(point)
 }
 
 // mountable finds out what mount(2) is to be told.
