@@ -194,6 +194,10 @@ func (s *script) leak(_ bool, _ []string) error {
 		for _, fs := range s.filesystems {
 			left = append(left, leftIn(fs.Dir)...)
 		}
+		for _, uuid := range s.uuids {
+			left = append(left, leftInSR(mountPoint(uuid))...)
+		}
+		left = append(left, s.mountsLeft()...)
 	}
 	if len(left) > 0 {
 		return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
@@ -202,6 +206,11 @@ func (s *script) leak(_ bool, _ []string) error {
 }
 
 func (s *script) isImage(name string) bool {
+	for _, d := range s.devices {
+		if strings.HasPrefix(name, d.image) {
+			return true
+		}
+	}
 	for _, fs := range s.filesystems {
 		if strings.HasPrefix(name, fs.Dir+".img") {
 			return true
@@ -211,27 +220,30 @@ func (s *script) isImage(name string) bool {
 }
 
 // leftIn lists what should not outlive a call in the SRs directly below dir.
-func leftIn(dir string) []string {
+func leftIn(dir string) []string { return leftInSR(filepath.Join(dir, "*")) }
+
+// leftInSR lists it in the SRs that a pattern matches.
+func leftInSR(srs string) []string {
 	var left []string
-	for _, pattern := range []string{"*/.reflinksr/staging/*", "*/.reflinksr/leases/*"} {
-		found, _ := filepath.Glob(filepath.Join(dir, pattern))
+	for _, pattern := range []string{".reflinksr/staging/*", ".reflinksr/leases/*"} {
+		found, _ := filepath.Glob(filepath.Join(srs, pattern))
 		left = append(left, found...)
 	}
-	locks, _ := filepath.Glob(filepath.Join(dir, "*/.reflinksr/locks/*"))
+	locks, _ := filepath.Glob(filepath.Join(srs, ".reflinksr/locks/*"))
 	for _, lock := range locks {
 		record := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(lock))), filepath.Base(lock)+".inf")
 		if _, err := os.Stat(record); err != nil {
 			left = append(left, lock)
 		}
 	}
-	notes, _ := filepath.Glob(filepath.Join(dir, "*/.reflinksr/cbt/*"))
+	notes, _ := filepath.Glob(filepath.Join(srs, ".reflinksr/cbt/*"))
 	for _, note := range notes { // one that ends with .todo has no such volume either
 		record := filepath.Join(filepath.Dir(filepath.Dir(filepath.Dir(note))), filepath.Base(note)+".inf")
 		if _, err := os.Stat(record); err != nil {
 			left = append(left, note)
 		}
 	}
-	data, _ := filepath.Glob(filepath.Join(dir, "*/????????-????-????-????-????????????"))
+	data, _ := filepath.Glob(filepath.Join(srs, "????????-????-????-????-????????????"))
 	for _, d := range data {
 		if _, err := os.Stat(d + ".inf"); err != nil {
 			left = append(left, d)

@@ -28,6 +28,7 @@ type script struct {
 	work   string
 
 	filesystems []*scratch.FS
+	devices     map[string]*madeDevice
 	uuids       []string          // of the SRs that were made
 	t           *watched          // nil outside Run
 	shell       io.Writer         // of a Shell or of Serve
@@ -85,6 +86,10 @@ func (s *script) cleanUp() {
 		for _, state := range states {
 			os.Remove(state)
 		}
+	}
+	s.unmountSRs()
+	for _, d := range s.devices {
+		release([]string{d.path})
 	}
 	for _, fs := range s.filesystems {
 		fs.Remove()

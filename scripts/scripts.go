@@ -175,7 +175,7 @@ func (c Config) setup(env *testscript.Env) error {
 		env.Setenv("DATAPATH", c.Datapath[0])
 	}
 	env.Setenv("FS", c.FS)
-	s := &script{config: c, work: env.WorkDir, sums: map[string]contents{}, remembered: map[string]*pieces{}, plugs: map[string][]plugged{}, keys: map[string]bool{}, marks: map[string]uint64{}}
+	s := &script{config: c, work: env.WorkDir, devices: map[string]*madeDevice{}, sums: map[string]contents{}, remembered: map[string]*pieces{}, plugs: map[string][]plugged{}, keys: map[string]bool{}, marks: map[string]uint64{}}
 	for _, name := range []string{"UUID_A", "UUID_B", "UUID_C"} {
 		id := newUUID()
 		env.Setenv(name, id)

@@ -27,6 +27,8 @@ var table []verb
 func init() {
 	table = []verb{
 		{"fs", "fs [KIND [SIZE [NAME]]]", "make a filesystem (btrfs, xfs, btrfs-4k and xfs-4k on sectors of 4096 bytes, xfs-noreflink, ext4, tmpfs; by default the kind of this run, 1GiB) and mount it at $WORK/NAME; NAME in capitals (by default MNT) holds the path", (*script).fs},
+		{"blockdevice", "blockdevice NAME SIZE [KIND] | blockdevice NAME again|gone", "make a block device: a loop device of a file, blank, or with a filesystem of that KIND (as of fs), or with a partition table (partitions); NAME in capitals is set to its path. again: its contents get a device of another name; gone: it is taken away", (*script).blockdevice},
+		{"mounted", "[!] mounted UUID", "(own) the filesystem of the SR is mounted, once, where SR.attach mounts that of a device", (*script).mountedSR},
 		{"sr", "sr [NAME] [KEY=VALUE]...", "make (after fs, if there is none yet) an SR with the run's configuration, that of conf, and those keys; attach it. NAME (by default SR) is set to its handle, NAME_PATH and NAME_UUID as by conf, NAME_CONF to what SR.create answered", (*script).sr},
 		{"conf", "conf [NAME]", "prepare for a script that calls SR.create itself: NAME_PATH (NAME is SR by default) is an empty directory on the filesystem, NAME_UUID a UUID, NAME_CONF the run's configuration for an SR there", (*script).conf},
 		{"call", "[!] call [PLUGIN/]METHOD [JSON]", "call the plugin as the toolstack does: one process, --json, arguments on standard input. $NAME in the JSON is replaced, inside strings as text, outside as it is; dbg is added. The answer must be of the interface's type. ! expects a refusal, after which the SR must be as before. A call that the plugin does not offer ends the scenario as skipped", (*script).call},
@@ -56,7 +58,7 @@ func init() {
 		{"vanish", "vanish", "unmount the filesystem at $MNT under everybody's feet", (*script).vanish},
 		{"return", "return", "mount it again", (*script).comeBack},
 		{"loops", "loops VOLUME N", "(own) N loop devices of this host have the volume's file behind them", (*script).loops},
-		{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data", (*script).leak},
+		{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data, nothing mounted for an SR that is not attached", (*script).leak},
 		{"kernel", "kernel 4.19|current", "run the calls that follow as on Linux 4.19 (what is newer is answered as there), or as it is", (*script).kernel},
 		{"inject", "inject ERRNO SYSCALL[=N,N...]... | inject off", "in the calls that follow these system calls fail, like fsync or FICLONE: every one, or only the Nth, on files of the scenario and loop devices. What is injected must come to pass before the next inject", (*script).inject},
 		{"limit", "limit nofile N | limit off", "the calls that follow may have at most N file descriptors", (*script).limit},

@@ -18,6 +18,28 @@ func Attach(conf map[string]string) (string, error) {
 	for _, name := range c.Unknown {
 		slog.Info("SR.attach ignores an unknown configuration key", "key", name, "path", c.Path)
 	}
+	if !c.mounts() {
+		return c.attach()
+	}
+	if c.UUID == "" {
+		return "", Errorf(ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
+	}
+	handle := ""
+	err = withMount(c.UUID, func(notes *Dir) error {
+		if err := c.mount(notes); err != nil {
+			return err
+		}
+		handle, err = c.attach()
+		if err != nil {
+			forgetMounted(notes, c.UUID)
+		}
+		return err
+	})
+	return handle, err
+}
+
+// attach is Attach once the SR's filesystem is mounted.
+func (c Configuration) attach() (string, error) {
 	root, err := openPath(c.Path)
 	if err != nil {
 		return "", err

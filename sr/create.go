@@ -3,7 +3,9 @@ package sr
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
+	"slices"
 	"strings"
 	"time"
 )
@@ -26,62 +28,95 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 		return nil, err
 	}
 	if len(c.Unknown) > 0 {
-		return nil, Errorf(ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are path, sector_size and datacow", shorten(c.Unknown[0]))
+		return nil, Errorf(ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are %s", shorten(c.Unknown[0]), strings.Join(slices.Sorted(maps.Keys(OptionHelp)), ", "))
 	}
 	if c.UUID != "" && c.UUID != id {
 		return nil, Errorf(ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
 	}
+	c.settle(id)
 	if other, err := lookup(id); err == nil && other.Path != c.Path {
 		return nil, Errorf(ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
 	}
-	root, err := openPath(c.Path)
+	create := func(root *Dir) error { return c.create(root, conf, name, description) }
+	switch {
+	case c.Device != "":
+		if _, given := conf["datacow"]; given && c.Filesystem != "btrfs" {
+			return nil, Errorf(ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs: say filesystem=btrfs")
+		}
+		err = withMount(id, func(*Dir) error { return c.createOnDisk(create) })
+	case c.Server != "":
+		err = withMount(id, func(*Dir) error { return c.createOnExport(create) })
+	default:
+		err = c.createAtPath(create)
+	}
 	if err != nil {
 		return nil, err
 	}
-	defer root.Close()
+	return c.answer(conf), nil
+}
 
+func (c Configuration) createAtPath(create func(root *Dir) error) error {
+	root, err := openPath(c.Path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return create(root)
+}
+
+func (c Configuration) createOnExport(create func(root *Dir) error) error {
+	m, err := c.mountable()
+	if err != nil {
+		return err
+	}
+	return c.inFilesystem(m, create)
+}
+
+// create makes the open directory the SR of the configuration.
+func (c Configuration) create(root *Dir, conf map[string]string, name, description string) error {
 	// Two creations of one directory exclude each other by a lock on the directory
 	// itself: nothing is written to it yet.
 	lock, err := root.lockSelf()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer lock.Unlock()
 	switch m, err := readMeta(root); {
-	case err == nil && m.UUID == id:
-		return answer(conf, id), m.sameOptions(c, conf)
+	case err == nil && m.UUID == c.UUID:
+		return m.sameOptions(c, conf)
 	case err == nil:
-		return nil, Errorf(ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, shorten(m.Name))
+		return Errorf(ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, shorten(m.Name))
 	case !errors.Is(err, os.ErrNotExist):
-		return nil, fmt.Errorf("%s already holds an SR: %w", c.Path, err)
+		return fmt.Errorf("%s already holds an SR: %w", c.Path, err)
 	}
 	fs, err := root.Filesystem()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := root.Probe(); err != nil {
-		return nil, err
+		return err
 	}
 	if _, given := conf["datacow"]; given && fs.Type != "btrfs" {
-		return nil, Errorf(ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs; %s is %s", c.Path, fs.Type)
+		return Errorf(ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs; %s is %s", c.Path, fs.Type)
 	}
-	if _, err := eraseDestroyed(root, ""); err != nil {
-		return nil, fmt.Errorf("finishing the destruction of the SR that was in %s: %w", c.Path, err)
+	if _, err := eraseDestroyed(root, "", false); err != nil {
+		return fmt.Errorf("finishing the destruction of the SR that was in %s: %w", c.Path, err)
 	}
 	s := &SR{Path: c.Path, Root: root}
+	defer s.closeControl() // it may have to be unmounted
 	if err := s.begin(); err != nil {
 		s.abandon()
-		return nil, fmt.Errorf("preparing %s: %w", c.Path, err)
+		return fmt.Errorf("preparing %s: %w", c.Path, err)
 	}
 	m := &Meta{
-		Format: Format, UUID: id, Name: name, Description: description,
+		Format: Format, UUID: c.UUID, Name: name, Description: description,
 		Created: time.Now().UTC().Truncate(time.Second), Filesystem: fs, Options: c.Options,
 	}
 	if err := s.writeMeta(m); err != nil {
 		s.abandon()
-		return nil, fmt.Errorf("writing %s: %w", root.join(marker), err)
+		return fmt.Errorf("writing %s: %w", root.join(marker), err)
 	}
-	return answer(conf, id), nil
+	return nil
 }
 
 // sameOptions refuses to make an SR again with other options than it has.
@@ -140,12 +175,17 @@ func (s *SR) abandon() {
 	s.Root.Rmdir(controlDir)
 }
 
-func answer(conf map[string]string, uuid string) map[string]string {
-	out := map[string]string{"sr_uuid": uuid}
+// answer is the configuration that SR.attach needs.
+func (c Configuration) answer(conf map[string]string) map[string]string {
+	out := map[string]string{}
 	for k, v := range conf {
-		if !fromToolstack[k] {
+		if !fromToolstack[k] && !forCreate(k, v) {
 			out[k] = v
 		}
+	}
+	out["sr_uuid"] = c.UUID
+	if c.Device != "" {
+		out["filesystem_uuid"] = c.FilesystemUUID
 	}
 	return out
 }

@@ -25,6 +25,39 @@ func Destroy(handle string, check func(*SR) error) error {
 	if err != nil {
 		return err
 	}
+	if a.Path != mountPoint(a.UUID) {
+		return a.destroy(check, false)
+	}
+	return withMount(a.UUID, func(notes *Dir) error {
+		m, err := readMounted(notes, a.UUID)
+		if errors.Is(err, os.ErrNotExist) {
+			return a.destroy(check, false) // somebody else has mounted it there
+		}
+		if err != nil {
+			return err
+		}
+		c := m.configuration()
+		// It may have been unmounted, under the SR or by an earlier attempt; which may have
+		// had its disk blank, too, before it was killed.
+		err = c.mount(notes)
+		if m.Over && errors.Is(err, ErrSRNotFound) {
+			return unmount(notes, a.UUID)
+		}
+		if err != nil {
+			return err
+		}
+		if err := a.destroy(check, c.whole()); err != nil {
+			return err
+		}
+		if err := unmount(notes, a.UUID); err != nil {
+			slog.Error("a destroyed SR's filesystem could not be unmounted; SR.detach tries again", "path", a.Path, "err", err)
+		}
+		return nil
+	})
+}
+
+// destroy ends the SR. whole says that its filesystem goes with it.
+func (a attachment) destroy(check func(*SR) error, whole bool) error {
 	// The lock that SR.create takes: nobody makes a new SR here while we erase.
 	root, err := OpenDir(a.Path)
 	if err != nil {
@@ -36,7 +69,7 @@ func Destroy(handle string, check func(*SR) error) error {
 		return err
 	}
 	defer lock.Unlock()
-	if done, err := eraseDestroyed(root, a.UUID); done || err != nil {
+	if done, err := eraseDestroyed(root, a.UUID, whole); done || err != nil {
 		return err
 	}
 	s, err := open(a, Exclusive)
@@ -50,6 +83,7 @@ func Destroy(handle string, check func(*SR) error) error {
 	if err := s.end(); err != nil {
 		return err
 	}
+	s.whole = whole
 	// The SR is gone. What is left of it goes now, or when somebody attaches it or
 	// makes another one here.
 	if err := s.erase(func(string) bool { return true }); err != nil {
@@ -111,13 +145,14 @@ func destroyed(root *Dir) (*Meta, error) {
 }
 
 // eraseDestroyed finishes a destruction that a crash interrupted, of the SR with
-// that UUID, or of any if uuid is "". The caller holds the directory's lock.
-func eraseDestroyed(root *Dir, uuid string) (done bool, err error) {
+// that UUID, or of any if uuid is "". whole says that the filesystem goes with it. The
+// caller holds the directory's lock.
+func eraseDestroyed(root *Dir, uuid string, whole bool) (done bool, err error) {
 	m, err := destroyed(root)
 	if err != nil || m == nil || uuid != "" && m.UUID != uuid {
 		return false, err
 	}
-	s := &SR{Path: root.Path(), Root: root, Meta: m}
+	s := &SR{Path: root.Path(), Root: root, Meta: m, whole: whole}
 	s.control, err = root.Sub(controlDir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
@@ -137,7 +172,7 @@ func finishErase(root *Dir, c Configuration) error {
 		return err
 	}
 	defer lock.Unlock()
-	_, err = eraseDestroyed(root, c.UUID)
+	_, err = eraseDestroyed(root, c.UUID, c.whole())
 	return err
 }
 
@@ -171,6 +206,13 @@ func (s *SR) erase(ours func(name string) bool) error {
 	}
 	if err := s.Root.Sync(); err != nil {
 		return err
+	}
+	if s.whole {
+		// With nothing else in it the filesystem goes, at unmount, and the tombstone with
+		// it: until then that says that it may.
+		if names, err := s.Root.Names(); err != nil || len(names) == 1 {
+			return err
+		}
 	}
 	if err := s.Root.Remove(tombstone); err != nil {
 		return err

@@ -118,10 +118,15 @@ func indent(data []byte) []byte {
 
 // Configuration is what SR.create and SR.attach are configured with.
 type Configuration struct {
-	Path    string // absolute and clean
-	UUID    string // of the SR that must be there; "" for whichever is
+	Path string // absolute and clean; where the Source is mounted, if there is one
+	UUID string // of the SR that must be there; "" for whichever is
+	Source
 	Options Options
 	Unknown []string // names of options that mean nothing to us
+
+	// For SR.create of a device.
+	Filesystem string // that is made on it: "xfs" or "btrfs"
+	Wipe       bool   // what else is on it may be destroyed
 }
 
 // fromToolstack are names that the toolstack itself adds to a configuration.
@@ -129,10 +134,16 @@ var fromToolstack = map[string]bool{"SRmaster": true}
 
 // OptionHelp describes every configuration key, for Plugin.query and --help.
 var OptionHelp = map[string]string{
-	"path":        "absolute path of a directory on XFS (reflink=1) or btrfs that holds the SR",
-	"sr_uuid":     "UUID of the SR that must be found there (filled in by SR.create and SR.probe)",
-	"sector_size": "logical sector size that guests see on new disks: 512 (default) or 4096",
-	"datacow":     "btrfs only: on = new disks are copy-on-write with checksums; off (default) = faster random writes, no checksums",
+	"path":            "absolute path of a directory on XFS (reflink=1) or btrfs that holds the SR",
+	"device":          "instead of path: a whole disk or partition; SR.create makes a filesystem on it, SR.attach mounts that and SR.detach unmounts it",
+	"filesystem":      "with device, for SR.create: xfs (default) or btrfs",
+	"wipe":            "with device, for SR.create: yes = destroy what is on the device; no (default) = refuse a device that is not blank",
+	"filesystem_uuid": "with device: UUID of the filesystem to be looked for on this host's disks (filled in by SR.create and SR.probe)",
+	"server":          "instead of path, with serverpath: name or IP address of an NFS server; SR.attach mounts the export (vers=4.2, hard) and SR.detach unmounts it",
+	"serverpath":      "with server: absolute path of the export, or of a directory in it, that holds the SR",
+	"sr_uuid":         "UUID of the SR that must be found there (filled in by SR.create and SR.probe)",
+	"sector_size":     "logical sector size that guests see on new disks: 512 (default) or 4096",
+	"datacow":         "btrfs only: on = new disks are copy-on-write with checksums; off (default) = faster random writes, no checksums",
 }
 
 // ParseConfiguration checks a configuration. Unknown names are collected, not refused.
@@ -140,7 +151,7 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 	c := Configuration{Options: Options{SectorSize: 512}}
 	for name, value := range conf {
 		switch name {
-		case "path", "sr_uuid":
+		case "path", "sr_uuid", "device", "filesystem", "wipe", "filesystem_uuid", "server", "serverpath": // below
 		case "sector_size":
 			n, _ := strconv.Atoi(value)
 			if value != "512" && value != "4096" {
@@ -162,13 +173,21 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 	if c.UUID != "" && !canonical(c.UUID) {
 		return c, Errorf(ErrInvalid, "sr_uuid", "configuration %q is %q, which is no UUID", "sr_uuid", shorten(c.UUID))
 	}
-	path, ok := conf["path"]
-	if !ok {
-		return c, Errorf(ErrInvalid, "path", "configuration %q is missing: the absolute path of the SR's directory", "path")
+	err := checkSources(conf)
+	if err != nil {
+		return c, err
 	}
-	var err error
-	c.Path, err = cleanPath(path)
-	return c, err
+	if path, given := conf["path"]; given {
+		c.Path, err = cleanPath(path)
+		return c, err
+	}
+	if err := c.parseSource(conf); err != nil {
+		return c, err
+	}
+	if c.UUID != "" {
+		c.settle(c.UUID)
+	}
+	return c, nil
 }
 
 // openPath opens the directory that a configuration names.

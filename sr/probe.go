@@ -1,28 +1,60 @@
 package sr
 
 import (
-	"maps"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 )
 
-// ProbeSR answers SR.probe, in steps: without a path, the mounted filesystems
-// that can share blocks, as incomplete configurations; with one, either a complete
-// configuration for a new SR, or the SR that is there. It changes nothing.
+// ProbeSR answers SR.probe, in steps: without a path, device or server, the mounted
+// filesystems that can share blocks and the disks that could be an SR's, as incomplete
+// configurations; with one, either a complete configuration for a new SR, or the SR that
+// is there. It changes nothing.
 func ProbeSR(conf map[string]string) ([]Candidate, error) {
-	if _, ok := conf["path"]; ok {
-		c, err := ParseConfiguration(conf)
-		if err != nil {
-			return nil, err
+	for _, s := range sources {
+		if _, given := conf[s.key]; given {
+			candidate, err := probeSource(conf)
+			if err != nil {
+				return nil, err
+			}
+			return []Candidate{candidate}, nil
 		}
-		candidate, err := inspect(c, conf)
-		if err != nil {
-			return nil, err
-		}
-		return []Candidate{candidate}, nil
 	}
+	paths, err := probeMounts(conf)
+	if err != nil {
+		return nil, err
+	}
+	devices, err := probeDisks(conf)
+	return append(paths, devices...), err
+}
+
+func probeSource(conf map[string]string) (out Candidate, err error) {
+	c, err := ParseConfiguration(conf)
+	if err != nil {
+		return out, err
+	}
+	if c.Device != "" {
+		return c.probeDevice(conf)
+	}
+	look := func(root *Dir) error {
+		out, err = inspect(root, c, conf)
+		return err
+	}
+	if c.Server != "" {
+		err = c.peekExport(look)
+		return out, err
+	}
+	root, err := openPath(c.Path)
+	if err != nil {
+		return out, err
+	}
+	defer root.Close()
+	err = look(root)
+	return out, err
+}
+
+// probeMounts lists the mounted filesystems.
+func probeMounts(conf map[string]string) ([]Candidate, error) {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, err
@@ -35,12 +67,8 @@ func ProbeSR(conf map[string]string) ([]Candidate, error) {
 		}
 		info := map[string]string{}
 		if err := describeSpace(root, info); err == nil && root.mayShare() {
-			configuration := maps.Clone(conf)
-			if configuration == nil {
-				configuration = map[string]string{}
-			}
+			configuration := known(conf)
 			delete(configuration, "sr_uuid")
-			maps.DeleteFunc(configuration, func(k, _ string) bool { return OptionHelp[k] == "" })
 			configuration["path"] = path
 			out = append(out, Candidate{Configuration: configuration, ExtraInfo: info})
 		}
@@ -55,22 +83,11 @@ func ProbeSR(conf map[string]string) ([]Candidate, error) {
 func reflinkMounts(mountinfo string) []string {
 	var order []string
 	kind := map[string]string{}
-	for line := range strings.Lines(mountinfo) {
-		left, right, ok := strings.Cut(strings.TrimSuffix(line, "\n"), " - ")
-		// Only a blank separates: of all that some call white space the kernel escapes
-		// no more than blank, tab, line break and backslash.
-		fields, more := strings.Split(left, " "), strings.Split(right, " ")
-		if !ok || len(fields) < 6 {
-			continue
+	for _, e := range parseMountinfo(mountinfo) {
+		if _, seen := kind[e.path]; !seen {
+			order = append(order, e.path)
 		}
-		path := unescape(fields[4])
-		if !filepath.IsAbs(path) {
-			continue
-		}
-		if _, seen := kind[path]; !seen {
-			order = append(order, path)
-		}
-		kind[path] = more[0]
+		kind[e.path] = e.kind
 	}
 	var out []string
 	for _, path := range order {

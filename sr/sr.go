@@ -22,6 +22,7 @@ type SR struct {
 
 	control *Dir
 	lock    *Lock
+	whole   bool // the filesystem was made for the SR, and goes with it
 }
 
 // Open opens the attached SR that handle names and locks it as told. The error
@@ -125,17 +126,24 @@ func absent(a attachment, err error) error {
 }
 
 func gone(a attachment, why string) error {
+	if a.Path == mountPoint(a.UUID) {
+		return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
+	}
 	return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
 }
 
 // Close releases the locks and the directories.
 func (s *SR) Close() {
 	s.lock.Unlock()
+	s.closeControl()
+	s.Root.Close()
+}
+
+func (s *SR) closeControl() {
 	for _, dir := range s.subdirs() {
 		(*dir).Close()
 	}
 	s.control.Close()
-	s.Root.Close()
 }
 
 // Handle is the SR's handle.
@@ -231,13 +239,26 @@ func NoVolume(key, path string) error {
 func Data(key Key) string   { return string(key) }
 func Record(key Key) string { return string(key) + ".inf" }
 
-// Detach forgets the SR on this host. Detaching what is not attached, or is gone,
+// Detach forgets the SR on this host, and unmounts what Attach has mounted for it: if
+// that is in use, the SR stays attached. Detaching what is not attached, or is gone,
 // succeeds.
 func Detach(handle string) error {
-	_, uuid, err := ParseHandle(handle)
+	path, uuid, err := ParseHandle(handle)
 	if err != nil {
 		return err
 	}
+	if path != mountPoint(uuid) {
+		return forget(handle, uuid)
+	}
+	return withMount(uuid, func(notes *Dir) error {
+		if err := unmount(notes, uuid); err != nil {
+			return err
+		}
+		return forget(handle, uuid)
+	})
+}
+
+func forget(handle, uuid string) error {
 	if _, err := find(handle); errors.Is(err, ErrNotAttached) {
 		return nil
 	}

@@ -69,19 +69,20 @@ type Candidate struct {
 	ExtraInfo     map[string]string `json:"extra_info"`
 }
 
-// inspect says what SR.create or SR.attach could do with the directory of c.
-func inspect(c Configuration, conf map[string]string) (Candidate, error) {
-	root, err := openPath(c.Path)
-	if err != nil {
-		return Candidate{}, err
-	}
-	defer root.Close()
-	out := Candidate{Configuration: map[string]string{}, Complete: true, ExtraInfo: map[string]string{}}
+// known is a configuration without what SR.create would refuse.
+func known(conf map[string]string) map[string]string {
+	out := map[string]string{}
 	for k, v := range conf {
-		if OptionHelp[k] != "" { // what SR.create would refuse is not handed on
-			out.Configuration[k] = v
+		if OptionHelp[k] != "" {
+			out[k] = v
 		}
 	}
+	return out
+}
+
+// inspect says what SR.create or SR.attach could do with the open directory of c.
+func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, error) {
+	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
 	if err := describeSpace(root, out.ExtraInfo); err != nil {
 		return out, err
 	}
@@ -91,7 +92,7 @@ func inspect(c Configuration, conf map[string]string) (Candidate, error) {
 			out.ExtraInfo["destroyed_sr"] = old.UUID // its files go when something is made here
 		}
 		if c.UUID != "" {
-			return out, Errorf(ErrSRNotFound, c.Path, "%s holds no SR, and SR %s was asked for", c.Path, c.UUID)
+			return out, Errorf(ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
 		}
 		return out, root.Probe()
 	}
@@ -99,8 +100,9 @@ func inspect(c Configuration, conf map[string]string) (Candidate, error) {
 		return out, err
 	}
 	if c.UUID != "" && c.UUID != m.UUID {
-		return out, Errorf(ErrSRNotFound, c.Path, "%s holds SR %s, not %s", c.Path, m.UUID, c.UUID)
+		return out, Errorf(ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
 	}
+	c.settle(m.UUID)
 	s := &SR{Path: c.Path, Root: root, Meta: m}
 	st, err := s.Stat(nil)
 	if err != nil {

@@ -122,6 +122,19 @@ func (fs *FS) format(size int64) (grow bool, err error) {
 	return false, nil
 }
 
+// Format makes the image of an unmounted filesystem of size bytes at path. It needs mkfs.
+func Format(kind string, size int64, path string) error {
+	if err := Available(kind); err != nil {
+		return err
+	}
+	fs := &FS{Kind: kind, image: path}
+	if _, err := tool(mkfs[kind][0]); err != nil {
+		return err
+	}
+	_, err := fs.format(size)
+	return err
+}
+
 // Mount mounts the image again after Unmount.
 func (fs *FS) Mount() error {
 	f, err := os.OpenFile(fs.image, os.O_RDWR, 0)

@@ -1,0 +1,186 @@
+package scripts
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/datapath/loop"
+	"reflinksr/scripts/scratch"
+)
+
+// madeDevice is a block device that a scenario made: a loop device of a file.
+type madeDevice struct {
+	image string
+	path  string // of the device; "" if it has none now
+	parts bool   // the kernel is to look for partitions
+}
+
+// blockdevice makes a block device, takes it away, or gives it another name.
+func (s *script) blockdevice(_ bool, args []string) error {
+	if len(args) < 2 || len(args) > 3 || args[0] != strings.ToUpper(args[0]) || !variable.MatchString("$"+args[0]) {
+		return usage("blockdevice")
+	}
+	name := args[0]
+	d := s.devices[name]
+	if args[1] != "again" && args[1] != "gone" {
+		return s.makeBlockDevice(args)
+	}
+	if d == nil || len(args) != 2 {
+		return usage("blockdevice")
+	}
+	old := d.path
+	d.path = ""
+	if args[1] == "again" {
+		// Before it loses the old one: it would be given the same number.
+		if err := s.bindBlockDevice(name, d); err != nil {
+			return err
+		}
+	}
+	if old == "" {
+		return nil
+	}
+	return unbind(old)
+}
+
+func (s *script) makeBlockDevice(args []string) error {
+	size, err := ParseBytes(args[1])
+	if err != nil {
+		return err
+	}
+	name, kind := args[0], ""
+	if len(args) > 2 {
+		kind = args[2]
+	}
+	d := &madeDevice{image: filepath.Join(s.work, strings.ToLower(name)+".disk")}
+	switch kind {
+	case "", "partitions":
+		f, err := os.OpenFile(d.image, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+		if err != nil {
+			return err
+		}
+		err = f.Truncate(size)
+		if kind != "" {
+			_, e := f.WriteAt(partitionTable(size), 0)
+			err, d.parts = errors.Join(err, e), true
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	default:
+		if err := scratch.Format(kind, size, d.image); err != nil {
+			return err
+		}
+	}
+	s.devices[name] = d
+	return s.bindBlockDevice(name, d)
+}
+
+// partitionTable is a master boot record with one partition.
+func partitionTable(size int64) []byte {
+	b := make([]byte, 512)
+	copy(b[446:], []byte{0, 0, 2, 0, 0x83, 0xff, 0xff, 0xff, 0, 8, 0, 0}) // from sector 2048
+	sectors := size/512 - 2048
+	copy(b[458:], []byte{byte(sectors), byte(sectors >> 8), byte(sectors >> 16), byte(sectors >> 24)})
+	b[510], b[511] = 0x55, 0xaa
+	return b
+}
+
+func (s *script) bindBlockDevice(name string, d *madeDevice) error {
+	f, err := os.OpenFile(d.image, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	device, err := loop.Attach(loop.Config{File: f, SectorSize: 512, Name: "reflinksr-scenario"})
+	if err != nil {
+		return err
+	}
+	d.path = device.Path()
+	s.setenv(name, d.path)
+	if d.parts {
+		return findPartitions(d.path)
+	}
+	return nil
+}
+
+// findPartitions has the kernel look for partitions on a loop device.
+func findPartitions(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+	if err != nil {
+		return err
+	}
+	info.Flags |= unix.LO_FLAGS_PARTSCAN
+	return unix.IoctlLoopSetStatus64(int(f.Fd()), info)
+}
+
+// unbind takes a loop device from its file.
+func unbind(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0); err != nil && err != unix.ENXIO {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return nil
+}
+
+// mountPoint is where our plugin mounts the filesystem of an SR that is configured by a
+// device.
+func mountPoint(uuid string) string { return filepath.Join("/run/sr-mount", uuid) }
+
+// unmountSRs takes away what calls have mounted, or left to be mounted on.
+func (s *script) unmountSRs() {
+	for _, uuid := range s.uuids {
+		for unix.Unmount(mountPoint(uuid), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW) == nil {
+		}
+		os.Remove(mountPoint(uuid))
+		os.Remove("/run/reflinksr/mount/" + uuid + ".json")
+		os.Remove("/run/reflinksr/mount/" + uuid + ".lock")
+	}
+}
+
+// mountsLeft lists what is mounted, or noted to be, for SRs that are not attached.
+func (s *script) mountsLeft() (left []string) {
+	for _, uuid := range s.uuids {
+		if _, err := os.Lstat("/run/reflinksr/sr/" + uuid + ".json"); err == nil {
+			continue
+		}
+		for _, path := range []string{mountPoint(uuid), "/run/reflinksr/mount/" + uuid + ".json"} {
+			if _, err := os.Lstat(path); err == nil {
+				left = append(left, path)
+			}
+		}
+	}
+	return left
+}
+
+// mounted says whether the filesystem of an SR is mounted where our plugin does that.
+func (s *script) mountedSR(not bool, args []string) error {
+	if len(args) != 1 {
+		return usage("mounted")
+	}
+	data, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return err
+	}
+	n := strings.Count(string(data), " "+mountPoint(args[0])+" ")
+	switch {
+	case n > 0 && not:
+		return fmt.Errorf("something is mounted at %s", mountPoint(args[0]))
+	case n != 1 && !not:
+		return fmt.Errorf("%d filesystems are mounted at %s, want one", n, mountPoint(args[0]))
+	}
+	return nil
+}

@@ -1,0 +1,73 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// programDirs are where the programs are that are run: not where the caller's
+// environment says.
+var programDirs = []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"}
+
+// outputLimit bounds what is kept of what a program prints, in bytes.
+const outputLimit = 4 << 10
+
+// runProgram runs a program to its end, without a shell, and returns its exit status
+// and what it printed. pack is the package that has it.
+//
+// A call starts no other program, which would cost more than the call. These are the
+// exceptions: SR.create of a device and the probe of one, for nobody should rewrite mkfs
+// and blkid; and what mounts an export of a server that is known by name. They are made
+// once in the life of an SR, or of a boot.
+func runProgram(pack, name string, args ...string) (status int, output string, err error) {
+	path, err := findProgram(pack, name)
+	if err != nil {
+		return 0, "", err
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		return 0, "", err
+	}
+	defer null.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return 0, "", err
+	}
+	defer r.Close()
+	p, err := os.StartProcess(path, append([]string{path}, args...), &os.ProcAttr{
+		Dir: "/", Env: []string{"PATH=" + strings.Join(programDirs, ":"), "LC_ALL=C"},
+		Files: []*os.File{null, w, w},
+		// If we are killed it is as well: whoever repeats the call would find it at work.
+		Sys: &unix.SysProcAttr{Pdeathsig: unix.SIGKILL},
+	})
+	w.Close()
+	if err != nil {
+		return 0, "", fmt.Errorf("starting %s: %w", path, err)
+	}
+	kept, readErr := io.ReadAll(io.LimitReader(r, outputLimit))
+	_, drainErr := io.Copy(io.Discard, r)
+	state, err := p.Wait()
+	if err = errors.Join(err, readErr, drainErr); err != nil {
+		return 0, "", fmt.Errorf("running %s: %w", path, err)
+	}
+	return state.ExitCode(), string(kept), nil
+}
+
+func findProgram(pack, name string) (string, error) {
+	for _, dir := range programDirs {
+		path := filepath.Join(dir, name)
+		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
+			return path, nil
+		}
+	}
+	return "", Errorf(ErrUnsuitable, name, "%s is not installed on this host (it is in none of %s): install the package %s", name, strings.Join(programDirs, ", "), pack)
+}
+
+// oneLine is what a program printed, fit for an error.
+func oneLine(output string) string { return strings.Join(strings.Fields(output), " ") }

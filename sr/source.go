@@ -1,0 +1,131 @@
+package sr
+
+import (
+	"path/filepath"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Source is what is mounted for an SR that is configured by a device or by an export.
+// It is the zero Source of an SR that is configured by a path, which somebody else mounts.
+type Source struct {
+	Device         string `json:"device,omitempty"`          // absolute path of the disk; it may be another name after a boot
+	FilesystemUUID string `json:"filesystem_uuid,omitempty"` // of the filesystem on the disk
+	Server         string `json:"server,omitempty"`          // of the export: host name or IP address
+	ServerPath     string `json:"serverpath,omitempty"`      // on that, absolute
+}
+
+func (s Source) String() string {
+	if s.Server != "" {
+		return s.export()
+	}
+	return s.Device
+}
+
+// sources are the configuration keys one of which says where the SR is, and those that
+// only go with it.
+var sources = []struct {
+	key  string
+	with []string
+}{
+	{"path", nil},
+	{"device", []string{"filesystem", "wipe", "filesystem_uuid"}},
+	{"server", []string{"serverpath"}},
+}
+
+// checkSources refuses configurations that say where the SR is in several ways, or in none.
+func checkSources(conf map[string]string) error {
+	given := ""
+	for _, s := range sources {
+		_, there := conf[s.key]
+		if there && given != "" {
+			return Errorf(ErrInvalid, s.key, "configuration %q and %q exclude each other: an SR is configured by path, by device, or by server and serverpath", given, s.key)
+		}
+		if there {
+			given = s.key
+		}
+	}
+	for _, s := range sources {
+		for _, with := range s.with {
+			if _, there := conf[with]; there && given != s.key {
+				return Errorf(ErrInvalid, with, "configuration %q goes with %q only", with, s.key)
+			}
+		}
+	}
+	if given == "" {
+		return Errorf(ErrInvalid, "path", "configuration %q is missing: the absolute path of the SR's directory; or say device, or server and serverpath", "path")
+	}
+	return nil
+}
+
+// parseSource reads what of a configuration is about a device or an export.
+func (c *Configuration) parseSource(conf map[string]string) error {
+	if device, given := conf["device"]; given {
+		return c.parseDevice(device, conf)
+	}
+	server, err := cleanServer(conf["server"])
+	if err != nil {
+		return err
+	}
+	path := conf["serverpath"]
+	switch {
+	case !filepath.IsAbs(path):
+		return Errorf(ErrInvalid, "serverpath", "configuration %q is %q, it must be the absolute path of an export of %s", "serverpath", shorten(path), server)
+	case len(path) > 1000, !printable(path):
+		return Errorf(ErrInvalid, "serverpath", "configuration %q is %q, which cannot be an export's", "serverpath", shorten(path))
+	}
+	c.Server, c.ServerPath = server, filepath.Clean(path)
+	return nil
+}
+
+func (c *Configuration) parseDevice(device string, conf map[string]string) error {
+	switch {
+	case !filepath.IsAbs(device):
+		return Errorf(ErrInvalid, "device", "configuration %q is %q, it must be an absolute path, as /dev/sdb or /dev/disk/by-id/…", "device", shorten(device))
+	case len(device) > 1000, !printable(device):
+		return Errorf(ErrInvalid, "device", "configuration %q is %q, which cannot be a device's", "device", shorten(device))
+	}
+	c.Device = filepath.Clean(device)
+	c.Filesystem = "xfs"
+	if kind, given := conf["filesystem"]; given {
+		if kind != "xfs" && kind != "btrfs" {
+			return Errorf(ErrInvalid, "filesystem", "configuration %q is %q, it must be xfs or btrfs", "filesystem", shorten(kind))
+		}
+		c.Filesystem = kind
+	}
+	if wipe, given := conf["wipe"]; given {
+		if wipe != "yes" && wipe != "no" {
+			return Errorf(ErrInvalid, "wipe", "configuration %q is %q, it must be yes or no", "wipe", shorten(wipe))
+		}
+		c.Wipe = wipe == "yes"
+	}
+	c.FilesystemUUID = strings.ToLower(conf["filesystem_uuid"])
+	if c.FilesystemUUID != "" && !canonical(c.FilesystemUUID) {
+		return Errorf(ErrInvalid, "filesystem_uuid", "configuration %q is %q, which is no UUID", "filesystem_uuid", shorten(c.FilesystemUUID))
+	}
+	return nil
+}
+
+// settle completes the configuration of the SR with that UUID: where its filesystem is
+// mounted, and which that is.
+func (c *Configuration) settle(uuid string) {
+	c.UUID = uuid
+	if !c.mounts() {
+		return
+	}
+	c.Path = mountPoint(uuid)
+	if c.Device != "" && c.FilesystemUUID == "" {
+		c.FilesystemUUID = uuid // as SR.create makes it
+	}
+}
+
+// mounts says whether SR.attach mounts the SR's filesystem.
+func (s Source) mounts() bool { return s.Device != "" || s.Server != "" }
+
+// whole says whether the filesystem was made for the SR and goes with it.
+func (c Configuration) whole() bool { return c.Device != "" && c.FilesystemUUID == c.UUID }
+
+func printable(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)
+}

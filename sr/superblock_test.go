@@ -1,0 +1,97 @@
+package sr
+
+import (
+	"archive/tar"
+	"bytes"
+	"compress/gzip"
+	"io"
+	"testing"
+
+	"reflinksr/testdata"
+)
+
+// shippedImage is the beginning of a filesystem that a real mkfs made.
+func shippedImage(t testing.TB, kind string) []byte {
+	t.Helper()
+	packed, err := testdata.Images.Open("images/" + kind + ".tar.gz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer packed.Close()
+	z, err := gzip.NewReader(packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := tar.NewReader(z)
+	if _, err := archive.Next(); err != nil {
+		t.Fatal(err)
+	}
+	image := make([]byte, btrfsSuper+superSize)
+	if _, err := io.ReadFull(archive, image); err != nil {
+		t.Fatal(err)
+	}
+	return image
+}
+
+func TestSuperblock(t *testing.T) {
+	for _, kind := range []string{"xfs", "btrfs"} {
+		image := shippedImage(t, kind)
+		sb, err := readSuperblock(bytes.NewReader(image))
+		if err != nil || sb.kind != kind || !canonical(sb.uuid) || sb.devices != 1 || sb.unfinished {
+			t.Errorf("%s is taken for %+v, %v", kind, sb, err)
+		}
+	}
+	xfs, btrfs := shippedImage(t, "xfs"), shippedImage(t, "btrfs")
+
+	copy(xfs[108:], "twelve chars")
+	copy(btrfs[btrfsSuper+299:], "a label\x00and more")
+	copy(btrfs[btrfsSuper+136:], []byte{3, 0, 0, 0, 0, 0, 0, 0})
+	for image, want := range map[*[]byte]superblock{
+		&xfs:   {kind: "xfs", label: "twelve chars", devices: 1},
+		&btrfs: {kind: "btrfs", label: "a label", devices: 3},
+	} {
+		got, err := readSuperblock(bytes.NewReader(*image))
+		want.uuid = got.uuid
+		if err != nil || got != want {
+			t.Errorf("%+v, %v; want %+v", got, err, want)
+		}
+	}
+
+	xfs[126] = 1
+	btrfs[btrfsSuper+64] = '!'
+	for _, image := range [][]byte{xfs, btrfs} {
+		if sb, err := readSuperblock(bytes.NewReader(image)); err != nil || !sb.unfinished {
+			t.Errorf("what mkfs has not finished is taken for %+v, %v", sb, err)
+		}
+	}
+
+	both := append(bytes.Clone(shippedImage(t, "xfs")[:btrfsSuper]), btrfs[btrfsSuper:]...)
+	for name, image := range map[string][]byte{
+		"both at once": both, "nothing": nil, "zeros": make([]byte, 1<<20), "half a superblock": xfs[:100],
+		"half of the other": append(make([]byte, btrfsSuper), btrfs[btrfsSuper:btrfsSuper+200]...),
+	} {
+		if sb, err := readSuperblock(bytes.NewReader(image)); err != nil || sb != (superblock{}) {
+			t.Errorf("%s: %+v, %v", name, sb, err)
+		}
+	}
+}
+
+// Whatever is on a disk, it is taken for a filesystem with a UUID that can be looked for,
+// or for none.
+func FuzzSuperblock(f *testing.F) {
+	f.Add(shippedImage(f, "xfs")[:superSize], []byte{})
+	f.Add([]byte{}, shippedImage(f, "btrfs")[btrfsSuper:])
+	f.Add([]byte("XFSB"), []byte("_BHRfS_M"))
+	f.Fuzz(func(t *testing.T, first, second []byte) {
+		image := make([]byte, btrfsSuper+len(second))
+		copy(image, first)
+		copy(image[btrfsSuper:], second)
+		sb, err := readSuperblock(bytes.NewReader(image))
+		switch {
+		case err != nil:
+			t.Error(err)
+		case sb.kind == "" && sb != (superblock{}), sb.kind != "" && (mkfs[sb.kind].pack == "" || !canonical(sb.uuid)):
+			t.Errorf("%+v", sb)
+		}
+	})
+}
