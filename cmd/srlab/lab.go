@@ -56,6 +56,7 @@ type stage struct {
 	ts       *testscript.TestScript
 	dir      string
 	machines map[string]*machine.Machine
+	booting  map[string]time.Time // since when, those that were not up yet
 	cables   []*cable
 	env      map[string]string
 	known    scripts.Known
@@ -133,7 +134,7 @@ func (l *lab) scenario(file string) bool {
 			Cmds:                verbs(),
 			RequireExplicitExec: true,
 			Setup: func(env *testscript.Env) error {
-				s = &stage{lab: l, dir: env.WorkDir, machines: map[string]*machine.Machine{}, env: map[string]string{}}
+				s = &stage{lab: l, dir: env.WorkDir, machines: map[string]*machine.Machine{}, booting: map[string]time.Time{}, env: map[string]string{}}
 				env.Values[stageKey{}] = s
 				env.Defer(s.end)
 				return nil
@@ -225,7 +226,8 @@ func (s *stage) disk(_ bool, args []string) error {
 
 func (s *stage) diskFile(name string) string { return filepath.Join(s.dir, name+".disk") }
 
-// boot switches a machine on and waits until it can be told what to do.
+// boot switches a machine on. The first line that it is told waits until it is up, so
+// that several can boot at once.
 func (s *stage) boot(_ bool, args []string) error {
 	if len(args) < 2 {
 		return errors.New("usage: boot NAME xen|host|nfs|ocfs2 [disk=NAME]... [link=CABLE]... [memory=MIB]")
@@ -276,12 +278,17 @@ func (s *stage) boot(_ bool, args []string) error {
 		return err
 	}
 	s.machines[name] = m
-	return s.up(m)
+	s.booting[name] = time.Now()
+	return nil
 }
 
 // up waits until a machine can be told what to do.
 func (s *stage) up(m *machine.Machine) error {
-	began := time.Now()
+	began, booting := s.booting[m.Name]
+	if !booting {
+		return nil
+	}
+	delete(s.booting, m.Name)
 	if err := s.do(m, scripts.Request{Words: []string{"exec", "true"}}); err != nil {
 		return fmt.Errorf("%s does not boot: %w\n%s", m.Name, err, m.Tail())
 	}
@@ -305,6 +312,9 @@ func (s *stage) cut(_ bool, args []string) error {
 // were unmounted.
 func (s *stage) off(_ bool, args []string) error {
 	return s.each(args, func(m *machine.Machine) error {
+		if err := s.up(m); err != nil {
+			return err
+		}
 		m.Agent.Close()
 		return m.Off(time.Minute)
 	})
@@ -319,10 +329,11 @@ func (s *stage) each(names []string, do func(*machine.Machine) error) error {
 		if m == nil {
 			return fmt.Errorf("there is no machine %s", name)
 		}
-		delete(s.machines, name)
 		if err := do(m); err != nil {
 			return err
 		}
+		delete(s.machines, name)
+		delete(s.booting, name)
 	}
 	return nil
 }
@@ -335,7 +346,8 @@ func (s *stage) reset(_ bool, args []string) error {
 	if err := s.machines[args[0]].Reset(); err != nil {
 		return err
 	}
-	return s.up(s.machines[args[0]])
+	s.booting[args[0]] = time.Now()
+	return nil
 }
 
 // promise says what the lines that follow are about.
@@ -352,6 +364,9 @@ func (s *stage) on(not bool, args []string) error {
 	m := s.machines[args[0]]
 	if m == nil {
 		return fmt.Errorf("there is no machine %s", args[0])
+	}
+	if err := s.up(m); err != nil {
+		return err
 	}
 	r := scripts.Request{Words: args[1:], Not: not, Env: s.env, Known: s.known}
 	began := time.Now()
@@ -397,7 +412,7 @@ func (s *stage) do(m *machine.Machine, r scripts.Request) error {
 	for _, name := range slices.Sorted(maps.Keys(reply.Env)) {
 		s.setenv(name, reply.Env[name])
 	}
-	if reply.Known.Sums != nil {
+	if reply.Known.Sums != nil || reply.Known.Marks != nil {
 		s.known = reply.Known
 	}
 	if reply.Told != "" {
