@@ -77,9 +77,19 @@ func (s *SR) end() (err error) {
 	return nil
 }
 
-// lockSelf locks a directory that is, was or may become an SR's, without writing
-// to it.
+// lockSelf locks a directory that is, was or may become an SR's. Nothing of that is
+// left in it.
 func (d *Dir) lockSelf() (*Lock, error) {
+	if d.remote {
+		lock, err := d.lockFile(selfLock, d.Path(), Exclusive, false)
+		if err == nil {
+			lock.passing = true
+			return lock, d.forget()
+		}
+		if Classify(err) != ErrNoSpace { // a full one can be destroyed
+			return nil, d.mayWrite(nil, err)
+		}
+	}
 	own, err := d.Sub(".") // a descriptor of its own, to be closed with the lock
 	if err != nil {
 		return nil, err
@@ -184,7 +194,15 @@ func (s *SR) eraseControl(ours func(name string) bool) error {
 			return err
 		}
 	}
-	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
+	// It is held, and NFS keeps a file that is open in its directory.
+	err := s.control.Rename("lock", s.Root, selfLock+".old")
+	if err == nil {
+		err = s.Root.Remove(selfLock + ".old")
+	}
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	for _, name := range append([]string{doomList}, shortLocks...) {
 		if err := s.control.Remove(name); err != nil {
 			return err
 		}

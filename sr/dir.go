@@ -18,8 +18,9 @@ import (
 // NO_XDEV promises no more, and says nothing of FIFOs, devices and hard links. Every
 // descriptor is close-on-exec: an inherited one would keep an flock alive.
 type Dir struct {
-	f   *os.File
-	dev uint64
+	f      *os.File
+	dev    uint64
+	remote bool // on NFS
 }
 
 // OpenDir opens the directory at an absolute path given by the operator. Links on
@@ -31,7 +32,15 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return newDir(fd, path)
+	d, err := newDir(fd, path)
+	if err == nil {
+		d.remote, err = remote(d.f)
+	}
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
 }
 
 // Sub opens the subdirectory name. One on another filesystem is ErrUnavailable.
@@ -43,11 +52,15 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
 	sub, err := newDir(fd, d.join(name))
-	if err == nil && sub.dev != d.dev {
+	if err != nil {
+		return nil, err
+	}
+	sub.remote = d.remote
+	if sub.dev != d.dev {
 		sub.Close()
 		return nil, Errorf(ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.join(name))
 	}
-	return sub, err
+	return sub, nil
 }
 
 func newDir(fd int, path string) (*Dir, error) {
@@ -142,6 +155,13 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 	}
 	// Without O_NONBLOCK: it is a regular file, and Go would poll one that has the flag.
 	fd, err = retry(func() (int, error) { return unix.Open(magic, flags|unix.O_CLOEXEC, 0) })
+	if err == unix.ESTALE && d.remote {
+		// Another host has replaced it. That the name is asked for anew takes more.
+		if err := d.forget(); err != nil {
+			return nil, err
+		}
+		return nil, errReplaced
+	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
@@ -193,6 +213,9 @@ func (d *Dir) Create(name string) (*os.File, error) {
 
 // Stat describes the regular file name, refusing what Open refuses.
 func (d *Dir) Stat(name string) (*unix.Stat_t, error) {
+	if d.remote {
+		d.ask(name, unix.AT_SYMLINK_NOFOLLOW) // the next line tells what is wrong
+	}
 	var st unix.Stat_t
 	err := retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err != nil {

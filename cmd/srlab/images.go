@@ -136,7 +136,7 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 		for _, file := range []string{"netconfig", "protocols", "services"} {
 			w.File("etc/"+file, filepath.Join(root.Dir, "etc", file))
 		}
-		err = errors.Join(err, script(w, "export-nfs"))
+		err = errors.Join(err, script(w, "export-nfs"), script(w, "contend"), script(w, "repeat"))
 	})
 	write("ocfs2", func(w *ramdisk.Writer) {
 		machine(w, ocfs2Modules...)
@@ -144,7 +144,7 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 			w.Program(root, program, program)
 		}
 		w.Program(root, "ocfs2_hb_ctl", "../../sbin/ocfs2_hb_ctl") // the kernel starts it
-		err = errors.Join(err, script(w, "join-ocfs2"))
+		err = errors.Join(err, script(w, "join-ocfs2"), script(w, "contend"), script(w, "repeat"))
 	})
 	return i, err
 }

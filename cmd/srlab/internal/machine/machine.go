@@ -122,6 +122,11 @@ func Start(ctx context.Context, root *debian.Root, c Config) (*Machine, error) {
 		m.Cut()
 		return nil, fmt.Errorf("machine %s does not start: %w\n%s", c.Name, err, m.Tail())
 	}
+	// It answers when all else is there, the ends of cables as well.
+	if err := m.monitor(); err != nil {
+		m.Cut()
+		return nil, fmt.Errorf("machine %s does not start: %w\n%s", c.Name, err, m.Tail())
+	}
 	return m, nil
 }
 
