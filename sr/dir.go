@@ -121,7 +121,8 @@ func setMode(f *os.File, mode uint32) error {
 // nobody's any more.
 func (d *Dir) Open(name string, flags int) (*os.File, error) {
 	for range 100 {
-		f, err := d.open(name, flags)
+		var f *os.File
+		err := d.current(func() (err error) { f, err = d.open(name, flags); return err })
 		if err != errReplaced {
 			return f, err
 		}
@@ -155,13 +156,6 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 	}
 	// Without O_NONBLOCK: it is a regular file, and Go would poll one that has the flag.
 	fd, err = retry(func() (int, error) { return unix.Open(magic, flags|unix.O_CLOEXEC, 0) })
-	if err == unix.ESTALE && d.remote {
-		// Another host has replaced it. That the name is asked for anew takes more.
-		if err := d.forget(); err != nil {
-			return nil, err
-		}
-		return nil, errReplaced
-	}
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
@@ -213,11 +207,13 @@ func (d *Dir) Create(name string) (*os.File, error) {
 
 // Stat describes the regular file name, refusing what Open refuses.
 func (d *Dir) Stat(name string) (*unix.Stat_t, error) {
-	if d.remote {
-		d.ask(name, unix.AT_SYMLINK_NOFOLLOW) // the next line tells what is wrong
-	}
 	var st unix.Stat_t
-	err := retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err := d.current(func() error {
+		if d.remote {
+			d.ask(name, unix.AT_SYMLINK_NOFOLLOW) // the next line tells what is wrong
+		}
+		return retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	})
 	if err != nil {
 		return nil, &os.PathError{Op: "stat", Path: d.join(name), Err: err}
 	}
@@ -253,7 +249,12 @@ func (d *Dir) acceptable(name string, st *unix.Stat_t) error {
 
 // Read returns the contents of the regular file name, at most limit bytes; a
 // longer file is ErrDamaged.
-func (d *Dir) Read(name string, limit int64) ([]byte, error) {
+func (d *Dir) Read(name string, limit int64) (data []byte, err error) {
+	err = d.current(func() error { data, err = d.read(name, limit); return err })
+	return data, err
+}
+
+func (d *Dir) read(name string, limit int64) ([]byte, error) {
 	f, err := d.Open(name, unix.O_RDONLY)
 	if err != nil {
 		return nil, err

@@ -40,6 +40,21 @@ func (d *Dir) ask(name string, flags int) error {
 	return nil
 }
 
+// current repeats what met a file that is no more on the server: its name is another's,
+// or nobody's, since another host has replaced or removed it.
+func (d *Dir) current(do func() error) error {
+	for range 100 {
+		err := do()
+		if !d.remote || !errors.Is(err, unix.ESTALE) {
+			return err
+		}
+		if err := d.forget(); err != nil {
+			return err
+		}
+	}
+	return do()
+}
+
 // forget is Dir.forget of the SR's directories: whoever has just got a lock sees what
 // was done under it until now, on whatever host.
 func (s *SR) forget() error {
