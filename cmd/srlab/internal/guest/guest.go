@@ -100,7 +100,7 @@ func mountAll() error {
 		}
 	}
 	return errors.Join(os.Symlink("/run", "/var/run"), os.Symlink("/run/lock", "/var/lock"),
-		os.Symlink("/proc/self/fd", "/dev/fd"))
+		os.Symlink("/proc/self/fd", "/dev/fd"), os.Symlink("/proc/self/mounts", "/etc/mtab"))
 }
 
 // cmdline reads the options that the lab gave to the kernel.

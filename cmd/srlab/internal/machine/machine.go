@@ -76,7 +76,7 @@ func Start(ctx context.Context, root *debian.Root, c Config) (*Machine, error) {
 		"-chardev", "socket,id=agent,path=" + m.socket("agent") + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name=" + guest.Port,
 	}
-	line := "panic=-1 mitigations=off quiet cryptomgr.notests srlab.name=" + c.Name + " " + c.Append
+	line := "panic=-1 no_timer_check mitigations=off quiet cryptomgr.notests srlab.name=" + c.Name + " " + c.Append
 	if c.Hypervisor != "" {
 		args = append(args, "-kernel", c.Hypervisor,
 			"-append", "console=com1 com1=115200,8n1 dom0_mem=896M,max:896M loglvl=error guest_loglvl=error spec-ctrl=no xpti=no",
