@@ -194,15 +194,12 @@ func (s *SR) eraseControl(ours func(name string) bool) error {
 			return err
 		}
 	}
-	// It is held, and NFS keeps a file that is open in its directory.
-	err := s.control.Rename("lock", s.Root, selfLock+".old")
-	if err == nil {
-		err = s.Root.Remove(selfLock + ".old")
+	if s.Root.remote {
+		if err := s.expelLock(); err != nil {
+			return err
+		}
 	}
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	for _, name := range append([]string{doomList}, shortLocks...) {
+	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
 		if err := s.control.Remove(name); err != nil {
 			return err
 		}

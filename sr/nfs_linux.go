@@ -102,6 +102,16 @@ func removedOpen(name string) bool { return strings.HasPrefix(name, ".nfs") }
 // itself: to lock a directory of NFS keeps away nobody on other hosts.
 const selfLock = ".reflinksr.lock"
 
+// expelLock moves the SR's lock out of the control directory and removes it: it is held,
+// and NFS keeps what is open in its directory, which could not be removed then.
+func (s *SR) expelLock() error {
+	const passing = selfLock + ".old"
+	if err := s.control.Rename("lock", s.Root, passing); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return s.Root.Remove(passing)
+}
+
 // mayWrite refuses an export whose server does not take our root for root.
 func (d *Dir) mayWrite(f *os.File, err error) error {
 	if !d.remote || err != nil && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {

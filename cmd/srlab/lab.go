@@ -293,7 +293,7 @@ func (s *stage) up(m *machine.Machine) error {
 		return fmt.Errorf("%s does not boot: %w\n%s", m.Name, err, m.Tail())
 	}
 	s.tell("%s is up after %.1f s", m.Name, time.Since(began).Seconds())
-	return nil
+	return m.Stay()
 }
 
 // sockets is a directory with a path short enough for sockets.

@@ -198,12 +198,15 @@ func (m *Machine) Plug(link string, in bool) error {
 	return m.monitor(order{"set_link", map[string]any{"name": fmt.Sprintf("net%d", i), "up": in}})
 }
 
-// Reset restarts it as its reset button does.
+// Reset restarts it as its reset button does. Until Stay its firmware can do so too,
+// which it does once more.
 func (m *Machine) Reset() error {
-	return m.monitor(
-		order{"set-action", map[string]any{"reboot": "reset"}},
-		order{"system_reset", nil},
-		order{"set-action", map[string]any{"reboot": "shutdown"}})
+	return m.monitor(order{"set-action", map[string]any{"reboot": "reset"}}, order{"system_reset", nil})
+}
+
+// Stay has the machine go off when it restarts by itself, as from the start.
+func (m *Machine) Stay() error {
+	return m.monitor(order{"set-action", map[string]any{"reboot": "shutdown"}})
 }
 
 // order is a command of QMP.
