@@ -130,7 +130,7 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 	write("host", func(w *ramdisk.Writer) { machine(w) })
 	write("nfs", func(w *ramdisk.Writer) {
 		machine(w, nfsModules...)
-		for _, program := range []string{"exportfs", "rpc.mountd", "rpc.nfsd", "mount.nfs4"} {
+		for _, program := range []string{"exportfs", "nfsdcld", "rpc.mountd", "rpc.nfsd", "mount.nfs4"} {
 			w.Program(root, program, program)
 		}
 		for _, file := range []string{"netconfig", "protocols", "services"} {
