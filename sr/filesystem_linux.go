@@ -162,10 +162,11 @@ func (d *Dir) readOnly() (bool, error) {
 // system's own.
 func (d *Dir) Probe() error {
 	src, err := d.scratch()
-	defer src.Close()
 	if err := d.mayWrite(src, err); err != nil {
+		src.Close()
 		return err
 	}
+	defer src.Close()
 	dst, err := d.scratch()
 	if err != nil {
 		return err

@@ -34,7 +34,6 @@ type lab struct {
 	cache   string
 	plugin  string
 	srctl   string
-	keep    bool
 	verbose bool
 	out     io.Writer
 	start   time.Time
@@ -60,7 +59,6 @@ type stage struct {
 	cables   []*cable
 	env      map[string]string
 	known    scripts.Known
-	spent    time.Duration // of processor time, by machines that are off
 }
 
 type stageKey struct{}
@@ -359,7 +357,7 @@ func (s *stage) promise(_ bool, args []string) error {
 // on has a machine carry out a line of the scenario language.
 func (s *stage) on(not bool, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: [!] on MACHINE VERB [ARG]...")
+		return errors.New("usage: [!] on MACHINE VERB [ARG]")
 	}
 	m := s.machines[args[0]]
 	if m == nil {
