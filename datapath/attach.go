@@ -198,12 +198,15 @@ func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 // must never change during a volume's life, and so depends on nothing that does:
 // not on btrfs with checksums (guests would get false I/O errors when they touch
 // a buffer during a read), not on XFS with 512-byte sectors (the kernel refuses
-// once the file has been snapshotted).
+// once the file has been snapshotted). On NFS always: a snapshot that another host
+// takes has what the server has, and so must have every write that was acknowledged.
 func directIO(s *sr.SR, f *os.File, sectorSize int) (bool, error) {
 	switch s.Meta.Filesystem.Type {
 	case "btrfs":
 		attrs, err := sr.AttributesOf(f)
 		return attrs.NoCOW, err
+	case "nfs":
+		return true, nil
 	default:
 		return sectorSize == 4096, nil
 	}

@@ -96,10 +96,11 @@ func (s *script) remote(r Request, output io.Writer) error {
 	name, args := r.Words[0], r.Words[1:]
 	if name == "exec" && len(args) > 0 {
 		c := exec.CommandContext(s.config.context(), args[0], args[1:]...)
-		c.Dir, c.Stdout, c.Stderr = s.work, output, s.shell
+		var printed bytes.Buffer
+		c.Dir, c.Stdout, c.Stderr = s.work, io.MultiWriter(output, &printed), io.MultiWriter(s.shell, &printed)
 		err := c.Run()
 		if (err != nil) != r.Not {
-			return fmt.Errorf("%s: %v", strings.Join(args, " "), err)
+			return fmt.Errorf("%s: %v: %s", strings.Join(args, " "), err, lastLine(printed.String()))
 		}
 		return nil
 	}
@@ -121,6 +122,11 @@ func (s *script) remote(r Request, output io.Writer) error {
 		return v.run(s, r.Not, args)
 	}
 	return fmt.Errorf("there is no verb %q for another host", name)
+}
+
+func lastLine(text string) string {
+	text = strings.TrimSpace(text)
+	return text[strings.LastIndexByte(text, '\n')+1:]
 }
 
 // learn takes over what was seen on other hosts.

@@ -52,6 +52,9 @@ func Compare(handle, key, key2 string) (BlockList, error) {
 		return list, err
 	}
 	defer s.Close()
+	if err := s.MustMapExtents(); err != nil {
+		return list, err
+	}
 	a, err := sr.ParseKey(key)
 	if err != nil {
 		return list, err
@@ -206,6 +209,9 @@ func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedB
 		return ChangedBlocks{}, err
 	}
 	defer s.Close()
+	if err := s.MustMapExtents(); err != nil {
+		return ChangedBlocks{}, err
+	}
 	a, err := sr.ParseKey(key)
 	if err != nil {
 		return ChangedBlocks{}, err

@@ -28,6 +28,11 @@ func setCBT(handle, key string, on bool) error {
 		return err
 	}
 	defer s.Close()
+	if on {
+		if err := s.MustMapExtents(); err != nil {
+			return err
+		}
+	}
 	k, err := sr.ParseKey(key)
 	if err != nil {
 		return err
@@ -65,6 +70,9 @@ func DestroyData(handle, key string) error {
 		return err
 	}
 	defer s.Close()
+	if err := s.MustMapExtents(); err != nil {
+		return err
+	}
 	k, err := sr.ParseKey(key)
 	if err != nil {
 		return err

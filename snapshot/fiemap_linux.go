@@ -7,6 +7,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/sr"
 )
 
 // Extent is a piece of a file as the filesystem holds it (struct fiemap_extent
@@ -119,6 +121,8 @@ func fiemap(f *os.File, request unsafe.Pointer) error {
 		case 0:
 			return nil
 		case unix.EINTR:
+		case unix.EOPNOTSUPP, unix.ENOTTY:
+			return sr.Errorf(sr.ErrNoExtents, f.Name(), "%s: its filesystem cannot tell which blocks files share (no FIEMAP, as on NFS)", f.Name())
 		default:
 			return fmt.Errorf("%s: reading the extent map: %w", f.Name(), errno)
 		}

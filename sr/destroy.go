@@ -111,9 +111,19 @@ func (s *SR) end() (err error) {
 	return nil
 }
 
-// lockSelf locks a directory that is, was or may become an SR's, without writing
-// to it.
+// lockSelf locks a directory that is, was or may become an SR's. Nothing of that is
+// left in it.
 func (d *Dir) lockSelf() (*Lock, error) {
+	if d.remote {
+		lock, err := d.lockFile(selfLock, d.Path(), Exclusive, false)
+		if err == nil {
+			lock.passing = true
+			return lock, d.forget()
+		}
+		if Classify(err) != ErrNoSpace { // a full one can be destroyed
+			return nil, d.mayWrite(nil, err)
+		}
+	}
 	own, err := d.Sub(".") // a descriptor of its own, to be closed with the lock
 	if err != nil {
 		return nil, err
@@ -223,6 +233,11 @@ func (s *SR) erase(ours func(name string) bool) error {
 func (s *SR) eraseControl(ours func(name string) bool) error {
 	for _, sub := range slices.Sorted(maps.Keys(s.subdirs())) {
 		if err := s.eraseDir(sub, ours); err != nil {
+			return err
+		}
+	}
+	if s.Root.remote {
+		if err := s.expelLock(); err != nil {
 			return err
 		}
 	}

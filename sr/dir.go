@@ -18,8 +18,9 @@ import (
 // NO_XDEV promises no more, and says nothing of FIFOs, devices and hard links. Every
 // descriptor is close-on-exec: an inherited one would keep an flock alive.
 type Dir struct {
-	f   *os.File
-	dev uint64
+	f      *os.File
+	dev    uint64
+	remote bool // on NFS
 }
 
 // OpenDir opens the directory at an absolute path given by the operator. Links on
@@ -31,7 +32,15 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	return newDir(fd, path)
+	d, err := newDir(fd, path)
+	if err == nil {
+		d.remote, err = remote(d.f)
+	}
+	if err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
 }
 
 // Sub opens the subdirectory name. One on another filesystem is ErrUnavailable.
@@ -43,11 +52,15 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
 	sub, err := newDir(fd, d.join(name))
-	if err == nil && sub.dev != d.dev {
+	if err != nil {
+		return nil, err
+	}
+	sub.remote = d.remote
+	if sub.dev != d.dev {
 		sub.Close()
 		return nil, Errorf(ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.join(name))
 	}
-	return sub, err
+	return sub, nil
 }
 
 func newDir(fd int, path string) (*Dir, error) {
@@ -108,7 +121,8 @@ func setMode(f *os.File, mode uint32) error {
 // nobody's any more.
 func (d *Dir) Open(name string, flags int) (*os.File, error) {
 	for range 100 {
-		f, err := d.open(name, flags)
+		var f *os.File
+		err := d.current(func() (err error) { f, err = d.open(name, flags); return err })
 		if err != errReplaced {
 			return f, err
 		}
@@ -194,7 +208,12 @@ func (d *Dir) Create(name string) (*os.File, error) {
 // Stat describes the regular file name, refusing what Open refuses.
 func (d *Dir) Stat(name string) (*unix.Stat_t, error) {
 	var st unix.Stat_t
-	err := retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err := d.current(func() error {
+		if d.remote {
+			d.ask(name, unix.AT_SYMLINK_NOFOLLOW) // the next line tells what is wrong
+		}
+		return retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	})
 	if err != nil {
 		return nil, &os.PathError{Op: "stat", Path: d.join(name), Err: err}
 	}
@@ -230,7 +249,12 @@ func (d *Dir) acceptable(name string, st *unix.Stat_t) error {
 
 // Read returns the contents of the regular file name, at most limit bytes; a
 // longer file is ErrDamaged.
-func (d *Dir) Read(name string, limit int64) ([]byte, error) {
+func (d *Dir) Read(name string, limit int64) (data []byte, err error) {
+	err = d.current(func() error { data, err = d.read(name, limit); return err })
+	return data, err
+}
+
+func (d *Dir) read(name string, limit int64) ([]byte, error) {
 	f, err := d.Open(name, unix.O_RDONLY)
 	if err != nil {
 		return nil, err

@@ -29,6 +29,7 @@ var (
 	ErrOtherFS        = errors.New("on another filesystem")
 	ErrNoData         = errors.New("data destroyed")
 	ErrNoCBT          = errors.New("no changed block tracking")
+	ErrNoExtents      = errors.New("filesystem without extent maps")
 	ErrUnrelated      = errors.New("unrelated volumes")
 )
 

@@ -15,8 +15,9 @@ import (
 // today and wherever it is mounted.
 type Filesystem struct {
 	Type string `json:"type"` // "btrfs", "xfs", …
-	// UUID is the filesystem's own UUID; where the kernel tells none, the f_fsid
-	// of statfs(2) in hexadecimal.
+	// UUID is the filesystem's own UUID; where the kernel tells none, the f_fsid of
+	// statfs(2) in hexadecimal, which is the same on all hosts. NFS tells nothing of
+	// what is behind it: "", and the marker alone says which SR it is.
 	UUID string `json:"uuid"`
 }
 
@@ -28,6 +29,20 @@ func (fs Filesystem) Clustered() bool {
 	}
 	return true
 }
+
+// MapsExtents says whether it can be asked which blocks files share. NFS has no call for
+// that.
+func (fs Filesystem) MapsExtents() bool { return fs.Type != "nfs" }
+
+// MustMapExtents refuses, with ErrNoExtents, what has to know which blocks files share.
+func (s *SR) MustMapExtents() error {
+	if s.Meta.Filesystem.MapsExtents() {
+		return nil
+	}
+	return Errorf(ErrNoExtents, s.Path, "SR %s is on NFS: %s", s.Path, noExtents)
+}
+
+const noExtents = "NFS cannot tell which blocks two files share: there are no changed blocks, and data cannot be destroyed alone or composed; snapshots, clones and reverts are as anywhere"
 
 var kinds = map[int64]string{ // linux/magic.h
 	unix.BTRFS_SUPER_MAGIC: "btrfs",
@@ -42,7 +57,6 @@ const (
 	btrfsIocFsInfo     = 0x8400941f // BTRFS_IOC_FS_INFO, linux/btrfs.h
 	xfsIocFsgeometryV1 = 0x80705864 // XFS_IOC_FSGEOMETRY_V1, xfs_fs.h: in every kernel
 	xfsFlagReflink     = 1 << 20    // XFS_FSOP_GEOM_FLAGS_REFLINK
-	fsIocGetfsuuid     = 0x80111500 // FS_IOC_GETFSUUID, linux/fs.h, Linux 6.9
 )
 
 // xfsGeometry is struct xfs_fsop_geom_v1.
@@ -94,8 +108,9 @@ func (d *Dir) Filesystem() (Filesystem, error) {
 			return fs, err
 		}
 		fs.UUID = uuid.UUID(geo.uuid).String()
+	case "nfs":
 	default:
-		fs.UUID, err = d.otherUUID()
+		fs.UUID, err = d.fsid()
 	}
 	return fs, err
 }
@@ -108,14 +123,9 @@ func (d *Dir) xfs() (xfsGeometry, error) {
 	return geo, nil
 }
 
-func (d *Dir) otherUUID() (string, error) {
-	var id struct { // struct fsuuid2
-		len  uint8
-		uuid [16]byte
-	}
-	if err := ioctl(d.f, fsIocGetfsuuid, unsafe.Pointer(&id)); err == nil && id.len == 16 {
-		return uuid.UUID(id.uuid).String(), nil
-	}
+// fsid is what every kernel tells: FS_IOC_GETFSUUID is of Linux 6.9, and an SR must not
+// seem to be on another filesystem after an update, or on one of two hosts.
+func (d *Dir) fsid() (string, error) {
 	st, err := fstatfs(d.f)
 	if err != nil {
 		return "", err
@@ -152,7 +162,8 @@ func (d *Dir) readOnly() (bool, error) {
 // system's own.
 func (d *Dir) Probe() error {
 	src, err := d.scratch()
-	if err != nil {
+	if err := d.mayWrite(src, err); err != nil {
+		src.Close()
 		return err
 	}
 	defer src.Close()
@@ -167,7 +178,12 @@ func (d *Dir) Probe() error {
 	err = CloneFile(dst, src)
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
 		kind, _ := kindOf(d.f)
-		if kind == "xfs" {
+		switch kind {
+		case "nfs":
+			return Errorf(ErrUnsuitable, d.Path(), "%s: this NFS cannot share blocks between files: mount it with vers=4.2, from a server that exports XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path())
+		case "ocfs2":
+			return Errorf(ErrUnsuitable, d.Path(), "%s: this OCFS2 was made without reflink: tunefs.ocfs2 --fs-features=refcount", d.Path())
+		case "xfs":
 			return Errorf(ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink: make a new one with mkfs.xfs -m reflink=1, or use btrfs", d.Path())
 		}
 		return Errorf(ErrUnsuitable, d.Path(), "%s: %s cannot share blocks between files: use XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path(), kind)

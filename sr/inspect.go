@@ -139,6 +139,11 @@ func (s *SR) Survey() (v Survey, err error) {
 			return v, err
 		}
 		for _, name := range names {
+			if removedOpen(name) && part.dir.remote {
+				add(Problem{Kind: UnknownFile, Name: s.relative(part.dir, name), Note: true,
+					Text: "a file that was removed while a host had it open; NFS keeps it until that host closes it", Repair: Nothing("it goes by itself, or has been left by a host that crashed: then remove it")})
+				continue
+			}
 			if !part.see(name) {
 				add(Problem{Kind: UnknownFile, Name: s.relative(part.dir, name), Note: true,
 					Text: "not a file of ours", Repair: Nothing("it is somebody's; move it away if nobody misses it")})

@@ -32,9 +32,10 @@ const (
 // Lock is a held flock(2). It is released by Unlock and by the death of the
 // process; it has no stale state.
 type Lock struct {
-	f    *os.File
-	dir  *Dir
-	name string
+	f       *os.File
+	dir     *Dir
+	name    string
+	passing bool // the file goes with the lock
 }
 
 // lockFile locks the file name in d, made if absent. what is the noun for the
@@ -96,6 +97,9 @@ func (d *Dir) openLock(name string) (f *os.File, err error) {
 // sameFile says whether name still is the open file f.
 func (d *Dir) sameFile(name string, f *os.File) (bool, error) {
 	held, err := StatFile(f)
+	if err == nil {
+		err = d.forget()
+	}
 	if err != nil {
 		return false, err
 	}
@@ -122,9 +126,13 @@ func flock(f *os.File, mode LockMode, deadline time.Time, try bool) error {
 
 // Unlock releases the lock. Unlocking nil does nothing.
 func (l *Lock) Unlock() {
-	if l != nil {
-		l.f.Close()
+	if l == nil {
+		return
 	}
+	if l.passing {
+		l.dir.Remove(l.name)
+	}
+	l.f.Close()
 }
 
 // Discard unlinks the lock file and releases the lock. Only when what it protects
@@ -138,6 +146,9 @@ func (l *Lock) Discard() {
 }
 
 func lockError(f *os.File, what string, err error) error {
+	if err == unix.EBADF { // NFS, mounted read-only: see openLock
+		err = unix.EROFS
+	}
 	if err != unix.EWOULDBLOCK {
 		return fmt.Errorf("locking %s: %w", what, err)
 	}

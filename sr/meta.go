@@ -64,7 +64,11 @@ func CheckText(arg, text string) error {
 // readMeta reads the marker of the directory: an error that is os.ErrNotExist
 // where there is none.
 func readMeta(d *Dir) (*Meta, error) {
-	data, err := d.Read(marker, recordLimit)
+	var data []byte
+	err := d.Patiently(controlDir, func() (err error) {
+		data, err = d.Read(marker, recordLimit)
+		return err
+	})
 	if errors.Is(err, ErrDamaged) {
 		err = Errorf(ErrUnavailable, d.Path(), "%v", err)
 	}

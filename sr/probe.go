@@ -91,7 +91,7 @@ func reflinkMounts(mountinfo string) []string {
 	}
 	var out []string
 	for _, path := range order {
-		if k := kind[path]; k == "btrfs" || k == "xfs" {
+		if k := kind[path]; k == "btrfs" || k == "xfs" || k == "ocfs2" {
 			out = append(out, path)
 		}
 	}

@@ -22,6 +22,7 @@ func (s *SR) Recover() error {
 			keys[key] = true
 		case name == marker+".new":
 			// Of a change of the marker that goes on now; Attach removes an old one.
+		case removedOpen(name) && s.Staging.remote:
 		default:
 			slog.Warn("unknown file in staging is left alone", "file", s.Staging.join(name))
 		}
@@ -68,6 +69,9 @@ func (s *SR) tryLocked(key Key, do func() error) error {
 		return err
 	}
 	defer lock.Unlock()
+	if err := s.forget(); err != nil {
+		return err
+	}
 	return do()
 }
 
@@ -164,7 +168,9 @@ func (s *SR) sweepLocks() error {
 		if err != nil {
 			continue
 		}
-		if there, err := s.Root.Exists(Record(key)); err == nil && !there {
+		err = s.forget()
+		there, e := s.Root.Exists(Record(key))
+		if err == nil && e == nil && !there {
 			lock.Discard()
 		} else {
 			lock.Unlock()

@@ -44,6 +44,9 @@ func open(a attachment, mode LockMode) (*SR, error) {
 	}
 	s.lock, err = s.control.lockFile("lock", "SR "+a.Path, mode, false)
 	if err == nil {
+		err = s.forget()
+	}
+	if err == nil {
 		if s.Meta, err = s.verify(a); err == nil {
 			return s, nil
 		}
@@ -165,7 +168,7 @@ func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.mustExist(key); err != nil {
+	if err := errors.Join(s.forget(), s.mustExist(key)); err != nil {
 		if errors.Is(err, ErrVolumeNotFound) {
 			lock.Discard() // made for nothing; keys do not come back
 		} else {
@@ -182,14 +185,26 @@ func (s *SR) LockLeases() (*Lock, error) {
 	if Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace && !s.Meta.Filesystem.Clustered() {
 		return nil, nil // nobody can change one, or nobody else would
 	}
-	return lock, err
+	return s.fresh(lock, err)
+}
+
+// fresh is a lock after which this host believes nothing that it remembers of the SR.
+func (s *SR) fresh(lock *Lock, err error) (*Lock, error) {
+	if err == nil {
+		err = s.forget()
+	}
+	if err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	return lock, nil
 }
 
 // LockCBT locks what all volumes whose data was destroyed know of it: they depend on
 // each other. It is taken before the lock of a volume. With try it is had at once, or
 // the error is ErrBusy.
 func (s *SR) LockCBT(mode LockMode, try bool) (*Lock, error) {
-	return s.control.lockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try)
+	return s.fresh(s.control.lockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try))
 }
 
 // PendingCBT ends the name of a file in CBT some of whose blocks may not have been
@@ -216,6 +231,9 @@ func (s *SR) alone(key Key) error {
 	if same, err := s.control.sameFile("lock", s.lock.f); err != nil || !same {
 		return errors.Join(gone(s.Meta.attachment(s.Path), "it was destroyed meanwhile"), err)
 	}
+	if err := s.forget(); err != nil {
+		return err
+	}
 	if _, err := s.verify(s.Meta.attachment(s.Path)); err != nil {
 		return err
 	}
@@ -223,9 +241,15 @@ func (s *SR) alone(key Key) error {
 }
 
 func (s *SR) mustExist(key Key) error {
-	there, err := s.Root.Exists(Record(key))
-	if err == nil && !there {
-		err = NoVolume(string(key), s.Path)
+	err := s.Root.Patiently(Data(key), func() error {
+		_, err := s.Root.Stat(Record(key))
+		return err
+	})
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return NoVolume(string(key), s.Path)
+	case errors.Is(err, ErrDamaged):
+		return nil // it is there
 	}
 	return err
 }

@@ -58,6 +58,9 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 	case warn != nil:
 		st.Health[1] = warn(s)
 	}
+	if !s.Meta.Filesystem.MapsExtents() && st.Health[1] == "" {
+		st.Health[1] = noExtents
+	}
 	return st, errors.Join(err, e)
 }
 
@@ -85,6 +88,9 @@ func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, err
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
 	if err := describeSpace(root, out.ExtraInfo); err != nil {
 		return out, err
+	}
+	if fs := (Filesystem{Type: out.ExtraInfo["filesystem"]}); !fs.MapsExtents() {
+		out.ExtraInfo["changed_blocks"] = noExtents
 	}
 	m, err := readMeta(root)
 	if errors.Is(err, os.ErrNotExist) {

@@ -104,6 +104,9 @@ func Resize(handle, key string, size int64) error {
 		if note, err := noteOf(s, k); err == nil && note.ThrowAway && len(note.Domains) > 0 {
 			return sr.Errorf(sr.ErrInUse, key, "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
 		}
+		if err := noDeviceElsewhere(s, k); err != nil {
+			return err
+		}
 		f, err := OpenData(s, k, unix.O_RDWR)
 		if err != nil {
 			return err
@@ -158,6 +161,25 @@ func Resize(handle, key string, size int64) error {
 		}
 		return err
 	})
+}
+
+// noDeviceElsewhere refuses with ErrElsewhere if a guest of another host has the volume:
+// only there its device can be told how long it is.
+func noDeviceElsewhere(s *sr.SR, key sr.Key) error {
+	me, err := sr.ThisHost()
+	if err != nil {
+		return err
+	}
+	lease, err := ReadLease(s, key, me)
+	if err != nil {
+		return err
+	}
+	for _, h := range lease.Holders {
+		if !h.On(me) {
+			return sr.Errorf(sr.ErrElsewhere, h.Host, "volume %s is active in %s: resize it there, where its device is", key, h)
+		}
+	}
+	return nil
 }
 
 // Refresh brings the record's copy of the size up to date, if it is not. The

@@ -69,7 +69,11 @@ const (
 // Load reads a volume's record. ErrVolumeNotFound if there is none, ErrDamaged if
 // it cannot be understood.
 func Load(s *sr.SR, key sr.Key) (*Record, error) {
-	data, err := s.Root.Read(sr.Record(key), recordLimit)
+	var data []byte
+	err := s.Root.Patiently(sr.Data(key), func() (err error) {
+		data, err = s.Root.Read(sr.Record(key), recordLimit)
+		return err
+	})
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, sr.NoVolume(string(key), s.Path)
 	}
@@ -149,7 +153,11 @@ func (r *Record) encode() ([]byte, error) {
 
 // OpenData opens a volume's data file, flags being O_RDONLY or O_RDWR.
 func OpenData(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
-	f, err := s.Root.Open(sr.Data(key), flags)
+	var f *os.File
+	err := s.Root.Patiently(sr.Record(key), func() (err error) {
+		f, err = s.Root.Open(sr.Data(key), flags)
+		return err
+	})
 	if errors.Is(err, os.ErrNotExist) {
 		err = missingData(s, key)
 	}
@@ -157,7 +165,11 @@ func OpenData(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
 }
 
 func statData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
-	st, err := s.Root.Stat(sr.Data(key))
+	var st *unix.Stat_t
+	err := s.Root.Patiently(sr.Record(key), func() (err error) {
+		st, err = s.Root.Stat(sr.Data(key))
+		return err
+	})
 	if errors.Is(err, os.ErrNotExist) {
 		err = missingData(s, key)
 	}

@@ -86,6 +86,9 @@ func usageOf(handle string) (*usage, error) {
 		return nil, err
 	}
 	defer s.Close()
+	if err := s.MustMapExtents(); err != nil {
+		return nil, err
+	}
 	u := &usage{Path: s.Path, Volumes: []space{}}
 	if u.TotalSpace, u.FreeSpace, err = s.Root.Space(); err != nil {
 		return nil, err

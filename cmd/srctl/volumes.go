@@ -91,7 +91,7 @@ type detail struct {
 	SectorSize     int             `json:"sector_size"`
 	Created        time.Time       `json:"created"`
 	Origin         *volume.Origin  `json:"origin"`
-	Extents        int             `json:"extents"`
+	Extents        int             `json:"extents"` // these three are -1 on NFS, which does not tell
 	SharedBytes    int64           `json:"shared_bytes"`
 	ExclusiveBytes int64           `json:"exclusive_bytes"`
 	Stall          string          `json:"snapshot_stall"`
@@ -128,9 +128,13 @@ func show(args []string, out io.Writer) error {
 	row("read-write", d.ReadWrite)
 	row("size", volume.Bytes(d.VirtualSize))
 	row("allocated", volume.Bytes(d.PhysicalUtilisation))
-	row("shared", volume.Bytes(d.SharedBytes))
-	row("exclusive", volume.Bytes(d.ExclusiveBytes)+" (what destroying it gives back)")
-	row("extents", fmt.Sprintf("%d (a snapshot holds up writes for about %s)", d.Extents, d.Stall))
+	if d.Extents >= 0 {
+		row("shared", volume.Bytes(d.SharedBytes))
+		row("exclusive", volume.Bytes(d.ExclusiveBytes)+" (what destroying it gives back)")
+		row("extents", fmt.Sprintf("%d (a snapshot holds up writes for about %s)", d.Extents, d.Stall))
+	} else {
+		row("extents", "unknown here: the NFS server's filesystem knows")
+	}
 	row("sector size", d.SectorSize)
 	row("created", d.Created.Format(time.RFC3339))
 	if d.Origin != nil {
@@ -160,6 +164,10 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 	}
 	defer f.Close()
 	u, err := snapshot.UsageOf(f)
+	stall := snapshot.Stall(s.Meta.Filesystem.Type, u.Extents).String()
+	if errors.Is(err, sr.ErrNoExtents) {
+		u, stall, err = snapshot.Usage{Shared: -1, Exclusive: -1, Extents: -1}, "", nil
+	}
 	if err != nil {
 		return detail{}, err
 	}
@@ -171,7 +179,7 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 	return detail{
 		Volume: v, SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
-		Stall: snapshot.Stall(s.Meta.Filesystem.Type, u.Extents).String(), Holders: lease.Holders,
+		Stall: stall, Holders: lease.Holders,
 	}, err
 }
 

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"debug/elf"
+	"embed"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 
 	"reflinksr/cmd/srlab/internal/debian"
@@ -19,6 +21,12 @@ var packages = []string{
 	"busybox-static", "xz-utils", "btrfs-progs", "xfsprogs", "e2fsprogs", "fdisk",
 	"nfs-kernel-server", "ocfs2-tools",
 }
+
+// programs are scripts of the machines', by which scenarios bring up what an operator
+// would.
+//
+//go:embed programs
+var programs embed.FS
 
 // images are what machines boot.
 type images struct {
@@ -37,6 +45,8 @@ var (
 	}
 	xenModules   = []string{"xen_evtchn", "xenfs", "xen_privcmd", "xen_gntdev", "xen_gntalloc", "xen_blkback"}
 	guestModules = []string{"xen_blkfront", "crc32c_generic", "libcrc32c", "ext4"}
+	nfsModules   = []string{"virtio_net", "nfsd", "nfs", "nfsv4"}
+	ocfs2Modules = []string{"virtio_net", "configfs", "ocfs2_stack_o2cb", "ocfs2_dlm", "ocfs2"}
 )
 
 // buildImages makes what machines boot: out of the packages in the cache, and of this
@@ -66,7 +76,15 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 	if l.plugin == "" {
 		l.plugin = self
 	}
-	if err := static(l.plugin); err != nil {
+	if l.srctl == "" {
+		l.srctl = filepath.Join(dir, "srctl")
+		c := exec.CommandContext(ctx, "go", "build", "-o", l.srctl, "reflinksr/cmd/srctl") // #nosec G204 -- into a directory of ours
+		c.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if out, err := c.CombinedOutput(); err != nil {
+			return nil, fmt.Errorf("building srctl (or name one with -srctl): %w: %s", err, out)
+		}
+	}
+	if err := errors.Join(static(l.plugin), static(l.srctl)); err != nil {
 		return nil, err
 	}
 	write := func(role string, fill func(*ramdisk.Writer)) {
@@ -92,6 +110,7 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 	machine := func(w *ramdisk.Writer, modules ...string) {
 		w.File(guest.Plugin, l.plugin)
 		w.Modules(root, append(machineModules, modules...)...)
+		w.File("usr/bin/srctl", l.srctl)
 		for program, as := range map[string]string{"mkfs.ext4": "mkfs.ext4", "e2fsck": "e2fsck", "cp": "gcp"} {
 			w.Program(root, program, as)
 		}
@@ -109,7 +128,34 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 		w.File(guest.GuestRamdisk, i.ramdisks["guest"])
 	})
 	write("host", func(w *ramdisk.Writer) { machine(w) })
+	write("nfs", func(w *ramdisk.Writer) {
+		machine(w, nfsModules...)
+		for _, program := range []string{"exportfs", "nfsdcld", "rpc.mountd", "rpc.nfsd", "mount.nfs4"} {
+			w.Program(root, program, program)
+		}
+		for _, file := range []string{"netconfig", "protocols", "services"} {
+			w.File("etc/"+file, filepath.Join(root.Dir, "etc", file))
+		}
+		err = errors.Join(err, script(w, "export-nfs"), script(w, "contend"), script(w, "repeat"))
+	})
+	write("ocfs2", func(w *ramdisk.Writer) {
+		machine(w, ocfs2Modules...)
+		for _, program := range []string{"mkfs.ocfs2", "mount.ocfs2", "o2cb"} {
+			w.Program(root, program, program)
+		}
+		w.Program(root, "ocfs2_hb_ctl", "../../sbin/ocfs2_hb_ctl") // the kernel starts it
+		err = errors.Join(err, script(w, "join-ocfs2"), script(w, "contend"), script(w, "repeat"))
+	})
 	return i, err
+}
+
+// script copies one of programs.
+func script(w *ramdisk.Writer, name string) error {
+	data, err := programs.ReadFile("programs/" + name)
+	if err == nil {
+		w.Bytes("usr/bin/"+name, 0o755, data)
+	}
+	return err
 }
 
 // static refuses a program that needs libraries: the machines have none for it.

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"reflinksr/cmd/internal/pool"
@@ -25,14 +26,14 @@ import (
 
 // scenarios are what the lab plays: NAME/*.txtar are those of srlab NAME.
 //
-//go:embed xen
+//go:embed xen nfs ocfs2
 var scenarios embed.FS
 
 // lab plays scenarios on machines.
 type lab struct {
 	cache   string
 	plugin  string
-	keep    bool
+	srctl   string
 	verbose bool
 	out     io.Writer
 	start   time.Time
@@ -54,9 +55,10 @@ type stage struct {
 	ts       *testscript.TestScript
 	dir      string
 	machines map[string]*machine.Machine
+	booting  map[string]time.Time // since when, those that were not up yet
+	cables   []*cable
 	env      map[string]string
 	known    scripts.Known
-	spent    time.Duration // of processor time, by machines that are off
 }
 
 type stageKey struct{}
@@ -65,7 +67,7 @@ type stageKey struct{}
 func verbs() map[string]func(*testscript.TestScript, bool, []string) {
 	table := map[string]func(*stage, bool, []string) error{
 		"disk": (*stage).disk, "boot": (*stage).boot, "cut": (*stage).cut, "off": (*stage).off,
-		"on": (*stage).on, "cable": (*stage).cable, "promise": (*stage).promise,
+		"reset": (*stage).reset, "on": (*stage).on, "cable": (*stage).cable, "promise": (*stage).promise,
 	}
 	commands := map[string]func(*testscript.TestScript, bool, []string){}
 	for name, run := range table {
@@ -137,7 +139,7 @@ func (l *lab) scenario(file, fs string) bool {
 			Cmds:                verbs(),
 			RequireExplicitExec: true,
 			Setup: func(env *testscript.Env) error {
-				s = &stage{lab: l, dir: env.WorkDir, machines: map[string]*machine.Machine{}, env: map[string]string{}}
+				s = &stage{lab: l, dir: env.WorkDir, machines: map[string]*machine.Machine{}, booting: map[string]time.Time{}, env: map[string]string{}}
 				env.Values[stageKey{}] = s
 				env.Setenv("FS", fs)
 				env.Defer(s.end)
@@ -230,15 +232,17 @@ func (s *stage) disk(_ bool, args []string) error {
 
 func (s *stage) diskFile(name string) string { return filepath.Join(s.dir, name+".disk") }
 
-// boot switches a machine on and waits until it can be told what to do.
+// boot switches a machine on. The first line that it is told waits until it is up, so
+// that several can boot at once.
 func (s *stage) boot(_ bool, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: boot NAME xen|host [disk=NAME]... [link=CABLE]... [memory=MIB]")
+		return errors.New("usage: boot NAME xen|host|nfs|ocfs2 [disk=NAME]... [link=CABLE]... [memory=MIB]")
 	}
 	name, role := args[0], args[1]
 	if s.machines[name] != nil {
 		return fmt.Errorf("%s is on already", name)
 	}
+	var addresses []string
 	c := machine.Config{
 		Name: name, Kernel: s.images.kernel, Ramdisk: s.images.ramdisks[role], Append: "srlab.role=" + role, Memory: 768,
 		Dir: s.sockets(),
@@ -254,6 +258,12 @@ func (s *stage) boot(_ bool, args []string) error {
 		switch key, value, _ := strings.Cut(arg, "="); key {
 		case "disk":
 			c.Disks = append(c.Disks, machine.Disk{Name: value, File: s.diskFile(value)})
+		case "link":
+			var l machine.Link
+			var address string
+			l, address, err = s.plug(name, value)
+			c.Links, addresses = append(c.Links, l), append(addresses, address)
+			s.setenv(value+"_"+name, strings.TrimSuffix(address, "/24"))
 		case "memory":
 			c.Memory, err = strconv.Atoi(value)
 		default:
@@ -263,6 +273,9 @@ func (s *stage) boot(_ bool, args []string) error {
 			return err
 		}
 	}
+	host := uuid.NewSHA1(uuid.Nil, []byte(name)).String()
+	s.setenv(name+"_host", host)
+	c.Append += " srlab.host=" + host + " srlab.net=" + strings.Join(addresses, ",")
 	if s.verbose {
 		c.Console = func(line string) { s.tell("  %s| %s", name, line) }
 	}
@@ -271,12 +284,22 @@ func (s *stage) boot(_ bool, args []string) error {
 		return err
 	}
 	s.machines[name] = m
-	began := time.Now()
-	if err := s.do(m, scripts.Request{Words: []string{"exec", "true"}}); err != nil {
-		return fmt.Errorf("%s does not boot: %w\n%s", name, err, m.Tail())
-	}
-	s.tell("%s is up after %.1f s", name, time.Since(began).Seconds())
+	s.booting[name] = time.Now()
 	return nil
+}
+
+// up waits until a machine can be told what to do.
+func (s *stage) up(m *machine.Machine) error {
+	began, booting := s.booting[m.Name]
+	if !booting {
+		return nil
+	}
+	delete(s.booting, m.Name)
+	if err := s.do(m, scripts.Request{Words: []string{"exec", "true"}}); err != nil {
+		return fmt.Errorf("%s does not boot: %w\n%s", m.Name, err, m.Tail())
+	}
+	s.tell("%s is up after %.1f s", m.Name, time.Since(began).Seconds())
+	return m.Stay()
 }
 
 // sockets is a directory with a path short enough for sockets.
@@ -323,6 +346,9 @@ type errGone struct{ error }
 // were unmounted.
 func (s *stage) off(_ bool, args []string) error {
 	return s.each(args, func(m *machine.Machine) error {
+		if err := s.up(m); err != nil {
+			return err
+		}
 		m.Agent.Close()
 		return m.Off(time.Minute)
 	})
@@ -337,20 +363,25 @@ func (s *stage) each(names []string, do func(*machine.Machine) error) error {
 		if m == nil {
 			return fmt.Errorf("there is no machine %s", name)
 		}
-		delete(s.machines, name)
 		if err := do(m); err != nil {
 			return err
 		}
+		delete(s.machines, name)
+		delete(s.booting, name)
 	}
 	return nil
 }
 
-// cable pulls a cable out of a machine, or puts it in again.
-func (s *stage) cable(_ bool, args []string) error {
-	if len(args) != 2 || args[1] != "in" && args[1] != "out" || s.machines[args[0]] == nil {
-		return errors.New("usage: cable MACHINE in|out")
+// reset restarts a machine as its reset button does: what it had in memory is lost.
+func (s *stage) reset(_ bool, args []string) error {
+	if len(args) != 1 || s.machines[args[0]] == nil {
+		return errors.New("usage: reset MACHINE")
 	}
-	return s.machines[args[0]].Plug(0, args[1] == "in")
+	if err := s.machines[args[0]].Reset(); err != nil {
+		return err
+	}
+	s.booting[args[0]] = time.Now()
+	return nil
 }
 
 // promise says what the lines that follow are about.
@@ -362,11 +393,14 @@ func (s *stage) promise(_ bool, args []string) error {
 // on has a machine carry out a line of the scenario language.
 func (s *stage) on(not bool, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: [!] on MACHINE VERB [ARG]...")
+		return errors.New("usage: [!] on MACHINE VERB [ARG]")
 	}
 	m := s.machines[args[0]]
 	if m == nil {
 		return fmt.Errorf("there is no machine %s", args[0])
+	}
+	if err := s.up(m); err != nil {
+		return err
 	}
 	r := scripts.Request{Words: args[1:], Not: not, Env: s.env, Known: s.known}
 	began := time.Now()
@@ -381,6 +415,13 @@ func abbreviated(words []string) string {
 		text = text[:107] + "..."
 	}
 	return text
+}
+
+// setenv sets a variable, here and on all machines. Names are in capitals.
+func (s *stage) setenv(name, value string) {
+	name = strings.ToUpper(name)
+	s.env[name] = value
+	s.ts.Setenv(name, value)
 }
 
 // do sends a line to a machine and takes over what came of it.
@@ -403,10 +444,9 @@ func (s *stage) do(m *machine.Machine, r scripts.Request) error {
 		return fmt.Errorf("%w\n%s", context.Cause(s.ctx), m.Tail())
 	}
 	for _, name := range slices.Sorted(maps.Keys(reply.Env)) {
-		s.env[name] = reply.Env[name]
-		s.ts.Setenv(name, reply.Env[name])
+		s.setenv(name, reply.Env[name])
 	}
-	if reply.Known.Sums != nil {
+	if reply.Known.Sums != nil || reply.Known.Marks != nil {
 		s.known = reply.Known
 	}
 	if reply.Told != "" {

@@ -20,8 +20,9 @@ import (
 	"reflinksr/scripts"
 )
 
-const usage = `usage: srlab [flag]... xen|all
+const usage = `usage: srlab [flag]... xen|nfs|ocfs2|all
   -run REGEXP     only scenarios whose name matches
+  -srctl FILE     the srctl to try; by default it is built
   -plugin FILE    the reflinksr to try; by default this program is one itself
   -cache DIR      where packages are kept; by default below the user's cache directory
   -limit TIME     of it all; by default 30m
@@ -31,7 +32,7 @@ The lab wants a Debian or Ubuntu machine of x86-64 with some 4 GiB of memory, an
 of room for its cache. It does not want root.
 `
 
-var kinds = []string{"xen"}
+var kinds = []string{"xen", "nfs", "ocfs2"}
 
 func main() {
 	switch {
@@ -63,6 +64,7 @@ func run() error {
 	pattern := flags.String("run", "", "")
 	limit := flags.Duration("limit", 30*time.Minute, "")
 	flags.StringVar(&l.plugin, "plugin", "", "")
+	flags.StringVar(&l.srctl, "srctl", "", "")
 	flags.StringVar(&l.cache, "cache", "", "")
 	flags.BoolVar(&l.verbose, "v", false, "")
 	flags.Parse(os.Args[1:])

@@ -42,6 +42,7 @@ var named = []struct {
 	{sr.ErrVolumeNotFound, "Volume_does_not_exist"},
 	{sr.ErrElsewhere, "Activated_on_another_host"},
 	{ErrUnimplemented, "Unimplemented"},
+	{sr.ErrNoExtents, "Unimplemented"},
 }
 
 // numbered are the others: numbers and short texts of the table of errors that
@@ -89,6 +90,9 @@ func NewFailure(call string, err error) Failure {
 	for _, n := range named {
 		if class == n.class {
 			f.Code, f.Params = backendFailure, []string{n.name, item(err)}
+			if class == sr.ErrNoExtents {
+				f.Params[1] = call
+			}
 			return f
 		}
 	}

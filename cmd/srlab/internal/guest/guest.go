@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -60,6 +61,9 @@ func run() error {
 	if err := errors.Join(unix.Sethostname([]byte(options["srlab.name"])), loadModules()); err != nil {
 		return err
 	}
+	if err := errors.Join(introduce(options["srlab.host"]), connect(options["srlab.net"])); err != nil {
+		return err
+	}
 	switch role := options["srlab.role"]; role {
 	case "guest":
 		return domain.Serve()
@@ -67,7 +71,7 @@ func run() error {
 		if err := startXen(); err != nil {
 			return err
 		}
-	case "host":
+	case "host", "nfs", "ocfs2":
 	default:
 		return fmt.Errorf("there is no role %q", role)
 	}
@@ -90,13 +94,13 @@ func mountAll() error {
 			return fmt.Errorf("mounting %s: %w", m.dir, err)
 		}
 	}
-	for _, dir := range []string{"/bin", "/run/lock", "/run/xen", "/var/log/xen", "/var/lib/xen", "/var/lib/nfs", "/mnt"} {
+	for _, dir := range []string{"/bin", "/etc", "/srv", "/run/lock", "/run/xen", "/var/log/xen", "/var/lib/xen", "/var/lib/nfs", "/mnt"} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			return err
 		}
 	}
 	return errors.Join(os.Symlink("/run", "/var/run"), os.Symlink("/run/lock", "/var/lock"),
-		os.Symlink("/proc/self/fd", "/dev/fd"))
+		os.Symlink("/proc/self/fd", "/dev/fd"), os.Symlink("/proc/self/mounts", "/etc/mtab"))
 }
 
 // cmdline reads the options that the lab gave to the kernel.
@@ -108,6 +112,29 @@ func cmdline() (map[string]string, error) {
 		options[k] = v
 	}
 	return options, err
+}
+
+// introduce gives the machine the identity by which the toolstack knows a host.
+func introduce(uuid string) error {
+	if uuid == "" {
+		return nil
+	}
+	return os.WriteFile("/etc/xensource-inventory", []byte("INSTALLATION_UUID='"+uuid+"'\n"), 0o600)
+}
+
+// connect gives network cards their addresses, in the order of both.
+func connect(addresses string) error {
+	commands := [][]string{{"ip", "link", "set", "lo", "up"}}
+	for i, address := range strings.FieldsFunc(addresses, func(r rune) bool { return r == ',' }) {
+		card := "eth" + strconv.Itoa(i)
+		commands = append(commands, []string{"ip", "addr", "add", address, "dev", card}, []string{"ip", "link", "set", card, "up"})
+	}
+	for _, argv := range commands {
+		if out, err := exec.Command("/usr/bin/busybox", argv...).CombinedOutput(); err != nil {
+			return fmt.Errorf("%s: %w: %s", strings.Join(argv, " "), err, out)
+		}
+	}
+	return nil
 }
 
 // loadModules loads all of the ramdisk's, in their order. Some are for devices that a

@@ -6,12 +6,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -42,6 +42,7 @@ type Disk struct{ Name, File string }
 
 // Link is a network card: one end of a cable.
 type Link struct {
+	Name   string
 	Socket string // both ends name it
 	Listen bool   // one of them, which is there first
 	MAC    string
@@ -52,6 +53,7 @@ type Machine struct {
 	Name  string
 	Agent net.Conn // to the process that guest.Main runs
 	dir   string
+	links []Link
 	cmd   *exec.Cmd
 	over  chan struct{} // closed when it is off
 	once  sync.Once
@@ -61,7 +63,7 @@ type Machine struct {
 
 // Start switches a machine on. It is off at the latest when ctx is done.
 func Start(ctx context.Context, root *debian.Root, c Config) (*Machine, error) {
-	m := &Machine{Name: c.Name, dir: c.Dir, over: make(chan struct{})}
+	m := &Machine{Name: c.Name, dir: c.Dir, links: c.Links, over: make(chan struct{})}
 	args := []string{
 		"-accel", "tcg,thread=multi,tb-size=512",
 		// No SMAP: Xen's domain 0 does not boot with it here. No AVX: slower to emulate.
@@ -74,7 +76,7 @@ func Start(ctx context.Context, root *debian.Root, c Config) (*Machine, error) {
 		"-chardev", "socket,id=agent,path=" + m.socket("agent") + ",server=on,wait=off",
 		"-device", "virtserialport,chardev=agent,name=" + guest.Port,
 	}
-	line := "panic=-1 mitigations=off quiet cryptomgr.notests srlab.name=" + c.Name + " " + c.Append
+	line := "panic=-1 no_timer_check mitigations=off quiet cryptomgr.notests srlab.name=" + c.Name + " " + c.Append
 	if c.Hypervisor != "" {
 		args = append(args, "-kernel", c.Hypervisor,
 			"-append", "console=com1 com1=115200,8n1 dom0_mem=896M,max:896M loglvl=error guest_loglvl=error spec-ctrl=no xpti=no",
@@ -117,6 +119,11 @@ func Start(ctx context.Context, root *debian.Root, c Config) (*Machine, error) {
 		close(m.over)
 	}()
 	if m.Agent, err = m.dial("agent"); err != nil {
+		m.Cut()
+		return nil, fmt.Errorf("machine %s does not start: %w\n%s", c.Name, err, m.Tail())
+	}
+	// It answers when all else is there, the ends of cables as well.
+	if err := m.monitor(); err != nil {
 		m.Cut()
 		return nil, fmt.Errorf("machine %s does not start: %w\n%s", c.Name, err, m.Tail())
 	}
@@ -183,40 +190,61 @@ func (m *Machine) Off(patience time.Duration) error {
 func (m *Machine) Over() <-chan struct{} { return m.over }
 
 // Plug pulls a network cable out, or puts it in again.
-func (m *Machine) Plug(link int, in bool) error {
+func (m *Machine) Plug(link string, in bool) error {
+	i := slices.IndexFunc(m.links, func(l Link) bool { return l.Name == link })
+	if i < 0 {
+		return fmt.Errorf("machine %s has no cable %s", m.Name, link)
+	}
+	return m.monitor(order{"set_link", map[string]any{"name": fmt.Sprintf("net%d", i), "up": in}})
+}
+
+// Reset restarts it as its reset button does. Until Stay its firmware can do so too,
+// which it does once more.
+func (m *Machine) Reset() error {
+	return m.monitor(order{"set-action", map[string]any{"reboot": "reset"}}, order{"system_reset", nil})
+}
+
+// Stay has the machine go off when it restarts by itself, as from the start.
+func (m *Machine) Stay() error {
+	return m.monitor(order{"set-action", map[string]any{"reboot": "shutdown"}})
+}
+
+// order is a command of QMP.
+type order struct {
+	Execute   string         `json:"execute"`
+	Arguments map[string]any `json:"arguments,omitempty"`
+}
+
+// monitor has the emulator carry out orders.
+func (m *Machine) monitor(orders ...order) error {
 	conn, err := m.dial("qmp")
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	answers := json.NewDecoder(conn)
+	requests, answers := json.NewEncoder(conn), json.NewDecoder(conn)
 	var greeting any
 	if err := answers.Decode(&greeting); err != nil {
 		return err
 	}
-	ask := func(command string, arguments map[string]any) error {
-		if err := json.NewEncoder(conn).Encode(map[string]any{"execute": command, "arguments": arguments}); err != nil {
+	for _, o := range append([]order{{Execute: "qmp_capabilities"}}, orders...) {
+		if err := requests.Encode(o); err != nil {
 			return err
 		}
-		for {
-			var answer struct {
-				Return any
-				Error  *struct{ Desc string }
-				Event  string
-			}
+		var answer struct {
+			Return any
+			Error  *struct{ Desc string }
+			Event  string
+		}
+		for answer.Event = "none yet"; answer.Event != ""; {
+			answer.Event = ""
 			if err := answers.Decode(&answer); err != nil {
 				return err
 			}
-			if answer.Error != nil {
-				return errors.New(answer.Error.Desc)
-			}
-			if answer.Event == "" {
-				return nil
-			}
+		}
+		if answer.Error != nil {
+			return fmt.Errorf("%s: %s", o.Execute, answer.Error.Desc)
 		}
 	}
-	if err := ask("qmp_capabilities", nil); err != nil {
-		return err
-	}
-	return ask("set_link", map[string]any{"name": fmt.Sprintf("net%d", link), "up": in})
+	return nil
 }
