@@ -19,7 +19,7 @@ import (
 var packages = []string{
 	"qemu-system-x86", "linux-image-amd64", "xen-hypervisor-4.17-amd64", "xen-utils-4.17", "xenstore-utils",
 	"busybox-static", "xz-utils", "btrfs-progs", "xfsprogs", "e2fsprogs", "fdisk",
-	"nfs-kernel-server", "ocfs2-tools",
+	"nfs-kernel-server", "libc-bin", "ocfs2-tools",
 }
 
 // programs are scripts of the machines', by which scenarios bring up what an operator
@@ -130,7 +130,7 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 	write("host", func(w *ramdisk.Writer) { machine(w) })
 	write("nfs", func(w *ramdisk.Writer) {
 		machine(w, nfsModules...)
-		for _, program := range []string{"exportfs", "nfsdcld", "rpc.mountd", "rpc.nfsd", "mount.nfs4"} {
+		for _, program := range []string{"exportfs", "nfsdcld", "rpc.mountd", "rpc.nfsd", "mount.nfs4", "getent"} {
 			w.Program(root, program, program)
 		}
 		for _, file := range []string{"netconfig", "protocols", "services"} {

@@ -35,6 +35,10 @@ type lab struct {
 	plugin  string
 	srctl   string
 	verbose bool
+	part    int // of parts, from 1: every parts-th scenario is played
+	parts   int
+	seen    int // scenarios until now, played or not
+	played  int
 	out     io.Writer
 	start   time.Time
 	lock    sync.Mutex
@@ -117,6 +121,11 @@ func (l *lab) play(kind string, match func(string) bool) (failed []string, err e
 			filesystems = []string{"xfs", "btrfs"}
 		}
 		for _, fs := range filesystems {
+			l.seen++
+			if l.seen%l.parts != l.part%l.parts {
+				continue
+			}
+			l.played++
 			title := strings.TrimSuffix(kind+"/"+name+" on "+fs, " on ")
 			l.tell("== %s", title)
 			if !l.scenario(file, fs) {

@@ -21,8 +21,10 @@ import (
 )
 
 const usage = `usage: srlab [flag]... xen|nfs|ocfs2|all
+       srlab [flag]... fetch   only get the packages
   -run REGEXP     only scenarios whose name matches
   -srctl FILE     the srctl to try; by default it is built
+  -part K/N       the K-th of N parts that together are all of them
   -plugin FILE    the reflinksr to try; by default this program is one itself
   -cache DIR      where packages are kept; by default below the user's cache directory
   -limit TIME     of it all; by default 30m
@@ -62,6 +64,13 @@ func run() error {
 	flags := flag.NewFlagSet("srlab", flag.ExitOnError)
 	flags.Usage = func() { fmt.Fprint(os.Stderr, usage) }
 	pattern := flags.String("run", "", "")
+	l.part, l.parts = 1, 1
+	flags.Func("part", "", func(text string) error {
+		if _, err := fmt.Sscanf(text+"\n", "%d/%d\n", &l.part, &l.parts); err != nil || l.part < 1 || l.part > l.parts {
+			return fmt.Errorf("want K/N, with K from 1 to N")
+		}
+		return nil
+	})
 	limit := flags.Duration("limit", 30*time.Minute, "")
 	flags.StringVar(&l.plugin, "plugin", "", "")
 	flags.StringVar(&l.srctl, "srctl", "", "")
@@ -103,6 +112,10 @@ func run() error {
 	if l.images, err = l.buildImages(l.ctx, dir); err != nil {
 		return err
 	}
+	if wanted[0] == "fetch" {
+		l.tell("everything is there")
+		return nil
+	}
 	var failed []string
 	for _, kind := range wanted {
 		f, err := l.play(kind, match.MatchString)
@@ -114,6 +127,9 @@ func run() error {
 	if len(failed) > 0 {
 		return errors.New("failed: " + strings.Join(failed, " "))
 	}
-	l.tell("passed")
+	if l.played == 0 {
+		return errors.New("no scenario was played")
+	}
+	l.tell("%d scenarios passed", l.played)
 	return nil
 }
