@@ -36,6 +36,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	defer func() {
 		d.opening = false
 		if err != nil {
+			delete(opened, key)
 			d.close()
 		}
 	}()
@@ -68,7 +69,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	}
 	d.keepers = make([]*disk, len(d.lost.keepers))
 	for i, k := range d.lost.keepers[1:] {
-		keeper := opened[k]
+		keeper, err := opened[k], error(nil)
 		if keeper == nil {
 			keeper, err = openWith(s, k, opened)
 			if errors.Is(err, sr.ErrVolumeNotFound) {

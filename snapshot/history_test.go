@@ -41,6 +41,11 @@ func TestHistory(t *testing.T) {
 				seed = uint64(time.Now().UnixNano()) % 1_000_000_000
 			}
 			h := &history{t: t, bed: b, did: map[string]int{}}
+			for _, once := range onceWrong {
+				if once.layout == l.name {
+					h.run(once.seed, once.operations)
+				}
+			}
 			for done := 0; done < *historyOps; seed++ {
 				n := min(historyLength, *historyOps-done)
 				h.run(seed, n)
@@ -51,6 +56,16 @@ func TestHistory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onceWrong are short histories that showed a mistake.
+var onceWrong = []struct {
+	layout     string
+	seed       uint64
+	operations int
+}{
+	{"btrfs", 3002, 130}, // the last block of a shorter disk
+	{"xfs", 3043, 160},   // a keeper of a keeper that is no more
 }
 
 // history is one sequence of operations and what they must have led to.

@@ -141,12 +141,25 @@ func (d *Domain) gone() error {
 	var errs error
 	for slot, key := range d.slots {
 		if key != "" {
-			_, err := d.xs.Await(stateTime, d.backend(slot)+"/state", closed, "")
-			errs = errors.Join(errs, err, d.xs.Remove(d.backend(slot)))
+			errs = errors.Join(errs, d.released(slot), d.xs.Remove(d.backend(slot)))
 		}
 	}
 	d.slots = nil
 	return errors.Join(errs, d.xs.Close())
+}
+
+// released waits until xen-blkback has let go of a disk. Of a guest that is gone it tells
+// that by no state.
+func (d *Domain) released(slot int) error {
+	device := fmt.Sprintf("/sys/bus/xen-backend/devices/vbd-%d-%d", d.ID, virtualDevice(slot))
+	for deadline := time.Now().Add(stateTime); ; time.Sleep(30 * time.Millisecond) {
+		if _, err := os.Stat(device); errors.Is(err, os.ErrNotExist) {
+			return nil
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("xen-blkback keeps %s of domain %s", device, d.Name)
+		}
+	}
 }
 
 // path is that of the guest's own tree.
