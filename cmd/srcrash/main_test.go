@@ -46,7 +46,7 @@ func needRoot(t *testing.T) {
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|Volume.enable_cbt|Datapath.detach/active)$", "-part", "1/25", "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/keeper|Datapath.detach/active)$", "-part", "1/25", "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
