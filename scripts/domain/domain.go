@@ -40,7 +40,7 @@ func Available(image Image) error {
 }
 
 // bootTime is how long a guest may take to boot where the processor is emulated.
-const bootTime = 3 * time.Minute
+const bootTime = 10 * time.Minute
 
 // stateTime is how long a device may take from one state to another.
 const stateTime = time.Minute
