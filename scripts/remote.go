@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -48,14 +46,7 @@ type Reply struct {
 // of scenarios that a lab runs on several hosts. dir is an empty directory. It returns
 // when the other side has ended the connection.
 func Serve(t testscript.T, c Config, dir string, conn io.ReadWriter) error {
-	file := filepath.Join(dir, "serve.txtar")
-	if err := os.WriteFile(file, []byte("serve\n"), 0o600); err != nil {
-		return err
-	}
-	params := c.params([]string{file})
-	params.Cmds["serve"] = func(ts *testscript.TestScript, _ bool, _ []string) {
-		s := ts.Value(stateKey{}).(*script)
-		s.ts = ts
+	return hold(t, c, dir, func(s *script) {
 		requests, replies := json.NewDecoder(conn), json.NewEncoder(conn)
 		for {
 			var r Request
@@ -67,12 +58,10 @@ func Serve(t testscript.T, c Config, dir string, conn io.ReadWriter) error {
 				return
 			}
 			if err != nil {
-				ts.Fatalf("%v", err)
+				s.ts.Fatalf("%v", err)
 			}
 		}
-	}
-	testscript.RunT(t, params)
-	return nil
+	})
 }
 
 // serve carries one line out.
@@ -111,17 +100,12 @@ func (s *script) remote(r Request, output io.Writer) error {
 		}
 		return nil
 	}
-	for _, v := range table {
-		if v.name != name {
-			continue
-		}
-		if r.Not && !strings.HasPrefix(v.usage, "[!]") {
-			return fmt.Errorf("! does not go with %s", name)
-		}
-		s.output = output
-		return v.run(s, r.Not, args)
+	v, err := find(name, r.Not)
+	if err != nil {
+		return err
 	}
-	return fmt.Errorf("there is no verb %q for another host", name)
+	s.output = output
+	return v.run(s, r.Not, args)
 }
 
 func lastLine(text string) string {

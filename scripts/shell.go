@@ -35,15 +35,24 @@ const shellHelp = `Verbs of scenarios, one a line (help lists them, help VERB de
 // afterwards everything is cleaned up. dir is an empty directory that is there until
 // t has ended, which may be after Run.
 func (sh *Shell) Run(t testscript.T, c Config, dir string) error {
-	file := filepath.Join(dir, "shell.txtar")
-	if err := os.WriteFile(file, []byte("shell\n"), 0o600); err != nil {
+	return hold(t, c, dir, func(s *script) {
+		sh.s, s.shell = s, sh.Out
+		sh.session()
+	})
+}
+
+// hold has one scenario of t whose lines come from elsewhere than a file. dir is an
+// empty directory that is there until t has ended.
+func hold(t testscript.T, c Config, dir string, session func(s *script)) error {
+	file := filepath.Join(dir, "session.txtar")
+	if err := os.WriteFile(file, []byte("session\n"), 0o600); err != nil {
 		return err
 	}
 	params := c.params([]string{file})
-	params.Cmds["shell"] = func(ts *testscript.TestScript, _ bool, _ []string) {
-		sh.s = ts.Value(stateKey{}).(*script)
-		sh.s.ts, sh.s.shell = ts, sh.Out
-		sh.session()
+	params.Cmds["session"] = func(ts *testscript.TestScript, _ bool, _ []string) {
+		s := ts.Value(stateKey{}).(*script)
+		s.ts = ts
+		session(s)
 	}
 	testscript.RunT(t, params)
 	return nil
@@ -139,15 +148,11 @@ func (sh *Shell) do(words []string) (keep bool, err error) {
 		err := c.Run()
 		return (err != nil) == not, nil
 	}
-	for _, v := range table {
-		if v.name == name {
-			if not && !strings.HasPrefix(v.usage, "[!]") {
-				return false, fmt.Errorf("! does not go with %s", name)
-			}
-			return true, v.run(sh.s, not, args)
-		}
+	v, err := find(name, not)
+	if err != nil {
+		return false, fmt.Errorf("%w; help lists what there is (exec runs other commands)", err)
 	}
-	return false, fmt.Errorf("there is no %q; help lists what there is (exec runs other commands)", name)
+	return true, v.run(sh.s, not, args)
 }
 
 // environment are the variables that are set, as NAME=VALUE. They are those that

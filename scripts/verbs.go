@@ -93,6 +93,20 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 	}
 }
 
+// find finds a verb that goes with "!", if not.
+func find(name string, not bool) (verb, error) {
+	for _, v := range table {
+		if v.name != name {
+			continue
+		}
+		if not && !strings.HasPrefix(v.usage, "[!]") {
+			return v, fmt.Errorf("! does not go with %s", name)
+		}
+		return v, nil
+	}
+	return verb{}, fmt.Errorf("there is no %q", name)
+}
+
 func usage(name string) error {
 	for _, v := range table {
 		if v.name == name {

@@ -32,7 +32,7 @@ func (s *stage) plug(name, cableName string) (machine.Link, string, error) {
 		return machine.Link{}, "", fmt.Errorf("cable %s has two ends, which %s and %s have", cableName, c.ends[0], c.ends[1])
 	}
 	return machine.Link{
-		Name: cableName, Socket: filepath.Join(s.sockets(), cableName+".cable"), Listen: end == 0,
+		Name: cableName, Socket: filepath.Join(s.sockets, cableName+".cable"), Listen: end == 0,
 		MAC: fmt.Sprintf("52:54:00:00:%02x:%02x", n+1, end+1),
 	}, fmt.Sprintf("10.0.%d.%d/24", n+1, end+1), nil
 }

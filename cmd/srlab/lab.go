@@ -39,6 +39,7 @@ type lab struct {
 	parts   int
 	seen    int // scenarios until now, played or not
 	played  int
+	sockets string // directory, whose path is short
 	out     io.Writer
 	start   time.Time
 	lock    sync.Mutex
@@ -139,7 +140,7 @@ func (l *lab) play(kind string, match func(string) bool) (failed []string, err e
 // scenario plays one, on a kind of filesystem if it names $FS.
 func (l *lab) scenario(file, fs string) bool {
 	var s *stage
-	t := &outcome{T: nil, lab: l}
+	t := &outcome{lab: l}
 	running := pool.New(1, true)
 	err := running.Run(func(base testscript.T) error {
 		t.T = base
@@ -254,7 +255,7 @@ func (s *stage) boot(_ bool, args []string) error {
 	var addresses []string
 	c := machine.Config{
 		Name: name, Kernel: s.images.kernel, Ramdisk: s.images.ramdisks[role], Append: "srlab.role=" + role, Memory: 768,
-		Dir: s.sockets(),
+		Dir: s.sockets,
 	}
 	if c.Ramdisk == "" || role == "guest" {
 		return fmt.Errorf("there is no machine of role %q", role)
@@ -311,13 +312,6 @@ func (s *stage) up(m *machine.Machine) error {
 	return m.Stay()
 }
 
-// sockets is a directory with a path short enough for sockets.
-func (s *stage) sockets() string {
-	dir := filepath.Join(os.TempDir(), "srlab-"+strconv.Itoa(os.Getpid()))
-	os.MkdirAll(dir, 0o700)
-	return dir
-}
-
 // cut ends a machine as a power failure does: at once, or so long after it has begun to
 // carry out a line over and over.
 func (s *stage) cut(_ bool, args []string) error {
@@ -351,8 +345,8 @@ func (s *stage) cut(_ bool, args []string) error {
 // errGone says that a machine does not answer any more.
 type errGone struct{ error }
 
-// off has machines switch themselves off, after all filesystems that it has mounted
-// were unmounted.
+// off has machines switch themselves off, when what they have in memory is on their
+// disks.
 func (s *stage) off(_ bool, args []string) error {
 	return s.each(args, func(m *machine.Machine) error {
 		if err := s.up(m); err != nil {

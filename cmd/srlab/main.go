@@ -104,11 +104,12 @@ func run() error {
 	var cancel context.CancelFunc
 	l.ctx, cancel = context.WithTimeoutCause(interrupted, *limit, fmt.Errorf("the lab was stopped: it had been running for %v", *limit))
 	defer cancel()
-	dir, err := os.MkdirTemp("", "srlab-images-")
+	dir, err := os.MkdirTemp("", "srlab-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
+	l.sockets = dir
 	if l.images, err = l.buildImages(l.ctx, dir); err != nil {
 		return err
 	}

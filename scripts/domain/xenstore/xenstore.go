@@ -41,13 +41,12 @@ func (c *Conn) Close() error { return c.rw.Close() }
 
 // kinds of messages
 const (
-	opDirectory = 1
-	opRead      = 2
-	opWrite     = 11
-	opMkdir     = 12
-	opRemove    = 13
-	opSetPerms  = 14
-	opError     = 16
+	opRead     = 2
+	opWrite    = 11
+	opMkdir    = 12
+	opRemove   = 13
+	opSetPerms = 14
+	opError    = 16
 )
 
 // payloadLimit bounds the payload of a message, in bytes (XENSTORE_PAYLOAD_MAX).
@@ -79,15 +78,6 @@ func (c *Conn) Remove(path string) error {
 		return nil
 	}
 	return err
-}
-
-// List lists the names directly below a path.
-func (c *Conn) List(path string) ([]string, error) {
-	data, err := c.ask(opDirectory, path, path+"\x00")
-	if err != nil || len(data) == 0 {
-		return nil, err
-	}
-	return strings.Split(strings.TrimSuffix(string(data), "\x00"), "\x00"), nil
 }
 
 // Permit sets the permissions of a value: the first is its owner with what all others

@@ -31,13 +31,6 @@ func store(conn io.ReadWriter, values map[string]string) {
 			op, answer = opError, "ENOENT\x00"
 		case op == opRead:
 			answer = values[path]
-		case op == opDirectory:
-			answer = ""
-			for k := range values {
-				if name, ok := strings.CutPrefix(k, path+"/"); ok {
-					answer += name + "\x00"
-				}
-			}
 		case op == opRemove:
 			delete(values, path)
 		}
@@ -61,12 +54,6 @@ func TestConversation(t *testing.T) {
 	}
 	if err := errors.Join(c.Write("/local/state", "1"), c.Mkdir("/local/dir"), c.Permit("/local/dir", "n1", "r0")); err != nil {
 		t.Error(err)
-	}
-	if names, err := c.List("/local"); len(names) != 3 || err != nil {
-		t.Errorf("the list is %q, %v", names, err)
-	}
-	if names, err := c.List("/local/name"); len(names) != 0 || err != nil {
-		t.Errorf("the empty list is %q, %v", names, err)
 	}
 	if err := errors.Join(c.Remove("/local/state"), c.Remove("/local/state")); err != nil {
 		t.Errorf("removing twice: %v", err)

@@ -186,9 +186,6 @@ func (m *Machine) Off(patience time.Duration) error {
 	}
 }
 
-// Over is closed when it is off.
-func (m *Machine) Over() <-chan struct{} { return m.over }
-
 // Plug pulls a network cable out, or puts it in again.
 func (m *Machine) Plug(link string, in bool) error {
 	i := slices.IndexFunc(m.links, func(l Link) bool { return l.Name == link })
