@@ -138,7 +138,7 @@ var fromToolstack = map[string]bool{"SRmaster": true}
 
 // OptionHelp describes every configuration key, for Plugin.query and --help.
 var OptionHelp = map[string]string{
-	"path":            "absolute path of a directory on XFS (reflink=1) or btrfs that holds the SR",
+	"path":            "absolute path of a directory on XFS (reflink=1), btrfs, OCFS2 or an NFS 4.2 export that holds the SR",
 	"device":          "instead of path: a whole disk or partition; SR.create makes a filesystem on it, SR.attach mounts that and SR.detach unmounts it",
 	"filesystem":      "with device, for SR.create: xfs (default) or btrfs",
 	"wipe":            "with device, for SR.create: yes = destroy what is on the device; no (default) = refuse a device that is not blank",

@@ -30,8 +30,8 @@ const usage = `usage: srlab [flag]... xen|nfs|ocfs2|all
   -limit TIME     of it all; by default 30m
   -v              show the consoles of the machines, and whole logs
 
-The lab wants a Debian or Ubuntu machine of x86-64 with some 4 GiB of memory, and 1.5 GiB
-of room for its cache. It does not want root.
+The lab wants a Debian or Ubuntu machine of x86-64 with some 4 GiB of memory, and 2 GiB
+of disk, most of it for its cache. It does not want root.
 `
 
 var kinds = []string{"xen", "nfs", "ocfs2"}
