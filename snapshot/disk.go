@@ -20,7 +20,7 @@ type disk struct {
 	pending bool    // lost blocks may still take space
 	keepers []*disk // of lost blocks, by their place in lost.keepers; nil: itself, or one that is no more
 	opening bool    // its keepers are not all there yet
-	tree    bool    // it is on btrfs, and fsynced
+	tree    bool    // it is on btrfs, and the tree has all of it
 }
 
 // openDisk opens a volume that the caller has locked. If its data was destroyed, that
@@ -59,7 +59,9 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		}
 	}
 	if s.Meta.Filesystem.Type == "btrfs" {
-		d.tree = d.file.Sync() == nil
+		// What nobody writes to is in it since it was cloned. Where that is not known of others,
+		// FIEMAP tells of them.
+		d.tree = !d.record.ReadWrite && d.file.Sync() == nil || inTree(d.file)
 	}
 	if !d.record.DataDestroyed {
 		return d, nil

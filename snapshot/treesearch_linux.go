@@ -15,7 +15,7 @@ import (
 // That is several times as fast as FIEMAP, which finds out of each extent who shares
 // it, and it tells compressed blocks apart. What is shared it does not tell.
 //
-// The file was fsynced: what is not written has no item.
+// Whoever makes one has called inTree: what is not there yet has no item.
 type treeCursor struct {
 	f    *os.File
 	ino  uint64
@@ -50,6 +50,32 @@ const (
 	searchHeaderSize     = 32         // struct btrfs_ioctl_search_header
 	extentItemSize       = 53         // struct btrfs_file_extent_item (linux/btrfs_tree.h)
 )
+
+// inTree makes sure that what has been written to a file is in its subvolume's tree, and
+// says whether it could. fsync is not enough for that: since Linux 5.10 it waits for the
+// blocks to be written, and their items may be inserted after it has returned. FIEMAP
+// waits for the items as well (fs/btrfs/fiemap.c), before Linux 6.2 not always.
+func inTree(f *os.File) bool {
+	if !since(6, 2) {
+		return false
+	}
+	one := struct {
+		header fiemapHeader
+		extent fiemapExtent
+	}{header: fiemapHeader{length: 1, flags: fiemapFlagSync, count: 1}}
+	return fiemap(f, unsafe.Pointer(&one)) == nil
+}
+
+// since says whether the kernel is of that version, or a later one.
+func since(major, minor int) bool {
+	var name unix.Utsname
+	if unix.Uname(&name) != nil {
+		return false
+	}
+	var x, y int
+	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &x, &y)
+	return err == nil && (x > major || x == major && y >= minor)
+}
 
 // newTreeCursor needs a file on btrfs and CAP_SYS_ADMIN: an error is no more than that
 // there is no such cursor.
