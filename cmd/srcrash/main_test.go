@@ -99,55 +99,6 @@ func TestExplore(t *testing.T) {
 	}
 }
 
-// Every mutant still fits the sources, and says how it is found.
-func TestMutantsFit(t *testing.T) {
-	root, err := filepath.Abs("../..")
-	if err != nil {
-		t.Fatal(err)
-	}
-	all, err := readMutants(root, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if len(all) < 12 {
-		t.Errorf("%d mutants", len(all))
-	}
-	for _, m := range all {
-		if _, err := m.overlay(root, t.TempDir()); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-func TestParseMutant(t *testing.T) {
-	m, err := parseMutant("m", []byte("It is wrong.\nfinder: kill,term\ncalls: ^x$\non: xfs\n-- a.go: old --\nx\n-- a.go: new --\n"))
-	if err != nil || m.about != "It is wrong." || m.finder[0] != "kill,term" || m.calls != "^x$" || len(m.replace) != 1 || m.replace[0] != (replacement{"a.go", "x\n", ""}) {
-		t.Errorf("%+v, %v", m, err)
-	}
-	for _, bad := range []string{
-		"", "It is wrong.\nfinder: kill\non: xfs\n", "It is wrong.\nfinder: kill\n-- a.go: old --\n-- a.go: new --\n",
-		"It is wrong.\nfinder: kill\non: xfs\n-- a.go: old --\nx\n-- b.go: new --\n", "It is wrong.\nfinder: kill\non: xfs\n-- a.go: old --\nx\n",
-	} {
-		if m, err := parseMutant("m", []byte(bad)); err == nil {
-			t.Errorf("%q is taken for %+v", bad, m)
-		}
-	}
-}
-
-// A mutant whose text is not there any more is not sown in silence.
-func TestMutantThatDoesNotFit(t *testing.T) {
-	root := t.TempDir()
-	if err := os.WriteFile(filepath.Join(root, "a.go"), []byte("x x\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for _, old := range []string{"y", "x"} {
-		m := mutant{name: "m", replace: []replacement{{"a.go", old, ""}}}
-		if _, err := m.overlay(root, t.TempDir()); err == nil {
-			t.Errorf("%q was replaced", old)
-		}
-	}
-}
-
 func TestUsage(t *testing.T) {
 	var errs bytes.Buffer
 	if status := run(nil, io.Discard, &errs); status != 2 || !strings.Contains(errs.String(), "srcrash sweep") {

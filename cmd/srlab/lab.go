@@ -34,6 +34,7 @@ type lab struct {
 	cache   string
 	plugin  string
 	srctl   string
+	fs      string // of scenarios that know several; "" for each of them
 	verbose bool
 	part    int // of parts, from 1: every parts-th scenario is played
 	parts   int
@@ -120,6 +121,9 @@ func (l *lab) play(kind string, match func(string) bool) (failed []string, err e
 		filesystems := []string{""}
 		if strings.Contains(string(data), "$FS") {
 			filesystems = []string{"xfs", "btrfs"}
+			if l.fs != "" {
+				filesystems = []string{l.fs}
+			}
 		}
 		for _, fs := range filesystems {
 			l.seen++
@@ -193,10 +197,20 @@ func (o *outcome) Fatal(args ...any) {
 // Log gets the whole log of a scenario when it has ended.
 func (o *outcome) Log(args ...any) {
 	text := strings.TrimSpace(fmt.Sprint(args...))
-	if at := strings.Index(text, "FAIL: "); at >= 0 && !o.lab.verbose {
-		o.lab.tell("%s", text[at:])
-	} else if o.lab.verbose {
+	if o.lab.verbose {
 		o.lab.tell("%s", text)
+	}
+	log, why, failed := strings.Cut("\n"+text, "\nFAIL: ")
+	if !failed {
+		return
+	}
+	// The last line that was begun is the one that failed.
+	if at := strings.LastIndex(log, "\n> "); at >= 0 {
+		line, _, _ := strings.Cut(log[at+len("\n> "):], "\n")
+		o.lab.tell("%s%s", failedAt, line)
+	}
+	if !o.lab.verbose {
+		o.lab.tell("FAIL: %s", why)
 	}
 }
 

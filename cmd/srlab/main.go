@@ -22,10 +22,13 @@ import (
 
 const usage = `usage: srlab [flag]... xen|nfs|ocfs2|all
        srlab [flag]... fetch   only get the packages
-  -run REGEXP     only scenarios whose name matches
+       srlab [flag]... mutants   bugs are sown (testdata/mutants): is each found?
+  -run REGEXP     only scenarios, or mutants, whose name matches
+  -fs xfs|btrfs   only on this filesystem; by default on both
   -srctl FILE     the srctl to try; by default it is built
   -part K/N       the K-th of N parts that together are all of them
   -plugin FILE    the reflinksr to try; by default this program is one itself
+  -source DIR     the repository, for mutants; by default the current directory
   -cache DIR      where packages are kept; by default below the user's cache directory
   -limit TIME     of it all; by default 30m
   -v              show the consoles of the machines, and whole logs
@@ -76,7 +79,12 @@ func run() error {
 	flags.StringVar(&l.srctl, "srctl", "", "")
 	flags.StringVar(&l.cache, "cache", "", "")
 	flags.BoolVar(&l.verbose, "v", false, "")
+	flags.StringVar(&l.fs, "fs", "", "")
+	source := flags.String("source", ".", "")
 	flags.Parse(os.Args[1:])
+	if l.fs != "" && l.fs != "xfs" && l.fs != "btrfs" {
+		return fmt.Errorf("-fs %s: there are xfs and btrfs", l.fs)
+	}
 	match, err := regexp.Compile(*pattern)
 	if err != nil {
 		return err
@@ -104,6 +112,9 @@ func run() error {
 	var cancel context.CancelFunc
 	l.ctx, cancel = context.WithTimeoutCause(interrupted, *limit, fmt.Errorf("the lab was stopped: it had been running for %v", *limit))
 	defer cancel()
+	if wanted[0] == "mutants" {
+		return l.mutants(*source, *pattern)
+	}
 	dir, err := os.MkdirTemp("", "srlab-")
 	if err != nil {
 		return err

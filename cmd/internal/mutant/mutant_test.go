@@ -1,0 +1,79 @@
+package mutant
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/tools/txtar"
+)
+
+// Every mutant still fits the sources, and says how it is found.
+func TestMutantsFit(t *testing.T) {
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := Read(root, "", func(Mutant) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(all) < 12 {
+		t.Errorf("%d mutants", len(all))
+	}
+	for _, m := range all {
+		dir := t.TempDir()
+		if _, err := m.Overlay(root, dir); err != nil {
+			t.Error(err)
+		}
+		for _, p := range m.Lab {
+			// The scenario itself may be what is changed.
+			scenario := filepath.Join(root, "cmd/srlab", p.Scenario+".txtar")
+			if changed := filepath.Join(dir, "cmd_srlab_"+strings.ReplaceAll(p.Scenario, "/", "_")+".txtar"); exists(changed) {
+				scenario = changed
+			}
+			a, err := txtar.ParseFile(scenario)
+			if err != nil || !slices.Contains(strings.Split(string(a.Comment), "\n"), p.Line) {
+				t.Errorf("mutant %s: the line %q is not in %s, %v", m.Name, p.Line, p.Scenario, err)
+			}
+		}
+	}
+}
+
+func exists(path string) bool { _, err := os.Stat(path); return err == nil }
+
+func TestParse(t *testing.T) {
+	m, err := Parse("m", []byte("It is wrong.\nfinder: kill,term\ncalls: ^x$\non: xfs\nlab: xen/a_b: on dom0 exec x: y\n-- a.go: old --\nx\n-- a.go: new --\n"))
+	if err != nil || m.About != "It is wrong." || m.Finder[0] != "kill,term" || m.Calls != "^x$" || len(m.replace) != 1 || m.replace[0] != (replacement{"a.go", "x\n", ""}) {
+		t.Errorf("%+v, %v", m, err)
+	}
+	if !slices.Equal(m.Lab, []Play{{"xen/a_b", "on dom0 exec x: y"}}) {
+		t.Errorf("%+v", m.Lab)
+	}
+	for _, bad := range []string{
+		"", "It is wrong.\nfinder: kill\non: xfs\n", "It is wrong.\nfinder: kill\n-- a.go: old --\n-- a.go: new --\n",
+		"It is wrong.\non: xfs\n-- a.go: old --\nx\n-- a.go: new --\n",
+		"It is wrong.\nlab: xen: x\non: xfs\n-- a.go: old --\nx\n-- a.go: new --\n", "It is wrong.\nlab: xen/a\non: xfs\n-- a.go: old --\nx\n-- a.go: new --\n",
+		"It is wrong.\nfinder: kill\non: xfs\n-- a.go: old --\nx\n-- b.go: new --\n", "It is wrong.\nfinder: kill\non: xfs\n-- a.go: old --\nx\n",
+	} {
+		if m, err := Parse("m", []byte(bad)); err == nil {
+			t.Errorf("%q is taken for %+v", bad, m)
+		}
+	}
+}
+
+// A mutant whose text is not there any more is not sown in silence.
+func TestMutantThatDoesNotFit(t *testing.T) {
+	root := t.TempDir()
+	if err := os.WriteFile(filepath.Join(root, "a.go"), []byte("x x\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, old := range []string{"y", "x"} {
+		m := Mutant{Name: "m", replace: []replacement{{"a.go", old, ""}}}
+		if _, err := m.Overlay(root, t.TempDir()); err == nil {
+			t.Errorf("%q was replaced", old)
+		}
+	}
+}

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"reflinksr/cmd/internal/mutant"
+)
+
+// failedAt begins the line that tells where a scenario failed.
+const failedAt = "it failed at: "
+
+// mutants builds the lab with bugs sown into it, plays the scenario that should find each,
+// and fails if one is not found, or at another line of the scenario than it should.
+func (l *lab) mutants(source, match string) error {
+	root, err := filepath.Abs(source)
+	if err != nil {
+		return err
+	}
+	all, err := mutant.Read(root, match, func(m mutant.Mutant) bool { return len(m.Lab) > 0 })
+	if err != nil {
+		return err
+	}
+	survived := 0
+	for _, m := range all {
+		began := time.Now()
+		verdict := "found"
+		how, err := l.hunt(m, root)
+		if err != nil {
+			if l.ctx.Err() != nil {
+				return context.Cause(l.ctx)
+			}
+			verdict, how = "SURVIVED", err.Error()
+			survived++
+		}
+		l.tell("%-8s %5.1f s  %-36s %s", verdict, time.Since(began).Seconds(), m.Name, how)
+	}
+	l.tell("%d mutants, %d found, %d survived", len(all), len(all)-survived, survived)
+	if survived > 0 {
+		return fmt.Errorf("%d mutants survived: the scenarios are blind to them", survived)
+	}
+	return nil
+}
+
+// hunt plays what should find a mutant. The error says why it was not found.
+func (l *lab) hunt(m mutant.Mutant, root string) (how string, err error) {
+	dir, err := os.MkdirTemp("", "srlab-")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	overlay, err := m.Overlay(root, dir)
+	if err != nil {
+		return "", err
+	}
+	for _, program := range []string{"srlab", "srctl"} {
+		build := exec.CommandContext(l.ctx, "go", "build", "-overlay", overlay, "-o", dir, "./cmd/"+program)
+		build.Dir = root
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := build.CombinedOutput(); err != nil {
+			return "", fmt.Errorf("it cannot be built: %s", bytes.TrimSpace(text))
+		}
+	}
+	var found []string
+	for _, play := range m.Lab {
+		kind, name, _ := strings.Cut(play.Scenario, "/")
+		c := exec.CommandContext(l.ctx, dir+"/srlab", "-cache", l.cache, "-srctl", dir+"/srctl", "-run", "^"+name+"$", "-fs", m.On[0], kind)
+		c.Dir = root
+		c.Cancel = func() error { return c.Process.Signal(os.Interrupt) } // it has machines to switch off
+		c.WaitDelay = 20 * time.Second
+		var out bytes.Buffer
+		c.Stdout, c.Stderr = &out, &out
+		if err := c.Run(); err == nil {
+			return "", fmt.Errorf("%s passes", play.Scenario)
+		}
+		_, at, failed := strings.Cut(out.String(), failedAt)
+		at, why, _ := strings.Cut(at, "\n")
+		if !failed || at != play.Line {
+			return "", fmt.Errorf("%s should fail at %q, and failed at %q: %s", play.Scenario, play.Line, at, last(out.String()))
+		}
+		found = append(found, fmt.Sprintf("%s: %s (%.150s)", play.Scenario, at, strings.Join(strings.Fields(why), " ")))
+	}
+	return strings.Join(found, "; "), nil
+}
+
+func last(text string) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-6):], " | ")
+}
