@@ -424,7 +424,12 @@ func (s *script) refused(_ bool, args []string) error {
 		return fmt.Errorf("the error is %s %q, want SR_BACKEND_FAILURE [%q and one more]", r.Code, r.Params, args[0])
 	}
 	all := strings.Join(r.Params, "\n") + "\n" + *r.Backtrace.Error
-	for _, text := range args[1:] {
+	texts := args[1:]
+	if len(texts) > 0 && r.Code == "SR_BACKEND_FAILURE" && !strings.Contains(r.Params[1], texts[0]) {
+		// The toolstack passes on what is named, and no word of the backtrace.
+		return fmt.Errorf("the error names %q, not %q: %s (%s)", r.Params[1], texts[0], args[0], *r.Backtrace.Error)
+	}
+	for _, text := range texts {
 		if !strings.Contains(all, text) {
 			return fmt.Errorf("the error does not say %q: %s %q (%s)", text, r.Code, r.Params, *r.Backtrace.Error)
 		}
