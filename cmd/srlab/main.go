@@ -30,7 +30,7 @@ const usage = `usage: srlab [flag]... xen|nfs|ocfs2|all
   -plugin FILE    the reflinksr to try; by default this program is one itself
   -source DIR     the repository, for mutants; by default the current directory
   -cache DIR      where packages are kept; by default below the user's cache directory
-  -limit TIME     of it all; by default 30m
+  -limit TIME     of it all; by default 1h
   -v              show the consoles of the machines, and whole logs
 
 The lab wants a Debian or Ubuntu machine of x86-64 with some 4 GiB of memory, and 2 GiB
@@ -74,7 +74,7 @@ func run() error {
 		}
 		return nil
 	})
-	limit := flags.Duration("limit", 30*time.Minute, "")
+	limit := flags.Duration("limit", time.Hour, "")
 	flags.StringVar(&l.plugin, "plugin", "", "")
 	flags.StringVar(&l.srctl, "srctl", "", "")
 	flags.StringVar(&l.cache, "cache", "", "")
