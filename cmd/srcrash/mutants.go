@@ -1,7 +1,7 @@
 package main
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"reflinksr/cmd/internal/mutant"
 	"reflinksr/cmd/srcrash/internal/explore"
@@ -41,23 +40,10 @@ func mutants(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	start := time.Now()
-	survived := 0
-	for _, m := range all {
-		begin := time.Now()
+	return mutant.Hunt(context.Background(), all, func(m mutant.Mutant) (string, error) {
 		how, err := sown{m}.hunt(root, o)
-		verdict := "found"
-		if err != nil {
-			verdict, how = "SURVIVED", err.Error()
-			survived++
-		}
-		fmt.Fprintf(out, "%-8s %5.1f s  %-40s %s: %s\n", verdict, time.Since(begin).Seconds(), m.Name, strings.Join(m.Finder, " "), how)
-	}
-	fmt.Fprintf(out, "%d mutants, %d found, %d survived, in %.0f s\n", len(all), len(all)-survived, survived, time.Since(start).Seconds())
-	if survived > 0 {
-		return fmt.Errorf("%d mutants survived: what should find them is blind", survived)
-	}
-	return nil
+		return strings.Join(m.Finder, " ") + ": " + how, err
+	}, func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) })
 }
 
 // hunt builds the mutant and lets loose on it what should find it. The error says
@@ -68,21 +54,13 @@ func (m sown) hunt(root string, o sweeping) (how string, err error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := m.Overlay(root, dir)
-	if err != nil {
+	if m.Finder[0] == "test" {
+		return m.test(root, dir)
+	}
+	if err := m.Build(context.Background(), root, dir, "reflinksr"); err != nil {
 		return "", err
 	}
-	if m.Finder[0] == "test" {
-		return m.test(root, overlay)
-	}
-	program := filepath.Join(dir, "reflinksr")
-	build := exec.Command("go", "build", "-overlay", overlay, "-o", program, "./cmd/reflinksr")
-	build.Dir = root
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if text, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("it cannot be built: %s", bytes.TrimSpace(text))
-	}
-	if o.plugin, err = rig.InstallFrom(program, dir); err != nil {
+	if o.plugin, err = rig.InstallFrom(filepath.Join(dir, "reflinksr"), dir); err != nil {
 		return "", err
 	}
 	for _, fs := range m.On {
@@ -124,20 +102,19 @@ func (m sown) run(fs string, p rig.Plugin) (string, error) {
 		return "", fmt.Errorf("%s on %s found nothing", strings.Join(m.Finder, " "), fs)
 	}
 	if !strings.Contains(string(text), "violation") {
-		return "", fmt.Errorf("%s on %s could not look: %w: %s", strings.Join(m.Finder, " "), fs, err, last(text))
+		return "", fmt.Errorf("%s on %s could not look: %w: %s", strings.Join(m.Finder, " "), fs, err, mutant.Last(string(text), 3))
 	}
-	return fmt.Sprintf("on %s: %.150s", fs, last(text)), nil
-}
-
-func last(text []byte) string {
-	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
-	return strings.Join(lines[max(0, len(lines)-3):], " ")
+	return fmt.Sprintf("on %s: %.150s", fs, mutant.Last(string(text), 3)), nil
 }
 
 // test is for finders that are Go tests.
-func (m sown) test(root, overlay string) (string, error) {
+func (m sown) test(root, dir string) (string, error) {
 	if len(m.Finder) != 3 {
 		return "", errors.New("finder: want test PACKAGE NAME")
+	}
+	overlay, err := m.Overlay(root, dir)
+	if err != nil {
+		return "", err
 	}
 	c := exec.Command("go", "test", "-overlay", overlay, "-count=1", "-run", "^"+m.Finder[2]+"$", m.Finder[1])
 	c.Dir = root
@@ -146,7 +123,7 @@ func (m sown) test(root, overlay string) (string, error) {
 		return "", fmt.Errorf("%s passes", m.Finder[2])
 	}
 	if !strings.Contains(string(text), "--- FAIL: ") {
-		return "", fmt.Errorf("%s could not look: %w: %s", m.Finder[2], err, last(text))
+		return "", fmt.Errorf("%s could not look: %w: %s", m.Finder[2], err, mutant.Last(string(text), 3))
 	}
 	return m.Finder[2] + " fails", nil
 }

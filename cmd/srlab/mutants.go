@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,25 +26,7 @@ func (l *lab) mutants(source, match string) error {
 	if err != nil {
 		return err
 	}
-	survived := 0
-	for _, m := range all {
-		began := time.Now()
-		verdict := "found"
-		how, err := l.hunt(m, root)
-		if err != nil {
-			if l.ctx.Err() != nil {
-				return context.Cause(l.ctx)
-			}
-			verdict, how = "SURVIVED", err.Error()
-			survived++
-		}
-		l.tell("%-8s %5.1f s  %-36s %s", verdict, time.Since(began).Seconds(), m.Name, how)
-	}
-	l.tell("%d mutants, %d found, %d survived", len(all), len(all)-survived, survived)
-	if survived > 0 {
-		return fmt.Errorf("%d mutants survived: the scenarios are blind to them", survived)
-	}
-	return nil
+	return mutant.Hunt(l.ctx, all, func(m mutant.Mutant) (string, error) { return l.hunt(m, root) }, l.tell)
 }
 
 // hunt plays what should find a mutant. The error says why it was not found.
@@ -55,23 +36,13 @@ func (l *lab) hunt(m mutant.Mutant, root string) (how string, err error) {
 		return "", err
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := m.Overlay(root, dir)
-	if err != nil {
+	if err := m.Build(l.ctx, root, dir, "srlab", "srctl"); err != nil {
 		return "", err
-	}
-	for _, program := range []string{"srlab", "srctl"} {
-		build := exec.CommandContext(l.ctx, "go", "build", "-overlay", overlay, "-o", dir, "./cmd/"+program)
-		build.Dir = root
-		build.Env = append(os.Environ(), "CGO_ENABLED=0")
-		if text, err := build.CombinedOutput(); err != nil {
-			return "", fmt.Errorf("it cannot be built: %s", bytes.TrimSpace(text))
-		}
 	}
 	var found []string
 	for _, play := range m.Lab {
 		kind, name, _ := strings.Cut(play.Scenario, "/")
 		c := exec.CommandContext(l.ctx, dir+"/srlab", "-cache", l.cache, "-srctl", dir+"/srctl", "-run", "^"+name+"$", "-fs", m.On[0], kind)
-		c.Dir = root
 		c.Cancel = func() error { return c.Process.Signal(os.Interrupt) } // it has machines to switch off
 		c.WaitDelay = 20 * time.Second
 		var out bytes.Buffer
@@ -82,14 +53,9 @@ func (l *lab) hunt(m mutant.Mutant, root string) (how string, err error) {
 		_, at, failed := strings.Cut(out.String(), failedAt)
 		at, why, _ := strings.Cut(at, "\n")
 		if !failed || at != play.Line {
-			return "", fmt.Errorf("%s should fail at %q, and failed at %q: %s", play.Scenario, play.Line, at, last(out.String()))
+			return "", fmt.Errorf("%s should fail at %q, and failed at %q: %s", play.Scenario, play.Line, at, mutant.Last(out.String(), 6))
 		}
 		found = append(found, fmt.Sprintf("%s: %s (%.150s)", play.Scenario, at, strings.Join(strings.Fields(why), " ")))
 	}
 	return strings.Join(found, "; "), nil
-}
-
-func last(text string) string {
-	lines := strings.Split(strings.TrimSpace(text), "\n")
-	return strings.Join(lines[max(0, len(lines)-6):], " | ")
 }

@@ -4,13 +4,17 @@
 package mutant
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/tools/txtar"
 )
@@ -141,4 +145,53 @@ func (m Mutant) Overlay(root, dir string) (path string, err error) {
 	}
 	path = filepath.Join(dir, "overlay.json")
 	return path, os.WriteFile(path, data, 0o600)
+}
+
+// Build builds programs of cmd with the mutant in them, into dir, which gets the overlay
+// as well.
+func (m Mutant) Build(ctx context.Context, root, dir string, programs ...string) error {
+	overlay, err := m.Overlay(root, dir)
+	if err != nil {
+		return err
+	}
+	for _, program := range programs {
+		build := exec.CommandContext(ctx, "go", "build", "-overlay", overlay, "-o", filepath.Join(dir, program), "./cmd/"+program)
+		build.Dir = root
+		build.Env = append(os.Environ(), "CGO_ENABLED=0")
+		if text, err := build.CombinedOutput(); err != nil {
+			return fmt.Errorf("it cannot be built: %s", bytes.TrimSpace(text))
+		}
+	}
+	return nil
+}
+
+// Hunt hunts mutants one after the other and tells of each. The error of hunt says why one
+// was not found; Hunt fails if there was such a one.
+func Hunt(ctx context.Context, all []Mutant, hunt func(Mutant) (how string, err error), tell func(format string, args ...any)) error {
+	start := time.Now()
+	survived := 0
+	for _, m := range all {
+		begin := time.Now()
+		how, err := hunt(m)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		verdict := "found"
+		if err != nil {
+			verdict, how = "SURVIVED", err.Error()
+			survived++
+		}
+		tell("%-8s %5.1f s  %-40s %s", verdict, time.Since(begin).Seconds(), m.Name, how)
+	}
+	tell("%d mutants, %d found, %d survived, in %.0f s", len(all), len(all)-survived, survived, time.Since(start).Seconds())
+	if survived > 0 {
+		return fmt.Errorf("%d mutants survived: what should find them is blind", survived)
+	}
+	return nil
+}
+
+// Last is the end of what a program printed, n lines of it in one.
+func Last(text string, n int) string {
+	lines := strings.Split(strings.TrimSpace(text), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], " | ")
 }
