@@ -59,9 +59,8 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		}
 	}
 	if s.Meta.Filesystem.Type == "btrfs" {
-		// What nobody writes to is in it since it was cloned. Where that is not known of others,
-		// FIEMAP tells of them.
-		d.tree = !d.record.ReadWrite && d.file.Sync() == nil || inTree(d.file)
+		// On kernels that cannot tell: what nobody writes to is in it since it was cloned.
+		d.tree = inTree(d.file) || !d.record.ReadWrite && d.file.Sync() == nil
 	}
 	if !d.record.DataDestroyed {
 		return d, nil
