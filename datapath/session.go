@@ -144,6 +144,9 @@ func checkDomain(domain string) error {
 
 // DetachSR detaches the SR from this host, unless a volume of it has a device
 // here. Throw-away disks that nobody has attached go.
+//
+// That there were any is forgotten last: if the SR can not be detached after all, attach
+// must not present the volume instead.
 func DetachSR(handle string) error {
 	path, uuid, err := sr.ParseHandle(handle)
 	if err != nil {
@@ -158,46 +161,66 @@ func DetachSR(handle string) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range names {
-		if len(name) != 36+1+36+5 || name[:36] != uuid || name[73:] != ".json" {
-			continue
+	each := func(do func(*session) error) error {
+		for _, name := range names {
+			if len(name) != 36+1+36+5 || name[:36] != uuid || name[73:] != ".json" {
+				continue
+			}
+			v, err := begin(volume.URIAt(path, uuid, sr.Key(name[37:73])))
+			if err != nil {
+				return err
+			}
+			if err = v.must(); err == nil {
+				err = do(v)
+			}
+			v.end()
+			if err != nil {
+				return err
+			}
 		}
-		if err := forget(path, uuid, sr.Key(name[37:73])); err != nil {
-			return err
-		}
+		return nil
 	}
-	return sr.Detach(handle)
+	if err := each(func(v *session) error { return v.settle(path) }); err != nil {
+		return err
+	}
+	if err := sr.Detach(handle); err != nil {
+		return err
+	}
+	return each(func(v *session) error {
+		if err := v.unused(path); err != nil {
+			slog.Warn("a volume was attached while its SR was detached", "key", v.key, "err", err)
+			return nil
+		}
+		v.state = volume.Note{}
+		return nil
+	})
 }
 
-// forget ends what is noted of a volume, unless a domain has a device of it: a
-// throw-away disk that was never closed, a device that could not be unbound.
-func forget(path, uuid string, key sr.Key) error {
-	v, err := begin(volume.URIAt(path, uuid, key))
-	if err != nil {
-		return err
-	}
-	defer v.end()
-	if err := v.must(); err != nil {
-		return err
-	}
+// unused refuses if a domain has a device of the volume.
+func (v *session) unused(path string) error {
 	devices, err := v.devices()
-	if err != nil {
-		return err
+	if err == nil && len(devices) > 0 && len(v.state.Domains) > 0 {
+		err = sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
 	}
-	if len(devices) > 0 && len(v.state.Domains) > 0 {
-		return sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, key, devices[0].Path(), v.state.Domains[0])
+	return err
+}
+
+// settle ends what there is of a volume's datapath, unless a domain has a device of it: a
+// throw-away disk that was never closed, a device that could not be unbound.
+func (v *session) settle(path string) error {
+	if err := v.unused(path); err != nil {
+		return err
 	}
 	if v.state.Stuck {
 		if _, err := v.unbind(); err != nil {
-			return sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, key, err)
+			return sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
 		}
 	}
 	if v.state.ThrowAway {
 		if err := v.removeThrowAway(); err != nil {
-			slog.Warn("a volume's throw-away disk stays until the SR is attached again", "key", key, "err", err)
+			slog.Warn("a volume's throw-away disk stays until the SR is attached again", "key", v.key, "err", err)
 		}
 	}
-	v.state = volume.Note{}
 	return nil
 }
 

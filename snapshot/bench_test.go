@@ -316,8 +316,8 @@ func allocated(do func()) uint64 {
 	return after.TotalAlloc - before.TotalAlloc
 }
 
-// Memory does not grow with the number of extents: ten million of them stay below 64 MiB,
-// except where what is lost of them is noted.
+// Memory hardly grows with the number of extents: ten million of them stay below 64 MiB,
+// also of a list of what is lost of them.
 func TestMemoryIsBounded(t *testing.T) {
 	const few, many = 500, 20_000
 	benchLayouts(func(l layout) {
@@ -360,9 +360,9 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Logf("bytes allocated for %d extents: %v", few, used[0])
 			t.Logf("bytes allocated for %d extents: %v", many, used[1])
 			// The bitmap, of a bit for 64 KiB, and its text; 16 bytes for a range and what
-			// appending throws away, of which there are at most rangeLimit. A destruction does
-			// hold a list of what is lost.
-			for what, limit := range map[string]float64{"changed blocks": 4, "ranges": 16 * 4, "usage": 0.5, "destruction": 600} {
+			// appending throws away, of which there are at most rangeLimit; of every second
+			// extent some bytes for a run, more than once.
+			for what, limit := range map[string]float64{"changed blocks": 4, "ranges": 16 * 4, "usage": 0.5, "destruction": 12} {
 				if each := (float64(used[1][what]) - float64(used[0][what])) / (many - few); each > limit {
 					t.Errorf("%s: %.1f bytes for each extent more, at most %v are expected", what, each, limit)
 				}

@@ -165,7 +165,8 @@ func TestTally(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 7))
 	const unit = 4096
 	for range 3000 {
-		var ta tally
+		var blocks []block
+		ta := tally{tell: func(b block) { blocks = append(blocks, b) }}
 		want := map[int64]block{}
 		size := unit * (1 + r.Int64N(40*granularity/unit))
 		for at := int64(0); at < size; {
@@ -185,9 +186,9 @@ func TestTally(t *testing.T) {
 		ta.flush()
 		got := map[int64]block{}
 		next := int64(0)
-		for _, b := range ta.blocks {
+		for _, b := range blocks {
 			if b.first < next || b.count < 1 {
-				t.Fatalf("%+v", ta.blocks)
+				t.Fatalf("%+v", blocks)
 			}
 			next = b.first + b.count
 			for n := b.first; n < next; n++ {
@@ -202,7 +203,7 @@ func TestTally(t *testing.T) {
 			}
 		}
 		if len(got) > len(want) {
-			t.Fatalf("blocks %+v, of a disk of %d bytes", ta.blocks, size)
+			t.Fatalf("blocks %+v, of a disk of %d bytes", blocks, size)
 		}
 	}
 }

@@ -25,8 +25,8 @@ type Delta struct {
 // file of their own, which shares the blocks and has no name.
 //
 // from may be "". Two volumes that do not come from one are refused, and so is a volume
-// in use: its changes could be told, but what was exported would be nothing that the
-// next delta can begin with.
+// in use, whose contents are those of no moment. Both ends of a difference are snapshots:
+// the key of a writable volume does not say which of its contents a backup holds.
 func DeltaOf(handle, from, to string) (*Delta, error) {
 	s, err := sr.Open(handle, sr.Shared)
 	if err != nil {
@@ -80,6 +80,9 @@ func (p *pair) exportable(compared bool) error {
 	}
 	if p.a.record.ReadWrite {
 		return sr.Errorf(sr.ErrInvalid, string(p.a.key), "volume %s is writable, so nobody knows which of its contents a backup holds: compare with the snapshot that was exported", p.a.key)
+	}
+	if p.b.record.ReadWrite {
+		return sr.Errorf(sr.ErrInvalid, string(p.b.key), "volume %s is writable, so nobody would know which of its contents a backup holds: take a snapshot of it, and export that", p.b.key)
 	}
 	related, err := p.related()
 	if err == nil && !related {

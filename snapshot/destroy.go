@@ -26,18 +26,14 @@ func Destroy(handle, key string) error {
 	if err != nil {
 		return err
 	}
-	kept, err := destroyedVolumes(s)
-	if err != nil {
-		return err
-	}
-	if len(kept) == 0 {
-		return volume.DestroyIn(s, k)
-	}
-	cbt, err := s.LockCBT(sr.Exclusive, false)
+	cbt, any, err := lockDestroyed(s)
 	if err != nil {
 		return err
 	}
 	defer cbt.Unlock()
+	if !any {
+		return volume.DestroyIn(s, k)
+	}
 	family, err := destroyedKin(s, k)
 	if err != nil {
 		return err
@@ -51,10 +47,10 @@ func Destroy(handle, key string) error {
 	if keeps {
 		err := handDown(s, k)
 		switch {
-		case errors.Is(err, sr.ErrDamaged): // what cannot be read is lost with it
-			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
 		case errors.Is(err, errInVain):
 			return err // and what was announced stays
+		case errors.Is(err, sr.ErrDamaged): // what cannot be read is lost with it
+			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
 		case err != nil:
 			withdraw()
 			return err
@@ -70,6 +66,26 @@ func Destroy(handle, key string) error {
 	return nil
 }
 
+// lockDestroyed takes SR.LockCBT, and says whether there are volumes whose data was
+// destroyed. Where there are none, none can come to be before that is unlocked, which
+// would take what is about to go for shared; that all may know at once.
+func lockDestroyed(s *sr.SR) (lock *sr.Lock, any bool, err error) {
+	for _, mode := range []sr.LockMode{sr.Shared, sr.Exclusive} {
+		if lock, err = s.LockCBT(mode, false); err != nil {
+			return nil, false, err
+		}
+		kept, err := destroyedVolumes(s)
+		if any = len(kept) > 0; err == nil && (!any || mode == sr.Exclusive) {
+			break
+		}
+		lock.Unlock()
+		if err != nil {
+			return nil, false, err
+		}
+	}
+	return lock, any, nil
+}
+
 // handDown gives what a volume keeps for others to the newest of those, which then
 // keeps it for the rest. What it has lost is lost with it, and needs no heir. The caller
 // holds SR.LockCBT. Doing it twice does no harm, and neither does stopping anywhere: no
@@ -79,7 +95,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	left := map[sr.Key][]run{}
+	left := map[sr.Key]runList{}
 	for _, k := range all {
 		if k == key {
 			continue
@@ -92,7 +108,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 			left[k] = l.of(key)
 		}
 	}
-	all = slices.DeleteFunc(all, func(k sr.Key) bool { return len(left[k]) == 0 })
+	all = slices.DeleteFunc(all, func(k sr.Key) bool { return left[k].count == 0 })
 	if len(all) == 0 {
 		return nil
 	}
@@ -110,35 +126,31 @@ func handDown(s *sr.SR, key sr.Key) error {
 		return err
 	}
 	defer old.close()
-	for i, k := range all {
-		var take []run // that no heir before had
+	var done []sr.Key
+	for _, k := range all {
 		heirs := newLost(k)
-		rest := left[k]
-		for _, h := range all[:i] {
-			var had []run
-			had, rest = cut(rest, left[h])
-			heirs = heirs.with(asKept(had, heirs.keeper(h)))
+		take := left[k] // that no heir before had
+		for _, h := range done {
+			var had runList
+			had, take = take.cut(left[h])
+			heirs = heirs.with(had.asKept(heirs.keeper(h)))
 		}
-		take = rest
-		if err := inherit(s, k, old, take, heirs); err != nil {
+		err := inherit(s, k, old, take, heirs)
+		switch {
+		case err == nil:
+			done = append(done, k)
+		case errors.Is(err, sr.ErrDamaged) && !errors.Is(err, errInVain):
+			slog.Error("blocks that a volume kept for a damaged one go with it", "key", key, "for", k, "err", err)
+		default:
 			return fmt.Errorf("volume %s: passing on to %s what it keeps for it: %w", key, k, err)
 		}
 	}
 	return nil
 }
 
-// asKept gives runs a keeper.
-func asKept(runs []run, keeper int32) []run {
-	runs = slices.Clone(runs)
-	for i := range runs {
-		runs[i].keeper = keeper
-	}
-	return runs
-}
-
 // inherit makes a volume independent of old. The blocks take it gets from there; the
 // others that it left to old have other keepers now.
-func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) error {
+func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) error {
 	lock, err := s.LockVolume(key, sr.Exclusive)
 	if err != nil {
 		return err
@@ -155,20 +167,23 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) er
 	}
 	defer f.Close()
 	lost := d.lost.without(old.key)
-	add := func(runs []run, keeper sr.Key) {
-		if len(runs) > 0 {
-			lost = lost.with(asKept(runs, lost.keeper(keeper)))
+	add := func(runs runList, keeper sr.Key) {
+		if runs.count > 0 {
+			lost = lost.with(runs.asKept(lost.keeper(keeper)))
 		}
 	}
 	for _, h := range others.keepers[1:] {
 		add(others.of(h), h)
 	}
 	for _, k := range old.lost.keepers {
-		var gone []run
-		gone, take = cut(take, old.lost.of(k))
+		var gone runList
+		gone, take = take.cut(old.lost.of(k))
 		add(gone, k)
 	}
-	for _, r := range take {
+	if take.count == 0 && lost.equal(d.lost) {
+		return nil // and nothing to write, for which there may be no space
+	}
+	for r := range take.all() {
 		start := r.first * granularity
 		if err == nil {
 			err = share(f, old.file, start, min(r.end()*granularity, d.size)-start)
@@ -196,12 +211,12 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take []run, others *lostBlocks) er
 var errInVain = errors.New("it has taken over blocks in vain; SR.attach gives them back")
 
 // giveUp gives back the blocks that an inheritance took, unless it was noted after all.
-func giveUp(s *sr.SR, d *disk, f *os.File, take []run) error {
+func giveUp(s *sr.SR, d *disk, f *os.File, take runList) error {
 	noted, _, err := loadLost(s, d.key)
-	if err != nil || !slices.Equal(noted.encode(), d.lost.encode()) {
+	if err != nil || !noted.equal(d.lost) {
 		return errors.Join(err, errInVain)
 	}
-	for _, r := range take {
+	for r := range take.all() {
 		if err := punch(f, r.first*granularity, r.end()*granularity); err != nil {
 			return errors.Join(err, errInVain)
 		}
@@ -222,29 +237,4 @@ func share(dst, src *os.File, start, length int64) error {
 			return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: err}
 		}
 	}
-}
-
-// cut parts runs into those blocks that are in by and those that are not. All are in
-// order.
-func cut(runs, by []run) (in, out []run) {
-	for _, r := range runs {
-		for r.count > 0 {
-			for len(by) > 0 && by[0].end() <= r.first {
-				by = by[1:]
-			}
-			piece := r
-			switch {
-			case len(by) == 0 || by[0].first >= r.end():
-				out = append(out, piece)
-			case by[0].first > r.first:
-				piece.count = by[0].first - r.first
-				out = append(out, piece)
-			default:
-				piece.count = min(r.end(), by[0].end()) - r.first
-				in = append(in, piece)
-			}
-			r.first, r.count = r.first+piece.count, r.count-piece.count
-		}
-	}
-	return in, out
 }

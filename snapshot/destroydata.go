@@ -147,11 +147,17 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	if err == nil {
 		err = r.DestroyData(s, key)
 	}
-	if err != nil {
-		withdraw()
-		return errors.Join(fmt.Errorf("volume %s: destroying its data: %w", key, err), s.RemoveCBT(key))
+	if err == nil {
+		return nil
 	}
-	return nil
+	err = fmt.Errorf("volume %s: destroying its data: %w", key, err)
+	// Where a record cannot be put back, the new one may stand all the same. Then so does
+	// what was noted, and recovery gives the blocks back.
+	if r, e := volume.LoadForChange(s, key); e != nil || r.DataDestroyed {
+		return errors.Join(err, e)
+	}
+	withdraw()
+	return errors.Join(err, s.RemoveCBT(key))
 }
 
 // announce notes that volumes whose data was destroyed are to be trimmed, durably: if
@@ -188,9 +194,9 @@ func announce(s *sr.SR, family []sr.Key) (withdraw func(), err error) {
 type planned struct {
 	disk  *disk
 	lost  *lostBlocks
-	more  bool      // lost is more than what is noted
-	runs  []run     // of lost: those that may still take space
-	empty []segment // allocated, and nothing is in it
+	more  bool    // lost is more than what is noted
+	runs  runList // of lost: those that may still take space
+	empty runList // bytes that are allocated, and nothing is in them
 }
 
 // plan finds the blocks that no other volume shares, and those that the next volume
@@ -199,15 +205,22 @@ type planned struct {
 // size: a longer one has more in it, and loses it with that. newer may be nil.
 func plan(d, newer *disk) (*planned, error) {
 	p := &planned{disk: d}
-	lost := d.lost.with(nil)
+	lost := d.lost.with(runList{})
 	var other cursor = newFileCursor(d.file, 0, 0) // nothing
 	if newer != nil {
 		other = newer.from(0)
 	}
-	var t tally
+	t := tally{tell: func(b block) {
+		switch {
+		case b.alone:
+			p.runs.add(run{b.first, b.count, 0})
+		case newer != nil && !b.differs && (b.first+b.count <= d.size/granularity || newer.size == d.size):
+			p.runs.add(run{b.first, b.count, lost.keeper(newer.key)})
+		}
+	}}
 	err := together(d.rest(), other, 0, d.size, func(start, end int64, own, its segment) bool {
 		if own.what == hole && own.allocated && !own.shared {
-			p.empty = append(p.empty, segment{start: start, end: end})
+			p.empty.add(run{first: start, count: end - start})
 		}
 		if own.what != hole {
 			t.add(start, end, block{stored: true, alone: own.allocated && !own.shared, differs: !same(own, its)})
@@ -220,15 +233,7 @@ func plan(d, newer *disk) (*planned, error) {
 		return nil, err
 	}
 	t.flush()
-	for _, b := range t.blocks {
-		switch {
-		case b.alone:
-			p.runs = appendRun(p.runs, run{b.first, b.count, 0})
-		case newer != nil && !b.differs && (b.first+b.count <= d.size/granularity || newer.size == d.size):
-			p.runs = appendRun(p.runs, run{b.first, b.count, lost.keeper(newer.key)})
-		}
-	}
-	p.lost, p.more = lost.with(p.runs), len(p.runs) > 0
+	p.lost, p.more = lost.with(p.runs), p.runs.count > 0
 	if d.pending {
 		p.runs, err = p.lost.unpunched(d)
 	}
@@ -236,18 +241,18 @@ func plan(d, newer *disk) (*planned, error) {
 }
 
 // unpunched answers the runs that still take space.
-func (l *lostBlocks) unpunched(d *disk) (runs []run, err error) {
-	var allocated []run
+func (l *lostBlocks) unpunched(d *disk) (runList, error) {
+	var allocated runList
 	end := int64(0)
-	err = Extents(d.file, func(e Extent) bool {
+	err := Extents(d.file, func(e Extent) bool {
 		first := max(e.Logical/granularity, end)
 		end = (e.Logical+e.Length-1)/granularity + 1
 		if end > first {
-			allocated = appendRun(allocated, run{first, end - first, 0})
+			allocated.add(run{first, end - first, 0})
 		}
 		return true
 	})
-	runs, _ = cut(l.runs, allocated)
+	runs, _ := l.runs.cut(allocated)
 	return runs, err
 }
 
@@ -259,10 +264,11 @@ type block struct {
 	differs      bool // from the other disk
 }
 
-// tally gathers pieces of disk to blocks. Blocks without anything in them are left out.
+// tally gathers pieces of disk to blocks. Of blocks without anything in them nobody is
+// told.
 type tally struct {
-	now    block
-	blocks []block
+	now  block
+	tell func(block)
 }
 
 func (t *tally) add(start, end int64, b block) {
@@ -285,7 +291,7 @@ func (t *tally) add(start, end int64, b block) {
 
 func (t *tally) flush() {
 	if t.now.stored {
-		t.blocks = append(t.blocks, t.now)
+		t.tell(t.now)
 	}
 	t.now = block{}
 }
@@ -297,14 +303,14 @@ func (p *planned) giveBack(s *sr.SR) error {
 		return err
 	}
 	defer f.Close()
-	for _, r := range p.runs {
+	for r := range p.runs.all() {
 		// Up to the end of the last block of the filesystem, wherever that of the disk is.
 		if err := punch(f, r.first*granularity, r.end()*granularity); err != nil {
 			return err
 		}
 	}
-	for _, g := range p.empty {
-		if err := punch(f, g.start, g.end); err != nil {
+	for g := range p.empty.all() {
+		if err := punch(f, g.first, g.end()); err != nil {
 			return err
 		}
 	}
@@ -498,7 +504,7 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 		defer n.close()
 	}
 	p, err := plan(d, n)
-	if err != nil || !d.pending && !p.more && len(p.empty) == 0 {
+	if err != nil || !d.pending && !p.more && p.empty.count == 0 {
 		return false, err
 	}
 	if p.more {
@@ -506,5 +512,5 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 			return false, err
 		}
 	}
-	return len(p.runs) > 0, p.giveBack(s)
+	return p.runs.count > 0, p.giveBack(s)
 }

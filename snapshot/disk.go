@@ -20,7 +20,7 @@ type disk struct {
 	pending bool    // lost blocks may still take space
 	keepers []*disk // of lost blocks, by their place in lost.keepers; nil: itself, or one that is no more
 	opening bool    // its keepers are not all there yet
-	tree    bool    // it is on btrfs, and the tree has all of it
+	tree    bool    // it is on btrfs, and the tree has all of it and will
 }
 
 // openDisk opens a volume that the caller has locked. If its data was destroyed, that
@@ -51,14 +51,13 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		return nil, err
 	}
 	d.size = st.Size
-	if !d.record.DataDestroyed {
-		if d.record.ReadWrite { // or nobody has written to its device
-			if err := flush(key, st); err != nil {
-				return nil, err
-			}
+	inUse := false
+	if d.record.ReadWrite && !d.record.DataDestroyed { // or nobody has written to its device
+		if inUse, err = flush(key, st); err != nil {
+			return nil, err
 		}
 	}
-	if s.Meta.Filesystem.Type == "btrfs" {
+	if s.Meta.Filesystem.Type == "btrfs" && !inUse {
 		// On kernels that cannot tell: what nobody writes to is in it since it was cloned.
 		d.tree = inTree(d.file) || !d.record.ReadWrite && d.file.Sync() == nil
 	}
@@ -107,7 +106,7 @@ func (d *disk) close() {
 // from walks over the disk from a place on.
 func (d *disk) from(at int64) cursor {
 	var own cursor = newFileCursor(d.file, d.size, at)
-	if d.tree && at == 0 {
+	if d.tree {
 		if t, err := newTreeCursor(d.file, d.size); err == nil {
 			own = t
 		}
@@ -115,7 +114,7 @@ func (d *disk) from(at int64) cursor {
 	if d.lost == nil {
 		return own
 	}
-	c := &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs, at: at, names: d.lost.keepers, keepers: make([]*walker, len(d.keepers))}
+	c := &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs.walk(), at: at, names: d.lost.keepers, keepers: make([]*walker, len(d.keepers))}
 	for i, k := range d.keepers {
 		if k != nil {
 			c.keepers[i] = &walker{cursor: k.from(at)}
@@ -124,11 +123,39 @@ func (d *disk) from(at int64) cursor {
 	return c
 }
 
-// rest walks over what the file itself has of a disk: lost blocks read as holes.
+// rest walks over what the file itself has of a disk: lost blocks read as holes. What is
+// shared is told of as well.
 func (d *disk) rest() cursor {
-	own := newFileCursor(d.file, d.size, 0)
+	var own cursor = newFileCursor(d.file, d.size, 0)
+	if d.tree {
+		if t, err := newTreeCursor(d.file, d.size); err == nil {
+			own = &sharedCursor{walker{cursor: own}, walker{cursor: t}, 0}
+		}
+	}
 	if d.lost == nil {
 		return own
 	}
-	return &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs}
+	return &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs.walk()}
+}
+
+// sharedCursor walks over a file by FIEMAP, which knows what is shared, and by the tree,
+// which knows where a compressed block is.
+type sharedCursor struct {
+	shared, tree walker
+	at           int64
+}
+
+func (c *sharedCursor) next() (segment, error) {
+	g, err := c.shared.at(c.at)
+	if err == nil && g.what == unsure {
+		var t segment
+		if t, err = c.tree.at(c.at); err == nil {
+			g.end = min(g.end, t.end)
+			if t.what == stored {
+				g.what, g.extent, g.place = stored, t.extent, t.place
+			}
+		}
+	}
+	c.at = g.end
+	return g, err
 }

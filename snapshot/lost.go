@@ -24,17 +24,9 @@ const granularity = 64 << 10
 // with it.
 type lostBlocks struct {
 	self    sr.Key
-	runs    []run    // in order, not touching or with different keepers
+	runs    runList
 	keepers []sr.Key // that runs refer to; [0] is self
 }
-
-// run is a number of blocks with one keeper.
-type run struct {
-	first, count int64 // blocks
-	keeper       int32 // in keepers
-}
-
-func (r run) end() int64 { return r.first + r.count }
 
 func newLost(self sr.Key) *lostBlocks { return &lostBlocks{self: self, keepers: []sr.Key{self}} }
 
@@ -52,21 +44,20 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-func (l *lostBlocks) encode() []byte {
-	b := []byte(lostMagic)
-	b = binary.AppendUvarint(b, uint64(len(l.keepers)))
+// encode answers what a file of l holds, in pieces.
+func (l *lostBlocks) encode() [][]byte {
+	head := []byte(lostMagic)
+	head = binary.AppendUvarint(head, uint64(len(l.keepers)))
 	for _, k := range l.keepers {
-		b = append(b, k...)
+		head = append(head, k...)
 	}
-	b = binary.AppendUvarint(b, uint64(len(l.runs)))
-	end := int64(0)
-	for _, r := range l.runs {
-		for _, n := range []int64{r.first - end, r.count, int64(r.keeper)} {
-			b = binary.AppendUvarint(b, uint64(n)) // #nosec G115 -- not negative
-		}
-		end = r.end()
+	head = binary.AppendUvarint(head, uint64(l.runs.count)) // #nosec G115 -- not negative
+	pieces := append([][]byte{head}, l.runs.coded()...)
+	sum := uint32(0)
+	for _, p := range pieces {
+		sum = crc32.Update(sum, castagnoli, p)
 	}
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return append(pieces, binary.LittleEndian.AppendUint32(nil, sum))
 }
 
 // decodeLost reads a file of lost blocks. Every byte of it counts.
@@ -98,33 +89,36 @@ func decodeLost(data []byte) (*lostBlocks, error) {
 		return nil, errors.New("it names no volume")
 	}
 	l.self = l.keepers[0]
-	n, err = d.next(maxBlock)
-	end := int64(0)
+	if n, err = d.next(maxBlock); err != nil {
+		return nil, err
+	}
+	runs, coded := d.data, 0
 	for range n {
-		var r run
-		var gap, keeper int64
+		var gap, count, keeper int64
+		coded = len(runs) - len(d.data)
 		for _, field := range []struct {
 			to    *int64
 			limit uint64
-		}{{&gap, maxBlock}, {&r.count, maxBlock}, {&keeper, uint64(len(l.keepers)) - 1}} {
+		}{{&gap, maxBlock}, {&count, maxBlock}, {&keeper, uint64(len(l.keepers)) - 1}} {
 			if err == nil {
 				*field.to, err = d.next(field.limit)
 			}
 		}
-		r.first, r.keeper = end+gap, int32(keeper) // #nosec G115 -- below the number of keepers
 		if err != nil {
 			return nil, err
 		}
+		l.runs.end = l.runs.last.end()
+		r := run{l.runs.end + gap, count, int32(keeper)} // #nosec G115 -- below the number of keepers
 		if r.count == 0 || r.end() > maxBlock {
 			return nil, fmt.Errorf("%d blocks from block %d on are not possible", r.count, r.first)
 		}
-		end = r.end()
-		l.runs = append(l.runs, r)
+		l.runs.last = r
 	}
-	if err == nil && len(d.data) > 0 {
-		err = fmt.Errorf("%d bytes are left over", len(d.data))
+	if len(d.data) > 0 {
+		return nil, fmt.Errorf("%d bytes are left over", len(d.data))
 	}
-	return l, err
+	l.runs.chunks, l.runs.count = [][]byte{runs[:coded:coded]}, int(n)
+	return l, nil
 }
 
 var errShort = errors.New("it is too short")
@@ -154,18 +148,25 @@ func (l *lostBlocks) keeper(k sr.Key) int32 {
 	return int32(i) // #nosec G115 -- of a list of volumes
 }
 
-// with answers l with the runs of more added, none of whose blocks l has. Both are in
-// order.
-func (l *lostBlocks) with(more []run) *lostBlocks {
-	out := &lostBlocks{self: l.self, keepers: slices.Clone(l.keepers), runs: make([]run, 0, len(l.runs)+len(more))}
-	a, b := l.runs, more
-	for len(a) > 0 || len(b) > 0 {
-		from := &a
-		if len(a) == 0 || len(b) > 0 && b[0].first < a[0].first {
-			from = &b
+// with answers l with the runs of more added, none of whose blocks l has.
+func (l *lostBlocks) with(more runList) *lostBlocks {
+	out := &lostBlocks{self: l.self, keepers: slices.Clone(l.keepers)}
+	switch {
+	case more.count == 0:
+		out.runs = l.runs.clone()
+		return out
+	case l.runs.count == 0:
+		out.runs = more.clone()
+		return out
+	}
+	a, b := l.runs.walk(), more.walk()
+	for a.now.count > 0 || b.now.count > 0 {
+		from := a
+		if a.now.count == 0 || b.now.count > 0 && b.now.first < a.now.first {
+			from = b
 		}
-		out.runs = appendRun(out.runs, (*from)[0])
-		*from = (*from)[1:]
+		out.runs.add(from.now)
+		from.next()
 	}
 	return out
 }
@@ -173,40 +174,46 @@ func (l *lostBlocks) with(more []run) *lostBlocks {
 // without answers l without the runs of one keeper, and without keepers of none.
 func (l *lostBlocks) without(keeper sr.Key) *lostBlocks {
 	out := newLost(l.self)
-	for _, r := range l.runs {
+	for r := range l.runs.all() {
 		if k := l.keepers[r.keeper]; k != keeper {
-			out.runs = appendRun(out.runs, run{r.first, r.count, out.keeper(k)})
+			out.runs.add(run{r.first, r.count, out.keeper(k)})
 		}
 	}
 	return out
 }
 
 // of answers the runs of one keeper.
-func (l *lostBlocks) of(keeper sr.Key) (runs []run) {
-	for _, r := range l.runs {
+func (l *lostBlocks) of(keeper sr.Key) (runs runList) {
+	for r := range l.runs.all() {
 		if l.keepers[r.keeper] == keeper {
-			runs = append(runs, r)
+			runs.add(r)
 		}
 	}
 	return runs
 }
 
-// appendRun adds a run that comes after all others.
-func appendRun(runs []run, r run) []run {
-	if n := len(runs); n > 0 && runs[n-1].end() == r.first && runs[n-1].keeper == r.keeper {
-		runs[n-1].count += r.count
-		return runs
+// equal says whether two mean the same.
+func (l *lostBlocks) equal(o *lostBlocks) bool {
+	if l.self != o.self || !slices.Equal(l.keepers, o.keepers) {
+		return false
 	}
-	return append(runs, r)
+	a, b := l.runs.walk(), o.runs.walk()
+	for a.now == b.now && a.now.count > 0 {
+		a.next()
+		b.next()
+	}
+	return a.now == b.now
 }
 
 // loadLost reads what the volume, whose data was destroyed, has lost. pending says
 // that some of those blocks may still take space.
 func loadLost(s *sr.SR, key sr.Key) (l *lostBlocks, pending bool, err error) {
-	data, err := s.CBT.Read(string(key)+sr.PendingCBT, lostLimit)
+	name := string(key) + sr.PendingCBT
+	data, err := s.CBT.Read(name, lostLimit)
 	pending = err == nil
 	if errors.Is(err, os.ErrNotExist) {
-		data, err = s.CBT.Read(string(key), lostLimit)
+		name = string(key)
+		data, err = s.CBT.Read(name, lostLimit)
 	}
 	if err == nil {
 		if l, err = decodeLost(data); err == nil && l.self != key {
@@ -214,7 +221,7 @@ func loadLost(s *sr.SR, key sr.Key) (l *lostBlocks, pending bool, err error) {
 		}
 	}
 	if errors.Is(err, os.ErrNotExist) || err != nil && !errors.As(err, new(*os.PathError)) {
-		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data was destroyed, and what tells of changed blocks, %s/.reflinksr/cbt/%s, cannot be read: %v: make a full backup, and destroy the volume", key, s.Path, key, err)
+		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data was destroyed, and what tells of changed blocks, %s/.reflinksr/cbt/%s, cannot be read: %v: make a full backup, and destroy the volume", key, s.Path, name, err)
 	}
 	return l, pending, err
 }
@@ -222,11 +229,14 @@ func loadLost(s *sr.SR, key sr.Key) (l *lostBlocks, pending bool, err error) {
 // save writes down what was lost, before it is. The caller holds SR.LockCBT and then
 // gives the blocks back, and calls settled.
 func (l *lostBlocks) save(s *sr.SR) error {
-	data := l.encode()
-	if len(data) > lostLimit {
-		return sr.Errorf(sr.ErrInvalid, string(l.self), "volume %s is in too many pieces for its changed blocks to outlive its data (%d bytes to note, at most %d): destroy it instead", l.self, len(data), lostLimit)
+	pieces, length := l.encode(), 0
+	for _, p := range pieces {
+		length += len(p)
 	}
-	return s.Replace(s.CBT, string(l.self)+sr.PendingCBT, data)
+	if length > lostLimit {
+		return sr.Errorf(sr.ErrInvalid, string(l.self), "volume %s is in too many pieces for its changed blocks to outlive its data (%d bytes to note, at most %d): destroy it instead", l.self, length, lostLimit)
+	}
+	return s.Replace(s.CBT, string(l.self)+sr.PendingCBT, pieces...)
 }
 
 // settled notes that all lost blocks have been given back.
@@ -242,20 +252,20 @@ func settled(s *sr.SR, key sr.Key) error {
 type lostCursor struct {
 	own     walker
 	size    int64
-	runs    []run     // not yet passed
-	names   []sr.Key  // lostBlocks.keepers
-	keepers []*walker // of those that there are; nil: what they keep is skipped
+	runs    *runWalker // at the first that is not yet passed
+	names   []sr.Key   // lostBlocks.keepers
+	keepers []*walker  // of those that there are; nil: what they keep is skipped
 	at      int64
 }
 
 func (c *lostCursor) next() (segment, error) {
-	for len(c.runs) > 0 && c.runs[0].end()*granularity <= c.at {
-		c.runs = c.runs[1:]
+	for c.runs.now.count > 0 && c.runs.now.end()*granularity <= c.at {
+		c.runs.next()
 	}
-	if c.at >= c.size || len(c.runs) == 0 {
+	r := c.runs.now
+	if c.at >= c.size || r.count == 0 {
 		return c.passed(c.own.at(c.at))
 	}
-	r := c.runs[0]
 	g, err, limit := segment{start: c.at, end: endless}, error(nil), min(r.end()*granularity, c.size)
 	switch {
 	case c.at < r.first*granularity:

@@ -22,7 +22,7 @@ func RemainsOf(s *sr.SR, key sr.Key) (Remains, error) {
 		return Remains{}, err
 	}
 	r := Remains{Pending: pending}
-	for _, lost := range l.runs {
+	for lost := range l.runs.all() {
 		r.Lost += lost.count * granularity
 	}
 	for _, name := range []string{string(key), string(key) + sr.PendingCBT} {

@@ -111,18 +111,19 @@ func source(s *sr.SR, key sr.Key) (*os.File, sr.Attributes, error) {
 }
 
 // flush brings to the file what was written to its device on this host: a guest's
-// writes go straight there, others are in the device's own page cache until then.
-func flush(key sr.Key, st *unix.Stat_t) error {
+// writes go straight there, others are in the device's own page cache until then. inUse
+// says whether there is a device.
+func flush(key sr.Key, st *unix.Stat_t) (inUse bool, err error) {
 	devices, err := loop.Find(st.Dev, st.Ino, string(key))
 	if err != nil {
-		return err
+		return false, err
 	}
 	for _, d := range devices {
 		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
-			return fmt.Errorf("volume %s: %w", key, err)
+			return true, fmt.Errorf("volume %s: %w", key, err)
 		}
 	}
-	return nil
+	return len(devices) > 0, nil
 }
 
 func prepare(key sr.Key, data *os.File) (sr.Attributes, error) {
@@ -130,7 +131,7 @@ func prepare(key sr.Key, data *os.File) (sr.Attributes, error) {
 	if err != nil {
 		return sr.Attributes{}, err
 	}
-	if err := flush(key, st); err != nil {
+	if _, err := flush(key, st); err != nil {
 		return sr.Attributes{}, err
 	}
 	// From here on writes to the source are copied on write. An adopted file has

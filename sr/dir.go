@@ -260,11 +260,19 @@ func (d *Dir) read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = Errorf(ErrDamaged, name, "%s is longer than %d bytes", d.join(name), limit)
+	st, err := StatFile(f)
+	if err != nil {
+		return nil, err
 	}
-	return data, err
+	if st.Size > limit {
+		return nil, Errorf(ErrDamaged, name, "%s is longer than %d bytes", d.join(name), limit)
+	}
+	data := make([]byte, st.Size)
+	n, err := io.ReadFull(f, data)
+	if err == io.EOF || err == io.ErrUnexpectedEOF { // it was shortened meanwhile
+		err = nil
+	}
+	return data[:n], err
 }
 
 // Rename moves from, in d, to the name to, in dst, replacing what is there.

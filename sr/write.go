@@ -1,6 +1,7 @@
 package sr
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -18,16 +19,16 @@ import (
 // descriptions have at most 64 KiB each, so no record of ours comes near.
 const recordLimit = 1 << 20
 
-// Replace durably gives the file name in dst the contents data, old or new and
+// Replace durably gives the file name in dst the contents data, in pieces, old or new and
 // nothing between: written to staging, fsynced, put in the old one's place,
 // directory fsynced. On error the old contents stand, also when the last fsync
 // fails. The caller holds the lock that covers name.
-func (s *SR) Replace(dst *Dir, name string, data []byte) error {
+func (s *SR) Replace(dst *Dir, name string, data ...[]byte) error {
 	temp := name + ".new"
 	if err := s.Staging.Remove(temp); err != nil {
 		return err
 	}
-	if err := s.Staging.WriteNew(temp, data); err != nil {
+	if err := s.Staging.WriteNew(temp, data...); err != nil {
 		return err
 	}
 	return s.Commit(temp, dst, name)
@@ -78,9 +79,9 @@ func (s *SR) CommitAnd(temp string, dst *Dir, name string, and func() (undo func
 	return nil
 }
 
-// WriteNew makes the new file name with the contents data, fsynced. On error
+// WriteNew makes the new file name with the contents data, in pieces, fsynced. On error
 // nothing is left. The entry in the directory is not yet durable.
-func (d *Dir) WriteNew(name string, data []byte) (err error) {
+func (d *Dir) WriteNew(name string, data ...[]byte) (err error) {
 	f, err := d.Create(name)
 	if err != nil {
 		return err
@@ -93,7 +94,11 @@ func (d *Dir) WriteNew(name string, data []byte) (err error) {
 			d.Remove(name)
 		}
 	}()
-	if _, err := f.Write(data); err != nil {
+	w := bufio.NewWriter(f)
+	for _, piece := range data {
+		w.Write(piece) // Flush has the error
+	}
+	if err := w.Flush(); err != nil {
 		return err
 	}
 	return f.Sync()

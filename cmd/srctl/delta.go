@@ -205,14 +205,15 @@ func writeDelta(w *delta.Writer, d *snapshot.Delta) error {
 func writeRange(w *delta.Writer, f *os.File, start, end int64, p *progress) error {
 	buffer := make([]byte, min(delta.MaxData, end-start))
 	for start < end {
-		data, err := f.Seek(start, unix.SEEK_DATA)
+		found, err := f.Seek(start, unix.SEEK_DATA)
 		if errors.Is(err, unix.ENXIO) { // nothing but a hole follows
-			data, err = end, nil
+			found, err = end, nil
 		}
 		if err != nil {
 			return err
 		}
-		if data = min(data/delta.BlockSize*delta.BlockSize, end); data > start {
+		// The filesystem's blocks may be smaller: then data can begin within one of ours.
+		if data := min(found/delta.BlockSize*delta.BlockSize, end); data > start {
 			if err := w.Zeros(start, data-start); err != nil {
 				return err
 			}
@@ -220,7 +221,7 @@ func writeRange(w *delta.Writer, f *os.File, start, end int64, p *progress) erro
 			start = data
 			continue
 		}
-		hole, err := f.Seek(start, unix.SEEK_HOLE)
+		hole, err := f.Seek(max(start, found), unix.SEEK_HOLE)
 		if err != nil {
 			return err
 		}

@@ -100,14 +100,13 @@ func (r *Reader) finish(checksum uint32, records, length int64, sum uint32) erro
 	case r.header.Full() && r.end != r.header.ToSize:
 		return &Damage{r.position, fmt.Sprintf("nothing is said of the bytes from %d on", r.end)}
 	}
-	r.checksum, r.position = checksum, r.position+recordSize
 	n, err := io.ReadFull(r.r, make([]byte, 1))
-	if n > 0 {
-		return &Damage{r.position, "something follows its end record"}
+	if n > 0 { // whoever goes on from here writes the end record anew
+		return &Damage{r.position + recordSize, "something follows its end record"}
 	}
 	if err != io.EOF {
 		return err
 	}
-	r.ended = true
+	r.checksum, r.position, r.ended = checksum, r.position+recordSize, true
 	return io.EOF
 }

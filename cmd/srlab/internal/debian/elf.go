@@ -218,7 +218,7 @@ func (r *Root) Hypervisor(ctx context.Context, to string) error {
 		return fmt.Errorf("%s: %w", path, err)
 	}
 	return write(to, func(w io.Writer) error {
-		_, err := io.Copy(w, data) // #nosec G110 -- of a package whose checksum was compared
+		_, err := io.Copy(w, data) // #nosec G110 -- apt has verified the package
 		return err
 	})
 }

@@ -1,0 +1,174 @@
+package snapshot
+
+import (
+	"bytes"
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// What only snapshots whose data was destroyed have is given back once the disk has
+// overwritten it, however many they are and however it is stored: two of them must not
+// keep it for each other. What they tell stays.
+func TestDestroyedSnapshotsKeepNothing(t *testing.T) {
+	for _, l := range layouts {
+		t.Run(l.name, func(t *testing.T) {
+			bed := newBed(t, l, 600<<20)
+			const size = 8 << 20
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			v, err := volume.Create(bed.handle, "disk", "", size, false)
+			must(err)
+			must(EnableCBT(bed.handle, string(v.Key)))
+			path := filepath.Join(bed.dir, string(v.Key))
+			fill := func(text string) {
+				t.Helper()
+				f, err := os.OpenFile(path, os.O_WRONLY, 0)
+				must(err)
+				_, err = f.Write(bytes.Repeat([]byte(text), size/len(text)))
+				must(err)
+				must(f.Sync())
+				must(f.Close())
+			}
+			fill("old.")
+			var destroyed []string
+			for range 3 {
+				s, err := Snapshot(bed.handle, string(v.Key))
+				must(err)
+				destroyed = append(destroyed, string(s.Key))
+			}
+			for _, key := range destroyed {
+				must(DestroyData(bed.handle, key))
+			}
+			fill("new.")
+			must(bed.settle())
+			must(DestroyData(bed.handle, destroyed[0])) // once more: an occasion
+			for i, key := range destroyed {
+				f, err := os.Open(filepath.Join(bed.dir, key))
+				must(err)
+				u, err := UsageOf(f)
+				f.Close()
+				must(err)
+				if u.Exclusive+u.Shared != 0 {
+					t.Errorf("%d bytes of destroyed snapshot %d are still there", u.Exclusive+u.Shared, i)
+				}
+				for _, other := range []struct {
+					key  string
+					want string
+				}{{string(v.Key), "////////////////////"}, {destroyed[0], "AAAAAAAAAAAAAAAAAAAA"}} {
+					c, err := ListChangedBlocks(bed.handle, key, other.key, 0, -1)
+					must(err)
+					if c.Bitmap[:20] != other.want {
+						t.Errorf("changed between destroyed snapshot %d and %s: %s", i, other.key, c.Bitmap)
+					}
+				}
+			}
+			if lines := complaints.take(); lines != nil {
+				t.Error(lines)
+			}
+		})
+	}
+}
+
+// What is asked in parts is answered as if it were asked at once.
+func TestPartsAreAsTheWhole(t *testing.T) {
+	for _, l := range layouts {
+		t.Run(l.name, func(t *testing.T) {
+			bed := newBed(t, l, 600<<20)
+			const size, blocks = 8 << 20, 8 << 20 / granularity
+			must := func(err error) {
+				t.Helper()
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			v, err := volume.Create(bed.handle, "disk", "", size, false)
+			must(err)
+			must(EnableCBT(bed.handle, string(v.Key)))
+			f, err := os.OpenFile(filepath.Join(bed.dir, string(v.Key)), os.O_WRONLY, 0)
+			must(err)
+			defer f.Close()
+			_, err = f.Write(bytes.Repeat([]byte("old."), size/4))
+			must(err)
+			must(f.Sync())
+			s, err := Snapshot(bed.handle, string(v.Key))
+			must(err)
+			for at := int64(0); at < size; at += 5 * granularity {
+				_, err := f.WriteAt([]byte("new."), at)
+				must(err)
+			}
+			must(f.Sync())
+			bits := func(first, count int64) (changed []bool) {
+				c, err := ListChangedBlocks(bed.handle, string(s.Key), string(v.Key), first*granularity, count*granularity)
+				must(err)
+				data, err := base64.StdEncoding.DecodeString(c.Bitmap)
+				must(err)
+				for i := range count {
+					changed = append(changed, data[i/8]&(0x80>>(i%8)) != 0)
+				}
+				return changed
+			}
+			for i, changed := range bits(0, blocks) {
+				if changed != (i%5 == 0) {
+					t.Errorf("block %d changed: %v", i, changed)
+				}
+			}
+			for first := int64(1); first < blocks; first += 7 {
+				for i, changed := range bits(first, min(11, blocks-first)) {
+					if b := int(first) + i; changed != (b%5 == 0) {
+						t.Errorf("block %d changed, asked from block %d on: %v", b, first, changed)
+					}
+				}
+			}
+		})
+	}
+}
+
+// A disk that can be written to while it is compared is read by what locks it (FIEMAP).
+func TestTreeIsNotReadOfDisksInUse(t *testing.T) {
+	if !since(6, 2) {
+		t.Skip("this kernel does not tell when it is in the tree")
+	}
+	bed := newBed(t, layouts[0], 600<<20)
+	v, err := volume.Create(bed.handle, "disk", "", 1<<20, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	byTree := func() bool {
+		s, err := sr.Open(bed.handle, sr.Shared)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer s.Close()
+		d, err := openDisk(s, v.Key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.close()
+		return d.tree
+	}
+	d := &modelDisk{key: v.Key, writable: true}
+	if !byTree() {
+		t.Error("a disk that nobody uses is not read by the tree")
+	}
+	if err := bed.attach(d); err != nil {
+		t.Fatal(err)
+	}
+	if byTree() {
+		t.Error("a disk in use is read by the tree")
+	}
+	if err := bed.detach(d); err != nil {
+		t.Fatal(err)
+	}
+	if !byTree() {
+		t.Error("a disk that is not in use any more is not read by the tree")
+	}
+}
