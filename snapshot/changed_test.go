@@ -132,8 +132,9 @@ func TestPartsAreAsTheWhole(t *testing.T) {
 	}
 }
 
-// A disk that can be written to while it is compared is read by what locks it (FIEMAP).
-func TestTreeIsNotReadOfDisksInUse(t *testing.T) {
+// That the tree has nothing of a block is not believed of a disk that can be written to
+// meanwhile: FIEMAP, which locks what it reads, says where there are holes.
+func TestHolesOfDisksInUseAreMapped(t *testing.T) {
 	if !since(6, 2) {
 		t.Skip("this kernel does not tell when it is in the tree")
 	}
@@ -142,7 +143,7 @@ func TestTreeIsNotReadOfDisksInUse(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	byTree := func() bool {
+	mapped := func() bool {
 		s, err := sr.Open(bed.handle, sr.Shared)
 		if err != nil {
 			t.Fatal(err)
@@ -153,22 +154,42 @@ func TestTreeIsNotReadOfDisksInUse(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer d.close()
-		return d.tree
+		_, tree := d.from(0).(*treeCursor)
+		return !tree
 	}
 	d := &modelDisk{key: v.Key, writable: true}
-	if !byTree() {
-		t.Error("a disk that nobody uses is not read by the tree")
+	if mapped() {
+		t.Error("a disk that nobody uses is read by FIEMAP")
 	}
 	if err := bed.attach(d); err != nil {
 		t.Fatal(err)
 	}
-	if byTree() {
-		t.Error("a disk in use is read by the tree")
+	if !mapped() {
+		t.Error("a disk in use is read by the tree alone")
 	}
 	if err := bed.detach(d); err != nil {
 		t.Fatal(err)
 	}
-	if !byTree() {
-		t.Error("a disk that is not in use any more is not read by the tree")
+	if mapped() {
+		t.Error("a disk that is not in use any more is read by FIEMAP")
+	}
+}
+
+// Where FIEMAP finds something and the tree does not, nobody knows what it is.
+func TestMappedCursor(t *testing.T) {
+	maps := list{{start: 0, end: 10}, {start: 10, end: 30, what: unsure, allocated: true, shared: true}, {start: 30, end: 40, what: stored, place: 7, allocated: true}, {start: 40, end: endless, what: beyond}}
+	tree := list{{start: 0, end: 5, what: stored, place: 1}, {start: 5, end: 15}, {start: 15, end: 20, what: stored, extent: 3, place: 2}, {start: 20, end: 40}, {start: 40, end: endless, what: beyond}}
+	c := &mappedCursor{fiemap: walker{cursor: &maps}, tree: walker{cursor: &tree}}
+	for _, want := range []segment{
+		{start: 0, end: 10},
+		{start: 10, end: 15, what: unsure, allocated: true, shared: true},
+		{start: 15, end: 20, what: stored, extent: 3, place: 2, allocated: true, shared: true},
+		{start: 20, end: 30, what: unsure, allocated: true, shared: true},
+		{start: 30, end: 40, what: stored, place: 7, allocated: true},
+		{start: 40, end: endless, what: beyond},
+	} {
+		if got, err := c.next(); got != want || err != nil {
+			t.Fatalf("%+v, %v, not %+v", got, err, want)
+		}
 	}
 }

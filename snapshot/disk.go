@@ -20,7 +20,8 @@ type disk struct {
 	pending bool    // lost blocks may still take space
 	keepers []*disk // of lost blocks, by their place in lost.keepers; nil: itself, or one that is no more
 	opening bool    // its keepers are not all there yet
-	tree    bool    // it is on btrfs, and the tree has all of it and will
+	tree    bool    // it is on btrfs, and the tree has all of it
+	inUse   bool    // it may be written to meanwhile
 }
 
 // openDisk opens a volume that the caller has locked. If its data was destroyed, that
@@ -51,13 +52,12 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		return nil, err
 	}
 	d.size = st.Size
-	inUse := false
 	if d.record.ReadWrite && !d.record.DataDestroyed { // or nobody has written to its device
-		if inUse, err = flush(key, st); err != nil {
+		if d.inUse, err = flush(key, st); err != nil {
 			return nil, err
 		}
 	}
-	if s.Meta.Filesystem.Type == "btrfs" && !inUse {
+	if s.Meta.Filesystem.Type == "btrfs" {
 		// On kernels that cannot tell: what nobody writes to is in it since it was cloned.
 		d.tree = inTree(d.file) || !d.record.ReadWrite && d.file.Sync() == nil
 	}
@@ -105,12 +105,7 @@ func (d *disk) close() {
 
 // from walks over the disk from a place on.
 func (d *disk) from(at int64) cursor {
-	var own cursor = newFileCursor(d.file, d.size, at)
-	if d.tree {
-		if t, err := newTreeCursor(d.file, d.size); err == nil {
-			own = t
-		}
-	}
+	own := d.own(at, d.inUse)
 	if d.lost == nil {
 		return own
 	}
@@ -126,27 +121,39 @@ func (d *disk) from(at int64) cursor {
 // rest walks over what the file itself has of a disk: lost blocks read as holes. What is
 // shared is told of as well.
 func (d *disk) rest() cursor {
-	var own cursor = newFileCursor(d.file, d.size, 0)
-	if d.tree {
-		if t, err := newTreeCursor(d.file, d.size); err == nil {
-			own = &sharedCursor{walker{cursor: own}, walker{cursor: t}, 0}
-		}
-	}
+	own := d.own(0, true)
 	if d.lost == nil {
 		return own
 	}
 	return &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs.walk()}
 }
 
-// sharedCursor walks over a file by FIEMAP, which knows what is shared, and by the tree,
-// which knows where a compressed block is.
-type sharedCursor struct {
-	shared, tree walker
+// own walks over the file from a place on, by the fastest way that can tell; mapped: by
+// FIEMAP, which knows what is shared, and locks what it reads.
+func (d *disk) own(at int64, mapped bool) cursor {
+	fiemap := newFileCursor(d.file, d.size, at)
+	if !d.tree {
+		return fiemap
+	}
+	tree, err := newTreeCursor(d.file, d.size)
+	if err != nil {
+		return fiemap
+	}
+	if mapped {
+		return &mappedCursor{walker{cursor: fiemap}, walker{cursor: tree}, at}
+	}
+	return tree
+}
+
+// mappedCursor walks over a file by FIEMAP. Of compressed blocks that does not tell where
+// they are: the tree does.
+type mappedCursor struct {
+	fiemap, tree walker
 	at           int64
 }
 
-func (c *sharedCursor) next() (segment, error) {
-	g, err := c.shared.at(c.at)
+func (c *mappedCursor) next() (segment, error) {
+	g, err := c.fiemap.at(c.at)
 	if err == nil && g.what == unsure {
 		var t segment
 		if t, err = c.tree.at(c.at); err == nil {

@@ -15,10 +15,10 @@ import (
 // That is several times as fast as FIEMAP, which finds out of each extent who shares
 // it, and it tells compressed blocks apart. What is shared it does not tell.
 //
-// Whoever makes one has called inTree: what is not there yet has no item. Nor may
-// somebody write to the file meanwhile: the item of what is written anew can be gone for
-// a moment before the new one is there, and nothing that is read by is locked against
-// that. FIEMAP locks what it reads.
+// Whoever makes one has called inTree: what is not there yet has no item. If somebody may
+// write to the file meanwhile, that there is no item means nothing: that of what is
+// written anew can be gone for a moment before the new one is there, and nothing is locked
+// against that.
 type treeCursor struct {
 	f    *os.File
 	ino  uint64

@@ -218,7 +218,10 @@ func (d *disk) carries() (string, error) {
 	case 0:
 		return signature(out), nil
 	case 2:
-		return "", nil
+		if said := strings.TrimSpace(out); said != "" {
+			return "", fmt.Errorf("%s: blkid cannot tell what it carries: %s", d.path, shorten(oneLine(said)))
+		}
+		return "", d.readable()
 	case 8:
 		return "the signatures of several things at once (see wipefs)", nil
 	}

@@ -131,6 +131,11 @@ func (d *disk) claim(flags int) (*os.File, error) {
 	if err == nil && st.Rdev != d.dev {
 		err = Errorf(ErrBusy, d.path, "%s became another device meanwhile: try again", d.path)
 	}
+	if err == nil {
+		if users := DeviceUsers(d.dev); len(users) > 0 {
+			err = Errorf(ErrSRInUse, d.path, "%s is in use by %s: choose another device, or end that", d.path, strings.Join(users, ", "))
+		}
+	}
 	if err != nil {
 		f.Close()
 		return nil, err
@@ -141,6 +146,18 @@ func (d *disk) claim(flags int) (*os.File, error) {
 // clearEnd is how much of either end of a disk is overwritten before a new filesystem is
 // made, in bytes: all that blkid looks at is there.
 const clearEnd = 4 << 20
+
+// readable refuses a disk that cannot be read where something may tell what it carries:
+// blkid then answers as if there were nothing.
+func (d *disk) readable() error {
+	data := make([]byte, min(clearEnd, d.size))
+	for _, offset := range []int64{0, d.size - int64(len(data))} {
+		if _, err := d.f.ReadAt(data, offset); err != nil {
+			return Errorf(ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
+		}
+	}
+	return nil
+}
 
 // clear overwrites what tells what a disk carries: superblocks, partition tables and
 // the labels of volume managers.

@@ -203,8 +203,9 @@ func ThrowAway(key sr.Key, host sr.Host) string {
 
 // BreakLease ends the use of a volume by other hosts, on paper: for when a host has
 // died. Whoever is still alive must be stopped first. It returns who had the
-// volume. What this host has active is ended by Datapath.deactivate.
-func BreakLease(handle, key string) (holders []Holder, err error) {
+// volume, or that nobody can tell, for the lease was damaged. What this host has active
+// is ended by Datapath.deactivate.
+func BreakLease(handle, key string) (holders []Holder, damaged bool, err error) {
 	err = locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
 		me, err := sr.ThisHost()
 		if err != nil {
@@ -224,11 +225,16 @@ func BreakLease(handle, key string) (holders []Holder, err error) {
 		if e != nil {
 			return e
 		}
-		holders = slices.DeleteFunc(lease.Holders, func(h Holder) bool { return h.On(me) && h.Boot == me.Boot })
-		if err != nil || len(holders) > 0 {
-			return writeFile(s, k, note.Active)
+		damaged = err != nil
+		others := slices.DeleteFunc(lease.Holders, func(h Holder) bool { return h.On(me) && h.Boot == me.Boot })
+		if !damaged && len(others) == 0 {
+			return nil
 		}
+		if err := writeFile(s, k, note.Active); err != nil {
+			return err
+		}
+		holders = others
 		return nil
 	})
-	return holders, err
+	return holders, damaged && err == nil, err
 }

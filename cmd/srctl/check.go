@@ -63,8 +63,9 @@ func check(args []string, out io.Writer) error {
 	} else if err == nil {
 		err = c.print(out)
 	}
+	err = errors.Join(err, failed)
 	if len(c.Problems) > 0 {
-		err = errors.Join(err, failed, errProblems)
+		err = errors.Join(err, errProblems)
 	}
 	return err
 }

@@ -27,6 +27,8 @@ func deltaCmd(args []string, out io.Writer) error {
 		return deltaExport(args[1:], out)
 	case "apply":
 		return deltaApply(args[1:], out)
+	case "verify":
+		return deltaVerify(args[1:], out)
 	}
 	return errUsage
 }
@@ -312,14 +314,11 @@ func deltaApply(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	in, name := os.Stdin, "standard input"
-	if args[0] != "-" {
-		name = args[0]
-		if in, err = os.Open(name); err != nil {
-			return err
-		}
-		defer in.Close()
+	in, name, err := openStream(args[0])
+	if err != nil {
+		return err
 	}
+	defer in.Close()
 	size, err := verify(in)
 	if err != nil {
 		return fmt.Errorf("%s: %w: nothing was written", name, err)
@@ -348,6 +347,48 @@ func deltaApply(args []string, out io.Writer) error {
 		return fmt.Errorf("%s: %w: %s is incomplete now: apply a whole copy of the same stream to %s", name, err, t.name(), args[1])
 	}
 	_, err = fmt.Fprintf(out, "%s holds volume %s: %s, of which %s were written in %v\n", args[1], t.header.To, volume.Bytes(t.header.ToSize), volume.Bytes(written), time.Since(start).Round(time.Millisecond))
+	return err
+}
+
+// openStream opens what a stream is read from, and says what to call it.
+func openStream(path string) (*os.File, string, error) {
+	if path == "-" {
+		return os.Stdin, "standard input", nil
+	}
+	f, err := os.Open(path)
+	return f, path, err
+}
+
+// deltaVerify reads a whole stream, and says what it is.
+func deltaVerify(args []string, out io.Writer) error {
+	args, err := parse("delta", args, 1, 1, noFlags)
+	if err != nil {
+		return err
+	}
+	in, name, err := openStream(args[0])
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	size := int64(0)
+	if st, err := in.Stat(); err == nil {
+		size = st.Size()
+	}
+	p := newProgress("verifying", size)
+	defer p.end()
+	r, err := delta.NewReader(bufio.NewReaderSize(in, delta.MaxData))
+	if err == nil {
+		err = eachRecord(r, func(rec delta.Record) error { p.add(int64(len(rec.Data))); return nil })
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	h := r.Header()
+	since := "all of it"
+	if !h.Full() {
+		since = "what has changed since volume " + string(h.From)
+	}
+	_, err = fmt.Fprintf(out, "%s is whole: volume %s, %s, %s\n", name, h.To, volume.Bytes(h.ToSize), since)
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -31,6 +32,8 @@ type target struct {
 func openTarget(path string, h delta.Header) (*target, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
+	} else if _, e := os.Lstat(path); e == nil {
+		return nil, fmt.Errorf("%s is a link that leads nowhere (%w): give the name of a file", path, err)
 	}
 	st, err := os.Stat(path)
 	there := err == nil
@@ -85,9 +88,12 @@ func short(k sr.Key) string {
 // missing says what to do about a target that is not there.
 func (t *target) missing() error {
 	err := fmt.Errorf("%s does not exist: apply the full stream first, and then every other in order up to the one of %s", t.path, t.header.From)
-	others, _ := filepath.Glob(t.path + ".*.partial")
-	if len(others) > 0 {
-		err = fmt.Errorf("%s does not exist, but %s, which an interrupted apply left: apply that stream again, its volumes' keys begin as the name says", t.path, others[0])
+	entries, _ := os.ReadDir(filepath.Dir(t.path))
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(t.path)+".") && strings.HasSuffix(e.Name(), ".partial") {
+			left := filepath.Join(filepath.Dir(t.path), e.Name())
+			return fmt.Errorf("%s does not exist, but %s, which an interrupted apply left: apply that stream again, its volumes' keys begin as the name says", t.path, left)
+		}
 	}
 	return err
 }
@@ -119,11 +125,14 @@ func (t *target) takeOver() (err error) {
 	if err != nil {
 		return err
 	}
-	h, holds := t.header, t.holds()
+	h := t.header
+	holds, written := t.holds()
 	switch {
 	case h.Full() && size > 0:
 		return fmt.Errorf("%s exists already, and this stream is a whole disk: give a new name", t.path)
 	case h.Full():
+	case written:
+		return fmt.Errorf("%s was written to since it held volume %s, so it does not hold that any more: apply the streams to a new file, from the full one on; or, if all that has changed is its time: setfattr -x %s %s", t.path, holds, holdsAttribute, t.path)
 	case holds != "" && holds != string(h.From) && holds != string(h.To):
 		return fmt.Errorf("%s holds volume %q, and this stream is what has changed since %s: apply the streams in order", t.path, holds, h.From)
 	case size != h.FromSize && (holds != string(h.To) || size != h.ToSize):
@@ -142,6 +151,16 @@ func openDevice(path string, h delta.Header) (*target, error) {
 		return nil, fmt.Errorf("%s is in use: unmount it, and end what has it open", path)
 	}
 	if err != nil {
+		return nil, err
+	}
+	st, err := sr.StatFile(f)
+	if err == nil {
+		if users := sr.DeviceUsers(st.Rdev); len(users) > 0 {
+			err = fmt.Errorf("%s is in use by %s: end that first", path, strings.Join(users, ", "))
+		}
+	}
+	if err != nil {
+		f.Close()
 		return nil, err
 	}
 	size, err := sizeOf(f)
@@ -225,6 +244,9 @@ func (t *target) finish() error {
 	if err := t.f.Truncate(t.header.ToSize); err != nil {
 		return err
 	}
+	if err := t.f.Sync(); err != nil { // the time of the last write is known now
+		return err
+	}
 	if err := t.mark(t.header.To); err != nil {
 		return err
 	}
@@ -240,25 +262,39 @@ func (t *target) close() {
 	}
 }
 
-// holdsAttribute has the key of the volume that a file holds, where the filesystem has
-// extended attributes: streams that are applied in the wrong order are found out by it.
+// holdsAttribute has the key of the volume that a file holds, and when it was last written
+// to, in nanoseconds, where the filesystem has extended attributes: streams that are
+// applied in the wrong order are found out by it, and a file that something else wrote to.
 const holdsAttribute = "user.reflinksr.holds"
 
-// holds is what the mark says, "" if there is none.
-func (t *target) holds() string {
-	value := make([]byte, 64)
+// holds is the volume that the mark names, "" if there is none. written says that the file
+// was written to since.
+func (t *target) holds() (key string, written bool) {
+	value := make([]byte, 128)
 	n, err := unix.Fgetxattr(int(t.f.Fd()), holdsAttribute, value)
 	if err != nil {
-		return ""
+		return "", false
 	}
-	return string(value[:n])
+	key, then, _ := strings.Cut(string(value[:n]), " ")
+	now, err := t.lastWritten()
+	return key, err != nil || then != now
+}
+
+func (t *target) lastWritten() (string, error) {
+	st, err := sr.StatFile(t.f)
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprint(st.Mtim.Nano()), nil
 }
 
 func (t *target) mark(key sr.Key) (err error) {
 	if key == "" {
 		err = unix.Fremovexattr(int(t.f.Fd()), holdsAttribute)
+	} else if then, e := t.lastWritten(); e != nil {
+		return e
 	} else {
-		err = unix.Fsetxattr(int(t.f.Fd()), holdsAttribute, []byte(key), 0)
+		err = unix.Fsetxattr(int(t.f.Fd()), holdsAttribute, []byte(string(key)+" "+then), 0)
 	}
 	switch err {
 	case nil, unix.ENODATA, unix.EOPNOTSUPP, unix.ENOSYS, unix.EPERM:

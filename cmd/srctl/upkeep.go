@@ -18,11 +18,13 @@ func lease(args []string, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		holders, err := volume.BreakLease(handle, args[1])
+		holders, damaged, err := volume.BreakLease(handle, args[1])
 		for _, h := range holders {
 			fmt.Fprintf(out, "%s: broken: %s\n", args[1], h)
 		}
-		if err == nil && len(holders) == 0 {
+		if damaged {
+			fmt.Fprintf(out, "%s: broken: a lease that could not be read, so nobody knows who had it\n", args[1])
+		} else if err == nil && len(holders) == 0 {
 			fmt.Fprintf(out, "%s: no other host has it active; what this host has active ends with Datapath.deactivate\n", args[1])
 		}
 		return err

@@ -247,15 +247,21 @@ func export(args []string, out io.Writer) error {
 	if _, err := os.Lstat(target); err == nil {
 		return fmt.Errorf("%s exists already", target)
 	}
-	v, err := snapshot.Snapshot(handle, args[1])
+	partial, err := openPartial(target)
 	if err != nil {
 		return err
 	}
+	defer partial.Close()
+	v, err := snapshot.Snapshot(handle, args[1])
+	if err != nil {
+		os.Remove(partial.Name())
+		return err
+	}
 	interrupted := make(chan os.Signal, 1)
-	signal.Notify(interrupted, os.Interrupt, unix.SIGTERM)
+	signal.Notify(interrupted, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
 	done := make(chan error, 1)
 	start := time.Now()
-	go func() { done <- copyOut(handle, v.Key, target) }()
+	go func() { done <- copyOut(handle, v.Key, partial) }()
 	select {
 	case err = <-done:
 	case s := <-interrupted:
@@ -265,9 +271,10 @@ func export(args []string, out io.Writer) error {
 		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", v.Key, e))
 	}
 	if err != nil {
-		if !errors.Is(err, os.ErrExist) {
-			os.Remove(target)
-		}
+		os.Remove(partial.Name())
+		return err
+	}
+	if err := rename(partial.Name(), target); err != nil {
 		return err
 	}
 	st, err := os.Stat(target)
@@ -278,7 +285,26 @@ func export(args []string, out io.Writer) error {
 	return nil
 }
 
-func copyOut(handle string, key sr.Key, target string) error {
+// openPartial opens what a file is called until it is whole. What an interrupted export
+// left there is overwritten.
+func openPartial(target string) (*os.File, error) {
+	name := target + ".partial"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	err = lockName(f, name)
+	if err == nil {
+		err = f.Truncate(0)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func copyOut(handle string, key sr.Key, target *os.File) error {
 	s, err := sr.Open(handle, sr.Unlocked)
 	if err != nil {
 		return err
@@ -296,11 +322,7 @@ func copyOut(handle string, key sr.Key, target string) error {
 		return err
 	}
 	defer f.Close()
-	t, err := os.OpenFile(target, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	return errors.Join(copySparse(t, f), t.Sync(), t.Close())
+	return errors.Join(copySparse(target, f), target.Sync())
 }
 
 // copySparse copies a file with its holes, to whatever filesystem.
