@@ -114,14 +114,23 @@ func (d *disk) partitions() (names []string) {
 // are mounted, swapped to, or a part of something else.
 func (d *disk) claim(flags int) (*os.File, error) {
 	var f *os.File
+	var users []string
 	err := insist(unix.EBUSY, func() error {
+		users = nil
 		fd, err := unix.Open(d.path, flags|unix.O_EXCL|unix.O_CLOEXEC, 0)
-		if err == nil {
-			f = os.NewFile(uintptr(fd), d.path)
+		if err != nil {
+			return err
 		}
-		return err
+		f = os.NewFile(uintptr(fd), d.path)
+		if users = DeviceUsers(d.dev); len(users) > 0 {
+			f.Close()
+			return unix.EBUSY
+		}
+		return nil
 	})
 	switch {
+	case err == unix.EBUSY && len(users) > 0:
+		return nil, Errorf(ErrSRInUse, d.path, "%s is in use by %s: choose another device, or end that", d.path, strings.Join(users, ", "))
 	case err == unix.EBUSY:
 		return nil, Errorf(ErrSRInUse, d.path, "%s is in use%s: choose another device, or end that", d.path, usedBy(d.path))
 	case err != nil:
@@ -130,11 +139,6 @@ func (d *disk) claim(flags int) (*os.File, error) {
 	st, err := StatFile(f)
 	if err == nil && st.Rdev != d.dev {
 		err = Errorf(ErrBusy, d.path, "%s became another device meanwhile: try again", d.path)
-	}
-	if err == nil {
-		if users := DeviceUsers(d.dev); len(users) > 0 {
-			err = Errorf(ErrSRInUse, d.path, "%s is in use by %s: choose another device, or end that", d.path, strings.Join(users, ", "))
-		}
 	}
 	if err != nil {
 		f.Close()
