@@ -26,12 +26,12 @@ func Destroy(handle, key string) error {
 	if err != nil {
 		return err
 	}
-	cbt, any, err := lockDestroyed(s)
+	cbt, some, err := lockDestroyed(s)
 	if err != nil {
 		return err
 	}
 	defer cbt.Unlock()
-	if !any {
+	if !some {
 		return volume.DestroyIn(s, k)
 	}
 	family, err := destroyedKin(s, k)
@@ -69,13 +69,13 @@ func Destroy(handle, key string) error {
 // lockDestroyed takes SR.LockCBT, and says whether there are volumes whose data was
 // destroyed. Where there are none, none can come to be before that is unlocked, which
 // would take what is about to go for shared; that all may know at once.
-func lockDestroyed(s *sr.SR) (lock *sr.Lock, any bool, err error) {
+func lockDestroyed(s *sr.SR) (lock *sr.Lock, some bool, err error) {
 	for _, mode := range []sr.LockMode{sr.Shared, sr.Exclusive} {
 		if lock, err = s.LockCBT(mode, false); err != nil {
 			return nil, false, err
 		}
 		kept, err := destroyedVolumes(s)
-		if any = len(kept) > 0; err == nil && (!any || mode == sr.Exclusive) {
+		if some = len(kept) > 0; err == nil && (!some || mode == sr.Exclusive) {
 			break
 		}
 		lock.Unlock()
@@ -83,7 +83,7 @@ func lockDestroyed(s *sr.SR) (lock *sr.Lock, any bool, err error) {
 			return nil, false, err
 		}
 	}
-	return lock, any, nil
+	return lock, some, nil
 }
 
 // handDown gives what a volume keeps for others to the newest of those, which then

@@ -100,15 +100,12 @@ func headerOf(d *snapshot.Delta) delta.Header {
 // exportToFile writes beside the file, and gives it its name when it is whole. What an
 // interrupted export left is continued.
 func exportToFile(d *snapshot.Delta, path string) error {
-	partial := path + ".partial"
-	f, err := os.OpenFile(partial, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openPartial(path)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := lockName(f, partial); err != nil {
-		return err
-	}
+	partial := f.Name()
 	b := bufio.NewWriterSize(f, delta.MaxData)
 	w, err := continueExport(f, b, d)
 	if err != nil {
@@ -130,6 +127,21 @@ func exportToFile(d *snapshot.Delta, path string) error {
 		return err
 	}
 	return rename(partial, path)
+}
+
+// openPartial opens what a file is called until it is whole, made if absent, for nobody
+// else to write meanwhile.
+func openPartial(target string) (*os.File, error) {
+	name := target + ".partial"
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := lockName(f, name); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // continueExport begins a stream, or goes on after the last whole record of one that was
@@ -370,20 +382,14 @@ func deltaVerify(args []string, out io.Writer) error {
 		return err
 	}
 	defer in.Close()
-	size := int64(0)
+	size := int64(0) // of a pipe nobody knows
 	if st, err := in.Stat(); err == nil {
 		size = st.Size()
 	}
-	p := newProgress("verifying", size)
-	defer p.end()
-	r, err := delta.NewReader(bufio.NewReaderSize(in, delta.MaxData))
-	if err == nil {
-		err = eachRecord(r, func(rec delta.Record) error { p.add(int64(len(rec.Data))); return nil })
-	}
+	h, err := readWhole(in, size)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	h := r.Header()
 	since := "all of it"
 	if !h.Full() {
 		since = "what has changed since volume " + string(h.From)
@@ -402,16 +408,22 @@ func verify(in *os.File) (size int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	p := newProgress("verifying", st.Size())
+	if _, err := readWhole(in, st.Size()); err != nil {
+		return st.Size(), err
+	}
+	_, err = in.Seek(begin, io.SeekStart)
+	return st.Size(), err
+}
+
+// readWhole reads a stream of size bytes to its end, for nothing but its checksums.
+func readWhole(in io.Reader, size int64) (delta.Header, error) {
+	p := newProgress("verifying", size)
 	defer p.end()
 	r, err := delta.NewReader(bufio.NewReaderSize(in, delta.MaxData))
-	if err == nil {
-		err = eachRecord(r, func(rec delta.Record) error { p.add(int64(len(rec.Data))); return nil })
+	if err != nil {
+		return delta.Header{}, err
 	}
-	if err == nil {
-		_, err = in.Seek(begin, io.SeekStart)
-	}
-	return st.Size(), err
+	return r.Header(), eachRecord(r, func(rec delta.Record) error { p.add(int64(len(rec.Data))); return nil })
 }
 
 // eachRecord reads the records of a stream, to its end.

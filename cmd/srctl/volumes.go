@@ -252,7 +252,11 @@ func export(args []string, out io.Writer) error {
 		return err
 	}
 	defer partial.Close()
-	v, err := snapshot.Snapshot(handle, args[1])
+	err = partial.Truncate(0) // whatever an interrupted export left
+	var v volume.Volume
+	if err == nil {
+		v, err = snapshot.Snapshot(handle, args[1])
+	}
 	if err != nil {
 		os.Remove(partial.Name())
 		return err
@@ -283,25 +287,6 @@ func export(args []string, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%s: %s in %v\n", target, volume.Bytes(st.Size()), time.Since(start).Round(time.Millisecond))
 	return nil
-}
-
-// openPartial opens what a file is called until it is whole. What an interrupted export
-// left there is overwritten.
-func openPartial(target string) (*os.File, error) {
-	name := target + ".partial"
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	err = lockName(f, name)
-	if err == nil {
-		err = f.Truncate(0)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return f, nil
 }
 
 func copyOut(handle string, key sr.Key, target *os.File) error {
