@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"slices"
-	"time"
 
 	"reflinksr/datapath/loop"
 	"reflinksr/sr"
@@ -42,6 +41,11 @@ func Activate(uri, domain string, readOnly bool) error {
 		}
 		write := !readOnly && (r.ReadWrite || v.state.ThrowAway)
 		lease, err := volume.ReadLease(s, v.key, v.me)
+		if unseen(s, err, write) {
+			// On this filesystem the note has all that counts.
+			slog.Warn("the volume's lease cannot be looked at", "key", v.key, "err", err)
+			lease, err = volume.Lease{Holders: v.state.Active}, nil
+		}
 		if err != nil {
 			return err
 		}
@@ -52,12 +56,13 @@ func Activate(uri, domain string, readOnly bool) error {
 		if already {
 			return v.present(write)
 		}
+		if err := volume.InPlace(s, v.key, v.state); err != nil {
+			return err
+		}
 		before := v.state.Active
-		v.state.Active = append(slices.Clone(before), volume.Holder{
-			Host: v.me.UUID, Boot: v.me.Boot, Domain: domain, Write: write, Since: time.Now().UTC().Truncate(time.Second),
-		})
+		v.state.Active = append(slices.Clone(before), volume.NewHolder(s, v.me, domain, write))
 		err = volume.PublishLease(s, v.key, v.me, v.state.Active)
-		if err == nil {
+		if err == nil || unseen(s, err, write) {
 			err = v.save()
 		}
 		if err == nil {
@@ -71,10 +76,17 @@ func Activate(uri, domain string, readOnly bool) error {
 	})
 }
 
+// unseen says whether a lease that cannot be looked at may be done without: by a reader, on a
+// filesystem that has failed and that only this host can have mounted. What it can still
+// read shall be read.
+func unseen(s *sr.SR, err error, write bool) bool {
+	return err != nil && !write && sr.Unlistable(err) && !s.Meta.Filesystem.Clustered()
+}
+
 // admit says whether the domain may join the holders, and whether it is one.
 func (v *session) admit(lease volume.Lease, domain string, write, sharable bool) (already bool, err error) {
 	for _, h := range lease.Holders {
-		if h.On(v.me) && h.Domain == domain && h.Write == write {
+		if h.Here(v.me) && h.Domain == domain && h.Write == write {
 			return true, nil
 		}
 	}
@@ -82,10 +94,7 @@ func (v *session) admit(lease volume.Lease, domain string, write, sharable bool)
 		if h.Write == write && (!write || sharable) {
 			continue
 		}
-		if !h.On(v.me) {
-			return false, sr.Errorf(sr.ErrElsewhere, h.Host, "volume %s is active in %s", v.key, h)
-		}
-		return false, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: active in %s", v.key, h)
+		return false, h.InUse(v.key, v.me)
 	}
 	return false, nil
 }
@@ -126,8 +135,8 @@ func (v *session) allow(write bool) error {
 // Deactivate takes the right back. What was written is durable when it returns.
 // A domain that has no such right is no error.
 func Deactivate(uri, domain string) error {
-	v, err := begin(uri)
-	if err != nil {
+	v, err := beginToGiveBack(uri)
+	if v == nil {
 		return err
 	}
 	defer v.end()
@@ -162,7 +171,7 @@ func (v *session) deactivate(domain string) error {
 		v.state.Active = before
 		return err
 	}
-	if err := v.publish(); err != nil {
+	if err := v.publish(); err != nil && (h.Write || !sr.Unlistable(err)) {
 		v.state.Active = before
 		return errors.Join(err, v.save())
 	}
@@ -177,7 +186,7 @@ func (v *session) deactivate(domain string) error {
 
 // publish tells other hosts who of this one has the volume active.
 func (v *session) publish() error {
-	err := v.leased(func(s *sr.SR) error { return volume.PublishLease(s, v.key, v.me, v.state.Active) })
+	err := v.publishWith(volume.PublishLease)
 	if errors.Is(err, sr.ErrNotAttached) || errors.Is(err, sr.ErrVolumeNotFound) {
 		return nil // there is no lease
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 
 	"reflinksr/datapath/loop"
@@ -94,19 +95,24 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	}
 	// The intention first: if we die after binding the device, detach knows of it.
 	before := v.state
+	if !before.ThrowAway {
+		if err := volume.InPlace(s, v.key, before); err != nil {
+			return loop.Device{}, err
+		}
+	}
 	v.state.Dev, v.state.Ino, v.state.Used = dev, ino, true
 	if !slices.Contains(v.state.Domains, domain) {
 		v.state.Domains = append(slices.Clone(v.state.Domains), domain)
 	}
-	if err := v.save(); err != nil {
-		return loop.Device{}, err
-	}
 	defer func() {
 		if err != nil {
 			v.state = before
-			v.save()
+			err = errors.Join(err, v.save())
 		}
 	}()
+	if err := v.save(); err != nil {
+		return loop.Device{}, err
+	}
 	existing, err := loop.Find(dev, ino, string(v.key))
 	if err != nil {
 		return loop.Device{}, err
@@ -118,13 +124,38 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	if err != nil {
 		return loop.Device{}, err
 	}
+	if len(existing) == 1 && len(before.Domains) == 0 {
+		// A device that is nobody's becomes the volume's: a crashed attach left it, or a program.
+		strangers, err := volume.Strangers(s, v.key, v.me)
+		if err != nil {
+			return loop.Device{}, err
+		}
+		if len(strangers) > 0 {
+			return loop.Device{}, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: it has the device %s, which this host does not know of, and is active in %s: detach it there; if that is no more: losetup -d %s", v.key, existing[0].Path(), strangers[0], existing[0].Path())
+		}
+	}
 	if len(existing) == 1 {
 		d, ok, err := v.reuse(existing[0], want, len(before.Domains) > 0)
+		if ok && err == nil && (!v.state.Bound() || d.Number != v.state.Number) {
+			err = v.remember(d)
+		}
 		if ok || err != nil {
 			return d, err
 		}
 	}
-	return v.bind(f, want)
+	d, err := v.bind(f, want)
+	if err == nil {
+		if err = v.remember(d); err != nil {
+			d.Detach()
+		}
+	}
+	return d, err
+}
+
+// remember notes which device it is.
+func (v *session) remember(d loop.Device) error {
+	v.state.Number, v.state.Instance = d.Number, d.Instance
+	return v.save()
 }
 
 // wanted is what the device of a file must be like.
@@ -224,13 +255,17 @@ func identify(f *os.File) (dev, ino uint64, size int64, err error) {
 // It succeeds whatever the state of things: what cannot be undone now is logged,
 // and the kernel unbinds a device that is still open at its last close.
 func Detach(uri, domain string) error {
-	v, err := begin(uri)
-	if err != nil {
+	v, err := beginToGiveBack(uri)
+	if v == nil {
 		return err
 	}
 	defer v.end()
 	if errors.As(v.unreadable, new(*os.PathError)) {
 		return v.unreadable // too many open files, say: it can be read again in a moment
+	}
+	if strange, err := v.isStrange(); strange {
+		slog.Error("the volume's device is not this host's, and stays", "key", v.key, "err", err)
+		return nil
 	}
 	if err := v.deactivate(domain); err != nil {
 		slog.Error("detaching a volume that could not be deactivated", "key", v.key, "domain", domain, "err", err)
@@ -264,24 +299,66 @@ func Detach(uri, domain string) error {
 	return v.save()
 }
 
+// isStrange says whether the volume has nothing on this host but a device of strangers.
+func (v *session) isStrange() (bool, error) {
+	if v.unreadable != nil || !v.state.Empty() {
+		return false, nil
+	}
+	s, err := sr.Open(v.handle, sr.Unlocked)
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	strangers, err := v.strangers(s)
+	return len(strangers) > 0, err
+}
+
 // unbind lets go of the volume's devices, and says whether they are gone: one that
 // is still open is not. What it cannot do is noted.
 func (v *session) unbind() (all bool, err error) {
 	all = true
-	for _, file := range v.files() {
-		devices, e := loop.Find(file[0], file[1], string(v.key))
-		err = errors.Join(err, e)
-		for _, d := range devices {
-			gone, e := d.Detach()
-			if e == nil && !gone {
-				slog.Warn("the device is still open and goes at its last close", "device", d.Path(), "key", v.key)
-			}
-			all = all && gone
-			err = errors.Join(err, e)
+	devices, err := v.bound()
+	for _, d := range devices {
+		gone, e := d.Detach()
+		if e == nil && !gone {
+			slog.Warn("the device is still open and goes at its last close", "device", d.Path(), "key", v.key)
 		}
+		all = all && gone
+		err = errors.Join(err, e)
 	}
 	v.state.Stuck = err != nil
+	if all && err == nil {
+		v.state.Number, v.state.Instance = 0, loop.Instance{}
+	}
 	return all && err == nil, err
+}
+
+// bound lists the volume's devices, also where its files cannot be looked at any more: a
+// filesystem that has died must let go of them, too.
+func (v *session) bound() (devices []loop.Device, err error) {
+	if v.state.Bound() {
+		devices = append(devices, v.state.Device())
+	}
+	all, err := loop.List()
+	var unseen error
+	for _, file := range v.files() {
+		found, e := all.Of(file[0], file[1], string(v.key))
+		unseen = errors.Join(unseen, e)
+		for _, d := range found {
+			if !slices.ContainsFunc(devices, func(o loop.Device) bool { return o.Number == d.Number && o.Dev == d.Dev && o.Ino == d.Ino }) {
+				devices = append(devices, d)
+			}
+		}
+	}
+	path, _, e := sr.ParseHandle(v.handle)
+	if unseen == nil || e != nil {
+		return devices, errors.Join(err, e)
+	}
+	slog.Warn("devices are looked for by name, for their files cannot be looked at", "key", v.key, "err", unseen)
+	for _, name := range []string{sr.Data(v.key), sr.StagedPath(v.throwAway())} {
+		devices = append(devices, all.At(filepath.Join(path, name))...)
+	}
+	return devices, err
 }
 
 // files lists what may have a device: the file that was attached, and, for a
@@ -296,12 +373,18 @@ func (v *session) files() [][2]uint64 {
 		return files
 	}
 	defer s.Close()
+	files = append(files, v.filesIn(s)...)
+	slices.SortFunc(files, func(a, b [2]uint64) int { return slices.Compare(a[:], b[:]) })
+	return slices.Compact(files)
+}
+
+// filesIn lists the volume's files that are in place.
+func (v *session) filesIn(s *sr.SR) (files [][2]uint64) {
 	if st, err := s.Root.Stat(sr.Data(v.key)); err == nil {
 		files = append(files, [2]uint64{st.Dev, st.Ino})
 	}
 	if st, err := s.Staging.Stat(v.throwAway()); err == nil {
 		files = append(files, [2]uint64{st.Dev, st.Ino})
 	}
-	slices.SortFunc(files, func(a, b [2]uint64) int { return slices.Compare(a[:], b[:]) })
-	return slices.Compact(files)
+	return files
 }

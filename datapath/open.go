@@ -39,8 +39,9 @@ func Open(uri string, persistent bool) error {
 		if err := v.removeStale(s); err != nil {
 			return err
 		}
-		v.state.Used = false
+		v.state.Used, v.state.Host = false, ""
 		if v.state.ThrowAway = !persistent; v.state.ThrowAway {
+			v.state.Host = v.me.UUID
 			if err := v.makeThrowAway(s, r); err != nil {
 				v.state.ThrowAway = false
 				return err
@@ -86,8 +87,8 @@ func (v *session) makeThrowAway(s *sr.SR, r *volume.Record) (err error) {
 
 // Close ends what Open began: the throw-away disk is gone.
 func Close(uri string) error {
-	v, err := begin(uri)
-	if err != nil {
+	v, err := beginToGiveBack(uri)
+	if v == nil {
 		return err
 	}
 	defer v.end()

@@ -27,6 +27,18 @@ type session struct {
 	lock *sr.Lock
 }
 
+// beginToGiveBack is begin for who gives something back, which never needs room: nil if the
+// volume has nothing on this host, and there is no room in /run to find that out properly.
+func beginToGiveBack(uri string) (*session, error) {
+	v, err := begin(uri)
+	if sr.Classify(err) != sr.ErrNoSpace {
+		return v, err
+	}
+	// Whatever has a note has a lock file, which is kept as long.
+	slog.Warn("there is no room in /run for a lock file, so this volume cannot be attached here", "uri", uri, "err", err)
+	return nil, nil
+}
+
 // begin locks the volume on this host and reads its state.
 func begin(uri string) (*session, error) {
 	handle, uuid, key, err := volume.ParseURI(uri)
@@ -81,7 +93,7 @@ func (v *session) save() error {
 	if err != nil {
 		return err
 	}
-	return v.dir.Publish(v.name+".json", data)
+	return v.dir.Republish(v.name+".json", data)
 }
 
 // leased is locked for whoever changes the volume's lease.
@@ -125,7 +137,7 @@ func (v *session) open() (*sr.SR, error) {
 }
 
 // throwAway is the name of the throw-away disk in staging.
-func (v *session) throwAway() string { return volume.ThrowAway(v.key, v.me) }
+func (v *session) throwAway() string { return v.state.ThrowAwayName(v.key, v.me) }
 
 // devices lists the devices of the file that the state speaks of.
 func (v *session) devices() ([]loop.Device, error) {
@@ -232,7 +244,15 @@ func Recover(handle string) error {
 	if err != nil {
 		return err
 	}
-	return recoverAll(s, false)
+	recovered, err := sr.Recovered(handle)
+	if err != nil {
+		s.Close()
+		return err
+	}
+	if err := recoverAll(s, recovery{first: !recovered}); err != nil {
+		return err
+	}
+	return sr.SetRecovered(handle)
 }
 
 // Repair is Recover for an SR that need not be attached.
@@ -241,15 +261,26 @@ func Repair(path, uuid string) error {
 	if err != nil {
 		return err
 	}
-	return recoverAll(s, true)
+	return recoverAll(s, recovery{first: true, detached: true})
 }
 
-func recoverAll(s *sr.SR, detached bool) error {
-	uris, err := unfinished(s)
+// recovery is how an SR is recovered.
+type recovery struct {
+	// first: nothing of this boot is in the SR that is not noted, so where only this host can
+	// have the filesystem mounted, all that is of others is of what is no more, whatever this
+	// host was called then.
+	first    bool
+	detached bool // the SR need not be attached
+}
+
+func recoverAll(s *sr.SR, how recovery) error {
+	how.first = how.first && !s.Meta.Filesystem.Clustered()
+	uris, err := unfinished(s, how)
 	s.Close() // each volume opens it again
 	for uri, what := range uris {
-		if err := recoverVolume(uri, what, detached); err != nil {
-			slog.Warn("recovering a volume's datapath", "uri", uri, "err", err)
+		if e := recoverVolume(uri, what, how); e != nil {
+			slog.Warn("recovering a volume's datapath", "uri", uri, "err", e)
+			err = errors.Join(err, e)
 		}
 	}
 	return err
@@ -260,12 +291,12 @@ func recoverAll(s *sr.SR, detached bool) error {
 type leftover struct{ throwAway, lease, device, lost bool }
 
 // unfinished looks for volumes with something to recover, by URI.
-func unfinished(s *sr.SR) (map[string]leftover, error) {
+func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 	me, err := sr.ThisHost()
 	if err != nil {
 		return nil, err
 	}
-	keys, err := volume.Keys(s)
+	keys, err := s.Remember(func() ([]sr.Key, error) { return volume.Keys(s) })
 	if err != nil {
 		return nil, err
 	}
@@ -286,7 +317,7 @@ func unfinished(s *sr.SR) (map[string]leftover, error) {
 	for _, key := range keys {
 		note, _ := volume.ReadNote(dir, volume.NoteName(s.Meta.UUID, key))
 		l := leftover{
-			throwAway: slices.Contains(staged, volume.ThrowAway(key, me)),
+			throwAway: slices.Contains(staged, note.ThrowAwayName(key, me)) || how.first && slices.ContainsFunc(staged, ofThrowAway(key)),
 			lease:     slices.Contains(leases, string(key)),
 			device:    note.Stuck,
 		}
@@ -295,6 +326,13 @@ func unfinished(s *sr.SR) (map[string]leftover, error) {
 		}
 	}
 	return found, addLost(s, dir, found)
+}
+
+// ofThrowAway picks the staging names of a volume's throw-away disks, of whatever host.
+func ofThrowAway(key sr.Key) func(name string) bool {
+	return func(name string) bool {
+		return strings.HasPrefix(name, string(key)+".") && strings.HasSuffix(name, sr.ThrowAwaySuffix)
+	}
 }
 
 // addLost adds what is noted of volumes that are no more.
@@ -334,13 +372,13 @@ func (v *session) forgetLost() error {
 	return nil
 }
 
-func recoverVolume(uri string, what leftover, detached bool) error {
+func recoverVolume(uri string, what leftover, how recovery) error {
 	v, err := begin(uri)
 	if err != nil {
 		return err
 	}
 	defer v.end()
-	v.detached = detached
+	v.detached = how.detached
 	if err := v.must(); err != nil {
 		return err
 	}
@@ -361,10 +399,79 @@ func recoverVolume(uri string, what leftover, detached bool) error {
 			return err
 		}
 	}
+	if what.throwAway && how.first {
+		if err := v.removeOthersThrowAways(); err != nil {
+			return err
+		}
+	}
 	if !what.lease {
 		return nil
 	}
-	return v.leased(func(s *sr.SR) error { return volume.PublishLease(s, v.key, v.me, v.state.Active) })
+	if how.first {
+		return v.publishWith(volume.SweepLease)
+	}
+	return v.publishWith(volume.PublishLease)
+}
+
+// removeOthersThrowAways removes the throw-away disks of what this host was called in former
+// boots, or of hosts that had the filesystem before.
+func (v *session) removeOthersThrowAways() error {
+	return v.locked(func(s *sr.SR) error {
+		names, err := s.Staging.Names()
+		if err != nil {
+			return err
+		}
+		for _, name := range names {
+			if !ofThrowAway(v.key)(name) || name == v.throwAway() {
+				continue
+			}
+			st, err := s.Staging.Stat(name)
+			if err != nil {
+				return err
+			}
+			if devices, err := loop.Find(st.Dev, st.Ino, string(v.key)); err != nil || len(devices) > 0 {
+				return errors.Join(err, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
+			}
+			if err := s.Staging.Remove(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// publishWith changes the volume's lease, unless it is a stranger's.
+func (v *session) publishWith(publish func(*sr.SR, sr.Key, sr.Host, []volume.Holder) error) error {
+	return v.leased(func(s *sr.SR) error {
+		strangers, err := v.strangers(s)
+		if err != nil || len(strangers) > 0 {
+			return err
+		}
+		return publish(s, v.key, v.me, v.state.Active)
+	})
+}
+
+// strangers are those who have the volume active without this boot of this host knowing of
+// them, though it has a device for them: other boots are over, but not if their devices are
+// there. (Two hosts in containers of one kernel are so; nothing else is known to be.)
+func (v *session) strangers(s *sr.SR) ([]volume.Holder, error) {
+	if len(v.state.Domains) > 0 {
+		return nil, nil
+	}
+	all, err := loop.List()
+	if err != nil || !all.Any(string(v.key)) {
+		return nil, err
+	}
+	for _, file := range v.filesIn(s) {
+		devices, err := all.Of(file[0], file[1], string(v.key))
+		if err != nil {
+			return nil, err
+		}
+		if len(devices) > 0 {
+			return volume.Strangers(s, v.key, v.me)
+		}
+	}
+	return nil, nil
 }
 
 // discard removes the throw-away disk, of this or a forgotten session, and

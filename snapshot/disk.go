@@ -52,8 +52,12 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		return nil, err
 	}
 	d.size = st.Size
+	devices, err := volume.Devices(s, key, st)
+	if err != nil {
+		return nil, err
+	}
 	if d.record.ReadWrite && !d.record.DataDestroyed { // or nobody has written to its device
-		if d.inUse, err = flush(key, st); err != nil {
+		if d.inUse, err = flush(key, devices); err != nil {
 			return nil, err
 		}
 	}

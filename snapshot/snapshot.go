@@ -102,7 +102,7 @@ func source(s *sr.SR, key sr.Key) (*os.File, sr.Attributes, error) {
 	if err != nil {
 		return nil, sr.Attributes{}, err
 	}
-	attrs, err := prepare(key, data)
+	attrs, err := prepare(s, key, data)
 	if err != nil {
 		data.Close()
 		return nil, sr.Attributes{}, err
@@ -113,11 +113,7 @@ func source(s *sr.SR, key sr.Key) (*os.File, sr.Attributes, error) {
 // flush brings to the file what was written to its device on this host: a guest's
 // writes go straight there, others are in the device's own page cache until then. inUse
 // says whether there is a device.
-func flush(key sr.Key, st *unix.Stat_t) (inUse bool, err error) {
-	devices, err := loop.Find(st.Dev, st.Ino, string(key))
-	if err != nil {
-		return false, err
-	}
+func flush(key sr.Key, devices []loop.Device) (inUse bool, err error) {
 	for _, d := range devices {
 		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
 			return true, fmt.Errorf("volume %s: %w", key, err)
@@ -126,12 +122,16 @@ func flush(key sr.Key, st *unix.Stat_t) (inUse bool, err error) {
 	return len(devices) > 0, nil
 }
 
-func prepare(key sr.Key, data *os.File) (sr.Attributes, error) {
+func prepare(s *sr.SR, key sr.Key, data *os.File) (sr.Attributes, error) {
 	st, err := sr.StatFile(data)
 	if err != nil {
 		return sr.Attributes{}, err
 	}
-	if _, err := flush(key, st); err != nil {
+	devices, err := volume.Devices(s, key, st)
+	if err != nil {
+		return sr.Attributes{}, err
+	}
+	if _, err := flush(key, devices); err != nil {
 		return sr.Attributes{}, err
 	}
 	// From here on writes to the source are copied on write. An adopted file has

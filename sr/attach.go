@@ -71,8 +71,11 @@ func (c Configuration) attach() (string, error) {
 }
 
 // admit checks that the SR can be attached, and recovers it.
-func (a attachment) admit(root *Dir) error {
+func (a *attachment) admit(root *Dir) error {
 	before, err := lookup(a.UUID)
+	if err == nil && before.Path == a.Path {
+		a.Recovered = before.Recovered
+	}
 	if err == nil && before.Path != a.Path {
 		if other, err := verify(before); err == nil {
 			other.Close()
@@ -91,11 +94,14 @@ func (a attachment) admit(root *Dir) error {
 	if err := a.removeStaleMarker(root); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
 	}
-	s, err := open(a, Shared)
+	s, err := open(*a, Shared)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	if err := s.enlist(); err != nil && !cannotAsk(err) {
+		return fmt.Errorf("SR %s: %w", a.Path, err)
+	}
 	if err := s.Recover(); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
 	}
@@ -109,8 +115,12 @@ func (a attachment) heal(root *Dir) error {
 		return err
 	}
 	defer lock.Unlock()
-	if m, err := readMeta(root); err != nil || m.UUID != a.UUID {
-		return errors.Join(gone(a, "it was destroyed meanwhile"), err)
+	m, err := readMeta(root)
+	switch {
+	case errors.Is(err, os.ErrNotExist), err == nil && m.UUID != a.UUID:
+		return gone(a, "it was destroyed meanwhile")
+	case err != nil:
+		return err
 	}
 	return heal(root)
 }

@@ -15,6 +15,23 @@ type attachment struct {
 	UUID        string `json:"uuid"`
 	Name        string `json:"name"`
 	Description string `json:"description"`
+	Recovered   bool   `json:"recovered,omitempty"` // what former boots left has been looked for
+}
+
+// Recovered says whether what former boots of this host left in the SR has been looked for
+// since this boot has it attached.
+func Recovered(handle string) (bool, error) {
+	a, err := find(handle)
+	return a.Recovered, err
+}
+
+// SetRecovered notes that it has.
+func SetRecovered(handle string) error {
+	a, err := find(handle)
+	if err != nil || a.Recovered {
+		return err
+	}
+	return a.edit(func(a *attachment) { a.Recovered = true })
 }
 
 func (a attachment) handle() string { return Handle(a.Path, a.UUID) }
@@ -23,13 +40,18 @@ func (m *Meta) attachment(path string) attachment {
 	return attachment{Path: path, UUID: m.UUID, Name: m.Name, Description: m.Description}
 }
 
-// update notes another name, unless the SR has been detached meanwhile.
-func (a attachment) update() error {
+// edit changes what is noted, unless the SR has been detached meanwhile.
+func (a attachment) edit(change func(*attachment)) error {
 	return withAttachments(a.UUID, func(dir *Dir) error {
-		if there, err := dir.Exists(a.UUID + ".json"); err != nil || !there {
+		now, err := lookup(a.UUID)
+		if errors.Is(err, os.ErrNotExist) || err == nil && now.Path != a.Path {
+			return nil
+		}
+		if err != nil {
 			return err
 		}
-		return a.saveIn(dir)
+		change(&now)
+		return now.saveIn(dir)
 	})
 }
 
@@ -49,12 +71,24 @@ func withAttachments(uuid string, do func(*Dir) error) error {
 		return err
 	}
 	defer dir.Close()
-	lock, err := dir.Lock(uuid+".lock", "SR "+uuid+" on this host")
+	return dir.noted(uuid, "SR "+uuid+" on this host", func() error { return do(dir) })
+}
+
+// noted runs do with the note of an SR locked. The lock file stays as long as the note does:
+// who gives back what is noted must not need room for one.
+func (d *Dir) noted(uuid, what string, do func() error) error {
+	lock, err := d.Lock(uuid+".lock", what)
 	if err != nil {
 		return err
 	}
-	defer lock.Discard()
-	return do(dir)
+	defer func() {
+		if there, err := d.Exists(uuid + ".json"); err == nil && !there {
+			lock.Discard()
+		} else {
+			lock.Unlock()
+		}
+	}()
+	return do()
 }
 
 // lookup finds an attached SR by its UUID; os.ErrNotExist if it is not attached.

@@ -241,6 +241,9 @@ func (s *SR) eraseControl(ours func(name string) bool) error {
 			return err
 		}
 	}
+	if err := s.eraseHosts(); err != nil {
+		return err
+	}
 	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
 		if err := s.control.Remove(name); err != nil {
 			return err

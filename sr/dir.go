@@ -169,10 +169,11 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 // uncounted the link but not yet taken it away has the directory locked, and so does one
 // who reads the directory (iterate_dir in fs/readdir.c): what was under way is over then.
 func (d *Dir) still(name, magic string) error {
+	//
+	// Whether it can be read does not matter, for that is found out under the lock: a
+	// filesystem that has failed may not list what it can still open.
 	var entries [512]byte // one fits; Names has a descriptor, and so a position, of its own
-	if _, err := retry(func() (int, error) { return unix.Getdents(d.fd(), entries[:]) }); err != nil {
-		return &os.PathError{Op: "readdir", Path: d.Path(), Err: err}
-	}
+	retry(func() (int, error) { return unix.Getdents(d.fd(), entries[:]) })
 	link, err := os.Readlink(magic)
 	if err == nil {
 		var here string
@@ -324,6 +325,12 @@ func (d *Dir) Names() ([]string, error) {
 	defer fresh.Close()
 	return fresh.f.Readdirnames(-1)
 }
+
+// Device is the number of the filesystem, as stat(2) tells it of every file.
+func (d *Dir) Device() uint64 { return d.dev }
+
+// Real is the path of the directory as the kernel sees it, without links.
+func (d *Dir) Real() (string, error) { return os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd())) }
 
 // Path is the path the directory was opened by, for messages.
 func (d *Dir) Path() string { return d.f.Name() }

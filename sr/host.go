@@ -14,6 +14,9 @@ type Host struct {
 	Boot string // changes with every boot
 }
 
+// Nameless says that the host has no identity of its own, only that of its boot.
+func (h Host) Nameless() bool { return h.UUID == h.Boot }
+
 // ThisHost identifies the host: INSTALLATION_UUID of /etc/xensource-inventory,
 // which is the UUID the toolstack knows the host by, else /etc/machine-id; and
 // the kernel's boot id.

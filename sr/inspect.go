@@ -128,7 +128,7 @@ func (s *SR) Survey() (v Survey, err error) {
 		}},
 		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
 		{s.control, func(name string) bool {
-			return s.subdirs()[name] != nil || name == "lock" || slices.Contains(shortLocks, name) || name == doomList
+			return s.subdirs()[name] != nil || name == hostsDir || name == "lock" || slices.Contains(shortLocks, name) || name == doomList
 		}},
 	} {
 		if part.dir == nil {

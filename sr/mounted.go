@@ -33,12 +33,7 @@ func withMount(uuid string, do func(notes *Dir) error) error {
 		return err
 	}
 	defer notes.Close()
-	lock, err := notes.Lock(uuid+".lock", "the mount point of SR "+uuid)
-	if err != nil {
-		return err
-	}
-	defer lock.Discard()
-	return do(notes)
+	return notes.noted(uuid, "the mount point of SR "+uuid, func() error { return do(notes) })
 }
 
 // readMounted reads the note about an SR: os.ErrNotExist if we have mounted nothing for it.

@@ -1,5 +1,13 @@
 package sr
 
+import (
+	"bytes"
+	"errors"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
 // RuntimeDir holds what is about this boot of this host: which SRs are attached
 // (sr/) and which volumes have a device (volume/). It is on tmpfs and gone with
 // the boot, as are the things it speaks of.
@@ -66,6 +74,33 @@ func (d *Dir) Publish(name string, data []byte) error {
 	}
 	return err
 }
+
+// Republish is Publish of what says less than what is there. Giving back must not need room:
+// where there is none for a new file, the old one is overwritten in place, filled up with
+// blanks, which in JSON mean nothing.
+func (d *Dir) Republish(name string, data []byte) error {
+	err := d.Publish(name, data)
+	if Classify(err) != ErrNoSpace {
+		return err
+	}
+	f, e := d.Open(name, unix.O_RDWR)
+	if errors.Is(e, os.ErrNotExist) {
+		return err
+	}
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	defer f.Close()
+	st, e := StatFile(f)
+	if e != nil || st.Size < int64(len(data)) {
+		return errors.Join(err, e)
+	}
+	_, e = f.WriteAt(append(data, bytes.Repeat([]byte{' '}, int(st.Size)-len(data))...), 0)
+	return e
+}
+
+// TryLock is Lock for a moment: ErrBusy if somebody else has it.
+func (d *Dir) TryLock(name, what string) (*Lock, error) { return d.lockFile(name, what, Exclusive, true) }
 
 // Lock takes an exclusive lock on the file name in d; what is the noun for the error.
 func (d *Dir) Lock(name, what string) (*Lock, error) {

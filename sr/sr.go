@@ -228,8 +228,12 @@ func (s *SR) alone(key Key) error {
 	if err != nil {
 		return lockError(s.lock.f, "SR "+s.Path, err)
 	}
-	if same, err := s.control.sameFile("lock", s.lock.f); err != nil || !same {
-		return errors.Join(gone(s.Meta.attachment(s.Path), "it was destroyed meanwhile"), err)
+	same, err := s.control.sameFile("lock", s.lock.f)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return gone(s.Meta.attachment(s.Path), "it was destroyed meanwhile")
 	}
 	if err := s.forget(); err != nil {
 		return err
@@ -263,6 +267,9 @@ func NoVolume(key, path string) error {
 func Data(key Key) string   { return string(key) }
 func Record(key Key) string { return string(key) + ".inf" }
 
+// StagedPath is where a staged file is, below the SR's directory.
+func StagedPath(name string) string { return controlDir + "/staging/" + name }
+
 // Detach forgets the SR on this host, and unmounts what Attach has mounted for it: if
 // that is in use, the SR stays attached. Detaching what is not attached, or is gone,
 // succeeds.
@@ -271,11 +278,16 @@ func Detach(handle string) error {
 	if err != nil {
 		return err
 	}
+	stay := func() {}
+	if a, err := find(handle); err == nil {
+		stay = a.leaving()
+	}
 	if path != mountPoint(uuid) {
 		return forget(handle, uuid)
 	}
 	return withMount(uuid, func(notes *Dir) error {
 		if err := unmount(notes, uuid); err != nil {
+			stay()
 			return err
 		}
 		return forget(handle, uuid)
@@ -286,7 +298,9 @@ func forget(handle, uuid string) error {
 	if _, err := find(handle); errors.Is(err, ErrNotAttached) {
 		return nil
 	}
-	return withAttachments(uuid, func(dir *Dir) error { return dir.Remove(uuid + ".json") })
+	return withAttachments(uuid, func(dir *Dir) error {
+		return errors.Join(forgetKeys(dir, uuid), dir.Remove(uuid+".json"))
+	})
 }
 
 // SetName and SetDescription change sr.json.
@@ -313,7 +327,8 @@ func change(handle, arg, text string, edit func(*Meta)) error {
 		return fmt.Errorf("writing %s: %w", s.Root.join(marker), err)
 	}
 	// What is noted of the SR on this host only matters when the SR is gone.
-	if err := s.Meta.attachment(s.Path).update(); err != nil {
+	now := s.Meta.attachment(s.Path)
+	if err := now.edit(func(a *attachment) { a.Name, a.Description = now.Name, now.Description }); err != nil {
 		slog.Warn("the name noted for when the SR is unreachable is out of date", "sr", handle, "err", err)
 	}
 	return nil

@@ -121,7 +121,7 @@ func Resize(handle, key string, size int64) error {
 		if err != nil {
 			return err
 		}
-		devices, err := loop.Find(st.Dev, st.Ino, string(k))
+		devices, err := Devices(s, k, st)
 		if err != nil {
 			return err
 		}
@@ -175,8 +175,8 @@ func noDeviceElsewhere(s *sr.SR, key sr.Key) error {
 		return err
 	}
 	for _, h := range lease.Holders {
-		if !h.On(me) {
-			return sr.Errorf(sr.ErrElsewhere, h.Host, "volume %s is active in %s: resize it there, where its device is", key, h)
+		if !h.Here(me) {
+			return fmt.Errorf("%w: resize it there, where its device is", h.InUse(key, me))
 		}
 	}
 	return nil

@@ -399,6 +399,12 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 			return err
 		}
 	}
+	if err := inPlace(e.s, key, note, e.bound); errors.Is(err, sr.ErrDamaged) {
+		f.add(Problem{Kind: sr.Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
+			Repair: sr.Nothing("which of the two is right only you can tell")})
+	} else if err != nil {
+		return err
+	}
 	for _, d := range devices {
 		if len(note.Domains) > 0 {
 			break
@@ -524,10 +530,14 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 
 // stale says why a holder is none.
 func (e *examination) stale(h Holder, note Note) string {
-	if !h.On(e.me) {
+	local := !e.s.Meta.Filesystem.Clustered()
+	switch h.whose(e.me, sr.ThisHardware, e.s.Meta.Filesystem) {
+	case elsewhere:
+		if local {
+			return fmt.Sprintf("a lease of another host, or of this one when it had another identity: %s; but only one host at a time can have this filesystem mounted, and that is this one", h)
+		}
 		return "" // only that host knows
-	}
-	if h.Boot != e.me.Boot {
+	case over:
 		return fmt.Sprintf("a lease of a former boot of this host: %s", h)
 	}
 	if own, active := note.Holder(h.Domain); active && own.Write == h.Write {

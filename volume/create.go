@@ -78,6 +78,7 @@ func Add(s *sr.SR, r *Record, attrs sr.Attributes, fill func(*os.File) error) (_
 	if err := s.Root.Sync(); err != nil {
 		return Volume{}, fmt.Errorf("making the new volume durable: %w", err)
 	}
+	s.RememberNew(key)
 	return describe(s, key, r, st), nil
 }
 

@@ -107,6 +107,7 @@ func remove(s *sr.SR, key sr.Key) error {
 // Bury removes what is left of a volume whose record is in staging, or gone: it is no
 // more. What we cannot remove recovery does. The caller holds its lock.
 func Bury(s *sr.SR, key sr.Key) {
+	forgetNote(s.Meta.UUID, key)
 	err := errors.Join(s.Leases.Remove(string(key)), s.Root.Remove(sr.Data(key)))
 	if err = errors.Join(err, s.Discard(key)); err != nil {
 		slog.Error("a destroyed volume's files could not all be removed", "key", key, "err", err)
@@ -145,9 +146,13 @@ func Mutable(s *sr.SR, key sr.Key) error {
 
 // DestroySR destroys the SR with all its volumes, unless one of them is in use.
 func DestroySR(handle string) error {
-	return sr.Destroy(handle, func(s *sr.SR) error {
-		keys, err := Keys(s)
-		if err != nil {
+	_, uuid, err := sr.ParseHandle(handle)
+	if err != nil {
+		return err
+	}
+	var keys []sr.Key
+	err = sr.Destroy(handle, func(s *sr.SR) (err error) {
+		if keys, err = Keys(s); err != nil {
 			return err
 		}
 		me, err := sr.ThisHost()
@@ -169,4 +174,10 @@ func DestroySR(handle string) error {
 		}
 		return nil
 	})
+	if err == nil {
+		for _, key := range keys {
+			forgetNote(uuid, key)
+		}
+	}
+	return err
 }

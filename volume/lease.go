@@ -30,6 +30,63 @@ type Holder struct {
 	Domain string    `json:"domain"`
 	Write  bool      `json:"write"`
 	Since  time.Time `json:"since"`
+
+	// Hardware tells hosts with one UUID apart, where several can have the filesystem mounted.
+	Hardware *sr.Hardware `json:"hardware,omitempty"`
+}
+
+// NewHolder is a domain of this host that has a volume of the SR active from now on.
+func NewHolder(s *sr.SR, me sr.Host, domain string, write bool) Holder {
+	h := Holder{Host: me.UUID, Boot: me.Boot, Domain: domain, Write: write, Since: time.Now().UTC().Truncate(time.Second)}
+	if s.Meta.Filesystem.Clustered() {
+		hardware := sr.ThisHardware()
+		h.Hardware = &hardware
+	}
+	return h
+}
+
+// whose is what a holder is to this host.
+type whose int
+
+const (
+	elsewhere whose = iota // another host's, or nobody can tell that it is over
+	here                   // this boot's of this host
+	over                   // a former boot's of this host
+)
+
+// whose is told by the boot. That another boot of a host with this UUID is over is certain
+// where only one host can have the filesystem mounted. Where several can, it takes that
+// the machine is the same: hosts that were installed from one image have one UUID.
+func (h Holder) whose(me sr.Host, hardware func() sr.Hardware, fs sr.Filesystem) whose {
+	switch {
+	case h.Boot == me.Boot:
+		return here
+	case !fs.Clustered():
+		if h.Host == me.UUID {
+			return over
+		}
+		return elsewhere
+	case h.Hardware != nil:
+		if same, _ := hardware().Same(*h.Hardware); same {
+			return over
+		}
+	}
+	return elsewhere
+}
+
+// Here says whether a holder that ReadLease told of is on this host.
+func (h Holder) Here(me sr.Host) bool { return h.Boot == me.Boot }
+
+// InUse is the error for a volume that a holder has: on another host, to which the toolstack
+// turns then, or here.
+func (h Holder) InUse(key sr.Key, me sr.Host) error {
+	switch {
+	case h.Here(me):
+		return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: active in %s", key, h)
+	case h.Host == me.UUID:
+		return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: active in %s, which is another machine with this host's UUID, or this one before it was rebuilt: end that domain there, or, when it is certain that it is no more, run: srctl lease break %s", key, h, key)
+	}
+	return sr.Errorf(sr.ErrElsewhere, h.Host, "volume %s is active in %s", key, h)
 }
 
 func (h Holder) String() string {
@@ -59,12 +116,16 @@ func ReadLease(s *sr.SR, key sr.Key, me sr.Host) (Lease, error) {
 	if err != nil {
 		return l, nil // in doubt, what the file says of this host
 	}
-	others := slices.DeleteFunc(l.Holders, func(h Holder) bool { return h.On(me) })
+	others := l.others(s, me)
 	return Lease{Holders: append(others, note.Active...)}, nil
 }
 
-// On says whether the holder is on the host, in this boot of it or a former one.
-func (h Holder) On(me sr.Host) bool { return h.Host == me.UUID || h.Boot == me.Boot }
+// others are the holders that are on other hosts, as far as can be told.
+func (l Lease) others(s *sr.SR, me sr.Host) []Holder {
+	return slices.DeleteFunc(slices.Clone(l.Holders), func(h Holder) bool {
+		return h.whose(me, sr.ThisHardware, s.Meta.Filesystem) != elsewhere
+	})
+}
 
 func readFile(s *sr.SR, key sr.Key) (Lease, error) {
 	data, err := s.Leases.Read(string(key), recordLimit)
@@ -108,17 +169,50 @@ func PublishLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
 	if err != nil {
 		return err
 	}
-	others := slices.DeleteFunc(slices.Clone(l.Holders), func(h Holder) bool { return h.On(me) })
-	now := append(others, own...)
-	if slices.Equal(now, l.Holders) {
+	others := l.others(s, me)
+	return replaceLease(s, key, l, append(others, own...))
+}
+
+// SweepLease is PublishLease for SR.attach, the first in this boot: where only one host can
+// have the filesystem mounted, whoever is not of this boot is no more, whatever the host
+// was called then.
+func SweepLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
+	if s.Meta.Filesystem.Clustered() {
+		return PublishLease(s, key, me, own)
+	}
+	l, err := readFile(s, key)
+	if err != nil {
+		return err
+	}
+	return replaceLease(s, key, l, own)
+}
+
+// Strangers are the holders of a lease that are not of this boot, though the volume has a
+// device on this host: whoever made that still runs.
+func Strangers(s *sr.SR, key sr.Key, me sr.Host) ([]Holder, error) {
+	l, err := readFile(s, key)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(l.Holders, func(h Holder) bool { return h.Here(me) }), nil
+}
+
+func replaceLease(s *sr.SR, key sr.Key, l Lease, now []Holder) error {
+	if slices.EqualFunc(now, l.Holders, Holder.equal) {
 		return removeHalf(s, key)
 	}
-	err = writeFile(s, key, now)
+	err := writeFile(s, key, now)
 	if class := sr.Classify(err); !s.Meta.Filesystem.Clustered() && (class == sr.ErrNoSpace || class == sr.ErrReadOnly) {
 		slog.Warn("the lease is kept on this host only", "key", key, "err", err)
 		err = nil
 	}
 	return err
+}
+
+func (h Holder) equal(o Holder) bool {
+	hardware := (h.Hardware == nil) == (o.Hardware == nil) && (h.Hardware == nil || h.Hardware.System == o.Hardware.System && slices.Equal(h.Hardware.NICs, o.Hardware.NICs))
+	h.Hardware, o.Hardware = nil, nil
+	return h == o && hardware
 }
 
 // removeHalf removes what a call left that was killed while it wrote the lease. On a
@@ -166,10 +260,17 @@ func checkIdle(s *sr.SR, key sr.Key, me sr.Host, bound loop.Bound) error {
 	if len(lease.Holders) > 0 {
 		return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: active in %s", key, joinHolders(lease.Holders))
 	}
+	note, err := noteOf(s, key)
+	if err != nil {
+		note = Note{} // then devices tell
+	}
+	if err := inPlace(s, key, note, bound); err != nil {
+		return err
+	}
 	for _, place := range []struct {
 		dir  *sr.Dir
 		name string
-	}{{s.Root, sr.Data(key)}, {s.Staging, ThrowAway(key, me)}} {
+	}{{s.Root, sr.Data(key)}, {s.Staging, note.ThrowAwayName(key, me)}} {
 		st, err := place.dir.Stat(place.name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -226,7 +327,7 @@ func BreakLease(handle, key string) (holders []Holder, damaged bool, err error) 
 			return e
 		}
 		damaged = err != nil
-		others := slices.DeleteFunc(lease.Holders, func(h Holder) bool { return h.On(me) && h.Boot == me.Boot })
+		others := slices.DeleteFunc(lease.Holders, func(h Holder) bool { return h.Here(me) })
 		if !damaged && len(others) == 0 {
 			return nil
 		}

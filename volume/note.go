@@ -3,9 +3,11 @@ package volume
 import (
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"os"
 	"slices"
 
+	"reflinksr/datapath/loop"
 	"reflinksr/sr"
 )
 
@@ -17,9 +19,29 @@ type Note struct {
 	Active    []Holder `json:"active"`     // those of them that may use the volume
 	ThrowAway bool     `json:"throw_away"` // opened with persistent=false
 	Used      bool     `json:"used"`       // the throw-away disk has been attached
+	Host      string   `json:"host"`       // by which the throw-away disk is named: what this host was called then
 	Stuck     bool     `json:"stuck"`      // the device of no domain could not be unbound
 	Dev       uint64   `json:"dev"`        // of the file behind the device
 	Ino       uint64   `json:"ino"`
+
+	Number   int           `json:"number"`   // of the device, /dev/loopN, once it is bound
+	Instance loop.Instance `json:"instance"` // which device of that number it is
+}
+
+// ThrowAwayName is the staging name of the volume's throw-away disk on this host.
+func (n Note) ThrowAwayName(key sr.Key, me sr.Host) string {
+	if n.Host != "" {
+		me.UUID = n.Host
+	}
+	return ThrowAway(key, me)
+}
+
+// Bound says whether the note tells of a device.
+func (n Note) Bound() bool { return n.Instance.Name != "" }
+
+// Device is the device that the note speaks of. It need not be there any more.
+func (n Note) Device() loop.Device {
+	return loop.Device{Number: n.Number, Dev: n.Dev, Ino: n.Ino, Instance: n.Instance}
 }
 
 // NoteDir is where notes are, below sr.RuntimeDir.
@@ -56,6 +78,28 @@ func ReadNote(dir *sr.Dir, name string) (n Note, err error) {
 }
 
 func parseNote(data []byte) (n Note, err error) { return n, json.Unmarshal(data, &n) }
+
+// forgetNote removes what this host notes of a volume that is no more. A datapath call that
+// goes on now has it locked, and finds out by itself.
+func forgetNote(uuid string, key sr.Key) {
+	dir, err := sr.LookRuntime(NoteDir)
+	if err != nil {
+		return // nothing was ever noted
+	}
+	defer dir.Close()
+	name := NoteName(uuid, key)
+	if there, err := dir.Exists(name + ".json"); err == nil && !there {
+		return
+	}
+	lock, err := dir.TryLock(name+".lock", "volume "+string(key)+" on this host")
+	if err == nil {
+		err = dir.Remove(name + ".json")
+		lock.Discard()
+	}
+	if err != nil {
+		slog.Warn("what is noted of a destroyed volume stays until its SR is attached again", "key", key, "err", err)
+	}
+}
 
 // noteOf reads the note of a volume.
 func noteOf(s *sr.SR, key sr.Key) (Note, error) {

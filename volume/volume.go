@@ -2,6 +2,7 @@ package volume
 
 import (
 	"errors"
+	"log/slog"
 	"math"
 	"runtime"
 	"slices"
@@ -116,7 +117,10 @@ func List(handle string) ([]Volume, error) {
 }
 
 func list(s *sr.SR) ([]Volume, error) {
-	keys, err := Keys(s)
+	keys, err := s.Remember(func() ([]sr.Key, error) { return Keys(s) })
+	if err != nil && sr.Unlistable(err) {
+		keys, err = recalled(s, err)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -140,6 +144,17 @@ func list(s *sr.SR) ([]Volume, error) {
 		}
 	}
 	return volumes, errors.Join(errs...)
+}
+
+// recalled are the keys that this host has seen in an SR whose directory cannot be listed
+// any more, because of why: of volumes that can still be looked at, or that cannot.
+func recalled(s *sr.SR, why error) ([]sr.Key, error) {
+	keys, err := s.Remembered()
+	if err != nil {
+		return nil, why
+	}
+	slog.Warn("the SR's directory cannot be listed; its volumes are those that this host has seen", "sr", s.Path, "err", why)
+	return keys, nil
 }
 
 // damaged describes a volume whose record or data is no good.

@@ -40,6 +40,16 @@ type Config struct {
 type Device struct {
 	Number   int
 	Dev, Ino uint64
+	Instance
+}
+
+// Instance tells a device from others that have its number at other times. It counts where
+// the file cannot be looked at any more, because its filesystem has died: the device must
+// be let go of all the same.
+type Instance struct {
+	Sequence uint64 `json:"sequence,omitempty"` // the kernel's, never given twice (diskseq, Linux 5.15); 0: not known
+	Name     string `json:"name,omitempty"`     // of the file; what counts where there is no sequence
+	Added    bool   `json:"added,omitempty"`    // the number was added for this device, and may go with it
 }
 
 // ErrGone says that the device is not bound to the file any more.
@@ -68,7 +78,7 @@ func Attach(c Config) (Device, error) {
 	}
 	deadline := time.Now().Add(patience)
 	for attempt := 0; attempt < attempts && time.Now().Before(deadline); attempt++ {
-		n, err := unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
+		n, added, err := takeNumber(control, attempt < maxAdded)
 		if err == unix.EINTR {
 			continue
 		}
@@ -76,10 +86,14 @@ func Attach(c Config) (Device, error) {
 			// Its ENOSPC is about device numbers, not about anybody's filesystem.
 			return Device{}, fmt.Errorf("no free loop device: %v", err)
 		}
-		d := Device{n, st.Dev, st.Ino}
+		d := Device{n, st.Dev, st.Ino, Instance{Name: filepath.Base(c.File.Name()), Added: added}}
 		taken, err := d.bind(c)
+		if err != nil && added {
+			removeNumber(control, n)
+		}
 		switch {
 		case err == nil:
+			d.Sequence = sequence(n)
 			return d, nil
 		case taken:
 			// Somebody else took it, or is just taking it down.
@@ -100,6 +114,9 @@ func (d Device) bind(c Config) (taken bool, err error) {
 		return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENXIO), err
 	}
 	defer f.Close()
+	if err := removePartitions(f, d.Number); err != nil {
+		return errors.Is(err, unix.EBUSY), err
+	}
 	fd := int(f.Fd())
 	var info unix.LoopInfo64
 	copy(info.File_name[:len(info.File_name)-1], c.Name)
@@ -185,8 +202,10 @@ type Bound []bound
 
 type bound struct {
 	number int
-	name   string // of the file, by sysfs; "… (deleted)" if it is
+	path   string // of the file, by sysfs; "… (deleted)" if it is
 }
+
+func (b bound) name() string { return filepath.Base(b.path) }
 
 // List lists the loop devices in use.
 func List() (Bound, error) {
@@ -213,10 +232,13 @@ func List() (Bound, error) {
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
 			continue // not bound
 		}
+		if errors.Is(err, unix.ENAMETOOLONG) {
+			continue // its file's path has more than a page, and so is none that we could have opened
+		}
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, bound{n, filepath.Base(strings.TrimSpace(string(backing)))})
+		all = append(all, bound{n, strings.TrimSuffix(string(backing), "\n")})
 	}
 	return all, nil
 }
@@ -247,16 +269,58 @@ func readSmall(path string, page []byte) ([]byte, error) {
 // device while it is being detached delays its end.
 func (all Bound) Of(dev, ino uint64, hint string) ([]Device, error) {
 	var found []Device
+	var errs error
 	for _, b := range all {
-		if !strings.Contains(b.name, hint) {
+		if !strings.Contains(b.name(), hint) {
 			continue
 		}
-		d := Device{b.number, dev, ino}
+		d := Device{b.number, dev, ino, Instance{Name: strings.TrimSuffix(b.name(), deleted)}}
 		switch err := d.with(func(*os.File, *unix.LoopInfo64) error { return nil }); {
 		case err == nil:
 			found = append(found, d)
 		case !errors.Is(err, ErrGone):
+			errs = errors.Join(errs, err)
+		}
+	}
+	return found, errs
+}
+
+// deleted is what sysfs adds to the name of a file that has none any more.
+const deleted = " (deleted)"
+
+// At lists the devices of what is, or was, at a path, as far as names tell. It is for
+// files that cannot be looked at any more.
+func (all Bound) At(path string) []Device {
+	var found []Device
+	for _, b := range all {
+		if strings.TrimSuffix(b.path, deleted) == path {
+			found = append(found, Device{Number: b.number, Instance: Instance{Sequence: sequence(b.number), Name: filepath.Base(path)}})
+		}
+	}
+	return found
+}
+
+// Former lists the devices of what was at a path until the file with this device and inode
+// number was put there, on the same filesystem.
+func (all Bound) Former(path string, dev, ino uint64) ([]Device, error) {
+	var found []Device
+	for _, d := range all.At(path) {
+		f, err := d.open(os.O_RDONLY)
+		if errors.Is(err, unix.ENXIO) || errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
 			return nil, err
+		}
+		info, err := unix.IoctlLoopGetStatus64(int(f.Fd()))
+		f.Close()
+		switch {
+		case err == unix.ENXIO:
+		case err != nil:
+			return nil, fmt.Errorf("%s: %w", d.Path(), err)
+		case info.Device == dev && info.Inode != ino:
+			d.Dev, d.Ino = info.Device, info.Inode
+			found = append(found, d)
 		}
 	}
 	return found, nil
@@ -264,7 +328,7 @@ func (all Bound) Of(dev, ino uint64, hint string) ([]Device, error) {
 
 // Any says whether Of could find a device with that hint.
 func (all Bound) Any(hint string) bool {
-	return slices.ContainsFunc(all, func(b bound) bool { return strings.Contains(b.name, hint) })
+	return slices.ContainsFunc(all, func(b bound) bool { return strings.Contains(b.name(), hint) })
 }
 
 // Find is List and Of.
@@ -279,19 +343,21 @@ func Find(dev, ino uint64, hint string) ([]Device, error) {
 // Detach unbinds the device. While somebody has it open the kernel answers
 // success all the same and unbinds at the last close; gone is false then.
 func (d Device) Detach() (gone bool, err error) {
-	err = d.with(func(f *os.File, info *unix.LoopInfo64) error {
+	err = d.blindly(func(f *os.File) error {
 		setReadOnly(f, false) // the mark would stay with the number
+		removePartitions(f, d.Number)
 		return unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
 	})
 	// udev and blkid open devices for moments; whoever stays longer is a user.
 	for range 50 {
 		if errors.Is(err, ErrGone) {
+			d.giveBackNumber()
 			return true, nil
 		}
 		if err != nil {
 			return false, err
 		}
-		if err = d.with(func(*os.File, *unix.LoopInfo64) error { return nil }); err == nil {
+		if err = d.blindly(func(*os.File) error { return nil }); err == nil {
 			time.Sleep(4 * time.Millisecond)
 		}
 	}
@@ -399,6 +465,39 @@ func (d Device) Keep() error {
 		info.Flags &^= unix.LO_FLAGS_AUTOCLEAR
 		return unix.IoctlLoopSetStatus64(int(f.Fd()), info)
 	})
+}
+
+// blindly is with for who lets go of the device, and so needs to know nothing of the file:
+// if that cannot be looked at because its filesystem has died, the device still is what it
+// was.
+func (d Device) blindly(do func(*os.File) error) error {
+	err := d.with(func(f *os.File, _ *unix.LoopInfo64) error { return do(f) })
+	if err == nil || errors.Is(err, ErrGone) {
+		return err
+	}
+	same, e := d.isInstance()
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	if !same {
+		return ErrGone
+	}
+	f, e := d.open(os.O_RDONLY)
+	if errors.Is(e, unix.ENXIO) || errors.Is(e, os.ErrNotExist) {
+		return ErrGone
+	}
+	if e != nil {
+		return errors.Join(err, e)
+	}
+	defer f.Close()
+	// Now that it is open its number stays what it is.
+	if same, e = d.isInstance(); e != nil || !same {
+		return errors.Join(ErrGone, e)
+	}
+	if e := do(f); e != nil && e != unix.ENXIO {
+		return fmt.Errorf("%s: %w", d.Path(), e)
+	}
+	return nil
 }
 
 // with opens the device, makes sure that it is bound to its file, and runs do:

@@ -1,0 +1,188 @@
+package sr
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+)
+
+// hostsDir is the part of the control directory that tells which hosts have an SR attached,
+// a file for each, by its UUID. Only what several hosts can have mounted has it.
+const hostsDir = "hosts"
+
+// member is a host that has the SR attached.
+type member struct {
+	Format   int       `json:"format"`
+	Host     string    `json:"host"`
+	Boot     string    `json:"boot"`
+	Hardware Hardware  `json:"hardware"`
+	Name     string    `json:"name"` // of the host, for people
+	Attached time.Time `json:"attached"`
+}
+
+// enlist writes down that this host has the SR attached. Another machine that has it
+// attached under the same UUID is refused: the leases of the one would be taken for those of
+// a former boot of the other.
+func (s *SR) enlist() error {
+	if !s.Meta.Filesystem.Clustered() {
+		return nil
+	}
+	me, err := ThisHost()
+	if err != nil {
+		return err
+	}
+	if me.Nameless() {
+		return Errorf(ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id: run systemd-machine-id-setup, then attach the SR again", s.Path)
+	}
+	lock, err := s.LockLeases()
+	if err != nil {
+		return err
+	}
+	defer lock.Unlock()
+	hosts, err := s.control.Mkdir(hostsDir)
+	if err != nil {
+		return err
+	}
+	defer hosts.Close()
+	there, err := readMember(hosts, me.UUID)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	mine := member{Format: Format, Host: me.UUID, Boot: me.Boot, Hardware: ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
+	mine.Name, _ = os.Hostname()
+	if err == nil {
+		if err := mine.mayReplace(there, s.Path); err != nil {
+			return err
+		}
+		if there.Boot == me.Boot {
+			return nil
+		}
+	}
+	data, err := json.Marshal(mine)
+	if err != nil {
+		return err
+	}
+	return s.Replace(hosts, me.UUID, data)
+}
+
+// mayReplace refuses to take another machine's place.
+func (m member) mayReplace(there member, path string) error {
+	if there.Boot == m.Boot {
+		return nil
+	}
+	same, known := m.Hardware.Same(there.Hardware)
+	if known && !same {
+		return Errorf(ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s, on a host that has the SR attached",
+			path, m.Host, shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
+	}
+	if !known {
+		slog.Warn("a host with this UUID has attached the SR in another boot, and nobody can tell whether that was this machine", "sr", path, "host", m.Host)
+	}
+	return nil
+}
+
+func readMember(hosts *Dir, uuid string) (m member, err error) {
+	data, err := hosts.Read(uuid, recordLimit)
+	if err != nil {
+		return m, err
+	}
+	return parseMember(data, hosts.join(uuid))
+}
+
+func parseMember(data []byte, path string) (m member, err error) {
+	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
+		return m, Errorf(ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
+	}
+	if m.Format > Format {
+		return m, Errorf(ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, Format)
+	}
+	return m, nil
+}
+
+// delistPatience bounds how long a server that is away holds up SR.detach.
+const delistPatience = 5 * time.Second
+
+// leaving takes this host off the list, as far as that can be done now. If the SR stays
+// attached after all, stay puts it back.
+func (a attachment) leaving() (stay func()) {
+	done := make(chan struct{})
+	go func() { a.delist(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(delistPatience):
+		slog.Warn("this host stays on the list of those that have the SR attached: its filesystem does not answer", "sr", a.Path)
+	}
+	return func() {
+		if s, err := open(a, Shared); err == nil {
+			if err := s.enlist(); err != nil {
+				slog.Warn("this host is not on the list of those that have the SR attached", "sr", a.Path, "err", err)
+			}
+			s.Close()
+		}
+	}
+}
+
+func (a attachment) delist() {
+	s, err := verify(a)
+	if err != nil {
+		return
+	}
+	defer s.Close()
+	me, err := ThisHost()
+	if err != nil || !s.Meta.Filesystem.Clustered() {
+		return
+	}
+	hosts, err := s.control.Sub(hostsDir)
+	if err != nil {
+		return
+	}
+	defer hosts.Close()
+	if there, err := readMember(hosts, me.UUID); err == nil && there.Boot == me.Boot {
+		if err := hosts.Remove(me.UUID); err != nil {
+			slog.Warn("this host stays on the list of those that have the SR attached", "sr", a.Path, "err", err)
+		}
+	}
+}
+
+// ForgetHost takes a host off the list of those that have the SR attached: it is no more.
+// Absent is no error.
+func (s *SR) ForgetHost(uuid string) error {
+	if !canonical(uuid) {
+		return Errorf(ErrInvalid, uuid, "%q is no host's UUID", shorten(uuid))
+	}
+	hosts, err := s.control.Sub(hostsDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer hosts.Close()
+	return errors.Join(hosts.Remove(uuid), hosts.Sync())
+}
+
+// eraseHosts removes the list with a destroyed SR.
+func (s *SR) eraseHosts() error {
+	hosts, err := s.control.Sub(hostsDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer hosts.Close()
+	names, err := hosts.Names()
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if canonical(name) {
+			if err := hosts.removeFile(name); err != nil {
+				return err
+			}
+		}
+	}
+	return s.control.Rmdir(hostsDir)
+}

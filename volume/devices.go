@@ -1,0 +1,100 @@
+package volume
+
+import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/datapath/loop"
+	"reflinksr/sr"
+)
+
+// Devices finds the devices of this host that have the volume's data file behind them, st
+// being that of the file in place. Whoever acts on a volume asks this first: if a guest has
+// another file than the one in place, because somebody replaced it (a restored backup, a
+// repaired copy), acting on either would be wrong, and the error is ErrDamaged.
+func Devices(s *sr.SR, key sr.Key, st *unix.Stat_t) ([]loop.Device, error) {
+	bound, err := loop.List()
+	if err != nil {
+		return nil, err
+	}
+	return devicesIn(s, key, st, bound)
+}
+
+func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
+	devices, err := bound.Of(st.Dev, st.Ino, string(key))
+	if err != nil {
+		return nil, err
+	}
+	note, err := noteOf(s, key)
+	if err != nil {
+		slog.Warn("what is attached on this host cannot be read; devices tell", "key", key, "err", err)
+		note = Note{}
+	}
+	others, err := otherFile(s, key, note, st, bound)
+	if err != nil {
+		return nil, err
+	}
+	if len(others) > 0 {
+		return nil, replaced(s, key, note, others[0])
+	}
+	return devices, nil
+}
+
+// otherFile finds the devices of a file that had the volume's name before the one with st
+// has it: the one that the note speaks of, and any that the kernel knows by the name.
+func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
+	if len(note.Domains) > 0 {
+		if note.ThrowAway || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino {
+			return nil, nil
+		}
+		return bound.Of(note.Dev, note.Ino, string(key))
+	}
+	if !bound.Any(string(key)) {
+		return nil, nil
+	}
+	root, err := s.Root.Real()
+	if err != nil {
+		return nil, err
+	}
+	return bound.Former(filepath.Join(root, sr.Data(key)), s.Root.Device(), st.Ino)
+}
+
+// replaced is the error for a volume of which a guest has another file than the one that is
+// in place, behind the device d.
+func replaced(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
+	who := "a program of this host"
+	if len(note.Domains) > 0 {
+		who = "domain " + plain(note.Domains[0])
+	}
+	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its file %s/%s was replaced while %s has it: %s still writes to the old one, and nothing is done with either: copy what is needed from %s, detach the volume, and attach it again",
+		key, s.Path, sr.Data(key), who, d.Path(), d.Path())
+}
+
+// InPlace refuses, with ErrDamaged, if a guest has another file than the one that is in
+// place, or than none.
+func InPlace(s *sr.SR, key sr.Key, note Note) error {
+	bound, err := loop.List()
+	if err != nil {
+		return err
+	}
+	return inPlace(s, key, note, bound)
+}
+
+func inPlace(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
+	st, err := s.Root.Stat(sr.Data(key))
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, sr.ErrDamaged) {
+		return err
+	}
+	if st == nil {
+		st = new(unix.Stat_t) // no file is the guest's
+	}
+	others, err := otherFile(s, key, note, st, bound)
+	if err != nil || len(others) == 0 {
+		return err
+	}
+	return replaced(s, key, note, others[0])
+}
