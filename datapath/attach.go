@@ -206,7 +206,7 @@ func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device,
 // bind makes a new device and verifies what the kernel made of it.
 func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 	d, err := loop.Attach(loop.Config{
-		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: "reflinksr:" + string(v.key),
+		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: "reflinksr:" + string(v.key), Fresh: true,
 	})
 	if err != nil {
 		return d, fmt.Errorf("volume %s: %w", v.key, err)
@@ -317,11 +317,13 @@ func (v *session) isStrange() (bool, error) {
 // is still open is not. What it cannot do is noted.
 func (v *session) unbind() (all bool, err error) {
 	all = true
+	removeLate()
 	devices, err := v.bound()
 	for _, d := range devices {
 		gone, e := d.Detach()
 		if e == nil && !gone {
 			slog.Warn("the device is still open and goes at its last close", "device", d.Path(), "key", v.key)
+			noteLate(d)
 		}
 		all = all && gone
 		err = errors.Join(err, e)

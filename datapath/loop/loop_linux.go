@@ -32,6 +32,7 @@ type Config struct {
 	SectorSize int
 	DirectIO   bool   // bypass the page cache of the file
 	Name       string // shown by losetup, at most 63 bytes are kept
+	Fresh      bool   // with a number that nobody has used, added if there is none
 }
 
 // Device is one loop device, /dev/loopN, bound to the file with a device and inode
@@ -78,7 +79,7 @@ func Attach(c Config) (Device, error) {
 	}
 	deadline := time.Now().Add(patience)
 	for attempt := 0; attempt < attempts && time.Now().Before(deadline); attempt++ {
-		n, added, err := takeNumber(control, attempt < maxAdded)
+		n, added, err := takeNumber(control, c.Fresh && attempt < maxAdded)
 		if err == unix.EINTR {
 			continue
 		}
@@ -89,7 +90,7 @@ func Attach(c Config) (Device, error) {
 		d := Device{n, st.Dev, st.Ino, Instance{Name: filepath.Base(c.File.Name()), Added: added}}
 		taken, err := d.bind(c)
 		if err != nil && added {
-			removeNumber(control, n)
+			removeNumber(control, n) // or others have it
 		}
 		switch {
 		case err == nil:
@@ -351,7 +352,9 @@ func (d Device) Detach() (gone bool, err error) {
 	// udev and blkid open devices for moments; whoever stays longer is a user.
 	for range 50 {
 		if errors.Is(err, ErrGone) {
-			d.giveBackNumber()
+			if d.Added {
+				RemoveNumber(d.Number) // or it is somebody's next
+			}
 			return true, nil
 		}
 		if err != nil {

@@ -34,21 +34,28 @@ func takeNumber(control *os.File, add bool) (n int, added bool, err error) {
 }
 
 // removeNumber removes a number that nobody uses. EBUSY: somebody does.
-func removeNumber(control *os.File, n int) {
-	unix.IoctlSetInt(int(control.Fd()), unix.LOOP_CTL_REMOVE, n)
+func removeNumber(control *os.File, n int) error {
+	return unix.IoctlSetInt(int(control.Fd()), unix.LOOP_CTL_REMOVE, n)
 }
 
-// giveBackNumber removes the number of a device that is gone, if it was added for that.
+// RemoveNumber removes a number that was added for a device, which is gone. os.ErrNotExist
+// if it is gone as well.
+//
 // Whoever looks for a free number is given the lowest one, and would find it gone a moment
 // later: that one stays, and is somebody's next.
-func (d Device) giveBackNumber() {
-	if !d.Added || !lowerIsFree(d.Number) {
-		return
+func RemoveNumber(n int) error {
+	if _, err := os.Stat(sysDir(n)); err != nil {
+		return err
 	}
-	if control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0); err == nil {
-		removeNumber(control, d.Number)
-		control.Close()
+	if !lowerIsFree(n) {
+		return nil
 	}
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	return removeNumber(control, n)
 }
 
 func lowerIsFree(number int) bool {
