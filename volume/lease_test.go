@@ -1,0 +1,41 @@
+package volume
+
+import (
+	"errors"
+	"testing"
+
+	"reflinksr/sr"
+)
+
+// A lease of another boot is over only if that is certain.
+func TestWhoseLease(t *testing.T) {
+	me := sr.Host{UUID: "me", Boot: "now"}
+	mine := sr.Hardware{System: "u", NICs: []string{"m"}}
+	other := sr.Hardware{System: "v", NICs: []string{"n"}}
+	local, shared := sr.Filesystem{Type: "xfs"}, sr.Filesystem{Type: "nfs"}
+	for _, c := range []struct {
+		why  string
+		fs   sr.Filesystem
+		h    Holder
+		want whose
+		code error // of the refusal
+	}{
+		{"this boot", shared, Holder{Host: "me", Boot: "now", Hardware: &mine}, here, sr.ErrInUse},
+		{"this boot, when the host was called otherwise", shared, Holder{Host: "was", Boot: "now"}, here, sr.ErrInUse},
+		{"a former boot, local", local, Holder{Host: "me", Boot: "then"}, over, nil},
+		{"another host, local: SR.attach decides", local, Holder{Host: "other", Boot: "x"}, elsewhere, sr.ErrElsewhere},
+		{"a former boot of this machine", shared, Holder{Host: "me", Boot: "then", Hardware: &mine}, over, nil},
+		{"a former boot of this machine, which had no identity", shared, Holder{Host: "then", Boot: "then", Hardware: &mine}, over, nil},
+		{"another machine with the same identity", shared, Holder{Host: "me", Boot: "x", Hardware: &other}, elsewhere, sr.ErrInUse},
+		{"nobody knows which machine", shared, Holder{Host: "me", Boot: "x"}, elsewhere, sr.ErrInUse},
+		{"nothing is known of the machine", shared, Holder{Host: "me", Boot: "x", Hardware: &sr.Hardware{}}, elsewhere, sr.ErrInUse},
+		{"another host", shared, Holder{Host: "other", Boot: "x", Hardware: &other}, elsewhere, sr.ErrElsewhere},
+	} {
+		if got := c.h.whose(me, func() sr.Hardware { return mine }, c.fs); got != c.want {
+			t.Errorf("%s: %d", c.why, got)
+		}
+		if c.code != nil && !errors.Is(c.h.InUse("k", me), c.code) {
+			t.Errorf("%s: %v", c.why, c.h.InUse("k", me))
+		}
+	}
+}
