@@ -228,8 +228,12 @@ func (s *SR) alone(key Key) error {
 	if err != nil {
 		return lockError(s.lock.f, "SR "+s.Path, err)
 	}
-	if same, err := s.control.sameFile("lock", s.lock.f); err != nil || !same {
-		return errors.Join(gone(s.Meta.attachment(s.Path), "it was destroyed meanwhile"), err)
+	same, err := s.control.sameFile("lock", s.lock.f)
+	if err != nil {
+		return err
+	}
+	if !same {
+		return gone(s.Meta.attachment(s.Path), "it was destroyed meanwhile")
 	}
 	if err := s.forget(); err != nil {
 		return err

@@ -325,11 +325,19 @@ func lockName(f *os.File, path string) error {
 
 // rename gives a file a name that nobody has, durably.
 func rename(from, to string) error {
-	if _, err := os.Lstat(to); err == nil {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if err == unix.EINVAL || err == unix.ENOSYS { // this filesystem, or this kernel, has no such rename
+		if _, err = os.Lstat(to); err == nil {
+			err = unix.EEXIST
+		} else if errors.Is(err, os.ErrNotExist) {
+			err = os.Rename(from, to)
+		}
+	}
+	if err == unix.EEXIST {
 		return fmt.Errorf("%s was made meanwhile: move it away, and rename %s to it, which is whole", to, from)
 	}
-	if err := os.Rename(from, to); err != nil {
-		return fmt.Errorf("%w: %s is whole, and only lacks its name", err, from)
+	if err != nil {
+		return fmt.Errorf("renaming %s to %s: %w: it is whole, and only lacks its name", from, to, err)
 	}
 	dir, err := os.Open(filepath.Dir(to))
 	if err != nil {

@@ -60,6 +60,8 @@ var errHolds = errors.New("it holds that already")
 func openTarget(path string, h delta.Header) (*target, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
 	} else if _, e := os.Lstat(path); e == nil {
 		return nil, fmt.Errorf("%s is a link that leads nowhere (%w): give the name of a file", path, err)
 	}
@@ -167,7 +169,10 @@ func (t *target) takeOver() (err error) {
 		return err
 	}
 	h := t.header
-	holds, written := t.holds()
+	holds, written, err := t.holds()
+	if err != nil {
+		return err
+	}
 	switch {
 	case h.Full() && size > 0 && !written && holds == string(h.To):
 		return fmt.Errorf("%s exists already, and holds volume %s, which is what this stream makes: nothing is left to do", t.path, holds)
@@ -321,17 +326,21 @@ func (t *target) close() {
 // applied in the wrong order are found out by it, and a file that something else wrote to.
 const holdsAttribute = "user.reflinksr.holds"
 
-// holds is the volume that the mark names, "" if there is none. written says that the file
-// was written to since.
-func (t *target) holds() (key string, written bool) {
+// holds is the volume that the mark names, "" if there is none, or can be none. written says
+// that the file was written to since.
+func (t *target) holds() (key string, written bool, err error) {
 	value := make([]byte, 128)
 	n, err := unix.Fgetxattr(int(t.f.Fd()), holdsAttribute, value)
-	if err != nil {
-		return "", false
+	switch err {
+	case nil:
+	case unix.ENODATA, unix.EOPNOTSUPP, unix.ENOSYS:
+		return "", false, nil
+	default:
+		return "", false, &os.PathError{Op: "reading " + holdsAttribute, Path: t.f.Name(), Err: err}
 	}
 	key, then, _ := strings.Cut(string(value[:n]), " ")
 	now, err := t.lastWritten()
-	return key, err != nil || then != now
+	return key, then != now, err
 }
 
 func (t *target) lastWritten() (string, error) {
