@@ -280,7 +280,11 @@ func Detach(uri, domain string) error {
 	if _, active := v.state.Holder(domain); active {
 		// It could not be deactivated; it does not go on all the same.
 		v.state.Active = slices.DeleteFunc(v.state.Active, func(h volume.Holder) bool { return h.Domain == domain })
-		if err := errors.Join(v.save(), v.publish()); err != nil {
+		err := v.publish()
+		if len(v.state.Domains) > 0 { // else the note stands until the device is gone
+			err = errors.Join(v.save(), err)
+		}
+		if err != nil {
 			slog.Error("a lease could not be given back; SR.attach will", "key", v.key, "domain", domain, "err", err)
 		}
 	}

@@ -315,7 +315,10 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 	defer dir.Close()
 	found := map[string]leftover{}
 	for _, key := range keys {
-		note, _ := volume.ReadNote(dir, volume.NoteName(s.Meta.UUID, key))
+		note, err := volume.ReadNote(dir, volume.NoteName(s.Meta.UUID, key))
+		if err != nil {
+			slog.Error("what is attached of a volume cannot be read", "key", key, "err", err)
+		}
 		l := leftover{
 			throwAway: slices.Contains(staged, note.ThrowAwayName(key, me)) || how.first && slices.ContainsFunc(staged, ofThrowAway(key)),
 			lease:     slices.Contains(leases, string(key)),

@@ -169,11 +169,19 @@ func lockToCompare(s *sr.SR, keys ...sr.Key) (unlock func(), err error) {
 // related says whether the two come from one volume, by their records or by what they
 // share.
 func (p *pair) related() (bool, error) {
-	if p.a == p.b || kin(ancestry(p.s, p.a.key), ancestry(p.s, p.b.key)) {
+	if p.a == p.b {
 		return true, nil
 	}
+	a, err := ancestry(p.s, p.a.key)
+	if err != nil {
+		return false, err
+	}
+	b, err := ancestry(p.s, p.b.key)
+	if err != nil || kin(a, b) {
+		return err == nil, err
+	}
 	found := false
-	err := together(p.a.from(0), p.b.from(0), 0, min(p.a.size, p.b.size), func(_, _ int64, x, y segment) bool {
+	err = together(p.a.from(0), p.b.from(0), 0, min(p.a.size, p.b.size), func(_, _ int64, x, y segment) bool {
 		found = x.what == stored && same(x, y)
 		return !found
 	})

@@ -445,8 +445,21 @@ func destroyedKin(s *sr.SR, key sr.Key) ([]sr.Key, error) {
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
-	line := ancestry(s, key)
-	return inOrder(s, slices.DeleteFunc(all, func(k sr.Key) bool { return !kin(line, ancestry(s, k)) }))
+	line, err := ancestry(s, key)
+	if err != nil {
+		return nil, err
+	}
+	var family []sr.Key
+	for _, k := range all {
+		its, err := ancestry(s, k)
+		if err != nil {
+			return nil, err
+		}
+		if kin(line, its) {
+			family = append(family, k)
+		}
+	}
+	return inOrder(s, family)
 }
 
 // inOrder sorts those of the volumes whose data was destroyed by age, oldest first.
@@ -498,7 +511,9 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 	}
 	var n *disk
 	if newer != "" {
-		if n, err = openDisk(s, newer); err != nil {
+		if n, err = openDisk(s, newer); sr.Unseen(err) {
+			return false, err
+		} else if err != nil {
 			slog.Warn("a destroyed snapshot is trimmed as if there were no newer one", "key", key, "err", err)
 		}
 		defer n.close()

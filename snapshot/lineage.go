@@ -11,15 +11,18 @@ import (
 
 // ancestry is a volume and what it comes from, and that comes from …, as far as there
 // are records; the last may be no more.
-func ancestry(s *sr.SR, key sr.Key) []sr.Key {
+func ancestry(s *sr.SR, key sr.Key) ([]sr.Key, error) {
 	line := []sr.Key{key}
 	for {
 		r, err := volume.Load(s, line[len(line)-1])
+		if sr.Unseen(err) {
+			return nil, err // who has it for an ancestor would seem to be no relative
+		}
 		if err != nil || r.Origin == nil || slices.Contains(line, r.Origin.Of) {
-			return line
+			return line, nil
 		}
 		if _, err := sr.ParseKey(string(r.Origin.Of)); err != nil {
-			return line
+			return line, nil
 		}
 		line = append(line, r.Origin.Of)
 	}
@@ -54,6 +57,9 @@ func SimilarContent(handle, key string) ([]sr.Key, error) {
 	records, next := map[sr.Key]*volume.Record{}, map[sr.Key][]sr.Key{}
 	for _, other := range keys {
 		r, err := volume.Load(s, other)
+		if sr.Unseen(err) {
+			return nil, err
+		}
 		if err != nil {
 			continue // gone meanwhile, or damaged and so similar to nothing
 		}

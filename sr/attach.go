@@ -73,11 +73,18 @@ func (c Configuration) attach() (string, error) {
 // admit checks that the SR can be attached, and recovers it.
 func (a *attachment) admit(root *Dir) error {
 	before, err := lookup(a.UUID)
+	if Unseen(err) {
+		return err
+	}
 	if err == nil && before.Path == a.Path {
 		a.Recovered = before.Recovered
 	}
 	if err == nil && before.Path != a.Path {
-		if other, err := verify(before); err == nil {
+		other, err := verify(before)
+		if Unseen(err) {
+			return fmt.Errorf("SR %s is attached at %s, and whether it still is there cannot be told: %w: detach it first", a.UUID, before.Path, err)
+		}
+		if err == nil {
 			other.Close()
 			return Errorf(ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
 		}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 )
@@ -156,8 +157,15 @@ func Attached() ([]string, error) {
 		if !ok {
 			continue
 		}
-		if a, err := lookup(uuid); err == nil {
+		a, err := lookup(uuid)
+		switch {
+		case err == nil:
 			handles = append(handles, a.handle())
+		case errors.Is(err, os.ErrNotExist): // detached meanwhile
+		case Unseen(err):
+			return nil, err // it can be read again in a moment, and is attached
+		default:
+			slog.Error("an attached SR is left out", "uuid", uuid, "err", err)
 		}
 	}
 	return handles, nil

@@ -34,7 +34,11 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 		return nil, Errorf(ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
 	}
 	c.settle(id)
-	if other, err := lookup(id); err == nil && other.Path != c.Path {
+	other, err := lookup(id)
+	if Unseen(err) {
+		return nil, err
+	}
+	if err == nil && other.Path != c.Path {
 		return nil, Errorf(ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
 	}
 	create := func(root *Dir) error { return c.create(root, conf, name, description) }
@@ -86,6 +90,8 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 		return m.sameOptions(c, conf)
 	case err == nil:
 		return Errorf(ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, shorten(m.Name))
+	case Unseen(err):
+		return fmt.Errorf("whether %s holds an SR already: %w", c.Path, err)
 	case !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s already holds an SR: %w", c.Path, err)
 	}

@@ -86,7 +86,7 @@ func (a attachment) destroy(check func(*SR) error, whole bool) error {
 	s.whole = whole
 	// The SR is gone. What is left of it goes now, or when somebody attaches it or
 	// makes another one here.
-	if err := s.erase(func(string) bool { return true }); err != nil {
+	if err := s.erase(func(string) (bool, error) { return true, nil }); err != nil {
 		slog.Error("a destroyed SR's files could not all be removed", "path", a.Path, "err", err)
 	}
 	return nil
@@ -150,8 +150,10 @@ func destroyed(root *Dir) (*Meta, error) {
 		return nil, err
 	}
 	m := new(Meta)
-	_, err = DecodeRecord(data, m)
-	return m, err
+	if _, err := DecodeRecord(data, m); err != nil {
+		return nil, Errorf(ErrUnavailable, root.Path(), "%s/%s, which tells of a destroyed SR, is damaged: %v", root.Path(), tombstone, err)
+	}
+	return m, nil
 }
 
 // eraseDestroyed finishes a destruction that a crash interrupted, of the SR with
@@ -191,14 +193,22 @@ func finishErase(root *Dir, c Configuration) error {
 //
 // Of the volumes' files only those go that are ours: somebody may have put others there
 // since the SR was destroyed, a backup perhaps.
-func (s *SR) erase(ours func(name string) bool) error {
+func (s *SR) erase(ours mine) error {
 	names, err := s.Root.Names()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
 		key, err := ParseKey(strings.TrimSuffix(name, ".inf"))
-		if err != nil || name != Record(key) || !ours(name) || !ours(Data(key)) {
+		if err != nil || name != Record(key) {
+			continue
+		}
+		record, e1 := ours(name)
+		data, e2 := ours(Data(key))
+		if err := errors.Join(e1, e2); err != nil {
+			return err
+		}
+		if !record || !data {
 			continue
 		}
 		// Data first: a record alone still tells whose the data was.
@@ -230,7 +240,7 @@ func (s *SR) erase(ours func(name string) bool) error {
 	return s.Root.Sync()
 }
 
-func (s *SR) eraseControl(ours func(name string) bool) error {
+func (s *SR) eraseControl(ours mine) error {
 	for _, sub := range slices.Sorted(maps.Keys(s.subdirs())) {
 		if err := s.eraseDir(sub, ours); err != nil {
 			return err
@@ -267,7 +277,7 @@ func (d *Dir) removeFile(name string) error {
 }
 
 // eraseDir empties a control directory of what is named like ours, and removes it.
-func (s *SR) eraseDir(sub string, ours func(name string) bool) error {
+func (s *SR) eraseDir(sub string, ours mine) error {
 	dir, err := s.control.Sub(sub)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -282,8 +292,12 @@ func (s *SR) eraseDir(sub string, ours func(name string) bool) error {
 	}
 	for _, name := range names {
 		// A staged record without its data in staging: its data is in root.
-		if key, kind, ok := stagedName(name); ok && kind == ".inf" && sub == "staging" && ours(Data(key)) {
-			if err := s.Root.removeFile(Data(key)); err != nil {
+		if key, kind, ok := stagedName(name); ok && kind == ".inf" && sub == "staging" {
+			data, err := ours(Data(key))
+			if err == nil && data {
+				err = s.Root.removeFile(Data(key))
+			}
+			if err != nil {
 				return err
 			}
 		}

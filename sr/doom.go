@@ -24,12 +24,15 @@ type identity struct {
 	Changed int64  `json:"changed"` // nanoseconds
 }
 
-func (d *Dir) identify(name string) (id identity, there bool) {
-	st, _ := d.Stat(name) // also of what is no regular file
-	if st == nil {
-		return id, false
+func (d *Dir) identify(name string) (id identity, there bool, err error) {
+	st, err := d.Stat(name)
+	switch {
+	case st != nil: // also of what is no regular file
+		return identity{st.Ino, st.Ctim.Nano()}, true, nil
+	case errors.Is(err, os.ErrNotExist):
+		return id, false, nil
 	}
-	return identity{st.Ino, st.Ctim.Nano()}, true
+	return id, false, err
 }
 
 // doom writes down which files are the volumes' at the end of the SR, for whoever
@@ -52,7 +55,11 @@ func (s *SR) doom() error {
 		if _, err := ParseKey(strings.TrimSuffix(name, ".inf")); err != nil {
 			continue
 		}
-		if id, there := s.Root.identify(name); there {
+		id, there, err := s.Root.identify(name)
+		if err != nil {
+			return err
+		}
+		if there {
 			list[name] = id
 		}
 	}
@@ -71,10 +78,14 @@ func (s *SR) doom() error {
 	return s.control.Sync()
 }
 
+// mine says whether the file of a name may be removed with its SR: it is the SR's, or not
+// there. What cannot be looked at may not.
+type mine func(name string) (bool, error)
+
 // doomed says which files in the directory of an SR that was destroyed are still those
 // that were to be removed.
-func (s *SR) doomed() (ours func(name string) bool, err error) {
-	none := func(string) bool { return false }
+func (s *SR) doomed() (ours mine, err error) {
+	none := func(string) (bool, error) { return false, nil }
 	if s.control == nil {
 		return none, nil // it went after the last of them
 	}
@@ -97,21 +108,21 @@ func (s *SR) doomed() (ours func(name string) bool, err error) {
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, err
 	}
-	return func(name string) bool {
-		id, there := s.Root.identify(name)
-		return !there || id == list[name]
+	return func(name string) (bool, error) {
+		id, there, err := s.Root.identify(name)
+		return err == nil && (!there || id == list[name]), err
 	}, nil
 }
 
 // unlisted is for an SR that there was no room to list the files of: what has changed
 // since its end is not its own.
-func (s *SR) unlisted() (ours func(name string) bool, err error) {
+func (s *SR) unlisted() (ours mine, err error) {
 	end, err := s.Root.Stat(tombstone)
 	if err != nil {
 		return nil, err
 	}
-	return func(name string) bool {
-		id, there := s.Root.identify(name)
-		return !there || id.Changed <= end.Ctim.Nano()
+	return func(name string) (bool, error) {
+		id, there, err := s.Root.identify(name)
+		return err == nil && (!there || id.Changed <= end.Ctim.Nano()), err
 	}, nil
 }

@@ -3,6 +3,7 @@ package sr
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"golang.org/x/sys/unix"
 )
@@ -47,6 +48,26 @@ func (e *Error) Is(target error) bool { return target == e.Class }
 // Errorf makes an Error whose text is formatted like fmt.Sprintf.
 func Errorf(class error, item, format string, args ...any) error {
 	return &Error{Class: class, Item: item, Text: fmt.Sprintf(format, args...)}
+}
+
+// Unseen says that an error is the system's own: what it is about could not be looked at, so
+// that nothing is known of it. It is neither absent nor damaged, and nobody's answer to a
+// question whether it is in somebody's way.
+func Unseen(err error) bool {
+	var errno unix.Errno
+	absent := errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP)
+	return errors.As(err, &errno) && Classify(err) == nil && !absent
+}
+
+// IsIO says that a disk, or the filesystem on it, could not be read or written: the errors of
+// drivers/md, block/blk-core.c (blk_errors), XFS and btrfs for that.
+func IsIO(err error) bool {
+	for _, errno := range []unix.Errno{unix.EIO, unix.EUCLEAN, unix.EBADMSG, unix.EREMOTEIO, unix.EILSEQ, unix.ENODATA, unix.ENOLINK, unix.EBADE, unix.ESHUTDOWN, unix.ETIMEDOUT} {
+		if errors.Is(err, errno) {
+			return true
+		}
+	}
+	return false
 }
 
 // Classify says which class err belongs to: that of the first Error in its

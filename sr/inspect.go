@@ -42,7 +42,7 @@ func Inspect(path string) (_ *SR, err error) {
 	switch {
 	case err == nil && m != nil:
 		s.Meta = m
-	case errors.As(err, new(*os.PathError)):
+	case Classify(err) == nil && err != nil:
 		return nil, err // it could not be read at all
 	}
 	return s, s.openControl()
@@ -50,7 +50,11 @@ func Inspect(path string) (_ *SR, err error) {
 
 // nothing says what a directory without a marker may be.
 func (s *SR) nothing() error {
-	if there, err := s.Root.Exists(controlDir); err == nil && there {
+	there, err := s.Root.Exists(controlDir)
+	if err != nil {
+		return err
+	}
+	if there {
 		return Errorf(ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, marker)
 	}
 	return Errorf(ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
@@ -102,7 +106,9 @@ func (s *SR) Survey() (v Survey, err error) {
 	if v.Destroyed = !v.Whole && problems[0].Name == tombstone; v.Destroyed {
 		return v, nil
 	}
-	s.place(&v)
+	if err := s.place(&v); err != nil {
+		return v, err
+	}
 	if problems, err = s.surveyControl(); err != nil {
 		return v, err
 	}
@@ -162,6 +168,9 @@ func (s *SR) surveyMarker() ([]Problem, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		old, err := destroyed(s.Root)
+		if Unseen(err) {
+			return nil, err
+		}
 		if err != nil || old == nil {
 			return one(Damage, tombstone, fmt.Sprintf("what is left of a destroyed SR cannot be read: %v", err), Nothing("whose files these are nobody can tell; remove them by hand"))
 		}
@@ -183,21 +192,37 @@ func (s *SR) surveyMarker() ([]Problem, error) {
 }
 
 // place finds out whether the SR is attached on this host, and whether here.
-func (s *SR) place(v *Survey) {
+func (s *SR) place(v *Survey) error {
+	if s.Meta.UUID == "" {
+		return nil
+	}
 	a, err := lookup(s.Meta.UUID)
-	if err != nil || s.Meta.UUID == "" {
-		return
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case Unseen(err):
+		return err
+	case err != nil:
+		v.Problems = append(v.Problems, Problem{Kind: RuntimeNote, Name: RuntimeDir + "/sr/" + s.Meta.UUID + ".json",
+			Text: err.Error(), Repair: Nothing("attach the SR again")})
+		return nil
 	}
 	there, err := OpenDir(a.Path)
-	if err != nil {
+	if err != nil && (a.Path == s.Path || !Unseen(err)) {
 		v.Attached = a.Path == s.Path
-		return
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("SR %s is attached on this host at %s, which cannot be looked at: %w: detach it there first", s.Meta.UUID, a.Path, err)
 	}
 	defer there.Close()
-	one, e1 := StatFile(there.f)
-	two, e2 := StatFile(s.Root.f)
-	if e1 != nil || e2 != nil {
-		return
+	one, err := StatFile(there.f)
+	if err != nil {
+		return err
+	}
+	two, err := StatFile(s.Root.f)
+	if err != nil {
+		return err
 	}
 	v.Attached = one.Dev == two.Dev && one.Ino == two.Ino
 	if v.Elsewhere = !v.Attached; v.Elsewhere {
@@ -206,6 +231,7 @@ func (s *SR) place(v *Survey) {
 			Text:   fmt.Sprintf("SR %s is attached on this host at %s: this is a copy of it", s.Meta.UUID, a.Path),
 			Repair: Nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})
 	}
+	return nil
 }
 
 // surveyControl looks for parts of the control directory that are missing or not
@@ -214,13 +240,15 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	if alive, err := s.Root.Exists(marker); err != nil || !alive {
 		return nil, err
 	}
+	var failed error
 	judge := func(d *Dir, name, path string) {
 		st, err := d.Stat(name)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
 			problems = append(problems, Problem{Kind: MissingControl, Name: path, Repairable: true,
 				Text: "this part of the control directory is missing: it was not restored with the rest, perhaps", Repair: "makes it"})
-		case st == nil: // the listing will tell
+		case st == nil:
+			failed = errors.Join(failed, err)
 		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
 			problems = append(problems, Problem{Kind: Damage, Name: path, Text: "not a directory", Repair: Nothing("move it away, then repair")})
 		default:
@@ -228,11 +256,14 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 		}
 	}
 	judge(s.Root, controlDir, controlDir)
-	if s.control == nil {
-		return problems, nil
+	if s.control == nil || failed != nil {
+		return problems, failed
 	}
 	for name := range s.subdirs() {
 		judge(s.control, name, controlDir+"/"+name)
+	}
+	if failed != nil {
+		return problems, failed
 	}
 	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
 		problems = append(problems, s.exposed(s.control, name, controlDir+"/"+name, "")...)
@@ -260,20 +291,28 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	return append(problems, p.During(busy)), nil
 }
 
-func (d *Dir) isDir(name string) bool {
+func (d *Dir) isDir(name string) (bool, error) {
 	var st unix.Stat_t
 	err := retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	return err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR
+	if err == unix.ENOENT {
+		return false, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "stat", Path: d.join(name), Err: err}
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
 }
 
 // exposed says whether others than root can get at a file of ours, and whether it is
 // one.
 func (s *SR) exposed(d *Dir, name, path string, key Key) []Problem {
 	st, err := d.Stat(name)
-	if st == nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
 		return nil
-	}
-	if err != nil {
+	case st == nil:
+		return []Problem{{Kind: Damage, Name: path, Key: key, Text: "it cannot be looked at: " + err.Error(), Repair: Nothing("look for the cause in the kernel's log, and check again")}}
+	case err != nil:
 		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
 	}
 	return tooOpen(st, path, key)

@@ -84,7 +84,11 @@ func (d *Dir) Patiently(beside string, look func() error) error {
 		if !d.remote || !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
 			return err
 		}
-		if there, e := d.Exists(beside); e != nil || !there {
+		there, e := d.Exists(beside)
+		if e != nil {
+			return e
+		}
+		if !there {
 			return err
 		}
 		time.Sleep(2 * time.Millisecond)

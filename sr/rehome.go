@@ -1,6 +1,9 @@
 package sr
 
-import "strings"
+import (
+	"errors"
+	"strings"
+)
 
 // Rehome makes an SR that was moved or restored to another filesystem at home
 // there: the marker names the filesystem it is on now. For the operator only, who
@@ -26,7 +29,11 @@ func Rehome(path string) (from, to Filesystem, err error) {
 	if err := root.Probe(); err != nil {
 		return from, to, err
 	}
-	if handle, err := AttachedAt(path); err == nil && strings.HasSuffix(handle, m.UUID) {
+	handle, err := AttachedAt(path)
+	if err != nil && !errors.Is(err, ErrNotAttached) {
+		return from, to, err
+	}
+	if err == nil && strings.HasSuffix(handle, m.UUID) {
 		return from, to, Errorf(ErrSRInUse, path, "SR %s is attached: detach it first", path)
 	}
 	if err := heal(root); err != nil {

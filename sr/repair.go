@@ -51,12 +51,18 @@ func (s *SR) MakePrivate(name string) error {
 		return err
 	}
 	f, err := dir.Open(base, unix.O_RDONLY)
-	if errors.Is(err, ErrDamaged) && dir.isDir(base) {
-		sub, e := dir.Sub(base)
+	if errors.Is(err, ErrDamaged) {
+		isDir, e := dir.isDir(base)
 		if e != nil {
 			return e
 		}
-		f, err = sub.f, nil
+		if isDir {
+			sub, e := dir.Sub(base)
+			if e != nil {
+				return e
+			}
+			f, err = sub.f, nil
+		}
 	}
 	if err != nil {
 		return err

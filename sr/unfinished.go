@@ -26,7 +26,11 @@ func (s *SR) Unfinished(key Key, kinds []string) (problems []Problem, err error)
 		}
 		p := Problem{Kind: Unfinished, Name: s.relative(s.Staging, string(key)+kind), Key: key, Repairable: true}
 		p.Text, p.Repair = interrupted(kind, committed, data, staged)
-		if s.Staging.isDir(string(key) + kind) {
+		isDir, err := s.Staging.isDir(string(key) + kind)
+		if err != nil {
+			return nil, err
+		}
+		if isDir {
 			p.Kind, p.Repairable = Damage, false
 			p.Text, p.Repair = "a directory with the name of a file of ours", Nothing("move it away")
 		}

@@ -101,7 +101,11 @@ func Resize(handle, key string, size int64) error {
 		if !r.ReadWrite {
 			return sr.Errorf(sr.ErrInvalid, key, "volume %s is read-only and keeps its size: clone it, and resize the clone", key)
 		}
-		if note, err := noteOf(s, k); err == nil && note.ThrowAway && len(note.Domains) > 0 {
+		note, err := noteOf(s, k)
+		if sr.Unseen(err) {
+			return fmt.Errorf("volume %s: what is attached on this host: %w", key, err)
+		}
+		if err == nil && note.ThrowAway && len(note.Domains) > 0 {
 			return sr.Errorf(sr.ErrInUse, key, "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
 		}
 		if err := noDeviceElsewhere(s, k); err != nil {

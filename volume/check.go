@@ -224,7 +224,9 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 		return f, err
 	}
 	if f.there {
-		e.lookAtVolume(key, &f)
+		if err := e.lookAtVolume(key, &f); err != nil {
+			return f, err
+		}
 	}
 	staged := e.survey.Staged[key]
 	if len(staged) > 0 {
@@ -235,7 +237,11 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 		f.add(unfinished...)
 	}
 	if !f.there && len(f.problems) == 0 {
-		f.add(e.orphan(key)...)
+		orphan, err := e.orphan(key)
+		if err != nil {
+			return f, err
+		}
+		f.add(orphan...)
 	}
 	f.add(e.s.Exposed(key)...)
 	if err := e.lookAtUse(key, &f); err != nil {
@@ -245,29 +251,39 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 }
 
 // orphan is data that belongs to no volume, past or future.
-func (e *examination) orphan(key sr.Key) []Problem {
-	if _, err := e.s.Root.Stat(sr.Data(key)); err != nil {
-		return nil // none, or a directory or link of somebody's
+func (e *examination) orphan(key sr.Key) ([]Problem, error) {
+	if _, err := e.s.Root.Stat(sr.Data(key)); sr.Unseen(err) {
+		return nil, err
+	} else if err != nil {
+		return nil, nil // none, or a directory or link of somebody's
 	}
 	if e.s.Staging != nil {
 		if staged, err := e.s.Staging.Exists(sr.Record(key)); err != nil || staged {
-			return nil // it was on its way in or out, and the next look tells
+			return nil, err // it was on its way in or out, and the next look tells
 		}
 	}
 	return []Problem{{Kind: sr.Orphan, Name: sr.Data(key), Key: key,
 		Text:   "data without a record, which is no volume",
-		Repair: sr.Nothing(fmt.Sprintf("it may be the only copy of something: give it a record %s to make it a volume, or move it away", sr.Record(key)))}}
+		Repair: sr.Nothing(fmt.Sprintf("it may be the only copy of something: give it a record %s to make it a volume, or move it away", sr.Record(key)))}}, nil
 }
 
+// passing says that something could not be looked at for a reason that is not its own, as
+// that this process may open no more files: it is as well as before. What a disk does not
+// give is told as damage, and does not keep the rest from being checked.
+func passing(err error) bool { return sr.Unseen(err) && !sr.IsIO(err) }
+
 // lookAtVolume looks at record and data.
-func (e *examination) lookAtVolume(key sr.Key, f *finding) {
+func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 	damage := func(name string, err error) {
 		f.add(Problem{Kind: sr.Damage, Name: name, Key: key, Text: err.Error(), Repair: sr.Nothing("restore it from a backup; what is there is left as it is")})
 	}
 	r, err := Load(e.s, key)
 	if errors.Is(err, sr.ErrVolumeNotFound) {
 		f.there = false
-		return
+		return nil
+	}
+	if passing(err) {
+		return err
 	}
 	if err != nil {
 		damage(sr.Record(key), err)
@@ -281,29 +297,46 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) {
 	switch {
 	case errors.Is(err, sr.ErrVolumeNotFound):
 		*f = finding{}
-		return
+		return nil
+	case passing(err):
+		return err
 	case err != nil:
 		if !slices.Contains(e.survey.Staged[key], "") { // else it is there, and unfinished
 			damage(sr.Data(key), err)
 		}
-		return
+		return nil
 	}
 	if r == nil {
-		return
+		return nil
 	}
-	f.add(e.exposure(key, r, st)...)
+	exposed, err := e.exposure(key, r, st)
+	if passing(err) {
+		return err
+	}
+	if err != nil {
+		damage(sr.Record(key), err)
+	}
+	f.add(exposed...)
 	f.add(sizes(key, r, st.Size)...)
-	if err := e.lookAtData(key, f); err != nil {
+	err = e.lookAtData(key, f)
+	if passing(err) {
+		return err
+	}
+	if err != nil {
 		damage(sr.Data(key), err)
 	}
+	return nil
 }
 
 // exposure is about who can read record and data. Those of an adopted volume are
 // the operator's until it is changed.
-func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (problems []Problem) {
+func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (problems []Problem, err error) {
 	record, err := e.s.Root.Stat(sr.Record(key))
+	if sr.Unseen(err) {
+		return nil, err
+	}
 	if err != nil {
-		return nil // it changes at this moment
+		return nil, nil // it changes at this moment
 	}
 	for name, st := range map[string]*unix.Stat_t{sr.Record(key): record, sr.Data(key): data} {
 		text := sr.Exposure(st)
@@ -316,7 +349,7 @@ func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (proble
 				Repair: sr.Nothing("the volume was adopted and its files are yours: chmod 0600 them if nobody else needs them")})
 		}
 	}
-	return problems
+	return problems, nil
 }
 
 // sizes compares the data's length with what the record says. No call of ours, at
@@ -384,6 +417,9 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.Staged[key]) > 0 {
 		note, err = e.note(key)
 	}
+	if sr.Unseen(err) {
+		return err
+	}
 	if err != nil {
 		f.add(Problem{Kind: sr.RuntimeNote, Name: e.noteFile(key), Key: key,
 			Text:   fmt.Sprintf("what is attached on this host cannot be read: %v", err),
@@ -416,7 +452,11 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 		}
 		f.add(p)
 	}
-	f.add(e.throwAways(key, note, f.there)...)
+	left, err := e.throwAways(key, note, f.there)
+	if err != nil {
+		return err
+	}
+	f.add(left...)
 	return e.lookAtLease(key, note, f)
 }
 
@@ -439,8 +479,11 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 			continue
 		}
 		st, err := dir.Stat(name)
-		if st == nil || errors.Is(err, os.ErrNotExist) {
+		if errors.Is(err, os.ErrNotExist) {
 			continue
+		}
+		if st == nil {
+			return nil, err
 		}
 		found, err := e.bound.Of(st.Dev, st.Ino, string(key))
 		if err != nil {
@@ -464,10 +507,17 @@ func (e *examination) lostNote(key sr.Key, note Note) []Problem {
 
 // throwAways judges the throw-away disks of a volume; those of a volume that is no
 // more are unfinished.
-func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []Problem) {
+func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []Problem, err error) {
 	for _, kind := range e.survey.Staged[key] {
 		host, ok := strings.CutSuffix(kind, sr.ThrowAwaySuffix)
-		if exists, err := e.s.Staging.Exists(string(key) + kind); !ok || !there || err != nil || !exists {
+		if !ok || !there {
+			continue
+		}
+		exists, err := e.s.Staging.Exists(string(key) + kind)
+		if err != nil {
+			return nil, err
+		}
+		if !exists {
 			continue
 		}
 		p := Problem{Kind: sr.LeftDisk, Name: ".reflinksr/staging/" + string(key) + kind, Key: key, Repairable: true, Repair: "removes it"}
@@ -485,7 +535,7 @@ func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []
 		}
 		problems = append(problems, p)
 	}
-	return problems
+	return problems, nil
 }
 
 // lookAtLease compares a lease with what there is.

@@ -46,6 +46,7 @@ func Add(s *sr.SR, r *Record, attrs sr.Attributes, fill func(*os.File) error) (_
 	}
 	lock, err := s.LockNew(key)
 	if err != nil {
+		s.Locks.Remove(string(key)) // nobody else knows the key
 		return Volume{}, err
 	}
 	defer func() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -117,7 +118,11 @@ func Bury(s *sr.SR, key sr.Key) {
 // removable refuses what could be removed from the list but not from the disk.
 func removable(s *sr.SR, key sr.Key) error {
 	for _, name := range []string{sr.Record(key), sr.Data(key)} {
-		if st, _ := s.Root.Stat(name); st != nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		st, err := s.Root.Stat(name)
+		if sr.Unseen(err) {
+			return fmt.Errorf("volume %s: %w", key, err)
+		}
+		if st != nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
 			return sr.Errorf(sr.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
 		}
 	}
@@ -129,8 +134,11 @@ func removable(s *sr.SR, key sr.Key) error {
 func Mutable(s *sr.SR, key sr.Key) error {
 	for _, name := range []string{sr.Data(key), sr.Record(key)} {
 		f, err := s.Root.Open(name, unix.O_RDONLY)
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, sr.ErrDamaged) {
+			continue // no file, or none of ours: it takes no space
+		}
 		if err != nil {
-			continue // no file: it takes no space
+			return fmt.Errorf("volume %s: whether it may be changed: %w", key, err)
 		}
 		fixed, err := sr.Immutable(f)
 		f.Close()
@@ -167,6 +175,9 @@ func DestroySR(handle string) error {
 			err := checkIdle(s, key, me, bound)
 			if err == nil {
 				err = Mutable(s, key)
+			}
+			if sr.Classify(err) == nil && err != nil {
+				return fmt.Errorf("SR %s: whether volume %s is in use: %w", s.Path, key, err)
 			}
 			if err != nil {
 				return sr.Errorf(sr.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)

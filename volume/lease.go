@@ -113,6 +113,9 @@ func ReadLease(s *sr.SR, key sr.Key, me sr.Host) (Lease, error) {
 		return l, err
 	}
 	note, err := noteOf(s, key)
+	if sr.Unseen(err) {
+		return l, err // it can be read again in a moment
+	}
 	if err != nil {
 		return l, nil // in doubt, what the file says of this host
 	}

@@ -187,7 +187,11 @@ func checkLength(key sr.Key, st *unix.Stat_t) error {
 }
 
 func missingData(s *sr.SR, key sr.Key) error {
-	if there, err := s.Root.Exists(sr.Record(key)); err == nil && !there {
+	there, err := s.Root.Exists(sr.Record(key))
+	if err != nil {
+		return fmt.Errorf("volume %s: %w", key, err)
+	}
+	if !there {
 		return sr.NoVolume(string(key), s.Path) // destroyed between two looks
 	}
 	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))

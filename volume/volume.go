@@ -131,7 +131,7 @@ func list(s *sr.SR) ([]Volume, error) {
 		switch {
 		case err == nil:
 			all[i] = &v
-		case errors.Is(err, sr.ErrDamaged), errors.Is(err, unix.EIO), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		case errors.Is(err, sr.ErrDamaged), sr.IsIO(err), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 			all[i] = damaged(s, keys[i], err)
 		case !errors.Is(err, sr.ErrVolumeNotFound):
 			errs[i] = err

@@ -57,6 +57,7 @@ func (x *external) Learn(explore.Ending) error { return nil }
 func (x *external) Restart() error             { return nil }
 func (x *external) End() error                 { return nil }
 func (x *external) Alone() bool                { return false }
+func (x *external) Refused() bool              { return false }
 
 func (x *external) Plain(call string) string { return strings.ReplaceAll(call, x.dir+"/", "") }
 

@@ -84,10 +84,7 @@ func compare(path, a, b string) (changes, error) {
 
 // widthOf is how many characters a line of the terminal has.
 func widthOf(out io.Writer) int {
-	if t, ok := out.(terminal); ok {
-		out = t.Writer
-	}
-	if f, ok := out.(*os.File); ok {
+	if f, ok := bare(out).(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
 			return width
 		}

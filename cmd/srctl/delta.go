@@ -15,6 +15,7 @@ import (
 
 	"reflinksr/cmd/internal/delta"
 	"reflinksr/snapshot"
+	"reflinksr/sr"
 	"reflinksr/volume"
 )
 
@@ -50,10 +51,8 @@ func deltaExport(args []string, out io.Writer) error {
 	if from == "-" {
 		from = ""
 	}
-	if path != "-" {
-		if _, err := os.Lstat(path); err == nil {
-			return fmt.Errorf("%s exists already", path)
-		}
+	if err := mayMake(path); err != nil {
+		return err
 	}
 	start := time.Now()
 	d, err := snapshot.DeltaOf(handle, from, to)
@@ -61,28 +60,25 @@ func deltaExport(args []string, out io.Writer) error {
 		return err
 	}
 	defer d.Data.Close()
+	var size int64
 	if path == "-" {
-		return exportToPipe(d, out)
+		size, err = exportToPipe(d, out)
+	} else {
+		size, err = exportToFile(d, path)
 	}
-	if err := exportToFile(d, path); err != nil {
-		return err
-	}
-	st, err := os.Stat(path)
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%s: %s in %v\n", path, volume.Bytes(st.Size()), time.Since(start).Round(time.Millisecond))
-	return err
+	return said(out, path, "%s in %v", volume.Bytes(size), time.Since(start).Round(time.Millisecond))
 }
 
-func exportToPipe(d *snapshot.Delta, out io.Writer) error {
-	if t, ok := out.(terminal); ok {
-		out = t.Writer // no text, so that nothing may be taken from it
+func exportToPipe(d *snapshot.Delta, out io.Writer) (size int64, err error) {
+	s, err := openStdout(out)
+	if err != nil {
+		return 0, err
 	}
-	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
-		return errors.New("a stream is nothing for a terminal: give a file, or a pipe to another program")
-	}
-	b := bufio.NewWriterSize(out, delta.MaxData)
+	begin := s.at
+	b := bufio.NewWriterSize(s, delta.MaxData)
 	w, err := delta.NewWriter(b, headerOf(d))
 	if err == nil {
 		err = writeDelta(w, d)
@@ -90,7 +86,10 @@ func exportToPipe(d *snapshot.Delta, out io.Writer) error {
 	if err == nil {
 		err = b.Flush()
 	}
-	return err
+	if err == nil {
+		err = s.end()
+	}
+	return s.at - begin, err
 }
 
 func headerOf(d *snapshot.Delta) delta.Header {
@@ -99,17 +98,17 @@ func headerOf(d *snapshot.Delta) delta.Header {
 
 // exportToFile writes beside the file, and gives it its name when it is whole. What an
 // interrupted export left is continued.
-func exportToFile(d *snapshot.Delta, path string) error {
+func exportToFile(d *snapshot.Delta, path string) (size int64, err error) {
 	f, err := openPartial(path)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer f.Close()
 	partial := f.Name()
 	b := bufio.NewWriterSize(f, delta.MaxData)
 	w, err := continueExport(f, b, d)
 	if err != nil {
-		return fmt.Errorf("%s: %w", partial, err)
+		return 0, fmt.Errorf("%s: %w", partial, err)
 	}
 	if w != nil {
 		err = writeDelta(w, d)
@@ -120,13 +119,16 @@ func exportToFile(d *snapshot.Delta, path string) error {
 	if err == nil {
 		err = f.Sync()
 	}
+	if err == nil {
+		size, err = sizeOf(f)
+	}
 	if err != nil {
 		if !d.ReadWrite {
 			err = fmt.Errorf("%w; what was written is in %s, and the same command continues there", err, partial)
 		}
-		return err
+		return 0, err
 	}
-	return rename(partial, path)
+	return size, rename(partial, path)
 }
 
 // openPartial opens what a file is called until it is whole, made if absent, for nobody
@@ -171,7 +173,7 @@ func continueExport(f *os.File, b *bufio.Writer, d *snapshot.Delta) (*delta.Writ
 		return delta.NewWriter(b, headerOf(d))
 	}
 	for {
-		rec, err := r.Next()
+		_, err := r.Next()
 		if err == io.EOF {
 			return nil, nil
 		}
@@ -181,7 +183,7 @@ func continueExport(f *os.File, b *bufio.Writer, d *snapshot.Delta) (*delta.Writ
 			}
 			return r.Continue(b), restart(f, r.Position())
 		}
-		p.add(int64(len(rec.Data)))
+		p.reach(r.Position())
 	}
 }
 
@@ -196,21 +198,29 @@ func restart(f *os.File, at int64) error {
 
 // writeDelta writes the records that w does not have yet, and the end record.
 func writeDelta(w *delta.Writer, d *snapshot.Delta) error {
-	total, unit := int64(0), d.Changed.BlockSize
-	for _, r := range d.Changed.Ranges {
-		total += r[1] * unit
+	unit := d.Changed.BlockSize
+	left := func(do func(start, end int64) error) error {
+		from := w.End()
+		for _, r := range d.Changed.Ranges {
+			if start, end := max(r[0]*unit, from), min((r[0]+r[1])*unit, d.ToSize); start < end {
+				if err := do(start, end); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	}
+	total := int64(0)
+	err := left(func(start, end int64) error {
+		return eachData(d.Data, start, end, func(start, end int64) error { total += end - start; return nil })
+	})
+	if err != nil {
+		return err
 	}
 	p := newProgress("exporting", total)
 	defer p.end()
-	for _, r := range d.Changed.Ranges {
-		start, end := r[0]*unit, min((r[0]+r[1])*unit, d.ToSize)
-		if done := min(max(start, w.End()), end); done > start {
-			p.add(done - start)
-			start = done
-		}
-		if err := writeRange(w, d.Data, start, end, p); err != nil {
-			return err
-		}
+	if err := left(func(start, end int64) error { return writeRange(w, d.Data, start, end, p) }); err != nil {
+		return err
 	}
 	return w.Close()
 }
@@ -231,7 +241,6 @@ func writeRange(w *delta.Writer, f *os.File, start, end int64, p *progress) erro
 			if err := w.Zeros(start, data-start); err != nil {
 				return err
 			}
-			p.add(data - start)
 			start = data
 			continue
 		}
@@ -282,7 +291,7 @@ func writePiece(w *delta.Writer, offset int64, piece []byte) error {
 }
 
 // lockName locks an open file against other processes of ours, and makes sure that it
-// still has its name.
+// still has its name, and no other: what is written to it would be written to that as well.
 func lockName(f *os.File, path string) error {
 	err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if err == unix.EWOULDBLOCK {
@@ -302,16 +311,33 @@ func lockName(f *os.File, path string) error {
 	if !os.SameFile(open, named) {
 		return fmt.Errorf("%s was replaced by another process", path)
 	}
+	st, err := sr.StatFile(f)
+	switch {
+	case err != nil:
+		return err
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return fmt.Errorf("%s is not a regular file: move it away", path)
+	case st.Nlink > 1:
+		return fmt.Errorf("%s has %d names (hard links), and what is written to it would be written to the others as well: give another name, or copy it", path, st.Nlink)
+	}
 	return nil
 }
 
 // rename gives a file a name that nobody has, durably.
 func rename(from, to string) error {
-	if _, err := os.Lstat(to); err == nil {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if err == unix.EINVAL || err == unix.ENOSYS { // this filesystem, or this kernel, has no such rename
+		if _, err = os.Lstat(to); err == nil {
+			err = unix.EEXIST
+		} else if errors.Is(err, os.ErrNotExist) {
+			err = os.Rename(from, to)
+		}
+	}
+	if err == unix.EEXIST {
 		return fmt.Errorf("%s was made meanwhile: move it away, and rename %s to it, which is whole", to, from)
 	}
-	if err := os.Rename(from, to); err != nil {
-		return err
+	if err != nil {
+		return fmt.Errorf("renaming %s to %s: %w: it is whole, and only lacks its name", from, to, err)
 	}
 	dir, err := os.Open(filepath.Dir(to))
 	if err != nil {
@@ -340,7 +366,19 @@ func deltaApply(args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	if args[1] == "-" {
+		return applyToPipe(r, name, size, out)
+	}
 	t, err := openTarget(args[1], r.Header())
+	if errors.Is(err, errHolds) {
+		// To the end all the same: whoever writes to a pipe is not hung up on, and what is in
+		// it may be damaged.
+		if err := eachRecord(r, func(delta.Record) error { return nil }); err != nil {
+			return fmt.Errorf("%s: %w: nothing was written", name, err)
+		}
+		_, err = fmt.Fprintf(out, "%s holds volume %s already: nothing was written\n", args[1], r.Header().To)
+		return err
+	}
 	if err != nil {
 		return err
 	}
@@ -348,7 +386,7 @@ func deltaApply(args []string, out io.Writer) error {
 	p, written := newProgress("applying", size), int64(0)
 	err = eachRecord(r, func(rec delta.Record) error {
 		written += int64(len(rec.Data))
-		p.add(int64(len(rec.Data)))
+		p.reach(r.Position())
 		return t.put(rec)
 	})
 	p.end()
@@ -358,13 +396,49 @@ func deltaApply(args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s is incomplete now: apply a whole copy of the same stream to %s", name, err, t.name(), args[1])
 	}
+	if err := t.publish(); err != nil {
+		return err
+	}
 	_, err = fmt.Fprintf(out, "%s holds volume %s: %s, of which %s were written in %v\n", args[1], t.header.To, volume.Bytes(t.header.ToSize), volume.Bytes(written), time.Since(start).Round(time.Millisecond))
 	return err
+}
+
+// applyToPipe writes the disk that a full stream is of: its records come in order, and leave
+// nothing out.
+func applyToPipe(r *delta.Reader, name string, size int64, out io.Writer) error {
+	h := r.Header()
+	if !h.Full() {
+		return fmt.Errorf("%s is what has changed since volume %s, and standard output holds nothing: apply it to a file that does", name, h.From)
+	}
+	s, err := openStdout(out)
+	if err != nil {
+		return err
+	}
+	start, p := time.Now(), newProgress("applying", size)
+	err = eachRecord(r, func(rec delta.Record) error {
+		p.reach(r.Position())
+		if rec.Data == nil {
+			return s.zeros(rec.Length)
+		}
+		_, err := s.Write(rec.Data)
+		return err
+	})
+	p.end()
+	if err == nil {
+		err = s.end()
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w: what was written to standard output is incomplete", name, err)
+	}
+	return said(out, "-", "volume %s, %s in %v", h.To, volume.Bytes(h.ToSize), time.Since(start).Round(time.Millisecond))
 }
 
 // openStream opens what a stream is read from, and says what to call it.
 func openStream(path string) (*os.File, string, error) {
 	if path == "-" {
+		if term.IsTerminal(int(os.Stdin.Fd())) {
+			return nil, "", errors.New("standard input is a terminal: give a file, or a pipe from another program")
+		}
 		return os.Stdin, "standard input", nil
 	}
 	f, err := os.Open(path)
@@ -423,7 +497,7 @@ func readWhole(in io.Reader, size int64) (delta.Header, error) {
 	if err != nil {
 		return delta.Header{}, err
 	}
-	return r.Header(), eachRecord(r, func(rec delta.Record) error { p.add(int64(len(rec.Data))); return nil })
+	return r.Header(), eachRecord(r, func(delta.Record) error { p.reach(r.Position()); return nil })
 }
 
 // eachRecord reads the records of a stream, to its end.

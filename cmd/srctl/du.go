@@ -150,12 +150,8 @@ func (u usage) print(out io.Writer) error {
 	fmt.Fprintln(w, "KEY\tMODE\tSIZE\tALLOCATED\tSHARED\tEXCLUSIVE\tGIVES BACK\tNAME")
 	more := false
 	for _, v := range u.Volumes {
-		mode, name, back := "rw", oneLine(v.Name), volume.Bytes(v.GivesBack)
-		if !v.ReadWrite {
-			mode = "ro"
-		}
+		mode, name, back := modeOf(v.ReadWrite, v.VolumeType), oneLine(v.Name), volume.Bytes(v.GivesBack)
 		if v.VolumeType == volume.CBTMetadata {
-			mode = "cbt"
 			name += fmt.Sprintf(" (data destroyed: %s lost, noted in %s)", volume.Bytes(v.LostBytes), volume.Bytes(v.NoteBytes))
 		}
 		if v.GivesBackMore {

@@ -4,13 +4,14 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
-	"unicode"
+	"os/signal"
+
+	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/sr"
@@ -30,11 +31,11 @@ var commands = []command{
 	{"clone", "PATH KEY", "make a writable clone; prints its key", one(cloneCmd)},
 	{"revert", "PATH SNAPSHOT KEY", "give the volume KEY the contents of SNAPSHOT", revert},
 	{"destroy", "PATH KEY", "destroy a volume that is not in use", one(destroyCmd)},
-	{"export", "PATH KEY FILE", "copy a volume, as it is at one moment, to a sparse file anywhere", export},
+	{"export", "PATH KEY FILE", "copy a volume, as it is at one moment, to a sparse file outside of any SR; - for a pipe", export},
 	{"changed", "[-json] PATH A B", "tell which blocks of the volume B may differ from those of A, and show where", changed},
 	{"du", "[-json] [PATH]", "tell what every volume occupies, shares, and gives back when it is destroyed", du},
 	{"tree", "PATH", "show which volume comes from which, with sizes and ages", tree},
-	{"delta", "export PATH [A|-] B FILE | apply FILE TARGET | verify FILE", "write what B has that the snapshot A has not (without A: all of it) as a stream, - for a pipe; make a file or a block device that holds A hold B; say whether a stream is whole", deltaCmd},
+	{"delta", "export PATH [A|-] B FILE | apply FILE TARGET | verify FILE", "write what B has that the snapshot A has not (without A: all of it) as a stream; make a file or a block device that holds A hold B; say whether a stream is whole. FILE, and the TARGET of a whole disk, can be - for a pipe", deltaCmd},
 	{"check", "[-json] [-repair] PATH", "look for what is not as it should be, attached or not; repair what is ours", check},
 	{"lease", "PATH | break PATH KEY", "list who has volumes active; break the lease of a host that has died", lease},
 	{"rehome", "PATH", "accept that a detached SR was moved or restored to another filesystem", rehome},
@@ -53,30 +54,20 @@ func main() {
 	os.Exit(run(os.Args[1:], terminal{os.Stdout}, terminal{os.Stderr}))
 }
 
-// terminal takes from what is printed all that could control a terminal: some of it
-// was read in the SR, and may be anybody's.
-type terminal struct{ io.Writer }
-
-func (t terminal) Write(p []byte) (int, error) {
-	printable := bytes.Map(func(r rune) rune {
-		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
-			return r
-		}
-		return '\uFFFD'
-	}, p)
-	if _, err := t.Writer.Write(printable); err != nil {
-		return 0, err
-	}
-	return len(p), nil
-}
-
 func run(args []string, out, errs io.Writer) int {
+	// Whoever hangs up on us is an error of the write, and not our end: what was begun is
+	// taken back. (Not ignored: programs that are started would inherit that.)
+	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
 	if len(args) > 0 {
 		for _, c := range commands {
 			if c.name != args[0] {
 				continue
 			}
-			err := c.run(args[1:], out)
+			printed := &output{Writer: out}
+			err := c.run(args[1:], printed)
+			if err == nil {
+				err = printed.failed // nobody has got all that was to be told
+			}
 			switch {
 			case err == nil:
 				return 0

@@ -38,13 +38,37 @@ func TestSessions(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("sessions mount filesystems and attach loop devices, which needs root")
 	}
-	root := t.TempDir()
-	if err := plugin.Install([]string{"-root", root}, io.Discard); err != nil {
-		t.Fatal(err)
-	}
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
+	}
+	sessions(t, files)
+}
+
+// What the documents tell an operator to type is what works.
+func TestRecipes(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("the recipes are for SRs, which needs root")
+	}
+	session, err := os.ReadFile("testdata/recipes/backup.txtar")
+	if err != nil {
+		t.Fatal(err)
+	}
+	document, err := os.ReadFile("../../docs/backup.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	both := filepath.Join(t.TempDir(), "backup.txtar")
+	if err := os.WriteFile(both, append(append(session, "-- backup.md --\n"...), document...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	sessions(t, []string{both})
+}
+
+func sessions(t *testing.T, files []string) {
+	root := t.TempDir()
+	if err := plugin.Install([]string{"-root", root}, io.Discard); err != nil {
+		t.Fatal(err)
 	}
 	for _, fs := range []string{"btrfs", "xfs"} {
 		t.Run(fs, func(t *testing.T) {

@@ -11,7 +11,8 @@ import (
 	"reflinksr/volume"
 )
 
-// progress is a bar at the bottom of a terminal. Elsewhere it is silent.
+// progress is a bar at the bottom of a terminal. Elsewhere it is silent. It counts what is
+// moved: of what need not be read or written, as holes, nobody has to wait for.
 type progress struct {
 	out   *os.File // nil: no terminal
 	what  string
@@ -31,14 +32,18 @@ func newProgress(what string, total int64) *progress {
 	return p
 }
 
-func (p *progress) add(n int64) {
-	p.done += n
+// add tells that so many bytes more were moved.
+func (p *progress) add(n int64) { p.reach(p.done + n) }
+
+// reach tells how many bytes have been moved until now.
+func (p *progress) reach(done int64) {
+	p.done = done
 	if p.out == nil || time.Since(p.shown) < 200*time.Millisecond {
 		return
 	}
 	p.shown = time.Now()
 	width, _, err := term.GetSize(int(p.out.Fd()))
-	if err != nil {
+	if err != nil || width <= 0 {
 		width = 80
 	}
 	fmt.Fprint(p.out, "\r\x1b[K"+p.line(time.Since(p.start), width-1))

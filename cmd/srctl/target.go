@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/delta"
+	"reflinksr/datapath/loop"
 	"reflinksr/sr"
 )
 
@@ -27,11 +28,40 @@ type target struct {
 	header  delta.Header
 }
 
+// mayWriteAt refuses a file in an SR's directory: a volume's data would change unseen, or be
+// taken for one, and the SR's end would be the backup's. It is the one rule for every path
+// that this program writes to.
+func mayWriteAt(path string) error {
+	dir, err := sr.Containing(path)
+	if err == nil && dir != "" {
+		err = fmt.Errorf("%s is in the directory of an SR, %s: give a file that is in none; to write to a volume, attach it, and give its device", path, dir)
+	}
+	return err
+}
+
+// mayMake refuses a path at which no new file can be made. "-" is none.
+func mayMake(path string) error {
+	if path == "-" {
+		return nil
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s exists already", path)
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return mayWriteAt(path)
+}
+
+// errHolds says that a target holds already what a stream would make of it.
+var errHolds = errors.New("it holds that already")
+
 // openTarget refuses what does not hold what the stream begins with, as far as that can
 // be told, and changes nothing then.
 func openTarget(path string, h delta.Header) (*target, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
+	} else if !errors.Is(err, os.ErrNotExist) {
+		return nil, err
 	} else if _, e := os.Lstat(path); e == nil {
 		return nil, fmt.Errorf("%s is a link that leads nowhere (%w): give the name of a file", path, err)
 	}
@@ -46,8 +76,8 @@ func openTarget(path string, h delta.Header) (*target, error) {
 	if there && !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is neither a file nor a block device", path)
 	}
-	if _, err := os.Lstat(filepath.Join(filepath.Dir(path), "sr.json")); err == nil {
-		return nil, fmt.Errorf("%s is in the directory of an SR: attach the volume, and give its device", path)
+	if err := mayWriteAt(path); err != nil {
+		return nil, err
 	}
 	t := &target{path: path, partial: fmt.Sprintf("%s.%s-%s.partial", path, short(h.From), short(h.To)), header: h}
 	_, err = os.Lstat(t.partial)
@@ -98,12 +128,28 @@ func (t *target) missing() error {
 	return err
 }
 
-// reopen opens what an interrupted apply of the same stream left.
-func (t *target) reopen() (err error) {
-	if t.f, err = os.OpenFile(t.partial, os.O_RDWR|unix.O_NOFOLLOW, 0); err != nil {
+// claim opens a file of that name that nobody else uses.
+func (t *target) claim(name string) (err error) {
+	if t.f, err = os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0); err != nil {
 		return err
 	}
-	if err := lockName(t.f, t.partial); err != nil {
+	if err := lockName(t.f, name); err != nil {
+		return err
+	}
+	st, err := sr.StatFile(t.f)
+	if err != nil {
+		return err
+	}
+	devices, err := loop.Find(st.Dev, st.Ino, filepath.Base(name))
+	if err == nil && len(devices) > 0 {
+		err = fmt.Errorf("%s is in use: it is the file of %s: detach that first", name, devices[0].Path())
+	}
+	return err
+}
+
+// reopen opens what an interrupted apply of the same stream left.
+func (t *target) reopen() (err error) {
+	if err := t.claim(t.partial); err != nil {
 		return err
 	}
 	size, err := sizeOf(t.f)
@@ -115,10 +161,7 @@ func (t *target) reopen() (err error) {
 
 // takeOver opens a target that holds what the stream begins with, or ends with.
 func (t *target) takeOver() (err error) {
-	if t.f, err = os.OpenFile(t.path, os.O_RDWR, 0); err != nil {
-		return err
-	}
-	if err := lockName(t.f, t.path); err != nil {
+	if err := t.claim(t.path); err != nil {
 		return err
 	}
 	size, err := sizeOf(t.f)
@@ -126,11 +169,18 @@ func (t *target) takeOver() (err error) {
 		return err
 	}
 	h := t.header
-	holds, written := t.holds()
+	holds, written, err := t.holds()
+	if err != nil {
+		return err
+	}
 	switch {
+	case h.Full() && size > 0 && !written && holds == string(h.To):
+		return fmt.Errorf("%s exists already, and holds volume %s, which is what this stream makes: nothing is left to do", t.path, holds)
 	case h.Full() && size > 0:
 		return fmt.Errorf("%s exists already, and this stream is a whole disk: give a new name", t.path)
 	case h.Full():
+	case !written && holds == string(h.To) && size == h.ToSize:
+		return errHolds
 	case written:
 		return fmt.Errorf("%s was written to since it held volume %s, so it does not hold that any more: apply the streams to a new file, from the full one on; or, if all that has changed is its time: setfattr -x %s %s", t.path, holds, holdsAttribute, t.path)
 	case holds != "" && holds != string(h.From) && holds != string(h.To):
@@ -138,10 +188,14 @@ func (t *target) takeOver() (err error) {
 	case size != h.FromSize && (holds != string(h.To) || size != h.ToSize):
 		return fmt.Errorf("%s has %d bytes, volume %s has %d: it does not hold that, so what has changed since is no use to it", t.path, size, h.From, h.FromSize)
 	}
-	if err := t.mark(""); err != nil {
+	if err := rename(t.path, t.partial); err != nil {
 		return err
 	}
-	return rename(t.path, t.partial)
+	// As long as the mark stands, it says what is true of the file.
+	if err := t.mark(""); err != nil {
+		return fmt.Errorf("%w: %s is called %s now, and holds what it held: apply the stream again", err, t.path, t.partial)
+	}
+	return nil
 }
 
 // openDevice opens a block device that nobody uses. It keeps its size.
@@ -236,7 +290,7 @@ func overwrite(f *os.File, offset, length int64) error {
 	return nil
 }
 
-// finish makes the target durable, and gives a file its name back.
+// finish makes the target durable.
 func (t *target) finish() error {
 	if t.partial == "" {
 		return t.f.Sync()
@@ -250,8 +304,13 @@ func (t *target) finish() error {
 	if err := t.mark(t.header.To); err != nil {
 		return err
 	}
-	if err := t.f.Sync(); err != nil {
-		return err
+	return t.f.Sync()
+}
+
+// publish gives a file that is finished its name back.
+func (t *target) publish() error {
+	if t.partial == "" {
+		return nil
 	}
 	return rename(t.partial, t.path)
 }
@@ -267,17 +326,21 @@ func (t *target) close() {
 // applied in the wrong order are found out by it, and a file that something else wrote to.
 const holdsAttribute = "user.reflinksr.holds"
 
-// holds is the volume that the mark names, "" if there is none. written says that the file
-// was written to since.
-func (t *target) holds() (key string, written bool) {
+// holds is the volume that the mark names, "" if there is none, or can be none. written says
+// that the file was written to since.
+func (t *target) holds() (key string, written bool, err error) {
 	value := make([]byte, 128)
 	n, err := unix.Fgetxattr(int(t.f.Fd()), holdsAttribute, value)
-	if err != nil {
-		return "", false
+	switch err {
+	case nil:
+	case unix.ENODATA, unix.EOPNOTSUPP, unix.ENOSYS:
+		return "", false, nil
+	default:
+		return "", false, &os.PathError{Op: "reading " + holdsAttribute, Path: t.f.Name(), Err: err}
 	}
 	key, then, _ := strings.Cut(string(value[:n]), " ")
 	now, err := t.lastWritten()
-	return key, err != nil || then != now
+	return key, then != now, err
 }
 
 func (t *target) lastWritten() (string, error) {

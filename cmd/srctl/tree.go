@@ -134,10 +134,11 @@ func (n *node) text(now time.Time) string {
 	if n.kind != "" {
 		what = oneLine(string(n.kind))
 	}
+	occupied := "allocated"
 	if n.volume.VolumeType == volume.CBTMetadata {
-		what += " without data"
+		what, occupied = what+" without data", "kept for comparisons"
 	}
-	return fmt.Sprintf("%s  %s, %s, %s allocated, %s  %s", n.key, what, volume.Bytes(n.volume.VirtualSize), volume.Bytes(n.volume.PhysicalUtilisation), age(n.created, now), oneLine(n.volume.Name))
+	return fmt.Sprintf("%s  %s, %s, %s %s, %s  %s", n.key, what, volume.Bytes(n.volume.VirtualSize), volume.Bytes(n.volume.PhysicalUtilisation), occupied, age(n.created, now), oneLine(n.volume.Name))
 }
 
 // age is how long ago something was made, in words short enough for a line.

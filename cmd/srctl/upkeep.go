@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
@@ -46,16 +47,18 @@ func lease(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var failed error
 	for _, key := range keys {
 		l, err := volume.ReadLease(s, key, me)
-		if err != nil {
-			fmt.Fprintln(out, err)
+		if errors.Is(err, sr.ErrVolumeNotFound) {
+			continue // destroyed meanwhile
 		}
+		failed = errors.Join(failed, err)
 		for _, h := range l.Holders {
 			fmt.Fprintf(out, "%s: %s\n", key, h)
 		}
 	}
-	return nil
+	return failed
 }
 
 func rehome(args []string, out io.Writer) error {

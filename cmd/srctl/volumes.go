@@ -41,13 +41,25 @@ func ls(args []string, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "KEY\tMODE\tSIZE\tALLOCATED\tNAME")
 	for _, v := range volumes {
-		mode := "rw"
-		if !v.ReadWrite {
-			mode = "ro"
+		name := oneLine(v.Name)
+		if v.VolumeType == volume.CBTMetadata {
+			name += " (data destroyed)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", v.Key, mode, volume.Bytes(v.VirtualSize), volume.Bytes(v.PhysicalUtilisation), oneLine(v.Name))
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", v.Key, modeOf(v.ReadWrite, v.VolumeType), volume.Bytes(v.VirtualSize), volume.Bytes(v.PhysicalUtilisation), name)
 	}
 	return w.Flush()
+}
+
+// modeOf is what can be done with a volume's data: "cbt" is a snapshot that has none any
+// more, and only tells of changed blocks.
+func modeOf(readWrite bool, kind string) string {
+	switch {
+	case kind == volume.CBTMetadata:
+		return "cbt"
+	case readWrite:
+		return "rw"
+	}
+	return "ro"
 }
 
 func lsSRs(asJSON bool, out io.Writer) error {
@@ -55,20 +67,23 @@ func lsSRs(asJSON bool, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	stats := []sr.Stat{}
+	stats, failed := []sr.Stat{}, error(nil)
 	for _, handle := range handles {
 		st, err := sr.StatSR(handle, volume.Warning)
 		if err != nil {
-			return err
+			failed = errors.Join(failed, err)
+			continue
 		}
 		stats = append(stats, st)
 	}
 	if asJSON {
-		return printJSON(out, stats)
+		return errors.Join(failed, printJSON(out, stats))
+	}
+	if len(stats) == 0 && failed == nil {
+		fmt.Fprintln(out, "no SR is attached on this host")
 	}
 	if len(stats) == 0 {
-		fmt.Fprintln(out, "no SR is attached on this host")
-		return nil
+		return failed
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PATH\tHEALTH\tFREE\tTOTAL\tNAME")
@@ -79,15 +94,20 @@ func lsSRs(asJSON bool, out io.Writer) error {
 		}
 		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", oneLine(path), st.Health[0], volume.Bytes(st.FreeSpace), volume.Bytes(st.TotalSpace), oneLine(st.Name))
 		if st.Health[1] != "" {
-			fmt.Fprintf(w, "\t%s\n", st.Health[1])
+			fmt.Fprintf(w, "\t%s\n", printable(st.Health[1]))
 		}
 	}
-	return w.Flush()
+	return errors.Join(failed, w.Flush())
 }
 
-// detail is what show tells of a volume.
+// detail is what show tells of a volume. Of one whose data was destroyed, what is allocated,
+// shared and exclusive is what its file still keeps for comparisons.
 type detail struct {
 	volume.Volume
+	DataDestroyed  bool            `json:"data_destroyed"`
+	LostBytes      int64           `json:"lost_bytes"` // these three are 0 and false of a volume with data
+	NoteBytes      int64           `json:"note_bytes"` // of the file that says which are lost
+	Pending        bool            `json:"pending"`    // some of them may not have been given back yet
 	SectorSize     int             `json:"sector_size"`
 	Created        time.Time       `json:"created"`
 	Origin         *volume.Origin  `json:"origin"`
@@ -126,14 +146,23 @@ func show(args []string, out io.Writer) error {
 	row("name", oneLine(d.Name))
 	row("description", oneLine(d.Description))
 	row("read-write", d.ReadWrite)
-	row("size", volume.Bytes(d.VirtualSize))
-	row("allocated", volume.Bytes(d.PhysicalUtilisation))
-	if d.Extents >= 0 {
+	switch {
+	case d.DataDestroyed:
+		row("data", "destroyed: a snapshot without data cannot be read, cloned, exported or reverted to; it only tells what others have changed since")
+		row("size", volume.Bytes(d.VirtualSize)+" (of the disk that it was)")
+		row("lost", volume.Bytes(d.LostBytes)+pending(d.Pending))
+		row("kept", volume.Bytes(d.PhysicalUtilisation)+" (what others share with it, for comparisons)")
+		row("gives back", volume.Bytes(d.ExclusiveBytes+d.NoteBytes)+" when it is destroyed, with its note of "+volume.Bytes(d.NoteBytes))
+	case d.Extents < 0:
+		row("size", volume.Bytes(d.VirtualSize))
+		row("allocated", volume.Bytes(d.PhysicalUtilisation))
+		row("extents", "unknown here: the NFS server's filesystem knows")
+	default:
+		row("size", volume.Bytes(d.VirtualSize))
+		row("allocated", volume.Bytes(d.PhysicalUtilisation))
 		row("shared", volume.Bytes(d.SharedBytes))
 		row("exclusive", volume.Bytes(d.ExclusiveBytes)+" (what destroying it gives back)")
 		row("extents", fmt.Sprintf("%d (a snapshot holds up writes for about %s)", d.Extents, d.Stall))
-	} else {
-		row("extents", "unknown here: the NFS server's filesystem knows")
 	}
 	row("sector size", d.SectorSize)
 	row("created", d.Created.Format(time.RFC3339))
@@ -147,6 +176,13 @@ func show(args []string, out io.Writer) error {
 		row("active in", h)
 	}
 	return w.Flush()
+}
+
+func pending(some bool) string {
+	if some {
+		return " (some of it may not have been given back yet)"
+	}
+	return ""
 }
 
 func describe(s *sr.SR, key sr.Key) (detail, error) {
@@ -171,13 +207,21 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 	if err != nil {
 		return detail{}, err
 	}
+	var left snapshot.Remains
+	if r.DataDestroyed {
+		stall = "" // nobody takes one
+		if left, err = snapshot.RemainsOf(s, key); err != nil {
+			return detail{}, err
+		}
+	}
 	me, err := sr.ThisHost()
 	if err != nil {
 		return detail{}, err
 	}
 	lease, err := volume.ReadLease(s, key, me)
 	return detail{
-		Volume: v, SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
+		Volume: v, DataDestroyed: r.DataDestroyed, LostBytes: min(left.Lost, v.VirtualSize), NoteBytes: left.Note, Pending: left.Pending,
+		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
 		Stall: stall, Holders: lease.Holders,
 	}, err
@@ -244,28 +288,54 @@ func export(args []string, out io.Writer) error {
 		return err
 	}
 	target := args[2]
-	if _, err := os.Lstat(target); err == nil {
-		return fmt.Errorf("%s exists already", target)
+	if err := mayMake(target); err != nil {
+		return err
 	}
-	partial, err := openPartial(target)
+	start := time.Now()
+	var size int64
+	if target == "-" {
+		var s *stream
+		if s, err = openStdout(out); err == nil {
+			size, err = exportVolume(handle, args[1], s)
+		}
+	} else {
+		size, err = exportVolumeTo(handle, args[1], target)
+	}
 	if err != nil {
 		return err
 	}
+	return said(out, target, "%s in %v", volume.Bytes(size), time.Since(start).Round(time.Millisecond))
+}
+
+// exportVolumeTo writes beside the file, and gives it its name when it is whole.
+func exportVolumeTo(handle, key, target string) (size int64, err error) {
+	partial, err := openPartial(target)
+	if err != nil {
+		return 0, err
+	}
 	defer partial.Close()
-	err = partial.Truncate(0) // whatever an interrupted export left
-	var v volume.Volume
-	if err == nil {
-		v, err = snapshot.Snapshot(handle, args[1])
+	if err = partial.Truncate(0); err == nil { // whatever an interrupted export left
+		size, err = exportVolume(handle, key, &stream{Writer: partial, file: partial, holes: true})
 	}
 	if err != nil {
 		os.Remove(partial.Name())
-		return err
+		return 0, err
 	}
+	return size, rename(partial.Name(), target)
+}
+
+// exportVolume copies a volume, by way of a snapshot, of which nothing is left.
+func exportVolume(handle, key string, to *stream) (size int64, err error) {
+	// From here on: who is ended takes the snapshot along.
 	interrupted := make(chan os.Signal, 1)
 	signal.Notify(interrupted, os.Interrupt, unix.SIGTERM, unix.SIGHUP)
+	defer signal.Stop(interrupted)
+	v, err := snapshot.Snapshot(handle, key)
+	if err != nil {
+		return 0, err
+	}
 	done := make(chan error, 1)
-	start := time.Now()
-	go func() { done <- copyOut(handle, v.Key, partial) }()
+	go func() { done <- copyOut(handle, v.Key, to) }()
 	select {
 	case err = <-done:
 	case s := <-interrupted:
@@ -274,66 +344,84 @@ func export(args []string, out io.Writer) error {
 	if e := snapshot.Destroy(handle, string(v.Key)); e != nil {
 		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", v.Key, e))
 	}
-	if err != nil {
-		os.Remove(partial.Name())
-		return err
-	}
-	if err := rename(partial.Name(), target); err != nil {
-		return err
-	}
-	st, err := os.Stat(target)
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(out, "%s: %s in %v\n", target, volume.Bytes(st.Size()), time.Since(start).Round(time.Millisecond))
-	return nil
+	return v.VirtualSize, err
 }
 
-func copyOut(handle string, key sr.Key, target *os.File) error {
+func copyOut(handle string, key sr.Key, to *stream) error {
 	s, err := sr.Open(handle, sr.Unlocked)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	r, err := volume.Load(s, key)
-	if err == nil {
-		err = r.MustHaveData(key)
-	}
-	if err != nil {
-		return err
-	}
 	f, err := volume.OpenData(s, key, unix.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	return errors.Join(copySparse(target, f), target.Sync())
+	if err := copySparse(to, f); err != nil {
+		return err
+	}
+	return to.end()
 }
 
-// copySparse copies a file with its holes, to whatever filesystem.
-func copySparse(dst, src *os.File) error {
+// copySparse copies a file with its holes, in order.
+func copySparse(dst *stream, src *os.File) error {
 	st, err := src.Stat()
 	if err != nil {
 		return err
 	}
-	if err := dst.Truncate(st.Size()); err != nil {
+	total := int64(0)
+	err = eachData(src, 0, st.Size(), func(start, end int64) error { total += end - start; return nil })
+	if err != nil {
 		return err
 	}
-	for end := int64(0); ; {
-		start, err := src.Seek(end, unix.SEEK_DATA)
-		if errors.Is(err, unix.ENXIO) { // nothing but a hole follows
+	p := newProgress("exporting", total)
+	defer p.end()
+	at, buffer := int64(0), make([]byte, len(noughts))
+	err = eachData(src, 0, st.Size(), func(start, end int64) error {
+		if err := dst.zeros(start - at); err != nil {
+			return err
+		}
+		for at = start; at < end; {
+			piece := buffer[:min(end-at, int64(len(buffer)))]
+			if _, err := io.ReadFull(io.NewSectionReader(src, at, end-at), piece); err != nil {
+				return fmt.Errorf("reading %s at %d: %w", src.Name(), at, err)
+			}
+			if _, err := dst.Write(piece); err != nil {
+				return err
+			}
+			at += int64(len(piece))
+			p.add(int64(len(piece)))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return dst.zeros(st.Size() - at)
+}
+
+// eachData tells of the pieces between two places of a file that are no holes, in order.
+func eachData(f *os.File, from, to int64, do func(start, end int64) error) error {
+	for from < to {
+		start, err := f.Seek(from, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) || err == nil && start >= to { // nothing but a hole follows
 			return nil
 		}
 		if err != nil {
 			return err
 		}
-		if end, err = src.Seek(start, unix.SEEK_HOLE); err != nil {
+		end, err := f.Seek(start, unix.SEEK_HOLE)
+		if err != nil {
 			return err
 		}
-		if _, err := io.Copy(io.NewOffsetWriter(dst, start), io.NewSectionReader(src, start, end-start)); err != nil {
-			return err
+		if from = min(end, to); from > start {
+			if err := do(start, from); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 func printJSON(out io.Writer, v any) error {

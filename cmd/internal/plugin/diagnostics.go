@@ -50,6 +50,7 @@ func diagnose(b *strings.Builder, handle string) {
 	}
 	keys, err := volume.Keys(s)
 	if err != nil {
+		fmt.Fprintf(b, "  volumes cannot be listed\n")
 		return
 	}
 	var damaged, most, counted int

@@ -98,7 +98,7 @@ func NewFailure(call string, err error) Failure {
 	}
 	number, short := generalError, "General backend error"
 	for _, n := range numbered {
-		if class == n.class || class == nil && errors.Is(err, n.class) {
+		if class == n.class || class == nil && n.class == unix.EIO && sr.IsIO(err) {
 			number, short = n.number, n.short
 			break
 		}

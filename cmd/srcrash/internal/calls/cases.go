@@ -1,10 +1,14 @@
 package calls
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
@@ -43,6 +47,9 @@ type kase struct {
 	stands  bool
 
 	sharing bool // it counts which files share blocks
+
+	refused string             // what for, undisturbed, as of rig.Refusal.Named; "": it succeeds
+	end     func(*world) error // undoes what begin did to files
 }
 
 func ofVolume(name string, more map[string]any) func(*world) map[string]any {
@@ -145,6 +152,106 @@ var kases = []kase{
 	{name: "Datapath.detach", device: true, begin: plugged(attach), args: ofDatapath("main", "1")},
 	{name: "Datapath.detach/active", device: true, begin: plugged(attach, activate), args: ofDatapath("main", "1")},
 	{name: "Datapath.close", device: true, begin: plugged(open), args: ofDatapath("main", "")},
+
+	// What must not be done, and is not whatever cannot be looked at.
+	{name: "Volume.destroy/in_use", refused: "24", device: true, begin: plugged(attach, activate), args: ofVolume("main", nil)},
+	{name: "Volume.destroy/attached", refused: "24", device: true, begin: plugged(attach), args: ofVolume("main", nil)},
+	{name: "Volume.destroy/throw_away_in_use", refused: "24", device: true, begin: plugged(open, attach), args: ofVolume("main", nil)},
+	{name: "Volume.destroy/in_use_elsewhere", refused: "24", prepare: (*world).leaseElsewhere, args: ofVolume("main", nil)},
+	{name: "Volume.destroy/immutable_data", refused: "24", begin: immutable(""), end: mutable(""), args: ofVolume("main", nil)},
+	{name: "Volume.destroy/immutable_record", refused: "24", begin: immutable(".inf"), end: mutable(".inf"), args: ofVolume("main", nil)},
+	{name: "Volume.destroy/clone_in_use", refused: "24", prepare: (*world).cloneOnBoot, begin: func(w *world) error { return w.plug("clone", "1", attach) }, args: ofVolume("main", nil)},
+	{name: "Volume.destroy/newer", refused: "47", prepare: (*world).newer, args: ofVolume("main", nil)},
+	{name: "SR.destroy/in_use", refused: "16", device: true, begin: plugged(attach, activate), args: ofSR(nil)},
+	{name: "SR.destroy/attached", refused: "16", device: true, begin: plugged(attach), args: ofSR(nil)},
+	{name: "SR.destroy/in_use_elsewhere", refused: "16", prepare: (*world).leaseElsewhere, args: ofSR(nil)},
+	{name: "SR.destroy/immutable_data", refused: "16", begin: immutable(""), end: mutable(""), args: ofSR(nil)},
+	{name: "SR.destroy/immutable_record", refused: "16", begin: immutable(".inf"), end: mutable(".inf"), args: ofSR(nil)},
+	{name: "SR.detach/in_use", refused: "16", device: true, begin: plugged(attach, activate), args: ofSR(nil)},
+	{name: "SR.detach/attached", refused: "16", device: true, begin: plugged(attach), args: ofSR(nil)},
+	{name: "SR.create/taken", refused: "42", args: func(w *world) map[string]any {
+		return map[string]any{"uuid": w.uuids["empty"], "configuration": map[string]string{"path": w.path("sr")}, "name": "new", "description": ""}
+	}},
+	{name: "SR.attach/attached_elsewhere", refused: "16", prepare: (*world).copied, args: func(w *world) map[string]any {
+		return map[string]any{"configuration": map[string]string{"path": w.path("empty"), "sr_uuid": w.uuids["sr"]}}
+	}},
+	{name: "Volume.revert/in_use", refused: "24", device: true, begin: plugged(attach, activate), args: revert},
+	{name: "Volume.revert/attached", refused: "24", device: true, begin: plugged(attach), args: revert},
+	{name: "Volume.revert/in_use_elsewhere", refused: "24", prepare: (*world).leaseElsewhere, args: revert},
+	{name: "Volume.revert/read_only", refused: "1", args: func(w *world) map[string]any {
+		return map[string]any{"sr": w.handle("sr"), "snapshot": w.keys["main"], "key": w.keys["snapshot"]}
+	}},
+	{name: "Volume.resize/shorter", refused: "79", args: ofVolume("main", map[string]any{"new_size": 4096})},
+	{name: "Volume.resize/throw_away_in_use", refused: "24", device: true, begin: plugged(open, attach), args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
+	{name: "Volume.resize/in_use_elsewhere", refused: "Activated_on_another_host", prepare: (*world).leaseElsewhere, args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
+	{name: "Volume.set/newer", refused: "47", prepare: (*world).newer, args: ofVolume("main", map[string]any{"k": "a", "v": "b"})},
+	{name: "Volume.snapshot/without_data", refused: "66", prepare: destroyedData("second"), args: ofVolume("second", nil)},
+	{name: "Volume.data_destroy/in_use", refused: "24", prepare: (*world).track, begin: func(w *world) error {
+		return w.plug("second", "1", attach, "Datapath.activate_readonly")
+	}, args: ofVolume("second", nil)},
+	{name: "Volume.compose/in_use", refused: "24", prepare: (*world).leaf, begin: func(w *world) error { return w.plug("layer", "1", attach, activate) }, args: compose},
+	{name: "Datapath.attach/without_data", refused: "66", prepare: destroyedData("second"), args: ofDatapath("second", "1")},
+	{name: "Datapath.activate/second_writer", refused: "24", device: true, begin: func(w *world) error {
+		return errors.Join(w.plug("main", "1", attach, activate), w.plug("main", "2", attach))
+	}, args: ofDatapath("main", "2")},
+	{name: "Datapath.activate/in_use_elsewhere", refused: "Activated_on_another_host", prepare: (*world).leaseElsewhere, begin: plugged(attach), args: ofDatapath("main", "1")},
+	{name: "Datapath.open/attached", refused: "24", device: true, begin: plugged(attach), args: func(w *world) map[string]any {
+		return map[string]any{"uri": w.uri("main"), "persistent": false}
+	}},
+	{name: "Datapath.close/attached", refused: "24", device: true, begin: plugged(open, attach), args: ofDatapath("main", "")},
+}
+
+// leaseElsewhere lets another host have main.
+func (w *world) leaseElsewhere() error {
+	const lease = `{"format":1,"holders":[{"host":"0b0b0b0b-2222-4333-8444-555555555555","boot":"0a0a0a0a-2222-4333-8444-555555555555","domain":"5","write":true,"since":"2026-01-01T00:00:00Z"}]}`
+	return os.WriteFile(w.control("leases/"+string(w.keys["main"])), []byte(lease), 0o600)
+}
+
+// newer gives main the record of a newer version.
+func (w *world) newer() error {
+	path := w.data("main") + ".inf"
+	record, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, bytes.Replace(record, []byte(`"format":1`), []byte(`"format":9`), 1), 0o600)
+}
+
+// copied makes a copy of the SR.
+func (w *world) copied() error {
+	marker, err := os.ReadFile(filepath.Join(w.path("sr"), "sr.json"))
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(w.path("empty"), "sr.json"), marker, 0o600)
+}
+
+// immutable and mutable are chattr +i and -i of a file of main.
+func immutable(suffix string) func(*world) error {
+	return func(w *world) error { return w.setImmutable(suffix, true) }
+}
+
+func mutable(suffix string) func(*world) error {
+	return func(w *world) error { return w.setImmutable(suffix, false) }
+}
+
+func (w *world) setImmutable(suffix string, on bool) error {
+	f, err := os.Open(w.data("main") + suffix)
+	if errors.Is(err, os.ErrNotExist) && !on {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	flags, err := unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS)
+	if err != nil {
+		return err
+	}
+	if flags &^= unix.STATX_ATTR_IMMUTABLE; on {
+		flags |= unix.STATX_ATTR_IMMUTABLE
+	}
+	return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags))
 }
 
 // cloneOnBoot gives main a clone that the toolstack resets at every boot.

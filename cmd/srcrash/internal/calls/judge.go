@@ -114,7 +114,11 @@ var anyKey = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 func (c *Subject) Restart() error { return errors.Join(c.world.clearRun(), c.reboot()) }
 
 func (c *Subject) End() error {
-	return c.Release()
+	var err error
+	if c.end != nil && c.world != nil {
+		err = c.end(c.world)
+	}
+	return errors.Join(err, c.Release())
 }
 
 func (c *Subject) Learn(explore.Ending) (err error) {
@@ -125,6 +129,8 @@ func (c *Subject) Learn(explore.Ending) (err error) {
 }
 
 func (c *Subject) Alone() bool { return c.sharing }
+
+func (c *Subject) Refused() bool { return c.refused != "" }
 
 // Spoil does damage to what no call may damage, or to what the call has just done.
 func (c *Subject) Spoil(i int) (string, error) {
@@ -250,13 +256,37 @@ func (v *verdict) listen(e explore.Ending) outcome {
 	err := v.judgeAnswer(r, failed)
 	var refusal *rig.Refusal
 	switch {
+	case err == nil && v.c.refused != "":
+		v.add("it was answered, and not refused: what kept it from that was passed by")
+		return done
 	case err == nil:
 		return done
 	case errors.As(err, &refusal):
+		v.cause(e, refusal)
 		return refused
 	}
 	v.add("%v", err)
 	return untold
+}
+
+// classes are the interface's codes for what calls were made to fail with: that, and
+// nothing else, is told.
+var classes = map[string]string{"EIO": "200", "ENOMEM": "202", "EACCES": "202", "EMFILE": "202", "ENOSPC": "44", "EDQUOT": "44", "EROFS": "47"}
+
+// cause judges what a refusal says that it is for.
+func (v *verdict) cause(e explore.Ending, r *rig.Refusal) {
+	want := v.c.refused
+	if want != "" && r.Named(want) {
+		return
+	}
+	if e.Fault != nil && e.Fault.Stop != nil {
+		if want = classes[e.Fault.Errno]; want == "" || r.Named(want) {
+			return
+		}
+	} else if want == "" {
+		return // it was not disturbed
+	}
+	v.add("it was refused for another cause than it had, %s: %v", want, r)
 }
 
 type failure struct{ status int }
@@ -537,6 +567,9 @@ func (v *verdict) repeat(e explore.Ending) {
 		}
 		var refusal *rig.Refusal
 		if c.again == over && equal(volumesOf(first), volumesOf(c.after)) && errors.As(err, &refusal) && refusal.Named("Volume_does_not_exist") {
+			err = nil
+		}
+		if errors.As(err, &refusal) && c.refused != "" && refusal.Named(c.refused) {
 			err = nil
 		}
 		if c.again == gone && errors.As(err, &refusal) && (refusal.Named("Sr_not_attached") || refusal.Named("SR_does_not_exist")) {

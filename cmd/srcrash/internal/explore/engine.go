@@ -17,7 +17,7 @@ import (
 )
 
 // Modes are all ways to disturb a command.
-var Modes = []string{"kill", "term", "err", "short", "lazy", "journal", "double"}
+var Modes = []string{"kill", "term", "err", "look", "short", "lazy", "journal", "double"}
 
 // Errnos are what calls fail with, and whether also for good: an interrupted call
 // is repeated by every program, so one that is always interrupted never ends; and
@@ -34,6 +34,18 @@ var Errnos = []struct {
 	{"EDQUOT", unix.EDQUOT, true, false},
 	{"EINTR", unix.EINTR, false, true},
 	{"EMFILE", unix.EMFILE, false, true},
+}
+
+// Denied are what calls fail with that only look at something or open it, and whether
+// also for good. What cannot be looked at is not absent, not somebody's and not damaged.
+var Denied = []struct {
+	Name   string
+	Errno  syscall.Errno
+	Sticky bool
+}{
+	{"EIO", unix.EIO, true},
+	{"ENOMEM", unix.ENOMEM, false},
+	{"EACCES", unix.EACCES, false},
 }
 
 // Plan is what to explore.
@@ -93,6 +105,7 @@ func (e *Engine) Explore(s Subject, p Plan, report func(Verdict)) (err error) {
 		}
 	}()
 	x := &exploration{Engine: e, s: s, plan: p, report: report}
+	x.looks = slices.ContainsFunc(p.Modes, func(m string) bool { return strings.HasPrefix(m, "look") })
 	if err := x.setup(); err != nil {
 		return err
 	}
@@ -114,6 +127,8 @@ func (e *Engine) Explore(s Subject, p Plan, report func(Verdict)) (err error) {
 			err = x.each(Fault{Mode: mode}, trace.Action{Short: true}, func(s *trace.Stop) bool { return s.Length > 1 && s.Kind == trace.Change })
 		case "err":
 			err = x.errors(errno)
+		case "look":
+			err = x.denials(errno)
 		case "lazy", "journal":
 			err = x.power(mode)
 		case "double":
@@ -134,6 +149,7 @@ type exploration struct {
 	plan   Plan
 	report func(Verdict)
 	calls  []*trace.Stop // of the undisturbed command
+	looks  bool          // with those that only look
 }
 
 // anyChange picks the calls that a command can be interrupted at with effect.
@@ -196,6 +212,7 @@ func (x *exploration) end() error { return errors.Join(x.s.End(), x.unmount()) }
 
 // run runs a command and has every call in scope seen.
 func (x *exploration) run(c trace.Command, scope []string, see func(*trace.Stop) trace.Action) (trace.Result, error) {
+	c.Looks = x.looks
 	c.Stop = func(s *trace.Stop) trace.Action {
 		if s.Kind == trace.Output || s.Below(scope...) {
 			return see(s)
@@ -218,10 +235,10 @@ func (x *exploration) baseline() error {
 	if err != nil {
 		return err
 	}
-	if !r.Succeeded() {
+	if r.Succeeded() == x.s.Refused() {
 		return fmt.Errorf("undisturbed it ends with %s: %s%s", ended(r), r.Stdout, r.Stderr)
 	}
-	if !slices.ContainsFunc(x.calls, func(s *trace.Stop) bool { return s.Kind == trace.Change }) {
+	if !x.s.Refused() && !slices.ContainsFunc(x.calls, func(s *trace.Stop) bool { return s.Kind == trace.Change }) {
 		return errors.New("undisturbed it changes nothing: there is nothing to explore")
 	}
 	ending := Ending{Result: r, Ended: true}
@@ -427,6 +444,25 @@ func (x *exploration) errors(only string) error {
 				continue
 			}
 			if err := x.each(Fault{Mode: "err", Errno: e.Name, Sticky: sticky}, trace.Action{Errno: e.Errno}, pick); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// denials lets calls fail that only look or open, with one error number or with all.
+func (x *exploration) denials(only string) error {
+	pick := func(s *trace.Stop) bool { return s.Kind == trace.Read || s.Kind == trace.Open }
+	for _, e := range Denied {
+		if only != "" && only != e.Name {
+			continue
+		}
+		for _, sticky := range []bool{false, true} {
+			if sticky && !e.Sticky {
+				continue
+			}
+			if err := x.each(Fault{Mode: "look", Errno: e.Name, Sticky: sticky}, trace.Action{Errno: e.Errno}, pick); err != nil {
 				return err
 			}
 		}

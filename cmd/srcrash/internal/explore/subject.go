@@ -16,6 +16,9 @@ type Subject interface {
 	// Command is what is explored, and where its changes count: the directories and
 	// files that its calls must be about.
 	Command() (c trace.Command, scope []string)
+	// Refused says that undisturbed the command is refused, and changes nothing: what keeps
+	// it from that is explored.
+	Refused() bool
 	// Recovery is what the host runs after a restart.
 	Recovery() trace.Command
 	// Learn looks at what the undisturbed command left, which is right by definition.
@@ -55,7 +58,7 @@ type Ending struct {
 // Fault is one disturbance of a run.
 type Fault struct {
 	Mode   string      `json:"mode"`            // as in the package's description
-	Errno  string      `json:"errno,omitempty"` // with err
+	Errno  string      `json:"errno,omitempty"` // with err and look
 	Sticky bool        `json:"sticky,omitempty"`
 	N      int         `json:"n"`               // the call's number, from 1
 	Call   string      `json:"call"`            // and what it was

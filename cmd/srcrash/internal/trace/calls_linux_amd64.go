@@ -51,6 +51,22 @@ var harmless = []uint64{
 	unix.SYS_GETPEERNAME,
 }
 
+// look are those of the harmless ones that look at files. Only a Command with Looks has
+// them traced.
+var look = map[uint64]call{
+	unix.SYS_READ:       byFD("read", Read, 0),
+	unix.SYS_PREAD64:    byFD("pread64", Read, 0),
+	unix.SYS_FSTAT:      byFD("fstat", Read, 0),
+	unix.SYS_STATFS:     {"statfs", Read, -1, 0, -1, -1, -1},
+	unix.SYS_FSTATFS:    byFD("fstatfs", Read, 0),
+	unix.SYS_NEWFSTATAT: {"newfstatat", Read, 0, 1, -1, -1, -1},
+	unix.SYS_STATX:      {"statx", Read, 0, 1, -1, -1, -1},
+	unix.SYS_FACCESSAT:  {"faccessat", Read, 0, 1, -1, -1, -1},
+	unix.SYS_READLINKAT: {"readlinkat", Read, 0, 1, -1, -1, -1},
+	unix.SYS_GETDENTS64: byFD("getdents64", Read, 0),
+	unix.SYS_LSEEK:      byFD("lseek", Read, 0),
+}
+
 // traced are the system calls that can change something, and those of which only the
 // arguments tell: openat, ioctl, mmap.
 var traced = map[uint64]call{

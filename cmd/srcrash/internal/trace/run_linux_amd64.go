@@ -74,7 +74,11 @@ func (t *tracer) start() (streams []*os.File, err error) {
 	if env == nil {
 		env = os.Environ()
 	}
-	t.pid, err = syscall.ForkExec(self, append([]string{argv0, t.command.Path}, t.command.Args...), &syscall.ProcAttr{
+	name := argv0
+	if t.command.Looks {
+		name += looking
+	}
+	t.pid, err = syscall.ForkExec(self, append([]string{name, t.command.Path}, t.command.Args...), &syscall.ProcAttr{
 		Dir: t.command.Dir, Env: env,
 		Files: []uintptr{streams[0].Fd(), streams[1].Fd(), streams[2].Fd()},
 		Sys:   &syscall.SysProcAttr{Ptrace: true},
@@ -165,6 +169,9 @@ func (t *tracer) visit(tid int) error {
 		return err
 	}
 	c, ok := traced[regs.Orig_rax]
+	if !ok {
+		c, ok = look[regs.Orig_rax]
+	}
 	if !ok {
 		if t.blind == nil {
 			t.blind = fmt.Errorf("it makes system call %d, of which nobody has said what it can change", regs.Orig_rax)

@@ -14,6 +14,7 @@ type Command struct {
 	Dir     string
 	Stdin   []byte
 	Timeout time.Duration // after which it hangs; by default 60 s
+	Looks   bool          // also calls are traced that only look: read, stat, getdents …
 
 	// Stop is called before every traced call, with the command's other threads
 	// running. It may be nil.

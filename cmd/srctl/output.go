@@ -1,0 +1,147 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"unicode"
+
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"reflinksr/cmd/internal/delta"
+)
+
+// output is standard output, and remembers that nothing can be written to it: most of what
+// is printed is printed without looking.
+type output struct {
+	io.Writer
+	failed error
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	n, err := o.Writer.Write(p)
+	if err != nil {
+		o.failed = err
+	}
+	return n, err
+}
+
+// terminal takes from what is printed all that could control a terminal: some of it
+// was read in the SR, and may be anybody's.
+type terminal struct{ io.Writer }
+
+func (t terminal) Write(p []byte) (int, error) {
+	printable := bytes.Map(func(r rune) rune {
+		if r == '\n' || r == '\t' || unicode.IsPrint(r) {
+			return r
+		}
+		return '\uFFFD'
+	}, p)
+	if _, err := t.Writer.Write(printable); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// bare is what text is written to in the end.
+func bare(out io.Writer) io.Writer {
+	if o, ok := out.(*output); ok {
+		out = o.Writer
+	}
+	if t, ok := out.(terminal); ok {
+		out = t.Writer
+	}
+	return out
+}
+
+// messages is for what is said to people where standard output is taken by data.
+var messages io.Writer = terminal{os.Stderr}
+
+// stream is standard output where it takes data, which are not text, from the beginning to
+// the end.
+type stream struct {
+	io.Writer
+	file  *os.File // standard output, if it is a regular file; else nil
+	holes bool     // that has nothing behind its position, so that what is left out is zeros
+	at    int64    // its position
+}
+
+// openStdout makes a stream of what run was given for standard output.
+func openStdout(out io.Writer) (*stream, error) {
+	out = bare(out)
+	s := &stream{Writer: out}
+	f, ok := out.(*os.File)
+	if !ok {
+		return s, nil
+	}
+	if term.IsTerminal(int(f.Fd())) {
+		return nil, errors.New("a disk or a stream is nothing for a terminal: give a file, or a pipe to another program")
+	}
+	st, err := f.Stat()
+	if err != nil || !st.Mode().IsRegular() {
+		return s, err
+	}
+	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd()))); err != nil {
+		return nil, err
+	} else if err := mayWriteAt(name); err != nil {
+		return nil, err
+	}
+	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
+	if err != nil {
+		return nil, err
+	}
+	at, err := f.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return nil, err
+	}
+	s.file, s.at, s.holes = f, at, flags&unix.O_APPEND == 0 && at >= st.Size()
+	return s, nil
+}
+
+func (s *stream) Write(p []byte) (int, error) {
+	n, err := s.Writer.Write(p)
+	s.at += int64(n)
+	return n, err
+}
+
+var noughts [delta.MaxData]byte
+
+// zeros writes so many zeros.
+func (s *stream) zeros(n int64) (err error) {
+	if s.holes {
+		s.at, err = s.file.Seek(n, io.SeekCurrent)
+		return err
+	}
+	for n > 0 && err == nil {
+		piece := min(n, int64(len(noughts)))
+		_, err = s.Write(noughts[:piece])
+		n -= piece
+	}
+	return err
+}
+
+// end makes all of it durable where it is a file.
+func (s *stream) end() error {
+	if s.file == nil {
+		return nil
+	}
+	if s.holes {
+		if err := s.file.Truncate(s.at); err != nil {
+			return err
+		}
+	}
+	return s.file.Sync()
+}
+
+// said tells what was written, where that is not taken for a part of it.
+func said(out io.Writer, path, format string, args ...any) error {
+	if path == "-" {
+		out, path = messages, "standard output"
+	}
+	_, err := fmt.Fprintf(out, "%s: "+format+"\n", append([]any{path}, args...)...)
+	return err
+}
