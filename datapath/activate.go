@@ -80,7 +80,7 @@ func Activate(uri, domain string, readOnly bool) error {
 // filesystem that has failed and that only this host can have mounted. What it can still
 // read shall be read.
 func unseen(s *sr.SR, err error, write bool) bool {
-	return err != nil && !write && sr.Unlistable(err) && !s.Meta.Filesystem.Clustered()
+	return err != nil && !write && sr.IsIO(err) && !s.Meta.Filesystem.Clustered()
 }
 
 // admit says whether the domain may join the holders, and whether it is one.
@@ -171,7 +171,7 @@ func (v *session) deactivate(domain string) error {
 		v.state.Active = before
 		return err
 	}
-	if err := v.publish(); err != nil && (h.Write || !sr.Unlistable(err)) {
+	if err := v.publish(); err != nil && (h.Write || !sr.IsIO(err)) {
 		v.state.Active = before
 		return errors.Join(err, v.save())
 	}

@@ -1,14 +1,11 @@
 package sr
 
 import (
-	"errors"
 	"io"
 	"log/slog"
 	"os"
 	"slices"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // What volumes an SR has is told by its directory. A filesystem that has failed may not be
@@ -137,7 +134,3 @@ func lines(keys []Key) []byte {
 
 // forgetKeys removes the note of an SR that is detached.
 func forgetKeys(dir *Dir, uuid string) error { return dir.Remove(uuid + ".keys") }
-
-// Unlistable says whether an error is that of a filesystem that has failed, not of what was
-// looked for.
-func Unlistable(err error) bool { return errors.Is(err, unix.EIO) || errors.Is(err, unix.EUCLEAN) }
