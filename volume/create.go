@@ -11,8 +11,11 @@ import (
 	"reflinksr/sr"
 )
 
-// Create makes an empty volume of at least size bytes.
+// Create makes an empty volume of at least size bytes: of 0 the smallest there is.
 func Create(handle, name, description string, size int64, sharable bool) (Volume, error) {
+	if size == 0 {
+		size = SizeUnit
+	}
 	if err := checkSize("size", size); err != nil {
 		return Volume{}, err
 	}

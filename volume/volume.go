@@ -43,6 +43,8 @@ const MaxSize = 1 << 60
 // RoundUp is the virtual size of a disk whose file has size bytes.
 func RoundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeUnit }
 
+// checkSize refuses what is no disk's size. That of a new disk may be 0, and that of one
+// that there is may not: it would be shorter than it was.
 func checkSize(arg string, size int64) error {
 	if size <= 0 {
 		return sr.Errorf(sr.ErrSize, arg, "argument %q is %d, it must be positive", arg, size)
