@@ -62,7 +62,7 @@ func (c Configuration) attach() (string, error) {
 	}
 	a := m.attachment(c.Path)
 	err = withAttachments(m.UUID, func(dir *Dir) error {
-		if err := a.admit(root); err != nil {
+		if err := a.admit(root, m.Options.Attributes()); err != nil {
 			return err
 		}
 		return a.saveIn(dir)
@@ -71,7 +71,7 @@ func (c Configuration) attach() (string, error) {
 }
 
 // admit checks that the SR can be attached, and recovers it.
-func (a attachment) admit(root *Dir) error {
+func (a attachment) admit(root *Dir, data Attributes) error {
 	before, err := lookup(a.UUID)
 	if err == nil && before.Path != a.Path {
 		if other, err := verify(before); err == nil {
@@ -82,7 +82,7 @@ func (a attachment) admit(root *Dir) error {
 	// A full or read-only filesystem cannot be asked, and is attached for what can
 	// still be done with it.
 	cannotAsk := func(err error) bool { return Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace }
-	if err := root.Probe(); err != nil && !cannotAsk(err) {
+	if err := root.Probe(data); err != nil && !cannotAsk(err) {
 		return err
 	}
 	if err := a.heal(root); err != nil && !cannotAsk(err) {

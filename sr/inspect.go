@@ -231,6 +231,10 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	if s.control == nil {
 		return problems, nil
 	}
+	for _, path := range s.fixed() {
+		problems = append(problems, Problem{Kind: OddAttributes, Name: path,
+			Text: "it has an attribute that keeps files from being made, renamed or removed in it", Repair: Nothing("chattr -i -a " + path)})
+	}
 	for name := range s.subdirs() {
 		judge(s.control, name, controlDir+"/"+name)
 	}

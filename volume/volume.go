@@ -266,11 +266,4 @@ func Warning(s *sr.SR) string {
 }
 
 // Bytes writes a size for people.
-func Bytes(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	f, u := float64(n), 0
-	for f >= 1024 && u < len(units)-1 {
-		f, u = f/1024, u+1
-	}
-	return strings.TrimSuffix(formatFloat(f), ".0") + " " + units[u]
-}
+func Bytes(n int64) string { return sr.Bytes(n) }
