@@ -299,6 +299,47 @@ func TestRecordKeepsUnknown(t *testing.T) {
 	}
 }
 
+// What a writer does not change stays as it was written, byte by byte.
+func TestRecordKeepsBytes(t *testing.T) {
+	type known struct {
+		Name string            `json:"name"`
+		Text string            `json:"text"`
+		Keys map[string]string `json:"keys"`
+		Part struct {
+			C string `json:"c"`
+			D string `json:"d"`
+		} `json:"part"`
+		Whole *struct{} `json:"whole"`
+		Left  bool      `json:"left,omitempty"`
+	}
+	for _, tt := range []struct {
+		was  string
+		edit func(k *known)
+		want string
+	}{
+		{"{\"text\":\"\xff\\ud800\",\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"\xfd\":1.10 , \"name\":\"a\"}",
+			func(k *known) { k.Name = "b" },
+			"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"name\":\"b\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\xff\\ud800\",\"whole\":null,\"\xfd\":1.10}"},
+		{"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\",\"b\":\"\xfd\",\"a\":\"\xfc\"},\"part\":{\"c\":\"\xfb\",\"d\":\"\xfa\",\"e\":\"\xf9\"}}",
+			func(k *known) { k.Keys["b"] = "2"; k.Keys["n"] = "3"; k.Part.C = "4" },
+			"{\"keys\":{\"a\":\"\xfe\",\"a\":\"\xfc\",\"b\":\"2\",\"n\":\"3\",\"\xff\":\"1\"},\"name\":\"\",\"part\":{\"c\":\"4\",\"d\":\"\xfa\",\"e\":\"\xf9\"},\"text\":\"\",\"whole\":null}"},
+		{"{\"keys\":{\"a\":\"1\",\"b\":\"\xff\"},\"name\":\"\xff\",\"name\":\"x\",\"left\":false}",
+			func(k *known) { delete(k.Keys, "a"); k.Name = "y" },
+			"{\"keys\":{\"b\":\"\xff\"},\"left\":false,\"name\":\"y\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\",\"whole\":null}"},
+	} {
+		var k known
+		all, err := DecodeRecord([]byte(tt.was), &k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.edit(&k)
+		got, err := EncodeRecord(&k, all)
+		if want := tt.want + "\n"; err != nil || string(got) != want {
+			t.Errorf("%q, %v\nwant %q", got, err, want)
+		}
+	}
+}
+
 // Whatever a marker is accepted as, a change of it takes effect and loses no member,
 // known or not.
 func FuzzMeta(f *testing.F) {

@@ -143,6 +143,12 @@ func (r *Record) save(s *sr.SR, key sr.Key) error {
 	return nil
 }
 
+// TakeTexts gives a new record the name and the description of another, as they were
+// written there.
+func (r *Record) TakeTexts(from *Record) {
+	r.Name, r.Description, r.unknown = from.Name, from.Description, from.unknown.Only("name", "description")
+}
+
 func (r *Record) encode() ([]byte, error) {
 	r.Format = sr.Format
 	if r.Keys == nil {
