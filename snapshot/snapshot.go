@@ -87,7 +87,7 @@ func derive(src *sr.SR, key string, dst *sr.SR, kind volume.Kind) (volume.Volume
 		Sharable: r.Sharable, ReadWrite: kind != volume.Snapshot, SectorSize: r.SectorSize, CBT: r.CBT,
 		Origin: &volume.Origin{Kind: kind, Of: k, At: time.Now().UTC().Truncate(time.Second)},
 	}
-	made.TakeTexts(r)
+	made.Derive(r)
 	return volume.Add(dst, made, attrs, func(f *os.File) error {
 		if err := sr.CloneFile(f, data); err != nil {
 			return err

@@ -65,6 +65,9 @@ func (c Configuration) attach() (string, error) {
 		if err := a.admit(root, m.Options.Attributes()); err != nil {
 			return err
 		}
+		if _, err := lookup(m.UUID); errors.Is(err, os.ErrNotExist) {
+			forgetSequence(m.UUID) // others may have used the SR since
+		}
 		return a.saveIn(dir)
 	})
 	return a.handle(), err

@@ -241,7 +241,7 @@ func (s *SR) eraseControl(ours func(name string) bool) error {
 			return err
 		}
 	}
-	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
+	for _, name := range append([]string{"lock", doomList, sequenceFile}, shortLocks...) {
 		if err := s.control.Remove(name); err != nil {
 			return err
 		}

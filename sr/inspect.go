@@ -128,7 +128,7 @@ func (s *SR) Survey() (v Survey, err error) {
 		}},
 		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
 		{s.control, func(name string) bool {
-			return s.subdirs()[name] != nil || name == "lock" || slices.Contains(shortLocks, name) || name == doomList
+			return s.subdirs()[name] != nil || name == "lock" || slices.Contains(shortLocks, name) || name == doomList || name == sequenceFile
 		}},
 	} {
 		if part.dir == nil {
@@ -238,7 +238,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	for name := range s.subdirs() {
 		judge(s.control, name, controlDir+"/"+name)
 	}
-	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
+	for _, name := range append([]string{"lock", doomList, sequenceFile}, shortLocks...) {
 		problems = append(problems, s.exposed(s.control, name, controlDir+"/"+name, "")...)
 	}
 	if s.Staging == nil {

@@ -286,7 +286,10 @@ func forget(handle, uuid string) error {
 	if _, err := find(handle); errors.Is(err, ErrNotAttached) {
 		return nil
 	}
-	return withAttachments(uuid, func(dir *Dir) error { return dir.Remove(uuid + ".json") })
+	return withAttachments(uuid, func(dir *Dir) error {
+		forgetSequence(uuid)
+		return dir.Remove(uuid + ".json")
+	})
 }
 
 // SetName and SetDescription change sr.json.

@@ -63,6 +63,9 @@ func Add(s *sr.SR, r *Record, attrs sr.Attributes, fill func(*os.File) error) (_
 	if err != nil {
 		return Volume{}, err
 	}
+	if err := r.enumerate(s); err != nil {
+		return Volume{}, fmt.Errorf("numbering the new volume: %w", err)
+	}
 	r.Size = advisory(st.Size)
 	r.Created = time.Now().UTC().Truncate(time.Second)
 	data, err := r.encode()
