@@ -47,7 +47,7 @@ func (s *script) fingerprint() (string, error) {
 			return filepath.SkipDir
 		}
 		var st unix.Stat_t
-		if name == ".reflinksr/lock" || name == ".reflinksr/leases.lock" || name == ".reflinksr/cbt.lock" || unix.Lstat(p, &st) != nil {
+		if name == ".reflinksr/lock" || name == ".reflinksr/leases.lock" || name == ".reflinksr/cbt.lock" || name == ".reflinksr/sequence" || unix.Lstat(p, &st) != nil {
 			return nil
 		}
 		if d.IsDir() {

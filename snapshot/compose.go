@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"log/slog"
 
+	"golang.org/x/sys/unix"
+
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -121,15 +123,7 @@ func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 			return c, p, err
 		}
 	}
-	mine, err := sr.AttributesOf(c.file)
-	if err != nil {
-		return c, p, err
-	}
-	its, err := sr.AttributesOf(p.file)
 	switch {
-	case err != nil:
-	case mine != its:
-		err = sr.Errorf(sr.ErrInvalid, "key2", "volume %s and %s cannot share blocks: nodatacow is %v and %v", child, parent, mine.NoCOW, its.NoCOW)
 	case !c.record.ReadWrite:
 		err = sr.Errorf(sr.ErrInvalid, "key", "volume %s is read-only and keeps its contents", child)
 	case c.record.SectorSize != p.record.SectorSize:
@@ -148,7 +142,11 @@ func compose(s *sr.SR, c, p *disk, related bool) error {
 	}
 	if !related {
 		data := sr.Composed(c.key)
-		if err := layOver(s, c, p, data); err != nil {
+		err := layOver(s, c, p, data)
+		if errors.Is(err, unix.EINVAL) {
+			err = sr.Errorf(sr.ErrInvalid, "key2", "volume %s and %s cannot share blocks: one has checksums and the other has none (nodatacow): %v", c.key, p.key, err)
+		}
+		if err != nil {
 			return errors.Join(err, s.Staging.Remove(data))
 		}
 		return s.CommitAnd(data, s.Root, sr.Data(c.key), end)

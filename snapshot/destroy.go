@@ -234,7 +234,7 @@ func share(dst, src *os.File, start, length int64) error {
 			return nil
 		}
 		if err != unix.EINTR {
-			return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: err}
+			return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: sr.Unshared(dst, err)}
 		}
 	}
 }

@@ -475,7 +475,7 @@ func inOrder(s *sr.SR, keys []sr.Key) ([]sr.Key, error) {
 		return err != nil || !r.DataDestroyed
 	})
 	slices.SortFunc(keys, func(a, b sr.Key) int {
-		return cmp.Or(records[a].Created.Compare(records[b].Created), cmp.Compare(a, b))
+		return cmp.Or(records[a].Older(records[b]), cmp.Compare(a, b))
 	})
 	return keys, failed
 }

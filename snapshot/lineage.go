@@ -34,8 +34,8 @@ func kin(a, b []sr.Key) bool {
 }
 
 // SimilarContent lists the volumes that come from the same volume as key does, nearest
-// first: by the number of snapshots, clones and copies between the two, then by when
-// they were made. Volumes without data are left out.
+// first: by the number of snapshots, clones and copies between the two, then by how many
+// volumes were made in between. Volumes without data are left out.
 func SimilarContent(handle, key string) ([]sr.Key, error) {
 	s, err := sr.Open(handle, sr.Unlocked)
 	if err != nil {
@@ -80,7 +80,7 @@ func SimilarContent(handle, key string) ([]sr.Key, error) {
 			}
 		}
 		slices.SortFunc(further, func(a, b sr.Key) int {
-			return cmp.Or(cmp.Compare(apart(own, records[a]), apart(own, records[b])), cmp.Compare(a, b))
+			return cmp.Or(nearer(own, records[a], records[b]), cmp.Compare(a, b))
 		})
 		for _, other := range further {
 			if r := records[other]; r != nil && !r.DataDestroyed {
@@ -90,6 +90,32 @@ func SimilarContent(handle, key string) ([]sr.Key, error) {
 		ring = further
 	}
 	return similar, nil
+}
+
+// nearer compares how far two volumes were made from own: by what was made in between,
+// and among those without a number, which come after all others, by time. Either may be
+// nil.
+func nearer(own, a, b *volume.Record) int {
+	x, numberedX := between(own, a)
+	y, numberedY := between(own, b)
+	switch {
+	case numberedX && numberedY:
+		return cmp.Compare(x, y)
+	case numberedX:
+		return -1
+	case numberedY:
+		return 1
+	}
+	return cmp.Compare(apart(own, a), apart(own, b))
+}
+
+// between is how many numbers lie between two volumes, if both have one.
+func between(a, b *volume.Record) (n int64, numbered bool) {
+	if b == nil || a.Sequence == 0 || b.Sequence == 0 {
+		return 0, false
+	}
+	n = int64(a.Sequence - b.Sequence)
+	return max(n, -n), true
 }
 
 // apart is how much time lies between the making of two volumes.

@@ -83,11 +83,12 @@ func derive(src *sr.SR, key string, dst *sr.SR, kind volume.Kind) (volume.Volume
 		return volume.Volume{}, err
 	}
 	defer data.Close()
-	return volume.Add(dst, &volume.Record{
-		Name: r.Name, Description: r.Description, Sharable: r.Sharable,
-		ReadWrite: kind != volume.Snapshot, SectorSize: r.SectorSize, CBT: r.CBT,
+	made := &volume.Record{
+		Sharable: r.Sharable, ReadWrite: kind != volume.Snapshot, SectorSize: r.SectorSize, CBT: r.CBT,
 		Origin: &volume.Origin{Kind: kind, Of: k, At: time.Now().UTC().Truncate(time.Second)},
-	}, attrs, func(f *os.File) error {
+	}
+	made.Derive(r)
+	return volume.Add(dst, made, attrs, func(f *os.File) error {
 		if err := sr.CloneFile(f, data); err != nil {
 			return err
 		}

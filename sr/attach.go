@@ -62,8 +62,11 @@ func (c Configuration) attach() (string, error) {
 	}
 	a := m.attachment(c.Path)
 	err = withAttachments(m.UUID, func(dir *Dir) error {
-		if err := a.admit(root); err != nil {
+		if err := a.admit(root, m.Options.Attributes()); err != nil {
 			return err
+		}
+		if _, err := lookup(m.UUID); errors.Is(err, os.ErrNotExist) {
+			forgetSequence(m.UUID) // others may have used the SR since
 		}
 		return a.saveIn(dir)
 	})
@@ -71,7 +74,7 @@ func (c Configuration) attach() (string, error) {
 }
 
 // admit checks that the SR can be attached, and recovers it.
-func (a *attachment) admit(root *Dir) error {
+func (a *attachment) admit(root *Dir, data Attributes) error {
 	before, err := lookup(a.UUID)
 	if Unseen(err) {
 		return err
@@ -92,7 +95,7 @@ func (a *attachment) admit(root *Dir) error {
 	// A full or read-only filesystem cannot be asked, and is attached for what can
 	// still be done with it.
 	cannotAsk := func(err error) bool { return Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace }
-	if err := root.Probe(); err != nil && !cannotAsk(err) {
+	if err := root.Probe(data); err != nil && !cannotAsk(err) {
 		return err
 	}
 	if err := a.heal(root); err != nil && !cannotAsk(err) {

@@ -1,6 +1,8 @@
 package sr
 
 import (
+	"errors"
+	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -9,10 +11,51 @@ import (
 // CloneFile makes the empty file dst share all blocks of src: one FICLONE
 // (ioctl_ficlone(2)), a single point in time even while src is being written.
 // The result is not durable before dst is fsynced. It never falls back to a copy.
+//
+// btrfs shares no blocks between a file with checksums and one without, and which of
+// the two src is no flag tells if the filesystem was mounted with nodatasum when it was
+// made. So it is tried: Attributes.Apply has given dst checksums, and nodatacow is how
+// to have none.
 func CloneFile(dst, src *os.File) error {
-	err := retry0(func() error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) })
+	err := ficlone(dst, src)
+	if err == unix.EINVAL {
+		if kind, e := kindOf(dst); e == nil && kind == "btrfs" {
+			if e := (Attributes{NoCOW: true}).Apply(dst); e != nil {
+				return e
+			}
+			err = ficlone(dst, src)
+		}
+	}
 	if err != nil {
-		return &os.LinkError{Op: "FICLONE", Old: src.Name(), New: dst.Name(), Err: err}
+		return &os.LinkError{Op: "FICLONE", Old: src.Name(), New: dst.Name(), Err: Unshared(dst, err)}
 	}
 	return nil
 }
+
+func ficlone(dst, src *os.File) error {
+	err := retry0(func() error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) })
+	return err
+}
+
+// Unshared is the error of a call that should have made two files share blocks, the one
+// to be changed being dst, with what it means.
+func Unshared(dst *os.File, err error) error {
+	switch {
+	case errors.Is(err, unix.EINVAL):
+		switch kind, _ := kindOf(dst); kind {
+		case "btrfs":
+			return fmt.Errorf("%w: the two cannot share blocks: btrfs shares none between a file with checksums and one without (nodatacow, nodatasum)", errRefused{unix.EINVAL})
+		case "xfs":
+			return fmt.Errorf("%w: the two cannot share blocks: XFS shares none between its realtime device and the rest (xfs_io -c lsattr: r), nor between a file with DAX and one without (x)", errRefused{unix.EINVAL})
+		}
+	case errors.Is(err, unix.ETXTBSY):
+		return fmt.Errorf("%w: one of the two is in use as swap space on this host: swapoff it", errRefused{unix.ETXTBSY})
+	}
+	return err
+}
+
+// errRefused is an errno whose own text says nothing.
+type errRefused struct{ unix.Errno }
+
+func (errRefused) Error() string   { return "refused" }
+func (e errRefused) Unwrap() error { return e.Errno }

@@ -99,7 +99,7 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 	if err != nil {
 		return err
 	}
-	if err := root.Probe(); err != nil {
+	if err := root.Probe(c.Options.Attributes()); err != nil {
 		return err
 	}
 	if _, given := conf["datacow"]; given && fs.Type != "btrfs" {

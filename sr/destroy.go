@@ -254,7 +254,7 @@ func (s *SR) eraseControl(ours mine) error {
 	if err := s.eraseHosts(); err != nil {
 		return err
 	}
-	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
+	for _, name := range append([]string{"lock", doomList, sequenceFile}, shortLocks...) {
 		if err := s.control.Remove(name); err != nil {
 			return err
 		}

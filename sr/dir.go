@@ -278,7 +278,11 @@ func (d *Dir) read(name string, limit int64) ([]byte, error) {
 
 // Rename moves from, in d, to the name to, in dst, replacing what is there.
 func (d *Dir) Rename(from string, dst *Dir, to string) error {
-	err := retry0(func() error { return unix.Renameat(d.fd(), from, dst.fd(), to) })
+	rename := func() error { return unix.Renameat(d.fd(), from, dst.fd(), to) }
+	err := retry0(rename)
+	if err == unix.EXDEV && dst.adopt(d, from) {
+		err = retry0(rename)
+	}
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: d.join(from), New: dst.join(to), Err: err}
 	}
@@ -287,7 +291,14 @@ func (d *Dir) Rename(from string, dst *Dir, to string) error {
 
 // swap exchanges two existing names atomically (RENAME_EXCHANGE).
 func (d *Dir) swap(from string, dst *Dir, to string) error {
-	err := retry0(func() error { return unix.Renameat2(d.fd(), from, dst.fd(), to, unix.RENAME_EXCHANGE) })
+	exchange := func() error { return unix.Renameat2(d.fd(), from, dst.fd(), to, unix.RENAME_EXCHANGE) }
+	err := retry0(exchange)
+	if err == unix.EXDEV {
+		there, back := dst.adopt(d, from), d.adopt(dst, to)
+		if there || back {
+			err = retry0(exchange)
+		}
+	}
 	if err != nil {
 		return &os.LinkError{Op: "exchange", Old: d.join(from), New: dst.join(to), Err: err}
 	}

@@ -134,33 +134,34 @@ func (d *Dir) fsid() (string, error) {
 	return hex.EncodeToString(b[:]), nil
 }
 
-// Space returns the size of the filesystem and what is left of it for us, in bytes.
-func (d *Dir) Space() (total, free int64, err error) {
+// readOnly says what keeps the filesystem from being written to, and what to do: "" if
+// nothing does.
+func (d *Dir) readOnly() (what, remedy string, err error) {
 	st, err := fstatfs(d.f)
 	if err != nil {
-		return 0, 0, err
+		return "", "", err
 	}
-	unit := st.Frsize
-	if unit == 0 {
-		unit = st.Bsize
+	if st.Flags&unix.ST_RDONLY != 0 {
+		return "the filesystem is read-only", "see the kernel's log for the reason, then remount it", nil
 	}
-	// f_bavail, not f_bfree: on a full btrfs the latter still counts space nobody can have.
-	return int64(st.Blocks) * unit, int64(st.Bavail) * unit, nil // #nosec G115 -- of a filesystem: below 2^63 bytes
+	if kinds[int64(st.Type)] != "btrfs" {
+		return "", "", nil
+	}
+	// A subvolume may be so by itself (btrfs_permission in fs/btrfs/inode.c).
+	err = retry0(func() error { return unix.Faccessat(d.fd(), ".", unix.W_OK, 0) })
+	if err == unix.EROFS {
+		return "the btrfs subvolume is read-only", "btrfs property set -t subvol " + d.Path() + " ro false, or the directory above that is the subvolume", nil
+	}
+	return "", "", nil
 }
 
-// readOnly says whether the filesystem is mounted, or has turned, read-only.
-func (d *Dir) readOnly() (bool, error) {
-	st, err := fstatfs(d.f)
-	if err != nil {
-		return false, err
+// Probe finds out by doing it whether files in the directory that are made as data files
+// are, with the attributes a, can share blocks. It leaves nothing behind. The error is
+// ErrUnsuitable with the remedy, or the system's own.
+func (d *Dir) Probe(a Attributes) error {
+	if fixed, err := Immutable(d.f); err == nil && fixed {
+		return Errorf(ErrUnsuitable, d.Path(), "%s: the directory has an attribute that keeps files from being made, renamed or removed in it: chattr -i -a %s", d.Path(), d.Path())
 	}
-	return st.Flags&unix.ST_RDONLY != 0, nil
-}
-
-// Probe finds out by doing it whether files in the directory can share blocks. It
-// leaves nothing behind. The error is ErrUnsuitable with the remedy, or the
-// system's own.
-func (d *Dir) Probe() error {
 	src, err := d.scratch()
 	if err := d.mayWrite(src, err); err != nil {
 		src.Close()
@@ -172,10 +173,13 @@ func (d *Dir) Probe() error {
 		return err
 	}
 	defer dst.Close()
-	if _, err := src.Write(make([]byte, 4096)); err != nil {
-		return err
+	err = errors.Join(a.Apply(src), a.Apply(dst))
+	if err == nil {
+		_, err = src.Write(make([]byte, 4096))
 	}
-	err = CloneFile(dst, src)
+	if err == nil {
+		err = CloneFile(dst, src)
+	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
 		kind, _ := kindOf(d.f)
 		switch kind {
@@ -183,6 +187,8 @@ func (d *Dir) Probe() error {
 			return Errorf(ErrUnsuitable, d.Path(), "%s: this NFS cannot share blocks between files: mount it with vers=4.2, from a server that exports XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path())
 		case "ocfs2":
 			return Errorf(ErrUnsuitable, d.Path(), "%s: this OCFS2 was made without reflink: tunefs.ocfs2 --fs-features=refcount", d.Path())
+		case "btrfs":
+			return Errorf(ErrUnsuitable, d.Path(), "%s: files that are made as disks are cannot share blocks here: %v", d.Path(), err)
 		case "xfs":
 			return Errorf(ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink: make a new one with mkfs.xfs -m reflink=1, or use btrfs", d.Path())
 		}

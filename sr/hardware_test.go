@@ -49,17 +49,17 @@ func TestSystemUUID(t *testing.T) {
 }
 
 // Another machine is not taken for this one in another boot, nor the other way round.
-func TestMemberMayReplace(t *testing.T) {
-	me := member{Format: 1, Host: "h", Boot: "now", Hardware: Hardware{"u", []string{"m"}}}
+func TestParticipantMayReplace(t *testing.T) {
+	me := participant{Format: 1, Host: "h", Boot: "now", Hardware: Hardware{"u", []string{"m"}}}
 	for _, c := range []struct {
 		why     string
-		there   member
+		there   participant
 		refused bool
 	}{
-		{"this boot", member{Boot: "now", Hardware: Hardware{"x", []string{"y"}}}, false},
-		{"a former boot", member{Boot: "then", Hardware: me.Hardware}, false},
-		{"another machine", member{Boot: "then", Hardware: Hardware{"v", []string{"n"}}}, true},
-		{"nobody can tell", member{Boot: "then"}, false},
+		{"this boot", participant{Boot: "now", Hardware: Hardware{"x", []string{"y"}}}, false},
+		{"a former boot", participant{Boot: "then", Hardware: me.Hardware}, false},
+		{"another machine", participant{Boot: "then", Hardware: Hardware{"v", []string{"n"}}}, true},
+		{"nobody can tell", participant{Boot: "then"}, false},
 	} {
 		if err := me.mayReplace(c.there, "/sr"); (err != nil) != c.refused || err != nil && !errors.Is(err, ErrSRInUse) {
 			t.Errorf("%s: %v", c.why, err)
@@ -67,12 +67,12 @@ func TestMemberMayReplace(t *testing.T) {
 	}
 }
 
-func FuzzMember(f *testing.F) {
+func FuzzParticipant(f *testing.F) {
 	f.Add([]byte(`{"format":1,"host":"h","boot":"b","hardware":{"system":"u","nics":["m"]},"name":"n"}`))
 	f.Add([]byte(`{"format":99}`))
 	f.Add([]byte(`[]`))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := parseMember(data, "/sr/hosts/h")
+		m, err := parseParticipant(data, "/sr/hosts/h")
 		if err != nil {
 			if c := Classify(err); c != ErrDamaged && c != ErrNewer {
 				t.Fatal(err)
@@ -81,7 +81,7 @@ func FuzzMember(f *testing.F) {
 		}
 		if out, err := json.Marshal(m); err != nil {
 			t.Fatal(err)
-		} else if _, err := parseMember(out, ""); err != nil {
+		} else if _, err := parseParticipant(out, ""); err != nil {
 			t.Fatalf("%s: %v", out, err)
 		}
 	})

@@ -12,8 +12,8 @@ import (
 // a file for each, by its UUID. Only what several hosts can have mounted has it.
 const hostsDir = "hosts"
 
-// member is a host that has the SR attached.
-type member struct {
+// participant is a host that has the SR attached.
+type participant struct {
 	Format   int       `json:"format"`
 	Host     string    `json:"host"`
 	Boot     string    `json:"boot"`
@@ -46,11 +46,11 @@ func (s *SR) enlist() error {
 		return err
 	}
 	defer hosts.Close()
-	there, err := readMember(hosts, me.UUID)
+	there, err := readParticipant(hosts, me.UUID)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	mine := member{Format: Format, Host: me.UUID, Boot: me.Boot, Hardware: ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
+	mine := participant{Format: Format, Host: me.UUID, Boot: me.Boot, Hardware: ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
 	mine.Name, _ = os.Hostname()
 	if err == nil {
 		if err := mine.mayReplace(there, s.Path); err != nil {
@@ -68,7 +68,7 @@ func (s *SR) enlist() error {
 }
 
 // mayReplace refuses to take another machine's place.
-func (m member) mayReplace(there member, path string) error {
+func (m participant) mayReplace(there participant, path string) error {
 	if there.Boot == m.Boot {
 		return nil
 	}
@@ -83,15 +83,15 @@ func (m member) mayReplace(there member, path string) error {
 	return nil
 }
 
-func readMember(hosts *Dir, uuid string) (m member, err error) {
+func readParticipant(hosts *Dir, uuid string) (m participant, err error) {
 	data, err := hosts.Read(uuid, recordLimit)
 	if err != nil {
 		return m, err
 	}
-	return parseMember(data, hosts.join(uuid))
+	return parseParticipant(data, hosts.join(uuid))
 }
 
-func parseMember(data []byte, path string) (m member, err error) {
+func parseParticipant(data []byte, path string) (m participant, err error) {
 	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
 		return m, Errorf(ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
 	}
@@ -139,7 +139,7 @@ func (a attachment) delist() {
 		return
 	}
 	defer hosts.Close()
-	if there, err := readMember(hosts, me.UUID); err == nil && there.Boot == me.Boot {
+	if there, err := readParticipant(hosts, me.UUID); err == nil && there.Boot == me.Boot {
 		if err := hosts.Remove(me.UUID); err != nil {
 			slog.Warn("this host stays on the list of those that have the SR attached", "sr", a.Path, "err", err)
 		}

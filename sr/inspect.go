@@ -134,7 +134,7 @@ func (s *SR) Survey() (v Survey, err error) {
 		}},
 		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
 		{s.control, func(name string) bool {
-			return s.subdirs()[name] != nil || name == hostsDir || name == "lock" || slices.Contains(shortLocks, name) || name == doomList
+			return s.subdirs()[name] != nil || name == hostsDir || name == "lock" || slices.Contains(shortLocks, name) || name == doomList || name == sequenceFile
 		}},
 	} {
 		if part.dir == nil {
@@ -259,13 +259,17 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	if s.control == nil || failed != nil {
 		return problems, failed
 	}
+	for _, path := range s.fixed() {
+		problems = append(problems, Problem{Kind: OddAttributes, Name: path,
+			Text: "it has an attribute that keeps files from being made, renamed or removed in it", Repair: Nothing("chattr -i -a " + path)})
+	}
 	for name := range s.subdirs() {
 		judge(s.control, name, controlDir+"/"+name)
 	}
 	if failed != nil {
 		return problems, failed
 	}
-	for _, name := range append([]string{"lock", doomList}, shortLocks...) {
+	for _, name := range append([]string{"lock", doomList, sequenceFile}, shortLocks...) {
 		problems = append(problems, s.exposed(s.control, name, controlDir+"/"+name, "")...)
 	}
 	if s.Staging == nil {

@@ -1,6 +1,7 @@
 package sr
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -109,15 +110,12 @@ func (m *Meta) encode() ([]byte, error) {
 }
 
 func indent(data []byte) []byte {
-	var v map[string]json.RawMessage
-	if json.Unmarshal(data, &v) != nil {
+	var b bytes.Buffer
+	if json.Indent(&b, bytes.TrimSpace(data), "", "  ") != nil {
 		return data
 	}
-	pretty, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return data
-	}
-	return append(pretty, '\n')
+	b.WriteByte('\n')
+	return b.Bytes()
 }
 
 // Configuration is what SR.create and SR.attach are configured with.

@@ -26,7 +26,7 @@ func Rehome(path string) (from, to Filesystem, err error) {
 	if to, err = root.Filesystem(); err != nil || from == to {
 		return from, to, err
 	}
-	if err := root.Probe(); err != nil {
+	if err := root.Probe(m.Options.Attributes()); err != nil {
 		return from, to, err
 	}
 	handle, err := AttachedAt(path)

@@ -31,11 +31,11 @@ func Repair(path string) error {
 	if err := (&SR{Path: path, Root: root}).sameFilesystem(m); err != nil {
 		return err
 	}
-	if readOnly, err := root.readOnly(); err != nil || readOnly {
-		return errors.Join(err, Errorf(ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair", path))
+	if readOnly, remedy, err := root.readOnly(); err != nil || readOnly != "" {
+		return errors.Join(err, Errorf(ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
 	}
 	a := m.attachment(path)
-	return withAttachments(m.UUID, func(*Dir) error { return a.admit(root) })
+	return withAttachments(m.UUID, func(*Dir) error { return a.admit(root, m.Options.Attributes()) })
 }
 
 // OpenAt is Open for an SR that need not be attached: for repairs.

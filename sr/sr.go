@@ -299,6 +299,7 @@ func forget(handle, uuid string) error {
 		return nil
 	}
 	return withAttachments(uuid, func(dir *Dir) error {
+		forgetSequence(uuid)
 		return errors.Join(forgetKeys(dir, uuid), dir.Remove(uuid+".json"))
 	})
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -299,6 +300,47 @@ func TestRecordKeepsUnknown(t *testing.T) {
 	}
 }
 
+// What a writer does not change stays as it was written, byte by byte.
+func TestRecordKeepsBytes(t *testing.T) {
+	type known struct {
+		Name string            `json:"name"`
+		Text string            `json:"text"`
+		Keys map[string]string `json:"keys"`
+		Part struct {
+			C string `json:"c"`
+			D string `json:"d"`
+		} `json:"part"`
+		Whole *struct{} `json:"whole"`
+		Left  bool      `json:"left,omitempty"`
+	}
+	for _, tt := range []struct {
+		was  string
+		edit func(k *known)
+		want string
+	}{
+		{"{\"text\":\"\xff\\ud800\",\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"\xfd\":1.10 , \"name\":\"a\"}",
+			func(k *known) { k.Name = "b" },
+			"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"name\":\"b\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\xff\\ud800\",\"whole\":null,\"\xfd\":1.10}"},
+		{"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\",\"b\":\"\xfd\",\"a\":\"\xfc\"},\"part\":{\"c\":\"\xfb\",\"d\":\"\xfa\",\"e\":\"\xf9\"}}",
+			func(k *known) { k.Keys["b"] = "2"; k.Keys["n"] = "3"; k.Part.C = "4" },
+			"{\"keys\":{\"a\":\"\xfe\",\"a\":\"\xfc\",\"b\":\"2\",\"n\":\"3\",\"\xff\":\"1\"},\"name\":\"\",\"part\":{\"c\":\"4\",\"d\":\"\xfa\",\"e\":\"\xf9\"},\"text\":\"\",\"whole\":null}"},
+		{"{\"keys\":{\"a\":\"1\",\"b\":\"\xff\"},\"name\":\"\xff\",\"name\":\"x\",\"left\":false}",
+			func(k *known) { delete(k.Keys, "a"); k.Name = "y" },
+			"{\"keys\":{\"b\":\"\xff\"},\"left\":false,\"name\":\"y\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\",\"whole\":null}"},
+	} {
+		var k known
+		all, err := DecodeRecord([]byte(tt.was), &k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tt.edit(&k)
+		got, err := EncodeRecord(&k, all)
+		if want := tt.want + "\n"; err != nil || string(got) != want {
+			t.Errorf("%q, %v\nwant %q", got, err, want)
+		}
+	}
+}
+
 // Whatever a marker is accepted as, a change of it takes effect and loses no member,
 // known or not.
 func FuzzMeta(f *testing.F) {
@@ -479,4 +521,77 @@ func TestDiscardedLock(t *testing.T) {
 		t.Errorf("the second lock is on a file without a name: %v", err)
 	}
 	second.Unlock()
+}
+
+// Every number is greater than those before, whoever asks at the same time, and whatever
+// became of what was noted.
+func TestSequence(t *testing.T) {
+	dir := t.TempDir()
+	open := func() *SR {
+		root, err := OpenDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		control, err := root.Sub(".")
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := &SR{Path: dir, Root: root, control: control, Meta: &Meta{UUID: aKey, Filesystem: Filesystem{Type: "ocfs2"}}}
+		t.Cleanup(s.Close)
+		return s
+	}
+	const many, each = 8, 25
+	var wait sync.WaitGroup
+	given := make([][]int64, many)
+	for i := range many {
+		s := open()
+		wait.Go(func() {
+			for range each {
+				n, err := s.Sequence(func() (int64, error) { return 41, nil })
+				if err != nil {
+					t.Error(err)
+				}
+				given[i] = append(given[i], n)
+			}
+		})
+	}
+	wait.Wait()
+	var all []int64
+	for _, numbers := range given {
+		if !slices.IsSorted(numbers) {
+			t.Errorf("%v does not rise", numbers)
+		}
+		all = append(all, numbers...)
+	}
+	slices.Sort(all)
+	if len(slices.Compact(all)) != many*each || all[0] != 42 || all[len(all)-1] != 41+many*each {
+		t.Errorf("%v", all)
+	}
+	s := open()
+	for _, tt := range []struct {
+		noted   string
+		highest int64
+		want    int64
+	}{
+		{"0000000000000000007\n", 100, 8},
+		{"", 100, 101},
+		{"0000000000000000007", 100, 101},
+		{"0000000000000000007\nx", 100, 101},
+		{"-000000000000000007\n", 100, 101},
+		{"9999999999999999999\n", 100, 101},
+		{"rubbish", 0, 1},
+		{fmt.Sprintf(sequenceFormat, int64(MaxSequence)), 1, MaxSequence},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, sequenceFile), []byte(tt.noted), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		n, err := s.Sequence(func() (int64, error) { return tt.highest, nil })
+		if err != nil || n != tt.want {
+			t.Errorf("after %q, with %d in the records: %d, %v, want %d", tt.noted, tt.highest, n, err, tt.want)
+		}
+	}
+	os.Remove(filepath.Join(dir, sequenceFile))
+	if _, err := s.Sequence(func() (int64, error) { return 0, unix.EIO }); !errors.Is(err, unix.EIO) {
+		t.Errorf("an error of the disk is no sequence of 0: %v", err)
+	}
 }

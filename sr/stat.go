@@ -3,6 +3,9 @@ package sr
 import (
 	"errors"
 	"os"
+	"slices"
+	"strconv"
+	"strings"
 )
 
 // Stat is what the protocol calls sr_stat.
@@ -44,24 +47,57 @@ func StatSR(handle string, warn func(*SR) string) (Stat, error) {
 
 // Stat describes an open SR.
 func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
-	total, free, err := s.Root.Space()
+	room, err := s.Root.room()
 	st := Stat{
 		SR: s.Handle(), UUID: s.Meta.UUID, Name: s.Meta.Name, Description: s.Meta.Description,
-		FreeSpace: free, TotalSpace: total, Datasources: []string{},
+		FreeSpace: room.free, TotalSpace: room.total, Datasources: []string{},
 		Clustered: s.Meta.Filesystem.Clustered(), Health: [2]string{Healthy, ""},
 	}
-	readOnly, e := s.Root.readOnly()
+	var texts []string
+	say := func(text string) {
+		if text != "" {
+			texts = append(texts, text)
+		}
+	}
+	readOnly, remedy, e := s.Root.readOnly()
 	switch {
-	case readOnly:
+	case readOnly != "":
 		// It can be scanned and read, so it is not unhealthy to the toolstack.
-		st.Health[1] = "the filesystem is read-only: volumes can be read but not changed: see the kernel's log for the reason, then remount it"
-	case warn != nil:
-		st.Health[1] = warn(s)
+		say(readOnly + ": volumes can be read but not changed: " + remedy)
+	case err == nil:
+		if fixed := s.fixed(); len(fixed) > 0 {
+			list := strings.Join(fixed, " ")
+			say("nothing can be made or removed in " + list + ", which has an attribute against that: chattr -i -a " + list)
+		}
+		say(room.warning())
+		if warn != nil {
+			say(warn(s))
+		}
 	}
-	if !s.Meta.Filesystem.MapsExtents() && st.Health[1] == "" {
-		st.Health[1] = noExtents
+	if !s.Meta.Filesystem.MapsExtents() && len(texts) == 0 {
+		say(noExtents)
 	}
+	st.Health[1] = strings.Join(texts, "; ")
 	return st, errors.Join(err, e)
+}
+
+// fixed lists the SR's directories that have an attribute that keeps files from being
+// made, renamed or removed in them.
+func (s *SR) fixed() (names []string) {
+	dirs := []*Dir{s.Root, s.control}
+	for _, dir := range s.subdirs() {
+		dirs = append(dirs, *dir)
+	}
+	for _, d := range dirs {
+		if d == nil {
+			continue
+		}
+		if fixed, err := Immutable(d.f); err == nil && fixed {
+			names = append(names, d.Path())
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // Candidate is what the protocol calls probe_result.
@@ -100,7 +136,7 @@ func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, err
 		if c.UUID != "" {
 			return out, Errorf(ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
 		}
-		return out, root.Probe()
+		return out, root.Probe(c.Options.Attributes())
 	}
 	if err != nil {
 		return out, err
@@ -120,4 +156,14 @@ func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, err
 	out.Configuration["sr_uuid"] = m.UUID
 	out.SR = &st
 	return out, nil
+}
+
+// Bytes writes a size for people.
+func Bytes(n int64) string {
+	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
+	f, u := float64(n), 0
+	for f >= 1024 && u < len(units)-1 {
+		f, u = f/1024, u+1
+	}
+	return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0") + " " + units[u]
 }

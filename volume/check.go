@@ -173,6 +173,8 @@ type finding struct {
 	there    bool
 	record   *Record // nil if it cannot be read
 	attrs    sr.Attributes
+	looked   bool // attrs and bare are known
+	bare     bool // its blocks have no checksums
 	problems []Problem
 }
 
@@ -392,6 +394,15 @@ func (e *examination) lookAtData(key sr.Key, f *finding) error {
 	defer data.Close()
 	if f.attrs, err = sr.AttributesOf(data); err != nil {
 		return err
+	}
+	if f.bare, err = sr.Unchecked(data); err != nil {
+		return err
+	}
+	f.looked = true
+	if f.bare && !f.attrs.NoCOW {
+		f.add(Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
+			Text:   "its blocks have no checksums, though it is copied on write: it was made while the filesystem was mounted with nodatasum",
+			Repair: sr.Nothing("its snapshots and clones have none either; a copy of its contents to a new disk has what the SR's option datacow says")})
 	}
 	limited, err := sr.COWExtentsLimited(data)
 	if err == nil && !limited {
@@ -651,10 +662,10 @@ func lineage(keys []sr.Key, all []finding) (problems []Problem) {
 		if of.record.SectorSize != f.record.SectorSize {
 			add(sr.WrongSector, true, "it stays so for the volume's life", "it has sectors of %d bytes, its origin %s of %d: neither can be reverted to the other", f.record.SectorSize, o.Of, of.record.SectorSize)
 		}
-		if of.attrs != f.attrs {
+		if of.bare != f.bare && f.looked && of.looked {
 			problems = append(problems, Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
-				Text:   fmt.Sprintf("nodatacow is %v, for its origin %s it is %v: they cannot share blocks, and neither can be reverted to the other", f.attrs.NoCOW, o.Of, of.attrs.NoCOW),
-				Repair: sr.Nothing("the attribute of a file that is not empty cannot be changed")})
+				Text:   fmt.Sprintf("nodatacow is %v, for its origin %s it is %v: one of the two has checksums, the other has none, so they share no blocks and cannot be composed", f.attrs.NoCOW, o.Of, of.attrs.NoCOW),
+				Repair: sr.Nothing("a file that is not empty cannot be given checksums, nor lose them; a revert makes the one as the other is")})
 		}
 	}
 	return problems

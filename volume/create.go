@@ -11,8 +11,11 @@ import (
 	"reflinksr/sr"
 )
 
-// Create makes an empty volume of at least size bytes.
+// Create makes an empty volume of at least size bytes: of 0 the smallest there is.
 func Create(handle, name, description string, size int64, sharable bool) (Volume, error) {
+	if size == 0 {
+		size = SizeUnit
+	}
 	if err := checkSize("size", size); err != nil {
 		return Volume{}, err
 	}
@@ -60,6 +63,9 @@ func Add(s *sr.SR, r *Record, attrs sr.Attributes, fill func(*os.File) error) (_
 	st, err := stage(s, key, attrs, fill)
 	if err != nil {
 		return Volume{}, err
+	}
+	if err := r.enumerate(s); err != nil {
+		return Volume{}, fmt.Errorf("numbering the new volume: %w", err)
 	}
 	r.Size = advisory(st.Size)
 	r.Created = time.Now().UTC().Truncate(time.Second)

@@ -1,10 +1,12 @@
 package volume
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,7 +33,12 @@ type Record struct {
 	// changed since (package snapshot, DestroyData). It must not be read as the disk's.
 	DataDestroyed bool `json:"data_destroyed,omitempty"`
 
+	// Sequence is greater than that of every volume of the SR that was made before: 0, the
+	// least, in an adopted one and in one of an older version. It decides what is older.
+	Sequence sequence `json:"sequence,omitzero"`
+
 	unknown sr.Unknown
+	after   sequence // of a new record: what its own must be greater than
 }
 
 // Origin says where a volume's blocks came from.
@@ -59,6 +66,43 @@ func (a *advisory) UnmarshalJSON(data []byte) error {
 	json.Unmarshal(data, &n)
 	*a = advisory(n)
 	return nil
+}
+
+// sequence is a number that SR.Sequence gave; anything else in its place is none.
+type sequence int64
+
+func (n *sequence) UnmarshalJSON(data []byte) error {
+	var m int64
+	if json.Unmarshal(data, &m) != nil || m < 0 || m > sr.MaxSequence {
+		m = 0
+	}
+	*n = sequence(m)
+	return nil
+}
+
+// Older says how a volume's record compares with another's by age: negative if it was made
+// first. Only among those without a number, which come before all others, the clock counts.
+func (r *Record) Older(than *Record) int {
+	return cmp.Or(cmp.Compare(r.Sequence, than.Sequence), r.Created.Compare(than.Created))
+}
+
+// enumerate gives a new record its number.
+func (r *Record) enumerate(s *sr.SR) error {
+	n, err := s.Sequence(func() (int64, error) {
+		keys, err := Keys(s)
+		if err != nil {
+			return 0, err
+		}
+		numbers := make([]sequence, len(keys))
+		parallel(len(keys), func(i int) {
+			if r, err := Load(s, keys[i]); err == nil { // one that cannot be read has no place among the others
+				numbers[i] = r.Sequence
+			}
+		})
+		return int64(slices.Max(append(numbers, r.after))), nil
+	})
+	r.Sequence = max(sequence(n), min(r.after+1, sr.MaxSequence))
+	return err
 }
 
 const (
@@ -141,6 +185,13 @@ func (r *Record) save(s *sr.SR, key sr.Key) error {
 		return fmt.Errorf("volume %s: writing its record: %w", key, err)
 	}
 	return nil
+}
+
+// Derive gives a new record the name and the description of the one that it comes from, as
+// they were written there, and makes it younger than that.
+func (r *Record) Derive(from *Record) {
+	r.after = from.Sequence
+	r.Name, r.Description, r.unknown = from.Name, from.Description, from.unknown.Only("name", "description")
 }
 
 func (r *Record) encode() ([]byte, error) {

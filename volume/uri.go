@@ -3,7 +3,6 @@ package volume
 import (
 	"net/url"
 	"path"
-	"strconv"
 	"strings"
 
 	"reflinksr/sr"
@@ -48,5 +47,3 @@ func ParseURI(uri string) (handle, uuid string, key sr.Key, err error) {
 	}
 	return handle, uuid, key, nil
 }
-
-func formatFloat(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }

@@ -44,6 +44,8 @@ const MaxSize = 1 << 60
 // RoundUp is the virtual size of a disk whose file has size bytes.
 func RoundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeUnit }
 
+// checkSize refuses what is no disk's size. That of a new disk may be 0, and that of one
+// that there is may not: it would be shorter than it was.
 func checkSize(arg string, size int64) error {
 	if size <= 0 {
 		return sr.Errorf(sr.ErrSize, arg, "argument %q is %d, it must be positive", arg, size)
@@ -279,11 +281,4 @@ func Warning(s *sr.SR) string {
 }
 
 // Bytes writes a size for people.
-func Bytes(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	f, u := float64(n), 0
-	for f >= 1024 && u < len(units)-1 {
-		f, u = f/1024, u+1
-	}
-	return strings.TrimSuffix(formatFloat(f), ".0") + " " + units[u]
-}
+func Bytes(n int64) string { return sr.Bytes(n) }

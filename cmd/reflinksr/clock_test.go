@@ -27,7 +27,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"sr/mount_linux.go insist":                    "the same",
 		"sr/device.go createOnDisk":                   "the same",
 		"sr/create.go create":                         "noted in sr.json and never read again",
-		"volume/create.go Add":                        "noted in the record and never read again",
+		"volume/create.go Add":                        "noted in the record; puts those without a number in order, which this one has",
 		"snapshot/snapshot.go derive":                 "noted in the record and never read again",
 		"datapath/activate.go Activate":               "noted in the lease and told to the operator",
 		"cmd/internal/plugin/main.go run":             "logged",

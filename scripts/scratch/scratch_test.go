@@ -40,7 +40,7 @@ func TestShippedImages(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer dir.Close()
-				if err := dir.Probe(); err != nil {
+				if err := dir.Probe(sr.Attributes{NoCOW: true}); err != nil {
 					t.Error(err)
 				}
 				total, _, err := dir.Space()

@@ -77,6 +77,9 @@ func run(p process) int {
 		slog.SetDefault(slog.New(syslog{}.WithAttrs([]slog.Attr{slog.String("dbg", request.Text("dbg")), slog.String("call", c.name)})))
 		answer, err = c.run(request)
 	}
+	if path, _, e := sr.ParseHandle(of(request, "sr")); err != nil && e == nil {
+		err = sr.Explain(path, err)
+	}
 	if err != nil {
 		slog.Error("failed", "sr", of(request, "sr"), "key", of(request, "key", "uri"), "took", time.Since(start), "err", err)
 		fail(p, c.name, err)

@@ -79,7 +79,7 @@ func (r *Request) set(p Param, word string) error {
 // parseSize reads a size in decimal. What is no int64 is ErrSize.
 func parseSize(name, text string) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
+	if err != nil || n == 0 && strings.HasPrefix(text, "-") {
 		return 0, sr.Errorf(sr.ErrSize, name, "argument %q is %.40s, it must be a whole number of bytes below 2^63", name, text)
 	}
 	return n, nil

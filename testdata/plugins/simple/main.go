@@ -147,7 +147,7 @@ func decode(input []byte, params []string) (*request, error) {
 		switch kind {
 		case "size":
 			err = json.Unmarshal(raw, &r.size)
-			if err == nil && (r.size <= 0 || r.size > math.MaxInt64/8) {
+			if err == nil && (r.size <= 0 && string(raw) != "0" || r.size > math.MaxInt64/8) {
 				err = errors.New("it is no size of a disk")
 			}
 		case "bool":

@@ -84,7 +84,7 @@ func rounded(size int64) int64 { return (size + 4095) &^ 4095 }
 func (s *repository) create(r *request) (any, error) {
 	v := &volume{sr: s, Name: r.text["name"], Description: r.text["description"], Writable: true, Sharable: r.bool}
 	return v.make(func(f *os.File) error {
-		if err := f.Truncate(rounded(r.size)); err != nil {
+		if err := f.Truncate(rounded(max(r.size, 1))); err != nil {
 			return refuse(79, "size %d: %v", r.size, err)
 		}
 		return nil
