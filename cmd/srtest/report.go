@@ -184,7 +184,10 @@ func (m *matrix) Failures(c *column) (all []scripts.Result) {
 func (o *options) report() error {
 	ctx, over := pool.Interruptible()
 	defer over()
-	plugins := o.plugins()
+	plugins, err := o.plugins()
+	if err != nil {
+		return err
+	}
 	m := &matrix{Made: time.Now()}
 	progress := newProgress(o.errs)
 	var sum tally
@@ -204,7 +207,6 @@ func (o *options) report() error {
 	}
 	m.rows()
 	m.print(o.out)
-	var err error
 	if o.html != "" {
 		err = m.write(o.html)
 	}

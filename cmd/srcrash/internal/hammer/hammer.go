@@ -133,8 +133,9 @@ func (o *options) run(out io.Writer, do func(kind, dir string)) error {
 	if o.load.Workers < 1 || o.load.Workers > 32 {
 		return errors.New("-workers: 1 to 32: a domain is a bit of 64, and each has two")
 	}
-	if (o.installs.Volume == "") != (o.installs.Datapath == "") {
-		return errors.New("-volume and -datapath go together")
+	var err error
+	if o.installs, err = rig.At(o.installs.Volume, o.installs.Datapath); err != nil {
+		return err
 	}
 	if err := rig.PrivateHost(); err != nil {
 		return err
