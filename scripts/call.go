@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/scripts/owned"
 )
 
 // refusal is the error that a plugin answers.
@@ -152,7 +154,10 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 	case ctx.Err() != nil:
 		err = fmt.Errorf("no answer within %v; killed%s", s.config.timeout(), printed(stdout, stderr))
 	case errors.Is(err, exec.ErrWaitDelay):
-		unix.Kill(-c.Process.Pid, unix.SIGKILL)
+		group := owned.InGroup(c.Process.Pid)
+		for _, pid := range owned.Processes(group) {
+			owned.Signal(pid, unix.SIGKILL, group)
+		}
 		err = errors.New("it exited, but a process that it started keeps standard output or standard error open: the toolstack waits for both to close")
 	}
 	return stdout, stderr, err

@@ -23,6 +23,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/scripts/owned"
 	"reflinksr/scripts/scratch"
 )
 
@@ -178,14 +179,11 @@ func (o *options) on(kind, dir string, do func(kind, dir string)) error {
 		return err
 	}
 	do(kind, dir)
-	left, err := boundBelow(dir)
+	left, err := owned.Loops(owned.Below(dir))
 	if len(left) > 0 {
 		o.failed++
 	}
-	for device := range left {
-		err = errors.Join(err, unbind(device))
-	}
-	return errors.Join(err, fs.Remove())
+	return errors.Join(err, owned.Detach(left), fs.Remove())
 }
 
 // memory is where a filesystem's image costs no disk's time, if there is such a place.
