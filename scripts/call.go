@@ -34,6 +34,11 @@ type refusal struct {
 	} `json:"backtrace"`
 }
 
+// unimplemented says that the call is not offered.
+func (r *refusal) unimplemented() bool {
+	return r.Code == "SR_BACKEND_FAILURE" && len(r.Params) > 0 && r.Params[0] == "Unimplemented"
+}
+
 func (r *refusal) Error() string { return fmt.Sprintf("refused: %s %q", r.Code, r.Params) }
 
 // call is the verb.
@@ -79,7 +84,7 @@ func (s *script) unimplemented() bool {
 	return len(s.calls) > 0 && s.calls[len(s.calls)-1].Outcome == NotOffered
 }
 
-// mustCall calls with arguments given as a value.
+// mustCall calls with arguments given as a value, for a verb that needs the call.
 func (s *script) mustCall(method string, args map[string]any) (any, error) {
 	if _, ok := args["dbg"]; !ok {
 		args["dbg"] = "scenario"
@@ -88,7 +93,12 @@ func (s *script) mustCall(method string, args map[string]any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.invoke(method, request)
+	value, err := s.invoke(method, request)
+	var refused *refusal
+	if errors.As(err, &refused) && refused.unimplemented() {
+		return nil, errNotOffered{method}
+	}
+	return value, err
 }
 
 // invoke makes one call as the toolstack does. A refusal is an error that is *refusal.
@@ -112,6 +122,7 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 	switch {
 	case err == nil:
 		made.Outcome, s.last = Works, value
+		s.claims(made.Method, request, value)
 		if volume, ok := value.(map[string]any); ok {
 			if key, ok := volume["key"].(string); ok {
 				s.keys[key] = true
@@ -119,7 +130,7 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 		}
 	case errors.As(err, &refused):
 		made.Outcome, s.refusal = Refuses, refused
-		if refused.Code == "SR_BACKEND_FAILURE" && len(refused.Params) > 0 && refused.Params[0] == "Unimplemented" {
+		if refused.unimplemented() {
 			made.Outcome = NotOffered
 		}
 	default:

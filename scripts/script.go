@@ -40,6 +40,8 @@ type script struct {
 	named       int               // how many calls there were when the last such one was made
 	last        any               // the last answer, decoded
 	refusal     *refusal          // the last call's, if it was refused
+	claimed     []claim           // calls that succeeded, and that contents must prove
+	proved      map[string]bool   // calls that they have
 	sums        map[string]contents
 	remembered  map[string]*pieces // what disks held at their last sum
 	plugs       map[string][]plugged

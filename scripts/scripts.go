@@ -159,10 +159,7 @@ func (c Config) datapaths(make string) (string, error) {
 
 // Offers says whether there is an executable for a call.
 func (c Config) Offers(method string) bool {
-	if strings.HasPrefix(method, "Data") {
-		return c.datapath("*", method) != ""
-	}
-	return present(filepath.Join(c.Volume, method)) != ""
+	return c.executable(method) != ""
 }
 
 // ReadConfiguration reads the configuration with which SRs are made: a JSON object
@@ -265,7 +262,7 @@ func (c Config) condition(word string) (bool, error) {
 		if !slices.ContainsFunc(Interface, func(known string) bool { return strings.EqualFold(known, arg) }) {
 			return false, fmt.Errorf("there is no call %q in the interface", arg)
 		}
-		return c.Offers(arg), nil
+		return c.carriesOut(Interface[slices.IndexFunc(Interface, func(known string) bool { return strings.EqualFold(known, arg) })]), nil
 	}
 	return false, fmt.Errorf("unknown condition [%s]", word)
 }
