@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"reflinksr/datapath/loop"
+	"reflinksr/scripts/owned"
 	"reflinksr/scripts/scratch"
 )
 
@@ -44,7 +46,7 @@ func (s *script) blockdevice(_ bool, args []string) error {
 	if old == "" {
 		return nil
 	}
-	return unbind(old)
+	return s.unbind(d.image, old)
 }
 
 func (s *script) makeBlockDevice(args []string) error {
@@ -123,17 +125,10 @@ func findPartitions(path string) error {
 	return unix.IoctlLoopSetStatus64(int(f.Fd()), info)
 }
 
-// unbind takes a loop device from its file.
-func unbind(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0); err != nil && err != unix.ENXIO {
-		return fmt.Errorf("%s: %w", path, err)
-	}
-	return nil
+// unbind takes the loop device at a path from an image.
+func (s *script) unbind(image, path string) error {
+	devices := s.loopsWhere(func(file string) bool { return file == image })
+	return owned.Detach(slices.DeleteFunc(devices, func(l owned.Loop) bool { return l.Path() != path }))
 }
 
 // mountPoint is where our plugin mounts the filesystem of an SR that is configured by a

@@ -19,6 +19,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/scripts/owned"
 )
 
 // refusal is the error that a plugin answers.
@@ -30,6 +32,11 @@ type refusal struct {
 		Files *[]string `json:"files"`
 		Lines *[]int    `json:"lines"`
 	} `json:"backtrace"`
+}
+
+// unimplemented says that the call is not offered.
+func (r *refusal) unimplemented() bool {
+	return r.Code == "SR_BACKEND_FAILURE" && len(r.Params) > 0 && r.Params[0] == "Unimplemented"
 }
 
 func (r *refusal) Error() string { return fmt.Sprintf("refused: %s %q", r.Code, r.Params) }
@@ -77,7 +84,7 @@ func (s *script) unimplemented() bool {
 	return len(s.calls) > 0 && s.calls[len(s.calls)-1].Outcome == NotOffered
 }
 
-// mustCall calls with arguments given as a value.
+// mustCall calls with arguments given as a value, for a verb that needs the call.
 func (s *script) mustCall(method string, args map[string]any) (any, error) {
 	if _, ok := args["dbg"]; !ok {
 		args["dbg"] = "scenario"
@@ -86,7 +93,12 @@ func (s *script) mustCall(method string, args map[string]any) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return s.invoke(method, request)
+	value, err := s.invoke(method, request)
+	var refused *refusal
+	if errors.As(err, &refused) && refused.unimplemented() {
+		return nil, errNotOffered{method}
+	}
+	return value, err
 }
 
 // invoke makes one call as the toolstack does. A refusal is an error that is *refusal.
@@ -110,6 +122,7 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 	switch {
 	case err == nil:
 		made.Outcome, s.last = Works, value
+		s.claims(made.Method, request, value)
 		if volume, ok := value.(map[string]any); ok {
 			if key, ok := volume["key"].(string); ok {
 				s.keys[key] = true
@@ -117,7 +130,7 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 		}
 	case errors.As(err, &refused):
 		made.Outcome, s.refusal = Refuses, refused
-		if refused.Code == "SR_BACKEND_FAILURE" && len(refused.Params) > 0 && refused.Params[0] == "Unimplemented" {
+		if refused.unimplemented() {
 			made.Outcome = NotOffered
 		}
 	default:
@@ -152,7 +165,10 @@ func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err 
 	case ctx.Err() != nil:
 		err = fmt.Errorf("no answer within %v; killed%s", s.config.timeout(), printed(stdout, stderr))
 	case errors.Is(err, exec.ErrWaitDelay):
-		unix.Kill(-c.Process.Pid, unix.SIGKILL)
+		group := owned.InGroup(c.Process.Pid)
+		for _, pid := range owned.Processes(group) {
+			owned.Signal(pid, unix.SIGKILL, group)
+		}
 		err = errors.New("it exited, but a process that it started keeps standard output or standard error open: the toolstack waits for both to close")
 	}
 	return stdout, stderr, err

@@ -162,14 +162,16 @@ func (s *script) comeBack(_ bool, _ []string) error {
 	if err != nil {
 		return err
 	}
-	return fs.Mount()
+	err = fs.Mount()
+	s.know(fs.Dir)
+	return err
 }
 
 func (s *script) loops(_ bool, args []string) error {
 	if len(args) != 2 {
 		return usage("loops")
 	}
-	if n := len(loopsOf(args[0])); strconv.Itoa(n) != args[1] {
+	if n := loopsOf(args[0]); strconv.Itoa(n) != args[1] {
 		return fmt.Errorf("%d loop devices, want %s", n, args[1])
 	}
 	return nil
@@ -182,7 +184,7 @@ func (s *script) leak(_ bool, _ []string) error {
 		left = append(left, "loop device "+path)
 	}
 	for key := range s.everyKey() {
-		if len(loopsOf(key)) > 0 {
+		if len(s.loopsWhere(func(file string) bool { return strings.Contains(filepath.Base(file), key) })) > 0 {
 			left = append(left, "loop device of volume "+key)
 		}
 	}

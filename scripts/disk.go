@@ -163,6 +163,9 @@ func (s *script) withDevice(key string, readOnly bool, do func(path string) erro
 	if have := s.plugs[key]; len(have) > 0 {
 		return do(have[0].device)
 	}
+	if readOnly && !s.config.carriesOut("Datapath.activate_readonly") {
+		readOnly = false // to read is all that we will do
+	}
 	p, err := s.doPlug(key, readOnly, "u0_scenario")
 	if err != nil {
 		return err
@@ -206,6 +209,7 @@ func (s *script) fill(_ bool, args []string) error {
 		if _, err := io.CopyN(io.NewOffsetWriter(f, offset), pattern(args[3]), length); err != nil {
 			return err
 		}
+		s.wrote(args[0])
 		return f.Sync()
 	})
 }
@@ -242,6 +246,7 @@ func (s *script) zero(not bool, args []string) error {
 		if first >= 0 && !not {
 			return fmt.Errorf("of %d bytes at %d the first that is not zero is number %d", length, offset, first)
 		}
+		s.saw(args[0])
 		return nil
 	})
 }
@@ -328,6 +333,7 @@ func (s *script) compare(verb string, args []string, want bool) (err error) {
 	if (got == reference) != want {
 		return fmt.Errorf("%s holds %v, and %s is %v", args[0], got, what, reference)
 	}
+	s.saw(args...)
 	return nil
 }
 
@@ -408,6 +414,7 @@ func (s *script) guest(not bool, args []string) error {
 	for _, arg := range args[1:] {
 		command = append(command, strings.ReplaceAll(arg, "DEV", have[0].device))
 	}
+	s.wrote(args[0]) // it may
 	c := exec.CommandContext(s.config.context(), command[0], command[1:]...)
 	c.Dir = s.work
 	out, err := c.CombinedOutput()

@@ -2,11 +2,13 @@ package scripts
 
 import (
 	"bytes"
+	"fmt"
 	"os"
-	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/scripts/owned"
 )
 
 // hunt ends the commands that a scenario has running, and what they started, until
@@ -19,27 +21,15 @@ func (s *script) hunt(over <-chan struct{}) {
 			return
 		case <-time.After(pause):
 		}
-		for _, pid := range s.commands() {
-			unix.Kill(pid, sig)
+		for _, pid := range owned.Processes(s.isCommand) {
+			owned.Signal(pid, sig, s.isCommand)
 		}
 	}
 }
 
-// commands are the processes that have the scenario's directory as their $WORK.
-func (s *script) commands() (pids []int) {
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return nil
-	}
-	mark := []byte("WORK=" + s.work + "\x00")
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil || pid == os.Getpid() {
-			continue
-		}
-		if env, err := os.ReadFile("/proc/" + e.Name() + "/environ"); err == nil && bytes.Contains(append([]byte{0}, env...), append([]byte{0}, mark...)) {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
+// isCommand says whether a process has the scenario's directory as its $WORK.
+func (s *script) isCommand(pid int) bool {
+	mark := []byte("\x00WORK=" + s.work + "\x00")
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	return err == nil && bytes.Contains(append([]byte{0}, env...), mark)
 }

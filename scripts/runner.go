@@ -64,6 +64,7 @@ type Result struct {
 	Failure *Failure `json:"failure,omitempty"`
 	Seconds float64  `json:"seconds"`
 	Calls   []Call   `json:"-"`
+	Proved  []string `json:"-"` // calls after which contents were seen to be right
 	Log     string   `json:"-"`
 }
 
@@ -106,7 +107,7 @@ func (w *watched) done() {
 	close(w.over)
 	w.result.Seconds = time.Since(w.start).Seconds()
 	if w.script != nil {
-		w.result.Calls = w.script.calls
+		w.result.Calls, w.result.Proved = w.script.calls, w.script.proofs()
 	}
 	if w.config.Done != nil {
 		w.config.Done(w.result)

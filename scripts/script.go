@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/scripts/domain"
+	"reflinksr/scripts/owned"
 	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
 )
@@ -39,6 +40,8 @@ type script struct {
 	named       int               // how many calls there were when the last such one was made
 	last        any               // the last answer, decoded
 	refusal     *refusal          // the last call's, if it was refused
+	claimed     []claim           // calls that succeeded, and that contents must prove
+	proved      map[string]bool   // calls that they have
 	sums        map[string]contents
 	remembered  map[string]*pieces // what disks held at their last sum
 	plugs       map[string][]plugged
@@ -46,6 +49,7 @@ type script struct {
 	writing     map[string]*writer
 	marks       map[string]uint64 // what writers had acknowledged
 	domains     map[string]*domain.Domain
+	disks       map[uint64]bool // the device numbers of its filesystems
 	backend     any             // what the last Datapath.attach of plug answered
 	sandbox     sandbox.Sandbox // what calls find
 	held        []*os.File      // locked by the lock verb
@@ -76,10 +80,7 @@ func (s *script) cleanUp() {
 	s.endDomains()
 	s.lock(false, []string{"free"})
 	// Devices that the scenario left attached: of its volumes, and of any other file.
-	for key := range s.everyKey() {
-		release(loopsOf(key))
-	}
-	release(s.loopsBelow())
+	s.release()
 	for _, uuid := range s.uuids {
 		os.Remove("/run/reflinksr/sr/" + uuid + ".json")
 		states, _ := filepath.Glob("/run/reflinksr/volume/" + uuid + ".*")
@@ -88,9 +89,7 @@ func (s *script) cleanUp() {
 		}
 	}
 	s.unmountSRs()
-	for _, d := range s.devices {
-		release([]string{d.path})
-	}
+	owned.Detach(s.loopsWhere(s.isImage)) // of blockdevice
 	for _, fs := range s.filesystems {
 		fs.Remove()
 	}
@@ -117,38 +116,6 @@ func (s *script) everyKey() map[string]bool {
 	return keys
 }
 
-// release detaches loop devices.
-func release(devices []string) {
-	for _, path := range devices {
-		if f, err := os.Open(path); err == nil {
-			unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
-			f.Close()
-		}
-	}
-}
-
-// loopsOf lists the loop devices whose file is named after a key, by sysfs: the
-// file itself may be gone.
-func loopsOf(key string) []string {
-	return loopsWhere(func(file string) bool { return strings.Contains(filepath.Base(file), key) })
-}
-
-// loopsBelow lists those whose file lies in the scenario's directory, but for the
-// filesystems' own.
-func (s *script) loopsBelow() []string {
-	return loopsWhere(func(file string) bool { return strings.HasPrefix(file, s.work+"/") && !s.isImage(file) })
-}
-
-func loopsWhere(is func(file string) bool) (found []string) {
-	bound, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, path := range bound {
-		if backing, err := os.ReadFile(path); err == nil && is(strings.TrimSpace(string(backing))) {
-			found = append(found, "/dev/"+strings.Split(path, "/")[3])
-		}
-	}
-	return found
-}
-
 // fs makes a filesystem.
 func (s *script) fs(_ bool, args []string) error {
 	kind, size, name := s.config.FS, int64(1<<30), "mnt"
@@ -172,6 +139,7 @@ func (s *script) fs(_ bool, args []string) error {
 		return err
 	}
 	s.filesystems = append(s.filesystems, fs)
+	s.know(fs.Dir)
 	s.setenv(strings.ToUpper(name), fs.Dir)
 	return nil
 }

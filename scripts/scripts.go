@@ -10,6 +10,7 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -23,6 +24,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"reflinksr/scripts/domain"
+	"reflinksr/scripts/plugindir"
 	"reflinksr/scripts/scratch"
 )
 
@@ -101,28 +103,63 @@ func (c Config) Check() error {
 // datapath finds the executable of a datapath plugin's call; "" if there is none.
 // A plugin "*" is any.
 func (c Config) datapath(plugin, method string) string {
-	for _, dir := range c.Datapath {
-		for _, pattern := range []string{filepath.Join(dir, plugin, method), filepath.Join(dir, method)} {
-			found, _ := filepath.Glob(pattern)
-			if path := present(pattern); len(found) == 0 && path != "" {
-				found = []string{path}
+	for _, named := range c.Datapath {
+		all, _ := plugindir.All(plugindir.Datapath, named) // Check says why there is none
+		for _, dir := range all {
+			if plugin != "*" && filepath.Base(dir) != plugin {
+				continue
 			}
-			for _, path := range found {
-				if base := filepath.Base(filepath.Dir(path)); plugin == "*" || base == plugin {
-					return path
-				}
+			path := present(filepath.Join(dir, method))
+			if path != "" {
+				return path
 			}
 		}
 	}
 	return ""
 }
 
+// datapaths is a directory that holds the datapath plugins by their names, whether they
+// were named themselves or by such a directory; only if they are in several it is made.
+func (c Config) datapaths(make string) (string, error) {
+	var above []string
+	for _, named := range c.Datapath {
+		all, err := plugindir.All(plugindir.Datapath, named)
+		if err != nil {
+			return "", err
+		}
+		for _, dir := range all {
+			if !slices.Contains(above, filepath.Dir(dir)) {
+				above = append(above, filepath.Dir(dir))
+			}
+		}
+	}
+	switch len(above) {
+	case 0:
+		return "", nil
+	case 1:
+		return above[0], nil
+	}
+	if err := os.Mkdir(make, 0o755); err != nil {
+		return "", err
+	}
+	for _, named := range c.Datapath {
+		all, err := plugindir.All(plugindir.Datapath, named)
+		if err != nil {
+			return "", err
+		}
+		for _, dir := range all {
+			// Of two by the same name calls go to the first.
+			if err := os.Symlink(dir, filepath.Join(make, filepath.Base(dir))); err != nil && !errors.Is(err, os.ErrExist) {
+				return "", err
+			}
+		}
+	}
+	return make, nil
+}
+
 // Offers says whether there is an executable for a call.
 func (c Config) Offers(method string) bool {
-	if strings.HasPrefix(method, "Data") {
-		return c.datapath("*", method) != ""
-	}
-	return present(filepath.Join(c.Volume, method)) != ""
+	return c.executable(method) != ""
 }
 
 // ReadConfiguration reads the configuration with which SRs are made: a JSON object
@@ -170,10 +207,12 @@ func (c Config) setup(env *testscript.Env) error {
 	if err := c.stopped(); err != nil {
 		env.T().Skip(err)
 	}
-	env.Setenv("VOLUME", c.Volume)
-	if len(c.Datapath) > 0 {
-		env.Setenv("DATAPATH", c.Datapath[0])
+	datapaths, err := c.datapaths(filepath.Join(env.WorkDir, ".datapath"))
+	if err != nil {
+		return err
 	}
+	env.Setenv("VOLUME", c.Volume)
+	env.Setenv("DATAPATH", datapaths)
 	env.Setenv("FS", c.FS)
 	s := &script{config: c, work: env.WorkDir, devices: map[string]*madeDevice{}, sums: map[string]contents{}, remembered: map[string]*pieces{}, plugs: map[string][]plugged{}, keys: map[string]bool{}, marks: map[string]uint64{}}
 	for _, name := range []string{"UUID_A", "UUID_B", "UUID_C"} {
@@ -223,7 +262,7 @@ func (c Config) condition(word string) (bool, error) {
 		if !slices.ContainsFunc(Interface, func(known string) bool { return strings.EqualFold(known, arg) }) {
 			return false, fmt.Errorf("there is no call %q in the interface", arg)
 		}
-		return c.Offers(arg), nil
+		return c.carriesOut(Interface[slices.IndexFunc(Interface, func(known string) bool { return strings.EqualFold(known, arg) })]), nil
 	}
 	return false, fmt.Errorf("unknown condition [%s]", word)
 }

@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/scripts/owned"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
@@ -695,17 +696,8 @@ func understood(out, stderr []byte, failed error) (answer any, outcome string, e
 
 // release ends what was attached, and what is noted of it on this host.
 func (h *hostile) release() {
-	bound, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	for _, path := range bound {
-		file, err := os.ReadFile(path)
-		if err != nil || !strings.HasPrefix(string(file), h.dir+"/") {
-			continue
-		}
-		if f, err := os.Open("/dev/" + strings.Split(path, "/")[3]); err == nil {
-			unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
-			f.Close()
-		}
-	}
+	bound, _ := owned.Loops(owned.Below(h.dir))
+	owned.Detach(bound)
 	for _, s := range []*victimSR{h.own, h.other} {
 		for _, pattern := range []string{"sr/" + s.uuid + ".*", "volume/" + s.uuid + ".*"} {
 			notes, _ := filepath.Glob(filepath.Join(sr.RuntimeDir, pattern))

@@ -10,8 +10,6 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +19,7 @@ import (
 	"reflinksr/cmd/srcrash/internal/disk"
 	"reflinksr/cmd/srcrash/internal/explore"
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/scripts/owned"
 )
 
 // job is one subject on one kind of filesystem.
@@ -171,14 +170,9 @@ func (w *worker) stop() error {
 
 // endChildren kills the calls that this process has started.
 func endChildren() {
-	lists, _ := filepath.Glob("/proc/self/task/*/children") // proc_tid_children(5)
-	for _, list := range lists {
-		data, _ := os.ReadFile(list)
-		for _, field := range strings.Fields(string(data)) {
-			if pid, err := strconv.Atoi(field); err == nil {
-				unix.Kill(pid, unix.SIGKILL)
-			}
-		}
+	ours := owned.ChildOf(os.Getpid())
+	for _, pid := range owned.Processes(ours) {
+		owned.Signal(pid, unix.SIGKILL, ours)
 	}
 }
 

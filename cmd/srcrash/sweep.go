@@ -57,6 +57,10 @@ func sweep(args []string, out io.Writer) error {
 	if err := f.Parse(args); err != nil {
 		return flag.ErrHelp
 	}
+	var err error
+	if o.plugin, err = rig.At(o.plugin.Volume, o.plugin.Datapath); err != nil {
+		return err
+	}
 	t, err := o.run(out, true)
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j
               draw the last calls of a recording
 
 PLUGIN is
-  -volume DIR     the volume plugin's directory
+  -volume DIR     the volume plugin's directory, or the one above it
   -datapath DIR   a datapath plugin's directory, or one that holds several; may be
                   repeated; by default the "datapath" beside "volume"
   -config FILE    how an SR is configured: a JSON object of strings, by default

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"reflinksr/scripts/plugindir"
 	"reflinksr/scripts/recording"
 )
 
@@ -32,7 +33,7 @@ func record(args []string, in io.Reader, out, errs io.Writer) int {
 		fmt.Fprint(errs, recordUsage)
 		return 2
 	}
-	path, err := exec.LookPath(rest[0])
+	path, err := program(rest[0])
 	if err == nil {
 		c := recording.Command{Path: path, Args: rest[1:], Log: *log, In: in, Out: out, Err: errs}
 		var status int
@@ -44,6 +45,20 @@ func record(args []string, in io.Reader, out, errs io.Writer) int {
 	return recording.StartStatus(err)
 }
 
+// program finds what to run, also a call that is named by the directory above its plugin's.
+func program(name string) (string, error) {
+	path, err := exec.LookPath(name)
+	if err == nil || !strings.Contains(name, "/") {
+		return path, err
+	}
+	if dir, e := plugindir.One(plugindir.Any, filepath.Dir(name), ""); e == nil {
+		if path, e := exec.LookPath(filepath.Join(dir, filepath.Base(name))); e == nil {
+			return path, nil
+		}
+	}
+	return "", err
+}
+
 // wrap puts the recorder in front of a plugin's directory.
 func wrap(args []string, out, errs io.Writer) int {
 	flags := flag.NewFlagSet("wrap", flag.ContinueOnError)
@@ -53,15 +68,19 @@ func wrap(args []string, out, errs io.Writer) int {
 		fmt.Fprint(errs, wrapUsage)
 		return 2
 	}
-	self, err := os.Executable()
+	dir, err := plugindir.One(plugindir.Any, rest[0], "")
+	self := ""
 	if err == nil {
-		err = recording.Wrap(rest[0], *log, self)
+		self, err = os.Executable()
+	}
+	if err == nil {
+		err = recording.Wrap(dir, *log, self)
 	}
 	if err != nil {
 		fmt.Fprintln(errs, "srtest: wrap:", err)
 		return 1
 	}
-	fmt.Fprintf(out, "calls of %s are recorded in %s\n", filepath.Base(rest[0]), *log)
+	fmt.Fprintf(out, "calls of %s are recorded in %s\n", filepath.Base(dir), *log)
 	return 0
 }
 
@@ -72,12 +91,20 @@ func unwrap(args []string, out, errs io.Writer) int {
 		fmt.Fprint(errs, unwrapUsage)
 		return 2
 	}
-	left, err := recording.Unwrap(rest[0])
+	// Where directories cannot be exchanged, a crash may have left none by this name.
+	dir := rest[0]
+	if _, err := os.Stat(dir); err == nil {
+		if dir, err = plugindir.One(plugindir.Any, dir, ""); err != nil {
+			fmt.Fprintln(errs, "srtest: unwrap:", err)
+			return 1
+		}
+	}
+	left, err := recording.Unwrap(dir)
 	if err != nil {
 		fmt.Fprintln(errs, "srtest: unwrap:", err)
 		return 1
 	}
-	fmt.Fprintf(out, "calls of %s are not recorded any more\n", filepath.Base(rest[0]))
+	fmt.Fprintf(out, "calls of %s are not recorded any more\n", filepath.Base(dir))
 	if left != "" {
 		fmt.Fprintf(out, "calls are still in progress; %s is for them, remove it afterwards\n", left)
 	}

@@ -18,10 +18,18 @@ import (
 
 // cell is what one call of one plugin came to in all scenarios.
 type cell struct {
-	Works, Refuses int
+	Works, Refuses int              // times, in scenarios that passed
+	Contents       bool             // it works only if contents were seen to be right
+	Seen           bool             // they were, in a scenario that passed
 	Absent         bool             // it is not offered
 	Wrong          []scripts.Result // the scenarios that failed at it
 }
+
+// Tested says that a scenario that passed has shown that the call works.
+func (c cell) Tested() bool { return c.Works > 0 && (c.Seen || !c.Contents) }
+
+// Offered says that nothing speaks against it.
+func (c cell) Offered() bool { return !c.Absent || c.Works+c.Refuses > 0 }
 
 // String is the cell in a line of text.
 func (c cell) String() string {
@@ -29,10 +37,12 @@ func (c cell) String() string {
 	switch {
 	case len(c.Wrong) > 0:
 		return fmt.Sprintf("WRONG %d (%s)", len(c.Wrong), counts)
-	case c.Absent && c.Works+c.Refuses == 0:
+	case !c.Offered():
 		return "not offered"
-	case c.Works+c.Refuses == 0:
-		return "not tried"
+	case !c.Tested() && c.Refuses == 0:
+		return "not tested"
+	case !c.Tested():
+		return fmt.Sprintf("not tested / %d", c.Refuses)
 	}
 	return counts
 }
@@ -42,7 +52,7 @@ func (c cell) Class() string {
 	switch {
 	case len(c.Wrong) > 0:
 		return "wrong"
-	case c.Works+c.Refuses == 0:
+	case !c.Tested():
 		return "none"
 	}
 	return "works"
@@ -62,19 +72,25 @@ type skip struct {
 	Names []string
 }
 
-// add counts what a scenario showed. A scenario that failed counts against the
-// call that it failed at.
+// add counts what a scenario showed: if it passed, what each call came to; if it failed,
+// that counts against the call that it failed at. One that was skipped has shown nothing.
 func (c *column) add(r scripts.Result) {
 	c.Sum.add(r)
 	for _, made := range r.Calls {
 		of := c.of(made.Method)
-		switch made.Outcome {
-		case scripts.Works:
-			of.Works++
-		case scripts.Refuses:
-			of.Refuses++
-		case scripts.NotOffered:
+		switch {
+		case made.Outcome == scripts.NotOffered:
 			of.Absent = true
+		case r.Verdict != scripts.Passed:
+		case made.Outcome == scripts.Works:
+			of.Works++
+		case made.Outcome == scripts.Refuses:
+			of.Refuses++
+		}
+	}
+	if r.Verdict == scripts.Passed {
+		for _, method := range r.Proved {
+			c.of(method).Seen = true
 		}
 	}
 	if r.Verdict == scripts.Failed {
@@ -95,7 +111,7 @@ func (c *column) of(method string) *cell {
 		}
 	}
 	if c.Cells[method] == nil {
-		c.Cells[method] = new(cell)
+		c.Cells[method] = &cell{Contents: scripts.AboutContents(method)}
 	}
 	return c.Cells[method]
 }
@@ -184,7 +200,10 @@ func (m *matrix) Failures(c *column) (all []scripts.Result) {
 func (o *options) report() error {
 	ctx, over := pool.Interruptible()
 	defer over()
-	plugins := o.plugins()
+	plugins, err := o.plugins()
+	if err != nil {
+		return err
+	}
 	m := &matrix{Made: time.Now()}
 	progress := newProgress(o.errs)
 	var sum tally
@@ -204,7 +223,6 @@ func (o *options) report() error {
 	}
 	m.rows()
 	m.print(o.out)
-	var err error
 	if o.html != "" {
 		err = m.write(o.html)
 	}
@@ -240,11 +258,14 @@ func (m *matrix) print(out io.Writer) {
 		}
 		for _, row := range m.Rows {
 			of := m.Cell(row, c)
-			absent := "·"
-			if of.Absent && of.Works+of.Refuses == 0 {
-				absent = "×"
+			works, absent := mark(of.Works), "·"
+			switch {
+			case !of.Offered():
+				works, absent = "·", "×"
+			case len(of.Wrong) == 0 && !of.Tested():
+				works = "not tested"
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", row, mark(of.Works), mark(of.Refuses), absent, mark(len(of.Wrong)))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", row, works, mark(of.Refuses), absent, mark(len(of.Wrong)))
 		}
 	} else {
 		fmt.Fprint(w, "works / refuses properly")

@@ -90,7 +90,7 @@ func TestReport(t *testing.T) {
 	for call, want := range map[string][3]string{
 		"works / refuses properly": {"right", "rename_without_effect", "answer_size_is_text"},
 		"Volume.revert":            {"not offered", "not offered", "not offered"},
-		"Volume.unset":             {"not tried", "not tried", "not tried"},
+		"Volume.unset":             {"not tested", "not tested", "not tested"},
 	} {
 		if got := line(call); len(got) != 3 || strings.TrimSpace(got[0]) != want[0] || strings.TrimSpace(got[1]) != want[1] || strings.TrimSpace(got[2]) != want[2] {
 			t.Errorf("%s: %q, want %q", call, got, want)

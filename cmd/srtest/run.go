@@ -159,6 +159,10 @@ func (t *tally) add(r scripts.Result) {
 
 // runScenarios is srtest run.
 func (o *options) runScenarios() error {
+	plugins, err := o.plugins()
+	if err != nil {
+		return err
+	}
 	ctx, over := pool.Interruptible()
 	defer over()
 	var p printer = newTAP(o.out, o.verbose)
@@ -167,7 +171,7 @@ func (o *options) runScenarios() error {
 	}
 	progress := newProgress(o.errs)
 	var sum tally
-	err := o.try(ctx, o.plugins()[0], func(r scripts.Result) {
+	err = o.try(ctx, plugins[0], func(r scripts.Result) {
 		sum.add(r)
 		progress.clear()
 		p.result(r)

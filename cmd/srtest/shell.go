@@ -17,9 +17,13 @@ import (
 
 // shell is srtest shell.
 func (o *options) shell() error {
+	plugins, err := o.plugins()
+	if err != nil {
+		return err
+	}
 	ctx, over := pool.Interruptible()
 	defer over()
-	c := o.plugins()[0].config()
+	c := plugins[0].config()
 	c.Own, c.Timeout, c.Context = o.own, o.timeout, ctx
 	if err := c.Check(); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 
 	"reflinksr/scripts"
+	"reflinksr/scripts/plugindir"
 )
 
 // toolstack is where plugins are on a host of the toolstack.
@@ -57,9 +58,10 @@ func (t *targets) define(flags *flag.FlagSet) {
 	})
 }
 
-// plugins are the targets with what was left out: our plugin where the toolstack
-// has it; the datapath directory that lies beside the volume plugins'.
-func (t *targets) plugins() []target {
+// plugins are the targets, each by the directory of the plugin itself, with what was left
+// out: our plugin where the toolstack has it; the datapath directory that lies beside the
+// volume plugins'.
+func (t *targets) plugins() ([]target, error) {
 	each := t.each
 	if len(each) == 0 {
 		each = []target{{volume: toolstack + "/volume/org.xen.xapi.storage.reflink"}}
@@ -68,6 +70,10 @@ func (t *targets) plugins() []target {
 		p := &each[i]
 		if p.sr == nil {
 			p.sr = t.all.sr
+		}
+		var err error
+		if p.volume, err = plugindir.One(plugindir.Volume, p.volume, ""); err != nil {
+			return nil, err
 		}
 		p.datapaths = append(p.datapaths, t.all.datapaths...)
 		if len(p.datapaths) > 0 {
@@ -79,7 +85,7 @@ func (t *targets) plugins() []target {
 		}
 		p.datapaths = []string{beside}
 	}
-	return each
+	return each, nil
 }
 
 // config is what scenarios need to know of a plugin.

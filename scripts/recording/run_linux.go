@@ -8,6 +8,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -18,8 +19,10 @@ import (
 
 // Command is a plugin's program to run and record.
 type Command struct {
-	Path   string   // its base name is the call
+	Path   string
+	Argv   []string // the program's name, and what else is before Args; by default the path
 	Args   []string // after the program
+	Call   string   // by default the base name of the path
 	Plugin string   // the plugin's name; by default that of the program's directory
 	Log    string
 	In     io.Reader
@@ -50,8 +53,14 @@ func (c Command) Run() (status int, err error) {
 	signal.Notify(signals, caught...)
 	defer signal.Stop(signals)
 
+	if c.Argv == nil {
+		c.Argv = []string{c.Path}
+	}
+	if c.Call == "" {
+		c.Call = filepath.Base(c.Path)
+	}
 	cmd := &exec.Cmd{
-		Path: c.Path, Args: append([]string{c.Path}, c.Args...),
+		Path: c.Path, Args: append(slices.Clone(c.Argv), c.Args...),
 		SysProcAttr: &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL},
 	}
 	stdin, err := cmd.StdinPipe()
@@ -100,7 +109,7 @@ func (c Command) Run() (status int, err error) {
 	cmd.Wait()
 
 	line := Call{
-		Time: start, Call: filepath.Base(c.Path), Plugin: c.Plugin, Args: c.Args,
+		Time: start, Call: c.Call, Plugin: c.Plugin, Args: c.Args,
 		Stderr: string(complaint.data), Status: cmd.ProcessState.ExitCode(),
 		Seconds: time.Since(start).Seconds(), PID: cmd.Process.Pid,
 	}

@@ -1,6 +1,7 @@
 package recording
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,11 +21,12 @@ import (
 type place struct {
 	dir      string
 	aside    string // exists while wrapped: the recorder's program, locks, and
-	original string // the plugin's own directory
+	original string // the plugin's own directory, below two names as it had, and
+	links    string // the same with links in place of what a call leads to elsewhere
 }
 
-// simplePath is what the first line of a script can name, 127 bytes with the rest of
-// it on Linux 4.19.
+// simplePath is what the first line of a script can name, 127 bytes with what the recorder
+// must know on Linux 4.19.
 var simplePath = regexp.MustCompile(`^[A-Za-z0-9_./+,:@=-]{1,105}$`)
 
 func placeOf(dir string) (p place, err error) {
@@ -39,21 +42,27 @@ func placeOf(dir string) (p place, err error) {
 		return p, fmt.Errorf("%s is no plugin's directory: those are two levels below a root, as in volume/NAME", p.dir)
 	}
 	p.aside = filepath.Join(filepath.Dir(parent), ".srtest-wrap."+filepath.Base(parent)+"."+filepath.Base(dir))
-	p.original = filepath.Join(p.aside, "original")
-	if !simplePath.MatchString(p.aside) || !simplePath.MatchString(p.dir) {
-		return p, fmt.Errorf("%s cannot be wrapped: the path is too long, or has characters that a script's first line cannot have", p.dir)
+	names := filepath.Join(filepath.Base(parent), filepath.Base(dir))
+	p.original, p.links = filepath.Join(p.aside, names), filepath.Join(p.aside, "links", names)
+	if old := filepath.Join(p.aside, "original"); exists(old) { // wrapped by an earlier version
+		p.original = old
 	}
 	return p, nil
 }
 
 // Wrap puts the recorder in front of a plugin. The directory is replaced, in one
 // step, by one in which each call leads to a copy of program, which has to call
-// AsWrapper; everything else in it is a link to the plugin's own. The original
-// directory, the same inode, waits beside the parent until Unwrap.
+// AsWrapper; everything else in it is as it was. The original directory, the same
+// inode, waits beside the parent until Unwrap.
 //
-// An interpreter opens a script after the kernel has, so in the moment of wrapping it
-// may find our file in place of the plugin's: that is also a script for a shell and
-// for Python. A plugin in another language may fail a call that begins just then.
+// A plugin finds what it would find without us. A script stays where it was, and says the
+// same from its second line on: the kernel takes the first one to start the recorder, and
+// to interpreters it is a comment. That a kernel and an interpreter open it one after the
+// other does no harm then, whichever of the two files each of them finds. A program is
+// started with the argv[0] of the caller; only its /proc/self/exe, which is where the file
+// is, names the place where it waits, by the same two last names. Links lead where they
+// led. A script in another directory that a call is a link to is started by such a link,
+// below the same two names, since its own place cannot be ours.
 //
 // Calls in progress go on, and find what they look for beside them, before and
 // after; so do calls while it is wrapped, whose plugin is always at the same
@@ -136,6 +145,9 @@ func Unwrap(dir string) (left string, err error) {
 	}
 	quiet, open := empty(p.aside)
 	defer open()
+	if err := p.keep(n.Stands); err != nil {
+		return "", fmt.Errorf("keeping what the plugin has written beside its calls: %w", err)
+	}
 	third := filepath.Join(p.aside, "third")
 	if err := swap(p.dir, p.original, third); err != nil {
 		return "", fmt.Errorf("putting %s back in place: %w", p.dir, err)
@@ -209,11 +221,7 @@ func exists(path string) bool {
 
 // build makes the wrapping directory, where the original will be.
 func (p place) build(mode os.FileMode, log, program string) error {
-	entries, err := os.ReadDir(p.dir)
-	if err != nil {
-		return err
-	}
-	recorder := filepath.Join(p.aside, "srtest")
+	recorder := filepath.Join(p.aside, recorderName)
 	if err := copyProgram(recorder, program); err != nil {
 		return fmt.Errorf("copying %s: %w", program, err)
 	}
@@ -222,39 +230,94 @@ func (p place) build(mode os.FileMode, log, program string) error {
 			return err
 		}
 	}
-	data, err := json.MarshalIndent(note{Directory: p.dir, Original: p.original, Log: log}, "", "  ")
+	entries, err := os.ReadDir(p.dir)
 	if err != nil {
 		return err
 	}
+	started, calls := p.started(entries)
+	if len(calls) == 0 {
+		return fmt.Errorf("%s is no plugin: it has no executable named like a call, as Plugin.Query", p.dir)
+	}
 	// Complete before it has the name where a plugin may be.
 	building := filepath.Join(p.aside, "building")
-	if err := os.Mkdir(building, 0o755); err != nil {
+	for _, dir := range []string{building, filepath.Dir(p.original), p.links} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	n := note{Directory: p.dir, Original: p.original, Links: p.links, Log: log}
+	for _, e := range entries {
+		there, here := filepath.Join(p.dir, e.Name()), filepath.Join(building, e.Name())
+		if slices.Contains(started, e.Name()) {
+			err = front(there, here, recorder)
+		} else {
+			err = p.stand(there, here)
+			n.Stands = append(n.Stands, e.Name())
+		}
+		if err != nil {
+			return err
+		}
+		// As a call finds its neighbours that is started by a link elsewhere.
+		target, inside := p.leads(e.Name())
+		if inside {
+			target = there
+		}
+		if err := os.Symlink(target, filepath.Join(p.links, e.Name())); err != nil {
+			return err
+		}
+	}
+	data, err := json.MarshalIndent(n, "", "  ")
+	if err != nil {
 		return err
 	}
 	if err := os.WriteFile(filepath.Join(building, noteName), append(data, '\n'), 0o644); err != nil {
 		return err
 	}
-	calls := 0
+	return errors.Join(os.Chmod(building, mode), os.Chmod(p.aside, 0o755), syncDir(building), os.Rename(building, p.original))
+}
+
+// started lists the files of the directory that its calls are: those themselves, or what
+// they are links to. A call that leads elsewhere is listed by its own name.
+func (p place) started(entries []os.DirEntry) (files, calls []string) {
 	for _, e := range entries {
-		there, here := filepath.Join(p.dir, e.Name()), filepath.Join(building, e.Name())
-		if !isCall(there) {
-			if err := os.Symlink(filepath.Join(p.original, e.Name()), here); err != nil {
-				return err
-			}
+		if !isCall(filepath.Join(p.dir, e.Name())) {
 			continue
 		}
-		calls++
-		if err := os.WriteFile(here, []byte(script(recorder, there)), 0o755); err != nil {
-			return err
+		calls = append(calls, e.Name())
+		file := e.Name()
+		if at, inside := p.leads(file); inside {
+			file = at
 		}
-		if err := os.Chmod(here, 0o755); err != nil {
-			return err
+		if !slices.Contains(files, file) {
+			files = append(files, file)
 		}
 	}
-	if calls == 0 {
-		return fmt.Errorf("%s is no plugin: it has no executable named like a call, as Plugin.Query", p.dir)
+	return files, calls
+}
+
+// leads follows links from a name in the plugin's directory to a name in it, or to a path
+// outside or below it.
+func (p place) leads(name string) (to string, inside bool) {
+	return follow(p.dir, p.dir, name)
+}
+
+// follow is leads for a directory that is at another place now than where links in it were
+// made.
+func follow(was, is, name string) (to string, inside bool) {
+	for range 40 { // as many as the kernel
+		link, err := os.Readlink(filepath.Join(is, name))
+		if err != nil {
+			return name, true
+		}
+		if !filepath.IsAbs(link) {
+			link = filepath.Join(was, link)
+		}
+		if filepath.Dir(filepath.Clean(link)) != was {
+			return link, false
+		}
+		name = filepath.Base(link)
 	}
-	return errors.Join(os.Chmod(building, mode), os.Chmod(p.aside, 0o755), syncDir(building), os.Rename(building, p.original))
+	return name, true
 }
 
 func isCall(path string) bool {
@@ -262,23 +325,93 @@ func isCall(path string) bool {
 	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 && callName.MatchString(filepath.Base(path))
 }
 
-// script stands for a call. To the kernel it is one of the recorder, which never
-// reads it. The rest is for an interpreter that was started for the plugin's script
-// and finds this one: a shell skips the word in front, Python the text in quotes.
-func script(recorder, call string) string {
-	return fmt.Sprintf(`#!%[1]s %[2]s
-''':'
-test -x %[1]s && exec %[1]s %[2]s %[3]s "$@"
-exec %[3]s "$@"
-'''
-import os, sys
-for program in ["%[1]s", "%[2]s", "%[3]s"], ["%[3]s"]:
-    try:
-        os.execv(program[0], program + sys.argv[1:])
-    except OSError:
-        pass
-sys.exit(127)
-`, recorder, wrappedVerb, call)
+// front makes what stands for a file that calls are: a script with another first line, or
+// the recorder itself by another name.
+func front(there, here, recorder string) error {
+	st, err := os.Lstat(there)
+	if err != nil {
+		return err
+	}
+	if st.Mode().IsRegular() {
+		if _, _, err := interpreter(there); err == nil {
+			if !simplePath.MatchString(filepath.Dir(recorder)) {
+				return fmt.Errorf("%s cannot be wrapped: the path is too long, or has characters that a script's first line cannot have", there)
+			}
+			text, err := os.ReadFile(there)
+			if err != nil {
+				return err
+			}
+			text = append([]byte("#!"+recorder+" "+wrappedVerb+" "), bytes.TrimLeft(text[2:], " \t")...)
+			return errors.Join(os.WriteFile(here, text, 0o700), os.Chmod(here, st.Mode().Perm()))
+		} else if !errors.Is(err, errNoScript) {
+			return err
+		}
+	}
+	if os.Link(recorder, here) == nil {
+		return nil
+	}
+	return copyProgram(here, recorder)
+}
+
+// stand makes what stands for anything else of the plugin's: itself, as far as something
+// can have two names, and a link to it otherwise.
+func (p place) stand(there, here string) error {
+	st, err := os.Lstat(there)
+	if err != nil {
+		return err
+	}
+	if link, err := os.Readlink(there); err == nil {
+		return os.Symlink(link, here)
+	}
+	if st.Mode().IsRegular() && os.Link(there, here) == nil {
+		return nil
+	}
+	return os.Symlink(filepath.Join(p.original, filepath.Base(there)), here)
+}
+
+// keep takes over what the plugin has written, replaced or removed in its directory while
+// that was the wrapping one. stood is what stood there for something of the plugin's.
+func (p place) keep(stood []string) error {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return err
+	}
+	here := map[string]bool{noteName: true}
+	for _, e := range entries {
+		name := e.Name()
+		here[name] = true
+		now, err := os.Lstat(filepath.Join(p.dir, name))
+		if err != nil {
+			return err
+		}
+		was, err := os.Lstat(filepath.Join(p.original, name))
+		switch {
+		case name == noteName:
+			continue
+		case err == nil && !slices.Contains(stood, name), err == nil && os.SameFile(now, was):
+			continue
+		case err != nil && !errors.Is(err, os.ErrNotExist):
+			return err
+		}
+		if link, e := os.Readlink(filepath.Join(p.dir, name)); e == nil && err == nil {
+			own, _ := os.Readlink(filepath.Join(p.original, name))
+			if link == own || link == filepath.Join(p.original, name) {
+				continue
+			}
+		}
+		if err := os.Rename(filepath.Join(p.dir, name), filepath.Join(p.original, name)); err != nil {
+			return err
+		}
+	}
+	for _, name := range stood {
+		if here[name] {
+			continue
+		}
+		if err := os.Remove(filepath.Join(p.original, name)); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // copyProgram: calls must not depend on where the tester keeps srtest.

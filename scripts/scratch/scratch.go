@@ -155,10 +155,22 @@ func (fs *FS) Mount() error {
 	if base == "xfs" {
 		options = "nouuid" // copies of the shipped image share theirs
 	}
-	err = unix.Mount(d.Path(), fs.Dir, base, 0, options)
-	// From here on the mount alone holds the device: it goes with the mount, also
-	// when we are killed.
-	return errors.Join(err, d.Release())
+	return MountDevice(d, fs.Dir, base, 0, options)
+}
+
+// MountDevice mounts a loop device that was just made, and gives it to the mount: it goes
+// with that, also when this process is killed, at whatever moment.
+func MountDevice(d loop.Device, dir, kind string, flags uintptr, options string) error {
+	f, err := os.Open(d.Path())
+	if err != nil {
+		return errors.Join(err, d.Release())
+	}
+	defer f.Close()
+	// While it is open here this makes it go with its last close, which the mount delays.
+	if err := d.Release(); err != nil {
+		return err
+	}
+	return unix.Mount(d.Path(), dir, kind, flags, options)
 }
 
 // Remount makes the filesystem read-only, or writable again.

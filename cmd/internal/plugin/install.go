@@ -9,6 +9,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -38,12 +40,11 @@ func Install(args []string, out io.Writer) error {
 		return err
 	}
 	unix.Umask(0o022) // what the toolstack must be able to read
-	self, err := os.Executable()
+	program, err := ourselves()
 	if err != nil {
-		return err
+		return fmt.Errorf("reading this program: %w", err)
 	}
-	program, err := os.ReadFile(self)
-	if err != nil {
+	if err := makeDir(root); err != nil {
 		return err
 	}
 	program, err = withTrailer(program)
@@ -62,8 +63,7 @@ func Install(args []string, out io.Writer) error {
 			return err
 		}
 		target := filepath.Join(root, d.path)
-		// #nosec G301 -- programs are for everybody to see
-		if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
+		if err := makeDir(filepath.Dir(target)); err != nil {
 			return err
 		}
 		if err := putInPlace(staged, target); err != nil {
@@ -72,6 +72,54 @@ func Install(args []string, out io.Writer) error {
 		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.where))-1)
 	}
 	return nil
+}
+
+// ourselves reads this program. Where /proc is not mounted, in an installer's chroot say,
+// the kernel has told by which path it was started.
+func ourselves() ([]byte, error) {
+	path, err := os.Executable()
+	if err != nil {
+		started, e := startedAs()
+		if e != nil {
+			return nil, errors.Join(err, e)
+		}
+		path = started
+	}
+	return os.ReadFile(path) // #nosec G304 -- it is this program
+}
+
+// startedAs is the path that this process was executed by (getauxval(3), AT_EXECFN).
+func startedAs() (string, error) {
+	const atExecfn = 31
+	vector, err := unix.Auxv()
+	for _, entry := range vector {
+		if entry[0] == atExecfn {
+			// The kernel keeps the text at the top of the stack as long as we run.
+			return unix.BytePtrToString(*(**byte)(unsafe.Pointer(&entry[1]))), nil // #nosec G103
+		}
+	}
+	return "", errors.Join(err, errors.New("the kernel does not tell how it was started"))
+}
+
+// makeDir makes a directory that is not there, and those above it, durably.
+func makeDir(path string) error {
+	st, err := os.Stat(path)
+	switch {
+	case err == nil && st.IsDir():
+		return nil
+	case err == nil:
+		return fmt.Errorf("%s is not a directory", path)
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	if err := makeDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	// #nosec G301 -- programs are for everybody to see
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
 }
 
 // putInPlace moves a directory to its place, exchanging it with what is there.
@@ -152,12 +200,12 @@ func Uninstall(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	handles, err := sr.Attached()
-	if err != nil {
-		return err
+	attached, err := noted()
+	if err != nil && !force {
+		return fmt.Errorf("whether SRs are attached cannot be told: %w; say --force if none is", err)
 	}
-	if len(handles) > 0 && !force {
-		return fmt.Errorf("%d SRs are attached on this host, the first is %s: detach them first, or say --force", len(handles), handles[0])
+	if len(attached) > 0 && !force {
+		return fmt.Errorf("%d SRs are attached on this host, the first is %s: detach them first, or say --force", len(attached), attached[0])
 	}
 	temp, err := os.MkdirTemp(root, ".reflinksr-uninstall-")
 	if err != nil {
@@ -180,9 +228,29 @@ func Uninstall(args []string, out io.Writer) error {
 	return nil
 }
 
+// noted lists the SRs that are attached by the names of their notes: also those whose note
+// cannot be read, because it is damaged or because /proc is not there to do it by.
+func noted() (uuids []string, err error) {
+	dir, err := sr.LookRuntime("sr")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	names, err := dir.Names()
+	for _, name := range names {
+		if uuid, ok := strings.CutSuffix(name, ".json"); ok {
+			uuids = append(uuids, uuid)
+		}
+	}
+	return uuids, err
+}
+
 func installFlags(name string, args []string) (root string, force bool, err error) {
 	flags := flag.NewFlagSet("reflinksr "+name, flag.ContinueOnError)
-	flags.StringVar(&root, "root", "", "directory that holds volume/ and datapath/ (default: the toolstack's)")
+	flags.StringVar(&root, "root", "", "directory that holds volume/ and datapath/, which install makes if it is not there (default: the toolstack's)")
 	if name == "uninstall" {
 		flags.BoolVar(&force, "force", false, "also while SRs are attached")
 	}
@@ -203,11 +271,17 @@ func installFlags(name string, args []string) (root string, force bool, err erro
 			return "", false, fmt.Errorf("neither %s nor %s is there: is this a host of the toolstack? say --root DIR", roots[0], roots[1])
 		}
 	}
-	if st, err := os.Stat(root); err != nil {
+	if root, err = filepath.Abs(root); err != nil {
 		return "", false, err
-	} else if !st.IsDir() {
+	}
+	st, err := os.Stat(root)
+	switch {
+	case errors.Is(err, os.ErrNotExist) && name == "install":
+		return root, force, nil // it is made
+	case err != nil:
+		return "", false, err
+	case !st.IsDir():
 		return "", false, fmt.Errorf("%s is not a directory", root)
 	}
-	root, err = filepath.Abs(root)
-	return root, force, err
+	return root, force, nil
 }

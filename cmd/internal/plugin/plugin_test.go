@@ -162,8 +162,14 @@ func TestInstallIsComplete(t *testing.T) {
 			t.Errorf("left behind: %v, %v", left, err)
 		}
 	}
-	if err := Install([]string{"-root", filepath.Join(root, "none")}, io.Discard); err == nil {
-		t.Error("installed in a directory that is not there")
+	file := filepath.Join(root, "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, in := range []string{file, filepath.Join(file, "below")} {
+		if err := Install([]string{"-root", in}, io.Discard); err == nil || !strings.Contains(err.Error(), file) {
+			t.Errorf("installed in %s: %v", in, err)
+		}
 	}
 }
 

@@ -13,9 +13,9 @@ import (
 	"slices"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"reflinksr/cmd/srcrash/internal/disk"
+	"reflinksr/datapath/loop"
+	"reflinksr/scripts/owned"
 	"reflinksr/sr"
 )
 
@@ -287,7 +287,7 @@ func (w *world) host() (host, error) {
 	}
 	devices, err := w.devices()
 	for _, d := range devices {
-		name := names.in(filepath.Base(d.file))
+		name := names.in(filepath.Base(d.File))
 		h.Devices[name] = append(h.Devices[name], d.properties)
 	}
 	return h, err
@@ -295,50 +295,30 @@ func (w *world) host() (host, error) {
 
 // device is a loop device with a file of ours behind it.
 type device struct {
-	path, file, properties string
+	owned.Loop
+	properties string
 }
 
 func (h *Host) devices() (all []device, err error) {
-	blocks, err := os.ReadDir("/sys/block")
-	if err != nil {
-		return nil, err
-	}
-	for _, block := range blocks {
-		if !strings.HasPrefix(block.Name(), "loop") {
-			continue
-		}
-		path := "/sys/block/" + block.Name() + "/loop/backing_file"
-		data, err := os.ReadFile(path)
-		if err != nil {
-			continue // it is not bound
-		}
-		file := strings.TrimSpace(string(data))
-		if !strings.HasPrefix(file, h.Dir+"/") {
-			continue
-		}
-		base := filepath.Dir(filepath.Dir(path))
-		d := device{path: "/dev/" + filepath.Base(base), file: file}
+	bound, err := owned.Loops(owned.Below(h.Dir))
+	for _, l := range bound {
+		d := device{Loop: l}
 		for _, property := range []string{"size", "queue/logical_block_size", "loop/dio", "loop/autoclear", "ro"} {
-			value, _ := os.ReadFile(filepath.Join(base, property))
+			value, _ := os.ReadFile(filepath.Join("/sys/block", filepath.Base(l.Path()), property))
 			d.properties += filepath.Base(property) + "=" + strings.TrimSpace(string(value)) + " "
+		}
+		if _, e := l.Binding(); errors.Is(e, loop.ErrGone) {
+			continue // whose properties those are we do not know
 		}
 		all = append(all, d)
 	}
-	return all, nil
+	return all, err
 }
 
 // Release detaches every device with a file on the filesystem under test.
 func (h *Host) Release() error {
-	devices, err := h.devices()
-	for _, d := range devices {
-		f, e := os.Open(d.path)
-		if e != nil {
-			continue
-		}
-		unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
-		f.Close()
-	}
-	return err
+	bound, err := owned.Loops(owned.Below(h.Dir))
+	return errors.Join(err, owned.Detach(bound))
 }
 
 // names gives keys names: those of the volumes that were there before, and new1,

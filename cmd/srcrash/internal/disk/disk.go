@@ -129,11 +129,7 @@ func (s *Shelf) Mount(kind, name, dir string) (*Mount, error) {
 	if kind == "xfs" {
 		options = "nouuid" // clones share theirs, and so do the shipped images
 	}
-	err = unix.Mount(d.Path(), dir, kind, unix.MS_NOATIME, options)
-	// From here on the mount alone holds the device.
-	if e := d.Release(); err == nil {
-		err = e
-	}
+	err = scratch.MountDevice(d, dir, kind, unix.MS_NOATIME, options)
 	if err != nil {
 		return nil, fmt.Errorf("mounting %s: %w", name, err)
 	}
@@ -149,7 +145,14 @@ func (m *Mount) Unmount() error {
 	if m.bell != nil {
 		m.bell.Close()
 	}
-	err := patiently(func() error { return unix.Unmount(m.Dir, 0) })
+	// As long as it is open its number does not become somebody else's: what btrfs is told
+	// to forget is ours.
+	device, err := os.Open(m.device.Path())
+	if err != nil {
+		return err
+	}
+	defer device.Close()
+	err = patiently(func() error { return unix.Unmount(m.Dir, 0) })
 	if err != nil {
 		// Something is open below it. It goes when that is closed.
 		return errors.Join(fmt.Errorf("unmounting %s: %w", m.Dir, err), unix.Unmount(m.Dir, unix.MNT_DETACH))

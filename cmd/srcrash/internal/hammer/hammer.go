@@ -23,6 +23,7 @@ import (
 	"github.com/anishathalye/porcupine"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/scripts/owned"
 	"reflinksr/scripts/scratch"
 )
 
@@ -133,8 +134,9 @@ func (o *options) run(out io.Writer, do func(kind, dir string)) error {
 	if o.load.Workers < 1 || o.load.Workers > 32 {
 		return errors.New("-workers: 1 to 32: a domain is a bit of 64, and each has two")
 	}
-	if (o.installs.Volume == "") != (o.installs.Datapath == "") {
-		return errors.New("-volume and -datapath go together")
+	var err error
+	if o.installs, err = rig.At(o.installs.Volume, o.installs.Datapath); err != nil {
+		return err
 	}
 	if err := rig.PrivateHost(); err != nil {
 		return err
@@ -177,14 +179,11 @@ func (o *options) on(kind, dir string, do func(kind, dir string)) error {
 		return err
 	}
 	do(kind, dir)
-	left, err := boundBelow(dir)
+	left, err := owned.Loops(owned.Below(dir))
 	if len(left) > 0 {
 		o.failed++
 	}
-	for device := range left {
-		err = errors.Join(err, unbind(device))
-	}
-	return errors.Join(err, fs.Remove())
+	return errors.Join(err, owned.Detach(left), fs.Remove())
 }
 
 // memory is where a filesystem's image costs no disk's time, if there is such a place.

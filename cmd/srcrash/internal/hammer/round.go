@@ -10,9 +10,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/scripts/owned"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -129,12 +129,12 @@ func (r *round) leftovers(list map[string]Seen) {
 			}
 		}
 	}
-	devices, err := boundBelow(r.path)
+	devices, err := owned.Loops(owned.Below(r.path))
 	if err != nil {
 		bad("%w", err)
 	}
-	for device, file := range devices {
-		bad("%s is still bound to %s", device, file)
+	for _, l := range devices {
+		bad("%s is still bound to %s", l.Path(), l.File)
 	}
 	if names, err := r.notes(volume.NoteDir); err != nil || len(names) > 0 {
 		bad("notes of volumes: %v, %v", names, err)
@@ -174,35 +174,4 @@ func filesIn(dir string) ([]string, error) {
 		names = append(names, e.Name())
 	}
 	return names, err
-}
-
-// boundBelow lists the loop devices that are bound to a file below dir, with it.
-func boundBelow(dir string) (map[string]string, error) {
-	all, err := boundDevices()
-	maps.DeleteFunc(all, func(_, file string) bool { return !strings.HasPrefix(file, dir+"/") })
-	return all, err
-}
-
-// boundDevices is the kernel's list of loop devices in use, with their files.
-func boundDevices() (map[string]string, error) {
-	paths, err := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	all := map[string]string{}
-	for _, path := range paths {
-		file, err := os.ReadFile(path)
-		if err != nil {
-			continue // unbound meanwhile
-		}
-		all["/dev/"+strings.Split(path, "/")[3]] = strings.TrimSpace(string(file))
-	}
-	return all, err
-}
-
-// unbind takes a file from a loop device.
-func unbind(device string) error {
-	f, err := os.OpenFile(device, os.O_RDWR, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	return unix.IoctlSetInt(int(f.Fd()), unix.LOOP_CLR_FD, 0)
 }

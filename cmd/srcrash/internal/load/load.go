@@ -47,8 +47,12 @@ func Run(args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || r.snapshots < 1 || r.writes < r.snapshots || r.ext4 < 0 || (plugin.Volume == "") != (plugin.Datapath == "") {
+	if flags.NArg() > 0 || r.snapshots < 1 || r.writes < r.snapshots || r.ext4 < 0 {
 		return errors.New("usage: srcrash load " + Usage + "; at least one snapshot, and one write for each")
+	}
+	plugin, err := rig.At(plugin.Volume, plugin.Datapath)
+	if err != nil {
+		return err
 	}
 	if r.seed == 0 {
 		r.seed = rand.Uint64()

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/scripts/plugindir"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
@@ -46,6 +47,31 @@ func InstallFrom(path, root string) (Plugin, error) {
 		return Plugin{}, fmt.Errorf("%s install: %w: %s", path, err, bytes.TrimSpace(out))
 	}
 	return In(root), nil
+}
+
+// At is the plugin whose directories a tester has named, each itself or by the one above
+// it: both, or neither, which is no plugin.
+func At(volume, datapath string) (p Plugin, err error) {
+	if volume == "" && datapath == "" {
+		return p, nil
+	}
+	if volume == "" || datapath == "" {
+		return p, errors.New("-volume and -datapath go together")
+	}
+	ours := In("")
+	if p.Volume, err = located(plugindir.Volume, volume, ours.Volume); err == nil {
+		p.Datapath, err = located(plugindir.Datapath, datapath, ours.Datapath)
+	}
+	return p, err
+}
+
+// located is absolute: calls are made from other directories.
+func located(kind plugindir.Kind, dir, ours string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	return plugindir.One(kind, dir, filepath.Base(ours))
 }
 
 // Path is the executable of a call.
