@@ -9,8 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // diskLabel is the label of the filesystems that SR.create makes.
@@ -87,7 +85,7 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 		}
 		sb.kind = c.Filesystem
 	}
-	err = c.inFilesystem(mountable{source: d.path, kind: sb.kind, flags: mountFlags}, func(root *Dir) error {
+	err = c.inFilesystem(mountable{source: d.path, kind: sb.kind, flags: mountFlags, data: options(sb.kind)}, func(root *Dir) error {
 		if made {
 			if err := setMode(root.f, 0o700); err != nil {
 				return err
@@ -120,135 +118,6 @@ func (c Configuration) inFilesystem(m mountable, do func(root *Dir) error) error
 		return c.createAtPath(do)
 	}
 	return m.peek(c.Path, do)
-}
-
-// foreign lists what is in the root of a filesystem that carries no SR, but what our own
-// calls left there when they were interrupted. Nothing is foreign where an SR is.
-func foreign(root *Dir) ([]string, error) {
-	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	names, err := root.Names()
-	return slices.DeleteFunc(names, func(name string) bool { return name == controlDir || name == tombstone }), err
-}
-
-// mayFormat refuses a disk that is in use, or carries anything, unless that may be wiped.
-// A probe writes nothing, and may find SR.create to know better.
-func (d *disk) mayFormat(sb superblock, wipe, probe bool) error {
-	claimed, err := d.claim(unix.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	claimed.Close()
-	if wipe {
-		return nil
-	}
-	what, err := d.carries()
-	if err != nil || what == "" {
-		return err
-	}
-	if sb.label == diskLabel {
-		if left, err := d.isLeft(sb, probe); err != nil || left {
-			return err
-		}
-	}
-	return Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s: choose another device, or say wipe=yes to destroy all that is on it", d.path, what)
-}
-
-// isLeft says whether a filesystem of our making has nothing in it but what an SR.create
-// that was killed left, or an SR.destroy.
-func (d *disk) isLeft(sb superblock, probe bool) (bool, error) {
-	if sb.unfinished {
-		return true, nil
-	}
-	// At first without the log, for another host may have it mounted; then with it: what
-	// was just made may be nowhere else.
-	left, err := d.isEmpty(sb, withoutLog[sb.kind])
-	if err != nil || !left || probe {
-		return left, err
-	}
-	return d.isEmpty(sb, "")
-}
-
-func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
-	err = d.peek(sb, data, func(root *Dir) error {
-		if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
-			return nil // an SR, whatever can be read of it
-		}
-		others, err := foreign(root)
-		empty = len(others) == 0
-		return err
-	})
-	return empty && err == nil, err
-}
-
-// withoutLog are the options that mount a filesystem as it is, with its log not replayed:
-// nothing is written to the disk.
-var withoutLog = map[string]string{"xfs": "norecovery", "btrfs": "rescue=nologreplay"}
-
-// peek runs do with the root of the disk's filesystem, mounted privately and read-only. One
-// that is mounted already is only mounted as it is, which changes nothing.
-func (d *disk) peek(sb superblock, data string, do func(root *Dir) error) error {
-	m := mountable{source: d.path, kind: sb.kind, flags: mountFlags | unix.MS_RDONLY, data: data}
-	mounts := d.mounts()
-	if len(mounts) > 0 {
-		m.data = ""
-	}
-	if len(mounts) > 0 && !mounts[0].readOnly {
-		m.flags = mountFlags
-	}
-	err := m.peek(d.path, do)
-	if errors.Is(err, unix.EINVAL) && m.data == withoutLog["btrfs"] {
-		m.data = "nologreplay" // its name until Linux 5.9
-		err = m.peek(d.path, do)
-	}
-	return err
-}
-
-// carries says what is on a disk, as far as blkid knows: "" for nothing.
-func (d *disk) carries() (string, error) {
-	if partitions := d.partitions(); len(partitions) > 0 {
-		return fmt.Sprintf("a partition table (%s)", strings.Join(partitions, ", ")), nil
-	}
-	status, out, err := runProgram("util-linux", "blkid", "-p", "-o", "export", d.path)
-	if err != nil {
-		return "", err
-	}
-	switch status {
-	case 0:
-		return signature(out), nil
-	case 2:
-		if said := strings.TrimSpace(out); said != "" {
-			return "", fmt.Errorf("%s: blkid cannot tell what it carries: %s", d.path, shorten(oneLine(said)))
-		}
-		return "", d.readable()
-	case 8:
-		return "the signatures of several things at once (see wipefs)", nil
-	}
-	return "", fmt.Errorf("%s: blkid failed with exit status %d: %s", d.path, status, shorten(oneLine(out)))
-}
-
-// signature reads what blkid prints: NAME=value, one per line.
-func signature(out string) string {
-	tags := map[string]string{}
-	for line := range strings.Lines(out) {
-		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
-			tags[name] = value
-		}
-	}
-	var what []string
-	if kind := tags["TYPE"]; kind != "" {
-		what = append(what, kind)
-		for _, name := range []string{"LABEL", "UUID"} {
-			if value := tags[name]; value != "" {
-				what = append(what, fmt.Sprintf("%s %q", strings.ToLower(name), shorten(value)))
-			}
-		}
-	}
-	if kind := tags["PTTYPE"]; kind != "" {
-		what = append(what, "a partition table ("+kind+")")
-	}
-	return strings.Join(what, ", ")
 }
 
 // mkfs are the programs that make filesystems, with the packages that have them. Nothing

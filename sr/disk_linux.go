@@ -147,22 +147,6 @@ func (d *disk) claim(flags int) (*os.File, error) {
 	return f, nil
 }
 
-// clearEnd is how much of either end of a disk is overwritten before a new filesystem is
-// made, in bytes: all that blkid looks at is there.
-const clearEnd = 4 << 20
-
-// readable refuses a disk that cannot be read where something may tell what it carries:
-// blkid then answers as if there were nothing.
-func (d *disk) readable() error {
-	data := make([]byte, min(clearEnd, d.size))
-	for _, offset := range []int64{0, d.size - int64(len(data))} {
-		if _, err := d.f.ReadAt(data, offset); err != nil {
-			return Errorf(ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
-		}
-	}
-	return nil
-}
-
 // clear overwrites what tells what a disk carries: superblocks, partition tables and
 // the labels of volume managers.
 func (d *disk) clear() error {
@@ -175,19 +159,41 @@ func (d *disk) clear() error {
 	if err := d.rereadPartitions(f); err != nil {
 		return err
 	}
+	if err := zeroEnds(f, d.size, 0, 0); err != nil {
+		return err
+	}
+	return errors.Join(d.rereadPartitions(f), f.Close())
+}
+
+// zeroEnds overwrites the ends of a disk, and the copies of a btrfs superblock, the
+// beginning last; but not what is from keep on and before end.
+func zeroEnds(f *os.File, size, keep, end int64) error {
 	zeros := make([]byte, clearEnd)
-	if d.size > clearEnd {
-		if _, err := f.WriteAt(zeros, d.size-clearEnd); err != nil {
-			return err
+	zero := func(from, to int64) error {
+		if from >= to {
+			return nil
+		}
+		_, err := f.WriteAt(zeros[:to-from], from)
+		return err
+	}
+	begin := min(clearEnd, size)
+	if err := zero(max(size-clearEnd, begin), size); err != nil {
+		return err
+	}
+	for _, offset := range btrfsMirrors {
+		if offset+superSize <= size {
+			if err := zero(offset, offset+superSize); err != nil {
+				return err
+			}
 		}
 	}
-	if err := clearMirrors(f, d.size); err != nil {
+	if err := f.Sync(); err != nil {
 		return err
 	}
-	if _, err := f.WriteAt(zeros[:min(clearEnd, d.size)], 0); err != nil {
+	if err := errors.Join(zero(end, begin), zero(0, keep)); err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), d.rereadPartitions(f), f.Close())
+	return f.Sync()
 }
 
 // rereadPartitions has the kernel know no other partitions than there are. A partition has
@@ -204,7 +210,9 @@ func (d *disk) rereadPartitions(f *os.File) error {
 }
 
 // unsign makes a disk that carries a filesystem with that UUID, and nothing else, blank
-// again. Its own superblock goes last: until then all of it can be repeated.
+// again. First of all the filesystem becomes an unfinished one, which nobody attaches and
+// SR.create may take, and its superblock goes last: whatever happens in between, it can be
+// repeated.
 func (d *disk) unsign(uuid string) error {
 	f, err := d.claim(unix.O_RDWR)
 	if err != nil {
@@ -218,29 +226,25 @@ func (d *disk) unsign(uuid string) error {
 	if sb.uuid != uuid {
 		return Errorf(ErrSRInUse, d.path, "%s does not carry the filesystem %s any more, and stays as it is", d.path, uuid)
 	}
+	if offset, value := sb.unfinishedAt(); !sb.unfinished {
+		if _, err := f.WriteAt([]byte{value}, offset); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
 	offset := int64(0)
 	if sb.kind == "btrfs" {
 		offset = btrfsSuper
-		if err := clearMirrors(f, d.size); err != nil {
-			return err
-		}
+	}
+	if err := zeroEnds(f, d.size, offset, offset+superSize); err != nil {
+		return err
 	}
 	if _, err := f.WriteAt(make([]byte, superSize), offset); err != nil {
 		return err
 	}
 	return errors.Join(f.Sync(), f.Close())
-}
-
-func clearMirrors(f *os.File, size int64) error {
-	for _, offset := range btrfsMirrors {
-		if offset+superSize > size {
-			break
-		}
-		if _, err := f.WriteAt(make([]byte, superSize), offset); err != nil {
-			return err
-		}
-	}
-	return f.Sync()
 }
 
 // disks opens the block devices of this host that are not part of others, one by one.

@@ -31,6 +31,18 @@ type mountable struct {
 	flags  uintptr
 }
 
+// topLevel has btrfs show all of itself. Without it a filesystem shows what it is told to
+// show by default, which may be one snapshot out of many, or nothing.
+const topLevel = "subvolid=5"
+
+// options joins mount options with those that this kind of filesystem is always given.
+func options(kind string, more ...string) string {
+	if kind == "btrfs" {
+		more = append([]string{topLevel}, more...)
+	}
+	return strings.Join(slices.DeleteFunc(more, func(o string) bool { return o == "" }), ",")
+}
+
 // ordinary flags: the filesystem holds disks, nothing to be run or to be trusted.
 const mountFlags = unix.MS_NOATIME | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
@@ -120,7 +132,8 @@ type mountEntry struct {
 	path     string
 	kind     string
 	source   string
-	readOnly bool // the filesystem, not this mount of it alone
+	readOnly bool   // the filesystem, not this mount of it alone
+	root     string // the directory of the filesystem that is mounted there: "/" is all of it
 }
 
 // parseMountinfo reads /proc/self/mountinfo (proc_pid_mountinfo(5)).
@@ -136,7 +149,7 @@ func parseMountinfo(mountinfo string) []mountEntry {
 		}
 		if path := unescape(fields[4]); filepath.IsAbs(path) {
 			options := more[len(more)-1]
-			out = append(out, mountEntry{fields[2], path, more[0], unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,")})
+			out = append(out, mountEntry{fields[2], path, more[0], unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,"), unescape(fields[3])})
 		}
 	}
 	return out

@@ -113,7 +113,7 @@ func (c Configuration) mountable() (mountable, error) {
 		return c.mountableExport(ip), err
 	}
 	path, sb, err := c.locate()
-	return mountable{source: path, kind: sb.kind, flags: mountFlags}, err
+	return mountable{source: path, kind: sb.kind, flags: mountFlags, data: options(sb.kind)}, err
 }
 
 // isAt says whether the mounts at a place are the filesystem of the configuration, and
@@ -146,6 +146,9 @@ func (c Configuration) isAt(there []mountEntry) error {
 	}
 	if fs.UUID != c.FilesystemUUID {
 		return foreign(fmt.Sprintf("%s %s is mounted there, not %s", fs.Type, fs.UUID, c.FilesystemUUID))
+	}
+	if top.root != "/" {
+		return foreign(fmt.Sprintf("only %s of the filesystem %s is mounted there, and the SR is in its top directory", top.root, fs.UUID))
 	}
 	return nil
 }
