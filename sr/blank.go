@@ -25,6 +25,9 @@ func (d *disk) mayFormat(sb superblock, wipe, probe bool) error {
 		return err
 	}
 	claimed.Close()
+	if err := d.freeByAllPaths(); err != nil {
+		return err
+	}
 	if wipe {
 		return nil
 	}
@@ -209,7 +212,7 @@ func (d *disk) isLeft(sb superblock, probe bool) (bool, error) {
 }
 
 func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
-	err = d.peek(sb, data, func(root *Dir) error {
+	err = d.peek(sb, data, nil, func(root *Dir) error {
 		if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
 			return nil // an SR, whatever can be read of it
 		}
@@ -271,19 +274,20 @@ func isVestige(root *Dir) (bool, error) {
 var withoutLog = map[string]string{"xfs": "norecovery", "btrfs": "rescue=nologreplay"}
 
 // peek runs do with the root of the disk's filesystem, mounted privately and read-only. One
-// that is mounted already is only mounted as it is, which changes nothing.
-func (d *disk) peek(sb superblock, data string, do func(root *Dir) error) error {
+// that is mounted already is only mounted as it is, which changes nothing. others are
+// options that name the other disks that it is on.
+func (d *disk) peek(sb superblock, data string, others []string, do func(root *Dir) error) error {
 	mounts := d.mounts()
 	if len(mounts) > 0 {
 		data = ""
 	}
-	m := mountable{source: d.path, kind: sb.kind, flags: mountFlags | unix.MS_RDONLY, data: options(sb.kind, data)}
+	m := mountable{source: d.path, kind: sb.kind, flags: mountFlags | unix.MS_RDONLY, data: options(sb.kind, append([]string{data}, others...)...)}
 	if len(mounts) > 0 && !mounts[0].readOnly {
 		m.flags = mountFlags
 	}
 	err := m.peek(d.path, do)
 	if errors.Is(err, unix.EINVAL) && data == withoutLog["btrfs"] {
-		m.data = options(sb.kind, "nologreplay") // its name until Linux 5.9
+		m.data = options(sb.kind, append([]string{"nologreplay"}, others...)...) // its name until Linux 5.9
 		err = m.peek(d.path, do)
 	}
 	return err

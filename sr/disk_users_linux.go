@@ -16,15 +16,9 @@ import (
 // disk is looked at as well, and of a disk its partitions.
 func DeviceUsers(rdev uint64) (users []string) {
 	devices := related(rdev)
-	found, _ := filepath.Glob("/sys/bus/xen-backend/devices/*/physical_device")
-	for _, path := range found {
-		var major, minor uint32
-		if n, _ := fmt.Sscanf(read(path), "%x:%x", &major, &minor); n == 2 && devices[unix.Mkdev(major, minor)] {
-			name := filepath.Base(filepath.Dir(path)) // vbd-<domain>-<device>
-			if part := strings.Split(name, "-"); len(part) == 3 {
-				name = "domain " + part[1]
-			}
-			users = append(users, name)
+	for dev, domain := range domainDisks() {
+		if devices[dev] {
+			users = append(users, domain)
 		}
 	}
 	entries, _ := os.ReadDir("/proc")

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -48,6 +49,9 @@ const mountFlags = unix.MS_NOATIME | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NO
 
 // mount mounts m over the open directory.
 func (m mountable) mount(point *Dir) error {
+	if m.kind == "btrfs" {
+		forgetGuests()
+	}
 	target := "/proc/self/fd/" + strconv.Itoa(point.fd()) // whatever its name leads to by now
 	err := insist(unix.EBUSY, func() error { return unix.Mount(m.source, target, m.kind, m.flags, m.data) })
 	switch {
@@ -62,6 +66,30 @@ func (m mountable) mount(point *Dir) error {
 	}
 	return fmt.Errorf("mounting %s (%s) at %s: %w: the kernel's log tells more", m.source, m.kind, point.Path(), err)
 }
+
+// forgetGuests has btrfs forget the disks of guests that udev has told it of. What a guest
+// wrote there may claim to be a disk of the filesystem that is to be mounted, and newer.
+func forgetGuests() {
+	control, err := os.OpenFile("/dev/btrfs-control", os.O_RDWR, 0)
+	if err != nil {
+		return // then nobody has told it of any
+	}
+	defer control.Close()
+	entries, _ := os.ReadDir("/sys/class/block")
+	o := owners(false)
+	for _, e := range entries {
+		dev, err := deviceNumber(read("/sys/class/block/" + e.Name() + "/dev"))
+		if err != nil || o.of(dev) == "" {
+			continue
+		}
+		var args [4096]byte // struct btrfs_ioctl_vol_args: a descriptor, and the path
+		copy(args[8:], "/dev/"+strings.ReplaceAll(e.Name(), "!", "/"))
+		// Most are unknown to it; Linux before 5.0 knows no such call.
+		ioctl(control, btrfsIocForgetDev, unsafe.Pointer(&args))
+	}
+}
+
+const btrfsIocForgetDev = 0x50009405 // BTRFS_IOC_FORGET_DEV, linux/btrfs.h
 
 // unmountPath unmounts what is mounted at path, if nobody uses it. Never lazily: who
 // still had a file open would write to a filesystem that nobody knows to be mounted.

@@ -57,6 +57,10 @@ func readSuperblocks(disk io.ReaderAt) (blocks superblocks, err error) {
 	return blocks, nil
 }
 
+func (blocks superblocks) equal(other superblocks) bool {
+	return bytes.Equal(blocks[0], other[0]) && bytes.Equal(blocks[1], other[1])
+}
+
 func (blocks superblocks) parse() superblock {
 	xfs, isXFS := parseXFS(blocks[0])
 	btrfs, isBtrfs := parseBtrfs(blocks[1])
