@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -81,7 +82,7 @@ func (c Configuration) mount(notes *Dir) error {
 		if err := c.isAt(there); err != nil {
 			return err
 		}
-		return c.isOurs(there[0].source)
+		return c.isConnected(there[0].source)
 	}
 	m, err := c.mountable()
 	if err != nil {
@@ -160,17 +161,26 @@ func (c Configuration) isAt(there []mountEntry) error {
 	return nil
 }
 
-// isOurs refuses what somebody has mounted from the disk of a guest.
-func (c Configuration) isOurs(source string) error {
+// isConnected refuses a filesystem whose disk is the host's no more, though it is mounted
+// still: it was taken away under the mount, or is a guest's.
+func (c Configuration) isConnected(source string) error {
 	if c.Device == "" {
 		return nil
 	}
+	gone := Errorf(ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", source, c.UUID)
 	dev, err := blockDevice(source)
+	if errors.Is(err, os.ErrNotExist) {
+		return gone
+	}
 	if err != nil {
-		return nil // its disk is gone
+		return err
 	}
 	if owner := diskOwner(dev, true); owner != "" {
 		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, source, owner)
+	}
+	// A loop device that was detached in use stays until its last close.
+	if _, err := os.Stat(sysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(read(sysOf(dev)+"/loop/autoclear")) == "1" {
+		return gone
 	}
 	return nil
 }
