@@ -119,6 +119,11 @@ func (d *disk) claim(flags int) (*os.File, error) {
 	if owner := diskOwner(d.dev, true); owner != "" {
 		return nil, notOurs(d.path, owner)
 	}
+	return d.claimAny(flags)
+}
+
+// claimAny is claim, whosever disk it is.
+func (d *disk) claimAny(flags int) (*os.File, error) {
 	var f *os.File
 	var users []string
 	err := insist(unix.EBUSY, func() error {
@@ -128,7 +133,7 @@ func (d *disk) claim(flags int) (*os.File, error) {
 			return err
 		}
 		f = os.NewFile(uintptr(fd), d.path)
-		if users = DeviceUsers(d.dev); len(users) > 0 {
+		if users = deviceUsers(d.dev); len(users) > 0 {
 			f.Close()
 			return unix.EBUSY
 		}

@@ -29,6 +29,7 @@ type looked struct {
 	Same   string            `json:"same,omitempty"`   // the same for all paths to one disk, as far as is known
 	Blank  bool              `json:"blank,omitempty"`  // at a glance
 	Info   map[string]string `json:"info,omitempty"`   // of a mount
+	Ino    uint64            `json:"ino,omitempty"`    // of the file behind a loop device, and Dev is its too
 
 	sb superblock // that is in Blocks
 }
@@ -74,10 +75,13 @@ func errorText(err error) string {
 	return err.Error()
 }
 
-// lookNow looks at a "disk" or a "mount", in this very process.
+// lookNow looks at a "disk", a "mount" or a "loop" device's file, in this very process.
 func lookNow(what, path string) (looked, error) {
-	if what == "mount" {
+	switch what {
+	case "mount":
 		return lookAtMount(path)
+	case "loop":
+		return lookAtLoop(path)
 	}
 	return lookAtDisk(path)
 }

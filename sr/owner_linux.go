@@ -1,11 +1,11 @@
 package sr
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -176,8 +176,10 @@ func (o *ownership) byFile(sys string) string {
 	if bound := unix.ByteSliceToString(info.File_name[:]); strings.HasPrefix(bound, loopMark) {
 		return "the device of the volume " + strings.TrimPrefix(bound, loopMark)
 	}
-	if volume := notedVolume(info.Device, info.Inode); volume != "" {
-		return "the device of " + volume
+	if note, err := noteOfFile(info.Device, info.Inode); err != nil {
+		return "the device of an unknown volume: " + err.Error()
+	} else if note != nil {
+		return "the device of " + note.volume
 	}
 	if file != "" {
 		dir, base := filepath.Split(file)
@@ -226,38 +228,6 @@ func loopStatus(name string) (*unix.LoopInfo64, error) {
 	return unix.IoctlLoopGetStatus64(fd)
 }
 
-// notedVolume finds the volume of which this host has noted that a file is its device's.
-func notedVolume(dev, ino uint64) string {
-	dir, err := LookRuntime("volume")
-	if errors.Is(err, os.ErrNotExist) {
-		return ""
-	}
-	if err != nil {
-		return "an unknown volume: " + err.Error()
-	}
-	defer dir.Close()
-	names, err := dir.Names()
-	if err != nil {
-		return "an unknown volume: " + err.Error()
-	}
-	for _, name := range names {
-		// <uuid of the SR>.<key>.json, see package volume.
-		key, is := strings.CutSuffix(name, ".json")
-		if !is || len(key) != 73 {
-			continue
-		}
-		var note struct {
-			Dev uint64 `json:"dev"`
-			Ino uint64 `json:"ino"`
-		}
-		data, err := dir.Read(name, recordLimit)
-		if err == nil && json.Unmarshal(data, &note) == nil && note.Ino == ino && note.Dev == dev {
-			return "volume " + key[37:] + " of SR " + key[:36]
-		}
-	}
-	return ""
-}
-
 // attachedVolume finds the file among the volumes of the SRs that are attached here, by
 // whatever name it was opened.
 func attachedVolume(dev, ino uint64) string {
@@ -265,9 +235,10 @@ func attachedVolume(dev, ino uint64) string {
 	if err != nil {
 		return "an unknown volume: " + err.Error()
 	}
+	remote := remoteMounts()
 	for _, handle := range handles {
 		path, _, err := ParseHandle(handle)
-		if err != nil || !onLocal(path) {
+		if err != nil || leadsTo(path, remote) {
 			continue // a loop device of a file on a server's filesystem is no disk of this host
 		}
 		root, err := OpenDir(path)
@@ -300,18 +271,21 @@ func (d *Dir) fileWith(dev, ino uint64) string {
 	return ""
 }
 
-// onLocal says whether a path leads through filesystems of this host only: a server that is
-// away does not answer.
-func onLocal(path string) bool {
+// remoteMounts are where filesystems are mounted that a server or a program serves: one
+// that is away does not answer who looks at a file of it.
+func remoteMounts() (paths []string) {
 	for _, e := range parseMountinfo(read("/proc/self/mountinfo")) {
-		if !strings.HasPrefix(path+"/", strings.TrimSuffix(e.path, "/")+"/") {
-			continue
-		}
-		for _, remote := range []string{"nfs", "cifs", "smb", "ceph", "fuse", "9p", "afs", "gfs2", "glusterfs"} {
-			if strings.HasPrefix(e.kind, remote) {
-				return false
+		for _, kind := range []string{"nfs", "cifs", "smb", "ceph", "fuse", "9p", "afs", "glusterfs"} {
+			if strings.HasPrefix(e.kind, kind) {
+				paths = append(paths, strings.TrimSuffix(e.path, "/")+"/")
+				break
 			}
 		}
 	}
-	return true
+	return paths
+}
+
+// leadsTo says whether a path leads through one of those.
+func leadsTo(path string, mounts []string) bool {
+	return slices.ContainsFunc(mounts, func(mount string) bool { return strings.HasPrefix(path+"/", mount) })
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -322,7 +323,8 @@ func rename(from, to string) error {
 
 // deltaApply makes a target that holds the one volume hold the other.
 func deltaApply(args []string, out io.Writer) error {
-	args, err := parse("delta", args, 2, 2, noFlags)
+	destroy := false
+	args, err := parse("delta", args, 2, 2, func(f *flag.FlagSet) { f.BoolVar(&destroy, "overwrite", false, "") })
 	if err != nil {
 		return err
 	}
@@ -340,7 +342,7 @@ func deltaApply(args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	t, err := openTarget(args[1], r.Header())
+	t, err := openTarget(args[1], r.Header(), destroy)
 	if err != nil {
 		return err
 	}
