@@ -9,58 +9,187 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // diskLabel is the label of the filesystems that SR.create makes.
 const diskLabel = "reflinksr"
 
-// locate finds the disk that carries the SR's filesystem, by what it carries: the name of
-// a disk may be another's after a boot.
-func (c Configuration) locate() (path string, sb superblock, err error) {
-	found, sb, err := carriers(c.FilesystemUUID)
-	switch {
-	case err != nil:
-		return "", sb, err
-	case len(found) == 0:
-		return "", sb, Errorf(ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?", c.FilesystemUUID, c.UUID, look(c.Device))
-	case len(found) > 1:
-		return "", sb, Errorf(ErrUnavailable, c.Device, "the filesystem %s of SR %s is on several disks, %s: one is a copy of the other: disconnect that, or give it another UUID (xfs_admin -U generate, btrfstune -u)", c.FilesystemUUID, c.UUID, strings.Join(found, " and "))
-	case sb.devices > 1:
-		return "", sb, Errorf(ErrUnsuitable, c.Device, "the btrfs on %s has %d devices: mount it yourself, and configure the SR by path", found[0], sb.devices)
-	}
-	if d, err := openDisk(c.Device); err != nil || d.path != found[0] {
-		slog.Info("the SR's disk has another name now", "configured", c.Device, "device", found[0], "filesystem", c.FilesystemUUID)
-	}
-	return found[0], sb, nil
+// onDisks is a filesystem and the disks that carry it: one, or several of btrfs.
+type onDisks struct {
+	sb    superblock
+	disks []looked
 }
 
-// look says what there is at a device's path.
-func look(path string) string {
-	d, err := openDisk(path)
-	if errors.Is(err, os.ErrNotExist) {
+// mountable has the kernel told of all the disks, since each tells of itself alone.
+func (o onDisks) mountable(more ...string) mountable {
+	for _, other := range o.disks[1:] {
+		more = append(more, "device="+other.Path)
+	}
+	return mountable{source: o.disks[0].Path, kind: o.sb.kind, flags: mountFlags, data: options(o.sb.kind, more...)}
+}
+
+// locate finds the disks that carry the SR's filesystem, by what they carry: the name of a
+// disk may be another's after a boot.
+func (c Configuration) locate() (onDisks, error) {
+	// A name that is the disk's own cannot be a copy's: then nobody else needs to be asked.
+	if ownName(c.Device) {
+		if l, err := lookAt("disk", c.Device, spinUp); err == nil && c.carries(l) && l.sb.devices == 1 {
+			return onDisks{l.sb, []looked{l}}, nil
+		}
+	}
+	a, err := lookAround()
+	if err != nil {
+		return onDisks{}, err
+	}
+	found := c.carriers(a)
+	if len(found) == 0 {
+		// It sleeps, perhaps, or is the disk of a guest and has no business here.
+		l, err := lookAt("disk", c.Device, spinUp)
+		if err == nil && c.carries(l) {
+			found = append(found, l)
+		} else {
+			return onDisks{}, Errorf(ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s", c.FilesystemUUID, c.UUID, describeLook(c.Device, l, err), a.silence())
+		}
+	}
+	o, err := c.whichOf(found, a)
+	if err == nil && !slices.ContainsFunc(o.disks, func(l looked) bool { return samePath(c.Device, l.Dev) }) {
+		slog.Info("the SR's disk has another name now", "configured", c.Device, "device", o.disks[0].Path, "filesystem", c.FilesystemUUID)
+	}
+	return o, err
+}
+
+// carries says whether a disk of this host carries the SR's filesystem.
+func (c Configuration) carries(l looked) bool {
+	return l.Owner == "" && l.Member == "" && l.sb.uuid == c.FilesystemUUID && !l.sb.unfinished
+}
+
+func (c Configuration) carriers(a around) (found []looked) {
+	for _, l := range a.disks {
+		if c.carries(l) {
+			found = append(found, l)
+		}
+	}
+	return found
+}
+
+// whichOf tells apart what several disks with the filesystem are: one disk that is seen by
+// several paths, of which one is taken; the disks that a btrfs is spread over, which all
+// are needed; or copies, of which nobody knows which is the SR.
+func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) {
+	byID := map[uint64]looked{}
+	for _, l := range found {
+		other, there := byID[l.sb.devid]
+		if !there {
+			byID[l.sb.devid] = l
+			continue
+		}
+		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !l.Blocks.equal(other.Blocks) {
+			return o, Errorf(ErrUnavailable, c.Device, "the filesystem %s of SR %s is on several disks, %s and %s: one is a copy of the other: disconnect that, or give it another UUID (xfs_admin -U generate, btrfstune -u). If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.UUID, other.describe(), l.describe())
+		}
+		slog.Info("an SR's disk has several names", "device", other.Path, "also", l.Path, "identity", l.Same)
+	}
+	for _, id := range slices.Sorted(maps.Keys(byID)) {
+		l := byID[id]
+		o.disks = append(o.disks, l)
+		if l.sb.generation >= o.sb.generation {
+			o.sb = l.sb // what the newest says counts
+		}
+	}
+	there, want := uint64(len(o.disks)), o.sb.devices
+	switch {
+	case there < want:
+		var missing []string
+		for id := uint64(1); id <= want && o.disks[there-1].sb.devid <= want; id++ {
+			if _, is := byID[id]; !is {
+				missing = append(missing, fmt.Sprint("disk ", id))
+			}
+		}
+		if missing == nil {
+			missing = []string{fmt.Sprintf("%d", want-there)}
+		}
+		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s of SR %s is spread over %d disks, and %s of them missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.UUID, want, isOrAre(missing), o.describe(), a.silence())
+	case there > want:
+		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s of SR %s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.UUID, want, there, o.describe())
+	}
+	return o, nil
+}
+
+func isOrAre(what []string) string {
+	if len(what) == 1 {
+		return what[0] + " is"
+	}
+	return strings.Join(what, ", ") + " are"
+}
+
+func (o onDisks) describe() string {
+	var each []string
+	for _, l := range o.disks {
+		each = append(each, fmt.Sprintf("%s (disk %d)", l.Path, l.sb.devid))
+	}
+	return strings.Join(each, ", ")
+}
+
+// describe tells a disk from others.
+func (l looked) describe() string {
+	if l.Same == "" {
+		return l.Path
+	}
+	return fmt.Sprintf("%s (%s)", l.Path, shorten(l.Same))
+}
+
+// samePath says whether a path leads to that device.
+func samePath(path string, dev uint64) bool {
+	found, err := blockDevice(path)
+	return err == nil && found == dev
+}
+
+// ownName says whether a name of a device is made of what its disk says of itself: not of
+// what is written on it, nor of the order in which it was found.
+func ownName(path string) bool {
+	name, by := strings.CutPrefix(path, "/dev/disk/by-id/")
+	return by && slices.ContainsFunc([]string{"wwn-", "scsi-", "nvme-", "ata-", "virtio-", "usb-", "mmc-", "dm-uuid-mpath-"}, func(kind string) bool { return strings.HasPrefix(name, kind) })
+}
+
+// describeLook says what there is at a device's path.
+func describeLook(path string, l looked, err error) string {
+	if _, gone := os.Stat(path); errors.Is(gone, os.ErrNotExist) {
 		return path + " does not exist"
 	}
-	if err != nil {
-		return err.Error()
-	}
-	defer d.Close()
-	sb, err := d.superblock()
 	switch {
 	case err != nil:
 		return err.Error()
-	case sb.kind == "":
-		return d.path + " carries neither XFS nor btrfs"
+	case l.Owner != "":
+		return l.Path + " is " + l.Owner
+	case l.Member != "":
+		return l.Path + " is " + l.Member
+	case l.sb.kind == "":
+		return l.Path + " carries neither XFS nor btrfs"
 	}
-	return fmt.Sprintf("%s carries the %s %s", d.path, sb.kind, sb.uuid)
+	return fmt.Sprintf("%s carries the %s %s", l.Path, l.sb.kind, l.sb.uuid)
+}
+
+// openDevice opens the device of the configuration, once it has answered: what does not
+// would hold this process up for ever.
+func (c Configuration) openDevice() (*disk, looked, error) {
+	if _, err := os.Stat(c.Device); errors.Is(err, os.ErrNotExist) {
+		return nil, looked{}, err
+	}
+	l, err := lookAt("disk", c.Device, spinUp)
+	if errors.Is(err, errMute) {
+		return nil, l, err
+	}
+	if err == nil && l.Owner != "" {
+		return nil, l, notOurs(c.Device, l.Owner)
+	}
+	d, err := openDisk(c.Device)
+	return d, l, err
 }
 
 // createOnDisk makes a filesystem on the device of the configuration and, by create, the
 // SR in it. The filesystem has the SR's UUID: whoever repeats this after a crash finds what
 // was made. It is mounted for nobody but this process, and only meanwhile.
 func (c Configuration) createOnDisk(create func(root *Dir) error) error {
-	d, err := openDisk(c.Device)
+	d, _, err := c.openDevice()
 	if errors.Is(err, os.ErrNotExist) {
 		return Errorf(ErrInvalid, "device", "%s does not exist: see lsblk", c.Device)
 	}
@@ -87,7 +216,15 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 		}
 		sb.kind = c.Filesystem
 	}
-	err = c.inFilesystem(mountable{source: d.path, kind: sb.kind, flags: mountFlags}, func(root *Dir) error {
+	m := mountable{source: d.path, kind: sb.kind, flags: mountFlags, data: options(sb.kind)}
+	if !made && sb.devices > 1 {
+		o, err := c.locate()
+		if err != nil {
+			return err
+		}
+		m = o.mountable()
+	}
+	err = c.inFilesystem(m, func(root *Dir) error {
 		if made {
 			if err := setMode(root.f, 0o700); err != nil {
 				return err
@@ -120,135 +257,6 @@ func (c Configuration) inFilesystem(m mountable, do func(root *Dir) error) error
 		return c.createAtPath(do)
 	}
 	return m.peek(c.Path, do)
-}
-
-// foreign lists what is in the root of a filesystem that carries no SR, but what our own
-// calls left there when they were interrupted. Nothing is foreign where an SR is.
-func foreign(root *Dir) ([]string, error) {
-	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	names, err := root.Names()
-	return slices.DeleteFunc(names, func(name string) bool { return name == controlDir || name == tombstone }), err
-}
-
-// mayFormat refuses a disk that is in use, or carries anything, unless that may be wiped.
-// A probe writes nothing, and may find SR.create to know better.
-func (d *disk) mayFormat(sb superblock, wipe, probe bool) error {
-	claimed, err := d.claim(unix.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	claimed.Close()
-	if wipe {
-		return nil
-	}
-	what, err := d.carries()
-	if err != nil || what == "" {
-		return err
-	}
-	if sb.label == diskLabel {
-		if left, err := d.isLeft(sb, probe); err != nil || left {
-			return err
-		}
-	}
-	return Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s: choose another device, or say wipe=yes to destroy all that is on it", d.path, what)
-}
-
-// isLeft says whether a filesystem of our making has nothing in it but what an SR.create
-// that was killed left, or an SR.destroy.
-func (d *disk) isLeft(sb superblock, probe bool) (bool, error) {
-	if sb.unfinished {
-		return true, nil
-	}
-	// At first without the log, for another host may have it mounted; then with it: what
-	// was just made may be nowhere else.
-	left, err := d.isEmpty(sb, withoutLog[sb.kind])
-	if err != nil || !left || probe {
-		return left, err
-	}
-	return d.isEmpty(sb, "")
-}
-
-func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
-	err = d.peek(sb, data, func(root *Dir) error {
-		if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
-			return nil // an SR, whatever can be read of it
-		}
-		others, err := foreign(root)
-		empty = len(others) == 0
-		return err
-	})
-	return empty && err == nil, err
-}
-
-// withoutLog are the options that mount a filesystem as it is, with its log not replayed:
-// nothing is written to the disk.
-var withoutLog = map[string]string{"xfs": "norecovery", "btrfs": "rescue=nologreplay"}
-
-// peek runs do with the root of the disk's filesystem, mounted privately and read-only. One
-// that is mounted already is only mounted as it is, which changes nothing.
-func (d *disk) peek(sb superblock, data string, do func(root *Dir) error) error {
-	m := mountable{source: d.path, kind: sb.kind, flags: mountFlags | unix.MS_RDONLY, data: data}
-	mounts := d.mounts()
-	if len(mounts) > 0 {
-		m.data = ""
-	}
-	if len(mounts) > 0 && !mounts[0].readOnly {
-		m.flags = mountFlags
-	}
-	err := m.peek(d.path, do)
-	if errors.Is(err, unix.EINVAL) && m.data == withoutLog["btrfs"] {
-		m.data = "nologreplay" // its name until Linux 5.9
-		err = m.peek(d.path, do)
-	}
-	return err
-}
-
-// carries says what is on a disk, as far as blkid knows: "" for nothing.
-func (d *disk) carries() (string, error) {
-	if partitions := d.partitions(); len(partitions) > 0 {
-		return fmt.Sprintf("a partition table (%s)", strings.Join(partitions, ", ")), nil
-	}
-	status, out, err := runProgram("util-linux", "blkid", "-p", "-o", "export", d.path)
-	if err != nil {
-		return "", err
-	}
-	switch status {
-	case 0:
-		return signature(out), nil
-	case 2:
-		if said := strings.TrimSpace(out); said != "" {
-			return "", fmt.Errorf("%s: blkid cannot tell what it carries: %s", d.path, shorten(oneLine(said)))
-		}
-		return "", d.readable()
-	case 8:
-		return "the signatures of several things at once (see wipefs)", nil
-	}
-	return "", fmt.Errorf("%s: blkid failed with exit status %d: %s", d.path, status, shorten(oneLine(out)))
-}
-
-// signature reads what blkid prints: NAME=value, one per line.
-func signature(out string) string {
-	tags := map[string]string{}
-	for line := range strings.Lines(out) {
-		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
-			tags[name] = value
-		}
-	}
-	var what []string
-	if kind := tags["TYPE"]; kind != "" {
-		what = append(what, kind)
-		for _, name := range []string{"LABEL", "UUID"} {
-			if value := tags[name]; value != "" {
-				what = append(what, fmt.Sprintf("%s %q", strings.ToLower(name), shorten(value)))
-			}
-		}
-	}
-	if kind := tags["PTTYPE"]; kind != "" {
-		what = append(what, "a partition table ("+kind+")")
-	}
-	return strings.Join(what, ", ")
 }
 
 // mkfs are the programs that make filesystems, with the packages that have them. Nothing
@@ -288,26 +296,36 @@ var guestDevices = []string{"loop", "ram", "zram", "nbd", "td", "sr", "fd", "drb
 // making, and blank ones. To say what is in the former it must be mounted, and what is on
 // the latter blkid must be asked: with the device in the configuration that is done.
 func probeDisks(conf map[string]string) (out []Candidate, err error) {
-	err = disks(func(d *disk) error {
-		info := map[string]string{"total_space": fmt.Sprint(d.size)}
-		sb, err := d.superblock()
+	a, err := lookAround()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, l := range a.disks {
+		info := map[string]string{"total_space": fmt.Sprint(l.Size)}
 		switch {
-		case err != nil:
-			return nil
-		case sb.label == diskLabel && !sb.unfinished:
-			info["filesystem"], info["filesystem_uuid"] = sb.kind, sb.uuid
-		case !d.looksBlank():
-			return nil
+		case l.Member != "" || l.Same != "" && seen[l.Same]:
+			continue // one disk, or half of one
+		case l.sb.label == diskLabel && !l.sb.unfinished:
+			info["filesystem"], info["filesystem_uuid"] = l.sb.kind, l.sb.uuid
+			if l.sb.devices > 1 {
+				info["disks"] = fmt.Sprintf("%d, of which this is disk %d", l.sb.devices, l.sb.devid)
+			}
+		case !l.Blank:
+			continue
 		default:
 			info["filesystem"] = "none"
 		}
+		if len(a.mute) > 0 {
+			info["not_answering"] = strings.Join(a.mute, ", ")
+		}
+		seen[l.Same] = true
 		configuration := known(conf)
 		delete(configuration, "sr_uuid")
-		configuration["device"] = d.path
+		configuration["device"] = l.Path
 		out = append(out, Candidate{Configuration: configuration, ExtraInfo: info})
-		return nil
-	})
-	return out, err
+	}
+	return out, nil
 }
 
 // looksBlank says whether the disk is one that an SR could be made on, at a glance.
@@ -319,16 +337,13 @@ func (d *disk) looksBlank() bool {
 	if mapped := read(d.sys + "/dm/uuid"); mapped != "" && !strings.HasPrefix(mapped, "mpath-") {
 		return false // a logical volume
 	}
-	begin := make([]byte, 128<<10)
-	if _, err := d.f.ReadAt(begin, 0); err != nil {
-		return false
-	}
-	return len(strings.Trim(string(begin), "\x00")) == 0
+	at, err := d.firstByte(128 << 10)
+	return err == nil && at < 0
 }
 
 // probeDevice answers SR.probe of a device.
 func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
-	d, err := openDisk(c.Device)
+	d, l, err := c.openDevice()
 	if errors.Is(err, os.ErrNotExist) {
 		return Candidate{}, Errorf(ErrSRNotFound, c.Device, "%s does not exist: see lsblk", c.Device)
 	}
@@ -341,12 +356,16 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 		return Candidate{}, err
 	}
 	if c.FilesystemUUID != "" && sb.uuid != c.FilesystemUUID {
-		return Candidate{}, Errorf(ErrSRNotFound, c.Device, "the filesystem %s was asked for; %s", c.FilesystemUUID, look(c.Device))
+		return Candidate{}, Errorf(ErrSRNotFound, c.Device, "the filesystem %s was asked for; %s", c.FilesystemUUID, describeLook(c.Device, l, nil))
 	}
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{"total_space": fmt.Sprint(d.size), "filesystem": "none"}}
-	if sb.kind != "" && !sb.unfinished && sb.devices == 1 {
+	if sb.kind != "" && !sb.unfinished {
+		others, err := c.otherDisks(sb)
+		if err != nil {
+			return Candidate{}, err
+		}
 		found := false
-		err := d.peek(sb, withoutLog[sb.kind], func(root *Dir) error {
+		err = d.peek(sb, withoutLog[sb.kind], others, func(root *Dir) error {
 			if _, err := readMeta(root); errors.Is(err, os.ErrNotExist) {
 				return nil
 			}
@@ -362,6 +381,20 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 		return out, Errorf(ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
 	}
 	return out, d.mayFormat(sb, c.Wipe, true)
+}
+
+// otherDisks are those that the btrfs on the disk of the configuration is spread over as
+// well, as mount options.
+func (c Configuration) otherDisks(sb superblock) (options []string, err error) {
+	if sb.devices == 1 {
+		return nil, nil
+	}
+	c.FilesystemUUID = sb.uuid
+	o, err := c.locate()
+	for _, l := range o.disks {
+		options = append(options, "device="+l.Path)
+	}
+	return options, err
 }
 
 // ofDisk completes the configuration of an SR that is on a disk.

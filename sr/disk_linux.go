@@ -49,6 +49,9 @@ func openDisk(path string) (*disk, error) {
 	if d.size, err = d.f.Seek(0, io.SeekEnd); err == nil {
 		d.path, err = d.node(path)
 	}
+	if err == nil && d.size <= 0 {
+		err = Errorf(ErrUnsuitable, path, "%s has no size: is there a disk in it?", path)
+	}
 	if err != nil {
 		d.Close()
 		return nil, err
@@ -113,6 +116,14 @@ func (d *disk) partitions() (names []string) {
 // claim opens the disk for nobody else to use meanwhile. In use already are disks that
 // are mounted, swapped to, or a part of something else.
 func (d *disk) claim(flags int) (*os.File, error) {
+	if owner := diskOwner(d.dev, true); owner != "" {
+		return nil, notOurs(d.path, owner)
+	}
+	return d.claimAny(flags)
+}
+
+// claimAny is claim, whosever disk it is.
+func (d *disk) claimAny(flags int) (*os.File, error) {
 	var f *os.File
 	var users []string
 	err := insist(unix.EBUSY, func() error {
@@ -122,7 +133,7 @@ func (d *disk) claim(flags int) (*os.File, error) {
 			return err
 		}
 		f = os.NewFile(uintptr(fd), d.path)
-		if users = DeviceUsers(d.dev); len(users) > 0 {
+		if users = deviceUsers(d.dev); len(users) > 0 {
 			f.Close()
 			return unix.EBUSY
 		}
@@ -147,22 +158,6 @@ func (d *disk) claim(flags int) (*os.File, error) {
 	return f, nil
 }
 
-// clearEnd is how much of either end of a disk is overwritten before a new filesystem is
-// made, in bytes: all that blkid looks at is there.
-const clearEnd = 4 << 20
-
-// readable refuses a disk that cannot be read where something may tell what it carries:
-// blkid then answers as if there were nothing.
-func (d *disk) readable() error {
-	data := make([]byte, min(clearEnd, d.size))
-	for _, offset := range []int64{0, d.size - int64(len(data))} {
-		if _, err := d.f.ReadAt(data, offset); err != nil {
-			return Errorf(ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
-		}
-	}
-	return nil
-}
-
 // clear overwrites what tells what a disk carries: superblocks, partition tables and
 // the labels of volume managers.
 func (d *disk) clear() error {
@@ -175,19 +170,76 @@ func (d *disk) clear() error {
 	if err := d.rereadPartitions(f); err != nil {
 		return err
 	}
-	zeros := make([]byte, clearEnd)
-	if d.size > clearEnd {
-		if _, err := f.WriteAt(zeros, d.size-clearEnd); err != nil {
+	if err := zeroEnds(f, d.size, 0, 0); err != nil {
+		return err
+	}
+	return errors.Join(d.rereadPartitions(f), f.Close())
+}
+
+// freeByAllPaths refuses a disk that is in use by another name: the kernel takes two paths
+// to one disk for two.
+func (d *disk) freeByAllPaths() error {
+	same, err := d.identity()
+	if err != nil || same == "" {
+		return err
+	}
+	nodes, err := blockDevices()
+	if err != nil {
+		return err
+	}
+	nodes = slices.DeleteFunc(nodes, func(path string) bool { return samePath(path, d.dev) })
+	for _, answer := range lookAtAll("disk", nodes) {
+		if answer.err != nil || answer.Same != same {
+			continue
+		}
+		other, err := openDisk(answer.Path)
+		if err != nil {
 			return err
 		}
+		claimed, err := other.claim(unix.O_RDONLY)
+		other.Close()
+		if err != nil {
+			return Errorf(ErrSRInUse, d.path, "%s is the same disk as %s (%s): %v", d.path, answer.Path, shorten(same), err)
+		}
+		claimed.Close()
 	}
-	if err := clearMirrors(f, d.size); err != nil {
+	return nil
+}
+
+// notOurs refuses the disk of a guest.
+func notOurs(path, owner string) error {
+	return Errorf(ErrSRInUse, path, "%s is no disk of this host: it is %s: choose another device", path, owner)
+}
+
+// zeroEnds overwrites the ends of a disk, and the copies of a btrfs superblock, the
+// beginning last; but not what is from keep on and before end.
+func zeroEnds(f *os.File, size, keep, end int64) error {
+	zeros := make([]byte, clearEnd)
+	zero := func(from, to int64) error {
+		if from >= to {
+			return nil
+		}
+		_, err := f.WriteAt(zeros[:to-from], from)
 		return err
 	}
-	if _, err := f.WriteAt(zeros[:min(clearEnd, d.size)], 0); err != nil {
+	begin := min(clearEnd, size)
+	if err := zero(max(size-clearEnd, begin), size); err != nil {
 		return err
 	}
-	return errors.Join(f.Sync(), d.rereadPartitions(f), f.Close())
+	for _, offset := range btrfsMirrors {
+		if offset+superSize <= size {
+			if err := zero(offset, offset+superSize); err != nil {
+				return err
+			}
+		}
+	}
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	if err := errors.Join(zero(end, begin), zero(0, keep)); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // rereadPartitions has the kernel know no other partitions than there are. A partition has
@@ -203,9 +255,16 @@ func (d *disk) rereadPartitions(f *os.File) error {
 	return fmt.Errorf("%s: reading its partition table: %w", d.path, err)
 }
 
+// unfinish makes the filesystem with that UUID, which has nothing in it, an unfinished one:
+// nobody attaches that, and SR.create may take it.
+func (d *disk) unfinish(uuid string) error { return d.end(uuid, false) }
+
 // unsign makes a disk that carries a filesystem with that UUID, and nothing else, blank
-// again. Its own superblock goes last: until then all of it can be repeated.
-func (d *disk) unsign(uuid string) error {
+// again. The filesystem is an unfinished one first, and its superblock goes last: whatever
+// happens in between, it can be repeated.
+func (d *disk) unsign(uuid string) error { return d.end(uuid, true) }
+
+func (d *disk) end(uuid string, all bool) error {
 	f, err := d.claim(unix.O_RDWR)
 	if err != nil {
 		return err
@@ -218,12 +277,23 @@ func (d *disk) unsign(uuid string) error {
 	if sb.uuid != uuid {
 		return Errorf(ErrSRInUse, d.path, "%s does not carry the filesystem %s any more, and stays as it is", d.path, uuid)
 	}
+	if offset, value := sb.unfinishedAt(); !sb.unfinished {
+		if _, err := f.WriteAt([]byte{value}, offset); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
+	}
+	if !all {
+		return f.Close()
+	}
 	offset := int64(0)
 	if sb.kind == "btrfs" {
 		offset = btrfsSuper
-		if err := clearMirrors(f, d.size); err != nil {
-			return err
-		}
+	}
+	if err := zeroEnds(f, d.size, offset, offset+superSize); err != nil {
+		return err
 	}
 	if _, err := f.WriteAt(make([]byte, superSize), offset); err != nil {
 		return err
@@ -231,59 +301,154 @@ func (d *disk) unsign(uuid string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-func clearMirrors(f *os.File, size int64) error {
-	for _, offset := range btrfsMirrors {
-		if offset+superSize > size {
-			break
-		}
-		if _, err := f.WriteAt(make([]byte, superSize), offset); err != nil {
-			return err
-		}
-	}
-	return f.Sync()
+// hostDisks lists the block devices of this host that are not part of others, and not a
+// guest's as far as their names tell. It opens none.
+func hostDisks() (nodes []string, err error) {
+	nodes, err = blockDevices()
+	return slices.DeleteFunc(nodes, func(path string) bool {
+		holders, err := os.ReadDir("/sys/class/block/" + sysName(path) + "/holders")
+		return err == nil && len(holders) > 0 // whoever holds it has all that is on it
+	}), err
 }
 
-// disks opens the block devices of this host that are not part of others, one by one.
-func disks(yield func(*disk) error) error {
+func sysName(path string) string {
+	return strings.ReplaceAll(strings.TrimPrefix(path, "/dev/"), "/", "!")
+}
+
+// blockDevices lists those that have a size, but not what is a guest's by its name.
+func blockDevices() (nodes []string, err error) {
 	entries, err := os.ReadDir("/sys/class/block")
 	if err != nil {
-		return err
+		return nil, err
 	}
+	o := owners(false)
 	for _, e := range entries {
-		if size := strings.TrimSpace(read("/sys/class/block/" + e.Name() + "/size")); size == "0" || size == "" {
+		sys := "/sys/class/block/" + e.Name()
+		if size := strings.TrimSpace(read(sys + "/size")); size == "0" || size == "" {
 			continue
 		}
-		d, err := openDisk("/dev/" + strings.ReplaceAll(e.Name(), "!", "/"))
-		if err != nil {
-			continue // no node, no disk in the drive, no path to it
+		if dev, err := deviceNumber(read(sys + "/dev")); err != nil || o.of(dev) != "" {
+			continue
 		}
-		err = nil
-		if len(d.holders()) == 0 && !d.shadows() {
-			err = yield(d)
+		nodes = append(nodes, "/dev/"+strings.ReplaceAll(e.Name(), "!", "/"))
+	}
+	return nodes, nil
+}
+
+// lookAtDisk looks at a block device, and not into it if it is a guest's.
+func lookAtDisk(path string) (l looked, err error) {
+	dev, err := blockDevice(path)
+	if err != nil {
+		return l, err
+	}
+	l.Path, l.Dev = path, dev
+	if l.Owner = diskOwner(dev, true); l.Owner != "" {
+		return l, nil
+	}
+	d, err := openDisk(path)
+	if err != nil {
+		return l, err
+	}
+	defer d.Close()
+	l.Path, l.Dev, l.Size = d.path, d.dev, d.size
+	if l.Blocks, err = readSuperblocks(d.f); err != nil {
+		return l, fmt.Errorf("reading %s: %w", d.path, err)
+	}
+	if l.Member, err = d.member(); err != nil {
+		return l, err
+	}
+	if l.Same, err = d.identity(); err != nil {
+		return l, err
+	}
+	if l.sb = l.Blocks.parse(); l.sb == (superblock{}) {
+		l.Blank = d.looksBlank()
+	}
+	return l, nil
+}
+
+// blockDevice is the number of the block device that a path leads to. It opens none.
+func blockDevice(path string) (uint64, error) {
+	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0) })
+	if err != nil {
+		return 0, &os.PathError{Op: "open", Path: path, Err: err}
+	}
+	seen := os.NewFile(uintptr(fd), path)
+	defer seen.Close()
+	st, err := StatFile(seen)
+	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFBLK {
+		err = Errorf(ErrInvalid, "device", "%s is not a block device: see lsblk", path)
+	}
+	if err != nil {
+		return 0, err
+	}
+	return st.Rdev, nil
+}
+
+// member says of what a disk is a part that shows at its beginning what the whole would
+// show: half of a mirror of md or drbd, which keep what they know at the end, and a loop
+// device of all of another device. Mounted alone the halves would part.
+func (d *disk) member() (string, error) {
+	for _, m := range []struct {
+		at, offset int64
+		magic      []string
+		what       string
+	}{
+		{d.size&^(64<<10-1) - 64<<10, 0, []string{"\xfc\x4e\x2b\xa9", "\xa9\x2b\x4e\xfc"}, "a part of an md array that does not run"},
+		{(d.size/512 - 16) &^ 7 * 512, 0, []string{"\xfc\x4e\x2b\xa9"}, "a part of an md array that does not run"},
+		{d.size&^4095 - 4096, 60, []string{"\x83\x74\x02\x6b"}, "a part of a drbd device that does not run"},
+		{d.size&^4095 - 4096, 20, []string{"\x83\x74\x02\x6d"}, "a part of a drbd device that does not run"},
+	} {
+		if m.at <= 0 {
+			continue
 		}
-		d.Close()
-		if err != nil {
-			return err
+		magic := make([]byte, 4)
+		if _, err := d.f.ReadAt(magic, m.at+m.offset); err != nil {
+			return "", fmt.Errorf("reading %s: %w", d.path, err)
+		}
+		if slices.Contains(m.magic, string(magic)) {
+			return m.what, nil
 		}
 	}
-	return nil
+	if info, err := d.loop(); err != nil {
+		return "", err
+	} else if info != nil && info.Rdevice != 0 && info.Offset == 0 && info.Sizelimit == 0 {
+		return "a loop device of " + deviceName(info.Rdevice), nil
+	}
+	return "", nil
 }
 
-// shadows says whether the device is a loop device of another device, which has it all
-// as well.
-func (d *disk) shadows() bool {
-	return strings.HasPrefix(read(d.sys+"/loop/backing_file"), "/dev/")
+// loop is how a loop device is bound; nil for what is none.
+func (d *disk) loop() (*unix.LoopInfo64, error) {
+	if _, err := os.Stat(d.sys + "/loop"); err != nil {
+		return nil, nil
+	}
+	info, err := unix.IoctlLoopGetStatus64(int(d.f.Fd()))
+	if err != nil {
+		return nil, fmt.Errorf("%s: asking what it is bound to: %w", d.path, err)
+	}
+	return info, nil
 }
 
-// carriers lists the disks that carry the filesystem with that UUID.
-func carriers(uuid string) (paths []string, sb superblock, err error) {
-	err = disks(func(d *disk) error {
-		found, err := d.superblock()
-		if err == nil && found.uuid == uuid && !found.unfinished {
-			paths, sb = append(paths, d.path), found
+// identity is the same for all devices that are paths to one disk, and for no other: what
+// the disk says of itself to whoever asks for its name. "" if it says nothing.
+func (d *disk) identity() (string, error) {
+	if info, err := d.loop(); err != nil {
+		return "", err
+	} else if info != nil {
+		return fmt.Sprintf("file %d:%d at %d+%d", info.Device, info.Inode, info.Offset, info.Sizelimit), nil
+	}
+	sys, err := filepath.EvalSymlinks(d.sys)
+	if err != nil {
+		return "", err
+	}
+	part := ""
+	if start := strings.TrimSpace(read(sys + "/start")); start != "" {
+		sys, part = filepath.Dir(sys), " from "+start
+	}
+	for _, name := range []string{"/dm/uuid", "/device/wwid", "/wwid", "/serial", "/device/serial", "/device/cid"} {
+		if said := strings.TrimSpace(read(sys + name)); said != "" {
+			return said + part, nil
 		}
-		return nil // one that cannot be read is not it
-	})
-	slices.Sort(paths)
-	return paths, sb, err
+	}
+	return "", nil
 }

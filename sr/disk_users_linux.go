@@ -10,30 +10,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// DeviceUsers tells of those who can write to a block device without having claimed it, so
+// deviceUsers tells of those who can write to a block device without having claimed it, so
 // that O_EXCL does not meet them: guests (drivers/block/xen-blkback/xenbus.c opens a disk
 // for no holder), and other processes that have it open for writing. Of a partition its
 // disk is looked at as well, and of a disk its partitions.
-func DeviceUsers(rdev uint64) (users []string) {
+func deviceUsers(rdev uint64) (users []string) {
 	devices := related(rdev)
-	found, _ := filepath.Glob("/sys/bus/xen-backend/devices/*/physical_device")
-	for _, path := range found {
-		var major, minor uint32
-		if n, _ := fmt.Sscanf(read(path), "%x:%x", &major, &minor); n == 2 && devices[unix.Mkdev(major, minor)] {
-			name := filepath.Base(filepath.Dir(path)) // vbd-<domain>-<device>
-			if part := strings.Split(name, "-"); len(part) == 3 {
-				name = "domain " + part[1]
-			}
-			users = append(users, name)
+	for dev, domain := range domainDisks() {
+		if devices[dev] {
+			users = append(users, domain)
 		}
 	}
 	entries, _ := os.ReadDir("/proc")
+	remote := remoteMounts()
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if writes(pid, devices) {
+		if writes(pid, devices, remote) {
 			users = append(users, fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(read(fmt.Sprintf("/proc/%d/comm", pid)))))
 		}
 	}
@@ -60,11 +55,14 @@ func related(rdev uint64) map[uint64]bool {
 }
 
 // writes says whether a process has one of the devices open for writing.
-func writes(pid int, devices map[uint64]bool) bool {
+func writes(pid int, devices map[uint64]bool, remote []string) bool {
 	dir := fmt.Sprintf("/proc/%d/", pid)
 	entries, _ := os.ReadDir(dir + "fd")
 	for _, e := range entries {
 		var st unix.Stat_t
+		if file, err := os.Readlink(dir + "fd/" + e.Name()); err != nil || leadsTo(file, remote) {
+			continue
+		}
 		if unix.Stat(dir+"fd/"+e.Name(), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || !devices[st.Rdev] {
 			continue
 		}

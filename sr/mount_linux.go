@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,11 +32,26 @@ type mountable struct {
 	flags  uintptr
 }
 
+// topLevel has btrfs show all of itself. Without it a filesystem shows what it is told to
+// show by default, which may be one snapshot out of many, or nothing.
+const topLevel = "subvolid=5"
+
+// options joins mount options with those that this kind of filesystem is always given.
+func options(kind string, more ...string) string {
+	if kind == "btrfs" {
+		more = append([]string{topLevel}, more...)
+	}
+	return strings.Join(slices.DeleteFunc(more, func(o string) bool { return o == "" }), ",")
+}
+
 // ordinary flags: the filesystem holds disks, nothing to be run or to be trusted.
 const mountFlags = unix.MS_NOATIME | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // mount mounts m over the open directory.
 func (m mountable) mount(point *Dir) error {
+	if m.kind == "btrfs" {
+		forgetGuests()
+	}
 	target := "/proc/self/fd/" + strconv.Itoa(point.fd()) // whatever its name leads to by now
 	err := insist(unix.EBUSY, func() error { return unix.Mount(m.source, target, m.kind, m.flags, m.data) })
 	switch {
@@ -50,6 +66,30 @@ func (m mountable) mount(point *Dir) error {
 	}
 	return fmt.Errorf("mounting %s (%s) at %s: %w: the kernel's log tells more", m.source, m.kind, point.Path(), err)
 }
+
+// forgetGuests has btrfs forget the disks of guests that udev has told it of. What a guest
+// wrote there may claim to be a disk of the filesystem that is to be mounted, and newer.
+func forgetGuests() {
+	control, err := os.OpenFile("/dev/btrfs-control", os.O_RDWR, 0)
+	if err != nil {
+		return // then nobody has told it of any
+	}
+	defer control.Close()
+	entries, _ := os.ReadDir("/sys/class/block")
+	o := owners(false)
+	for _, e := range entries {
+		dev, err := deviceNumber(read("/sys/class/block/" + e.Name() + "/dev"))
+		if err != nil || o.of(dev) == "" {
+			continue
+		}
+		var args [4096]byte // struct btrfs_ioctl_vol_args: a descriptor, and the path
+		copy(args[8:], "/dev/"+strings.ReplaceAll(e.Name(), "!", "/"))
+		// Most are unknown to it; Linux before 5.0 knows no such call.
+		ioctl(control, btrfsIocForgetDev, unsafe.Pointer(&args))
+	}
+}
+
+const btrfsIocForgetDev = 0x50009405 // BTRFS_IOC_FORGET_DEV, linux/btrfs.h
 
 // unmountPath unmounts what is mounted at path, if nobody uses it. Never lazily: who
 // still had a file open would write to a filesystem that nobody knows to be mounted.
@@ -120,7 +160,8 @@ type mountEntry struct {
 	path     string
 	kind     string
 	source   string
-	readOnly bool // the filesystem, not this mount of it alone
+	readOnly bool   // the filesystem, not this mount of it alone
+	root     string // the directory of the filesystem that is mounted there: "/" is all of it
 }
 
 // parseMountinfo reads /proc/self/mountinfo (proc_pid_mountinfo(5)).
@@ -136,7 +177,7 @@ func parseMountinfo(mountinfo string) []mountEntry {
 		}
 		if path := unescape(fields[4]); filepath.IsAbs(path) {
 			options := more[len(more)-1]
-			out = append(out, mountEntry{fields[2], path, more[0], unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,")})
+			out = append(out, mountEntry{fields[2], path, more[0], unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,"), unescape(fields[3])})
 		}
 	}
 	return out

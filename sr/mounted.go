@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -72,7 +74,10 @@ func (c Configuration) mount(notes *Dir) error {
 		return err
 	}
 	if len(there) > 0 {
-		return c.isAt(there)
+		if err := c.isAt(there); err != nil {
+			return err
+		}
+		return c.isConnected(there[0].source)
 	}
 	m, err := c.mountable()
 	if err != nil {
@@ -107,8 +112,11 @@ func (c Configuration) mountable() (mountable, error) {
 		ip, err := resolve(c.Server)
 		return c.mountableExport(ip), err
 	}
-	path, sb, err := c.locate()
-	return mountable{source: path, kind: sb.kind, flags: mountFlags}, err
+	o, err := c.locate()
+	if err != nil {
+		return mountable{}, err
+	}
+	return o.mountable(), nil
 }
 
 // isAt says whether the mounts at a place are the filesystem of the configuration, and
@@ -142,6 +150,33 @@ func (c Configuration) isAt(there []mountEntry) error {
 	if fs.UUID != c.FilesystemUUID {
 		return foreign(fmt.Sprintf("%s %s is mounted there, not %s", fs.Type, fs.UUID, c.FilesystemUUID))
 	}
+	if top.root != "/" {
+		return foreign(fmt.Sprintf("only %s of the filesystem %s is mounted there, and the SR is in its top directory", top.root, fs.UUID))
+	}
+	return nil
+}
+
+// isConnected refuses a filesystem whose disk is the host's no more, though it is mounted
+// still: it was taken away under the mount, or is a guest's.
+func (c Configuration) isConnected(source string) error {
+	if c.Device == "" {
+		return nil
+	}
+	gone := Errorf(ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", source, c.UUID)
+	dev, err := blockDevice(source)
+	if errors.Is(err, os.ErrNotExist) {
+		return gone
+	}
+	if err != nil {
+		return err
+	}
+	if owner := diskOwner(dev, true); owner != "" {
+		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, source, owner)
+	}
+	// A loop device that was detached in use stays until its last close.
+	if _, err := os.Stat(sysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(read(sysOf(dev)+"/loop/autoclear")) == "1" {
+		return gone
+	}
 	return nil
 }
 
@@ -164,6 +199,9 @@ func unmount(notes *Dir, uuid string) error {
 		// An earlier attempt unmounted it. Is it still there, and still over?
 		if err := c.mount(notes); err != nil {
 			slog.Info("a destroyed SR's filesystem is not there any more", "device", c.Device, "err", err)
+			if err := c.blankRest(); err != nil {
+				slog.Error("the disk of a destroyed SR is not blank", "device", c.Device, "err", err)
+			}
 		} else if there, err = mountsAt(c.Path); err != nil {
 			return err
 		}
@@ -205,13 +243,54 @@ func isOver(c Configuration) bool {
 	return err == nil && len(names) == 1
 }
 
+// blank makes the disks that the SR's filesystem was on blank.
 func (c Configuration) blank(device string) error {
 	d, err := openDisk(device)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	return d.unsign(c.FilesystemUUID)
+	sb, err := d.superblock()
+	if err != nil || sb.devices == 1 {
+		return errors.Join(err, d.unsign(c.FilesystemUUID))
+	}
+	o, err := c.locate()
+	if err != nil {
+		return err
+	}
+	// All of them end before any is blank: of what is left nobody takes a part for a
+	// filesystem whose other disks are missing.
+	if err := o.each(func(d *disk) error { return d.unfinish(c.FilesystemUUID) }); err != nil {
+		return err
+	}
+	return o.each(func(d *disk) error { return d.unsign(c.FilesystemUUID) })
+}
+
+func (o onDisks) each(do func(*disk) error) error {
+	for _, l := range o.disks {
+		d, err := openDisk(l.Path)
+		if err != nil {
+			return err
+		}
+		err = do(d)
+		d.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// blankRest finishes what a blank began that was killed.
+func (c Configuration) blankRest() error {
+	a, err := lookAround()
+	if err != nil {
+		return err
+	}
+	a.disks = slices.DeleteFunc(a.disks, func(l looked) bool {
+		return l.Member != "" || l.sb.uuid != c.FilesystemUUID || !l.sb.unfinished
+	})
+	return onDisks{disks: a.disks}.each(func(d *disk) error { return d.unsign(c.FilesystemUUID) })
 }
 
 // forgetMounted unmounts what was mounted for an SR that did not become attached.

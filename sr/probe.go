@@ -1,6 +1,7 @@
 package sr
 
 import (
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -60,21 +61,46 @@ func probeMounts(conf map[string]string) ([]Candidate, error) {
 		return nil, err
 	}
 	out := []Candidate{}
-	for _, path := range reflinkMounts(string(mounts)) {
-		root, err := OpenDir(path)
-		if err != nil {
+	paths := reflinkMounts(string(mounts))
+	for i, answer := range lookAtAll("mount", paths) {
+		if answer.err != nil {
+			slog.Warn("what is mounted cannot be looked at", "path", paths[i], "err", answer.err)
 			continue
 		}
-		info := map[string]string{}
-		if err := describeSpace(root, info); err == nil && root.mayShare() {
-			configuration := known(conf)
-			delete(configuration, "sr_uuid")
-			configuration["path"] = path
-			out = append(out, Candidate{Configuration: configuration, ExtraInfo: info})
+		if answer.Owner != "" || answer.Info == nil {
+			continue
 		}
-		root.Close()
+		configuration := known(conf)
+		delete(configuration, "sr_uuid")
+		configuration["path"] = paths[i]
+		out = append(out, Candidate{Configuration: configuration, ExtraInfo: answer.Info})
 	}
 	return out, nil
+}
+
+// lookAtMount looks at what is mounted at a path: at nothing if it cannot share blocks.
+func lookAtMount(path string) (l looked, err error) {
+	there, err := mountsAt(path)
+	if err != nil || len(there) == 0 {
+		return l, err
+	}
+	// btrfs has no number of its own here.
+	if dev, err := blockDevice(there[len(there)-1].source); err == nil {
+		if l.Owner = diskOwner(dev, true); l.Owner != "" {
+			return l, nil
+		}
+	}
+	root, err := OpenDir(path)
+	if err != nil {
+		return l, err
+	}
+	defer root.Close()
+	info := map[string]string{}
+	if err := describeSpace(root, info); err != nil || !root.mayShare() {
+		return l, err
+	}
+	l.Info = info
+	return l, nil
 }
 
 // reflinkMounts picks the mount points of filesystems that can share blocks out

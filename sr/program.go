@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,6 +27,12 @@ const outputLimit = 4 << 10
 // and blkid; and what mounts an export of a server that is known by name. They are made
 // once in the life of an SR, or of a boot.
 func runProgram(pack, name string, args ...string) (status int, output string, err error) {
+	return runProgramFor(0, pack, name, args...)
+}
+
+// runProgramFor is runProgram for at most so long; 0: as long as it takes. A program that a
+// dead disk holds up cannot be ended, and is left to itself.
+func runProgramFor(patience time.Duration, pack, name string, args ...string) (status int, output string, err error) {
 	path, err := findProgram(pack, name)
 	if err != nil {
 		return 0, "", err
@@ -50,7 +57,17 @@ func runProgram(pack, name string, args ...string) (status int, output string, e
 	if err != nil {
 		return 0, "", fmt.Errorf("starting %s: %w", path, err)
 	}
+	if patience > 0 {
+		if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			return 0, "", err
+		}
+	}
 	kept, readErr := io.ReadAll(io.LimitReader(r, outputLimit))
+	if errors.Is(readErr, os.ErrDeadlineExceeded) {
+		err := p.Kill()
+		go p.Wait()
+		return 0, "", errors.Join(Errorf(ErrUnavailable, name, "%s did not come to its end within %v: does the disk answer?", path, patience), err)
+	}
 	_, drainErr := io.Copy(io.Discard, r)
 	state, err := p.Wait()
 	if err = errors.Join(err, readErr, drainErr); err != nil {

@@ -100,7 +100,9 @@ func (d *Dir) Republish(name string, data []byte) error {
 }
 
 // TryLock is Lock for a moment: ErrBusy if somebody else has it.
-func (d *Dir) TryLock(name, what string) (*Lock, error) { return d.lockFile(name, what, Exclusive, true) }
+func (d *Dir) TryLock(name, what string) (*Lock, error) {
+	return d.lockFile(name, what, Exclusive, true)
+}
 
 // Lock takes an exclusive lock on the file name in d; what is the noun for the error.
 func (d *Dir) Lock(name, what string) (*Lock, error) {

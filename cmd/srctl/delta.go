@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -348,7 +349,8 @@ func rename(from, to string) error {
 
 // deltaApply makes a target that holds the one volume hold the other.
 func deltaApply(args []string, out io.Writer) error {
-	args, err := parse("delta", args, 2, 2, noFlags)
+	destroy := false
+	args, err := parse("delta", args, 2, 2, func(f *flag.FlagSet) { f.BoolVar(&destroy, "overwrite", false, "") })
 	if err != nil {
 		return err
 	}
@@ -369,7 +371,7 @@ func deltaApply(args []string, out io.Writer) error {
 	if args[1] == "-" {
 		return applyToPipe(r, name, size, out)
 	}
-	t, err := openTarget(args[1], r.Header())
+	t, err := openTarget(args[1], r.Header(), destroy)
 	if errors.Is(err, errHolds) {
 		// To the end all the same: whoever writes to a pipe is not hung up on, and what is in
 		// it may be damaged.

@@ -35,7 +35,7 @@ var commands = []command{
 	{"changed", "[-json] PATH A B", "tell which blocks of the volume B may differ from those of A, and show where", changed},
 	{"du", "[-json] [PATH]", "tell what every volume occupies, shares, and gives back when it is destroyed", du},
 	{"tree", "PATH", "show which volume comes from which, with sizes and ages", tree},
-	{"delta", "export PATH [A|-] B FILE | apply FILE TARGET | verify FILE", "write what B has that the snapshot A has not (without A: all of it) as a stream; make a file or a block device that holds A hold B; say whether a stream is whole. FILE, and the TARGET of a whole disk, can be - for a pipe", deltaCmd},
+	{"delta", "export PATH [A|-] B FILE | apply [-overwrite] FILE TARGET | verify FILE", "write what B has that the snapshot A has not (without A: all of it) as a stream; make a file or a block device that holds A hold B (-overwrite: whatever it holds); say whether a stream is whole. FILE, and the TARGET of a whole disk, can be - for a pipe", deltaCmd},
 	{"check", "[-json] [-repair] PATH", "look for what is not as it should be, attached or not; repair what is ours", check},
 	{"lease", "PATH | break PATH KEY", "list who has volumes active; break the lease of a host that has died", lease},
 	{"rehome", "PATH", "accept that a detached SR was moved or restored to another filesystem", rehome},

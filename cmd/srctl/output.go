@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"reflinksr/cmd/internal/delta"
+	"reflinksr/sr"
 )
 
 // output is standard output, and remembers that nothing can be written to it: most of what
@@ -87,7 +88,7 @@ func openStdout(out io.Writer) (*stream, error) {
 	}
 	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd()))); err != nil {
 		return nil, err
-	} else if err := mayWriteAt(name); err != nil {
+	} else if err := sr.MayWriteFile(name); err != nil {
 		return nil, err
 	}
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)

@@ -28,17 +28,6 @@ type target struct {
 	header  delta.Header
 }
 
-// mayWriteAt refuses a file in an SR's directory: a volume's data would change unseen, or be
-// taken for one, and the SR's end would be the backup's. It is the one rule for every path
-// that this program writes to.
-func mayWriteAt(path string) error {
-	dir, err := sr.Containing(path)
-	if err == nil && dir != "" {
-		err = fmt.Errorf("%s is in the directory of an SR, %s: give a file that is in none; to write to a volume, attach it, and give its device", path, dir)
-	}
-	return err
-}
-
 // mayMake refuses a path at which no new file can be made. "-" is none.
 func mayMake(path string) error {
 	if path == "-" {
@@ -49,7 +38,7 @@ func mayMake(path string) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return mayWriteAt(path)
+	return sr.MayWriteFile(path)
 }
 
 // errHolds says that a target holds already what a stream would make of it.
@@ -57,7 +46,10 @@ var errHolds = errors.New("it holds that already")
 
 // openTarget refuses what does not hold what the stream begins with, as far as that can
 // be told, and changes nothing then.
-func openTarget(path string, h delta.Header) (*target, error) {
+//
+// What is on a device, or in a file that nothing tells what it holds, is destroyed only if
+// destroy says so.
+func openTarget(path string, h delta.Header, destroy bool) (*target, error) {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	} else if !errors.Is(err, os.ErrNotExist) {
@@ -71,12 +63,16 @@ func openTarget(path string, h delta.Header) (*target, error) {
 		return nil, err
 	}
 	if there && st.Mode()&os.ModeDevice != 0 {
-		return openDevice(path, h)
+		f, err := sr.OpenToOverwrite(path, max(h.FromSize, h.ToSize), destroy, "-overwrite")
+		if err != nil {
+			return nil, err
+		}
+		return &target{f: f, path: path, header: h}, nil // it keeps its size
 	}
 	if there && !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is neither a file nor a block device", path)
 	}
-	if err := mayWriteAt(path); err != nil {
+	if err := sr.MayWriteFile(path); err != nil {
 		return nil, err
 	}
 	t := &target{path: path, partial: fmt.Sprintf("%s.%s-%s.partial", path, short(h.From), short(h.To)), header: h}
@@ -89,7 +85,7 @@ func openTarget(path string, h delta.Header) (*target, error) {
 	case continued:
 		err = t.reopen()
 	case there:
-		err = t.takeOver()
+		err = t.takeOver(destroy)
 	case h.Full():
 		t.f, err = os.OpenFile(t.partial, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 		if err == nil {
@@ -160,7 +156,7 @@ func (t *target) reopen() (err error) {
 }
 
 // takeOver opens a target that holds what the stream begins with, or ends with.
-func (t *target) takeOver() (err error) {
+func (t *target) takeOver(destroy bool) (err error) {
 	if err := t.claim(t.path); err != nil {
 		return err
 	}
@@ -187,6 +183,8 @@ func (t *target) takeOver() (err error) {
 		return fmt.Errorf("%s holds volume %q, and this stream is what has changed since %s: apply the streams in order", t.path, holds, h.From)
 	case size != h.FromSize && (holds != string(h.To) || size != h.ToSize):
 		return fmt.Errorf("%s has %d bytes, volume %s has %d: it does not hold that, so what has changed since is no use to it", t.path, size, h.From, h.FromSize)
+	case holds == "" && !destroy:
+		return fmt.Errorf("%s does not tell which volume it holds, and may be anything: what it holds would be lost: apply the streams to a new file, from the full one on; or, if it holds volume %s, say -overwrite", t.path, h.From)
 	}
 	if err := rename(t.path, t.partial); err != nil {
 		return err
@@ -196,36 +194,6 @@ func (t *target) takeOver() (err error) {
 		return fmt.Errorf("%w: %s is called %s now, and holds what it held: apply the stream again", err, t.path, t.partial)
 	}
 	return nil
-}
-
-// openDevice opens a block device that nobody uses. It keeps its size.
-func openDevice(path string, h delta.Header) (*target, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_EXCL, 0)
-	if errors.Is(err, unix.EBUSY) {
-		return nil, fmt.Errorf("%s is in use: unmount it, and end what has it open", path)
-	}
-	if err != nil {
-		return nil, err
-	}
-	st, err := sr.StatFile(f)
-	if err == nil {
-		if users := sr.DeviceUsers(st.Rdev); len(users) > 0 {
-			err = fmt.Errorf("%s is in use by %s: end that first", path, strings.Join(users, ", "))
-		}
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	size, err := sizeOf(f)
-	if need := max(h.FromSize, h.ToSize); err == nil && size < need {
-		err = fmt.Errorf("%s has %d bytes, and needs %d", path, size, need)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	return &target{f: f, path: path, header: h}, nil
 }
 
 // name is what the target is called while it is worked on.

@@ -1,0 +1,220 @@
+package sr
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Another disk of the host may be slow, or dead: then who opens it, or reads it, waits, for
+// ever perhaps, and cannot be ended, nor can a process of which one thread waits. So each
+// disk is looked at by a process of its own, which has nothing of ours but a pipe, and is
+// left to itself when it does not answer in time.
+
+// looked is what a look at a block device found.
+type looked struct {
+	Path   string            `json:"path"` // its node
+	Dev    uint64            `json:"dev"`
+	Size   int64             `json:"size"`             // bytes
+	Blocks superblocks       `json:"blocks"`           // where superblocks are
+	Owner  string            `json:"owner,omitempty"`  // whose it is, if it is not the host's: then nothing of it was read
+	Member string            `json:"member,omitempty"` // of what it is a part, if it shows what that would show
+	Same   string            `json:"same,omitempty"`   // the same for all paths to one disk, as far as is known
+	Blank  bool              `json:"blank,omitempty"`  // at a glance
+	Info   map[string]string `json:"info,omitempty"`   // of a mount
+	Ino    uint64            `json:"ino,omitempty"`    // of the file behind a loop device, and Dev is its too
+
+	sb superblock // that is in Blocks
+}
+
+const (
+	// lookPatience bounds the wait for any one device.
+	lookPatience = 3 * time.Second
+	// spinUp bounds the wait for the device that a call is about: a disk that sleeps
+	// needs some.
+	spinUp = 10 * time.Second
+	// lookSlots are how many looks are taken at once. One that takes longer than lookSlow
+	// does not count any more.
+	lookSlots = 8
+	lookSlow  = 200 * time.Millisecond
+)
+
+// lookProgram is the name by which a program that has this package in it becomes a process
+// that looks at one thing, says what it found on standard output, and ends.
+const lookProgram = "reflinksr-look"
+
+// It is not left to main to ask for that: every program must, tests too, and one that does
+// not would begin from the beginning instead of looking.
+func init() {
+	if len(os.Args) != 3 || os.Args[0] != lookProgram {
+		return
+	}
+	l, err := lookNow(os.Args[1], os.Args[2])
+	said, e := json.Marshal(struct {
+		looked
+		Err string
+	}{l, errorText(err)})
+	if e != nil {
+		os.Exit(1)
+	}
+	os.Stdout.Write(said)
+	os.Exit(0)
+}
+
+func errorText(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// lookNow looks at a "disk", a "mount" or a "loop" device's file, in this very process.
+func lookNow(what, path string) (looked, error) {
+	switch what {
+	case "mount":
+		return lookAtMount(path)
+	case "loop":
+		return lookAtLoop(path)
+	}
+	return lookAtDisk(path)
+}
+
+// errMute says that a device did not answer in time.
+var errMute = errors.New("does not answer")
+
+// lookAt looks at one thing, for so long.
+func lookAt(what, path string, patience time.Duration) (looked, error) {
+	l, err := lookElsewhere(what, path, patience)
+	if errors.Is(err, errNoProcess) {
+		slog.Warn("no process of its own could be started for a look", "path", path, "err", err)
+		l, err = lookNow(what, path)
+	}
+	if errors.Is(err, errMute) {
+		err = Errorf(ErrUnavailable, path, "%s does not answer: it was waited for for %v", path, patience)
+		err = errors.Join(err, errMute)
+	}
+	l.sb = l.Blocks.parse()
+	return l, err
+}
+
+var errNoProcess = errors.New("no process")
+
+func lookElsewhere(what, path string, patience time.Duration) (l looked, err error) {
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return l, errors.Join(errNoProcess, err)
+	}
+	defer null.Close()
+	r, w, err := os.Pipe()
+	if err != nil {
+		return l, errors.Join(errNoProcess, err)
+	}
+	defer r.Close()
+	p, err := os.StartProcess("/proc/self/exe", []string{lookProgram, what, path}, &os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, w, null}})
+	w.Close()
+	if err != nil {
+		return l, errors.Join(errNoProcess, err)
+	}
+	// It may have answered and not come to its end: closing a device can take as long as
+	// opening one.
+	defer func() { go p.Wait() }()
+	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return l, err
+	}
+	data, err := io.ReadAll(io.LimitReader(r, 1<<20))
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		p.Kill() // once it can be
+		return l, errMute
+	}
+	if err != nil {
+		return l, err
+	}
+	var said struct {
+		looked
+		Err string
+	}
+	if err := json.Unmarshal(data, &said); err != nil {
+		return l, fmt.Errorf("%s: the look at it ended without an answer: %w", path, err)
+	}
+	if said.Err != "" {
+		err = errors.New(said.Err)
+	}
+	return said.looked, err
+}
+
+// answer is what came of a look.
+type answer struct {
+	looked
+	err error
+}
+
+// lookAtAll looks at many things at once. The answers are in the order of the paths.
+func lookAtAll(what string, paths []string) []answer {
+	answers := make([]answer, len(paths))
+	slots := make(chan struct{}, lookSlots)
+	var all sync.WaitGroup
+	for i, path := range paths {
+		slots <- struct{}{}
+		all.Add(1)
+		go func() {
+			defer all.Done()
+			var once sync.Once
+			free := func() { once.Do(func() { <-slots }) }
+			timer := time.AfterFunc(lookSlow, free)
+			answers[i].looked, answers[i].err = lookAt(what, path, lookPatience)
+			timer.Stop()
+			free()
+		}()
+	}
+	all.Wait()
+	return answers
+}
+
+// around is what there is on the disks of this host.
+type around struct {
+	disks []looked // those that answered and are the host's, in the order of their names
+	mute  []string // those that did not answer
+}
+
+// lookAround looks at the disks of this host: not at those that others are made of, and
+// not at those of guests.
+func lookAround() (a around, err error) {
+	nodes, err := hostDisks()
+	if err != nil {
+		return a, err
+	}
+	for i, answer := range lookAtAll("disk", nodes) {
+		switch {
+		case errors.Is(answer.err, errMute):
+			a.mute = append(a.mute, nodes[i])
+		case answer.err != nil:
+			// No node, no disk in the drive, no path to it, nothing that can be read.
+			slog.Debug("a disk cannot be looked at", "device", nodes[i], "err", answer.err)
+		case answer.Owner == "":
+			a.disks = append(a.disks, answer.looked)
+		}
+	}
+	if len(a.mute) > 0 {
+		slog.Warn("disks of this host do not answer", "devices", strings.Join(a.mute, ", "), "patience", lookPatience)
+	}
+	slices.SortFunc(a.disks, func(x, y looked) int { return strings.Compare(x.Path, y.Path) })
+	return a, nil
+}
+
+// silence says which disks did not answer, for the end of a sentence.
+func (a around) silence() string {
+	switch len(a.mute) {
+	case 0:
+		return ""
+	case 1:
+		return "; " + a.mute[0] + " does not answer, and may be it"
+	}
+	return "; " + strings.Join(a.mute, ", ") + " do not answer, and one of them may be it"
+}

@@ -1,0 +1,291 @@
+package sr
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A guest chooses what its disk contains: superblocks of the host's own filesystems, if it
+// likes. So what a disk contains never says that it is the host's. Whose a disk is follows
+// from what the host did with it, and from names, which no guest can choose: a device that
+// a domain has is a guest's, a loop device of a volume is, and so is what is made of them.
+
+// diskOwner says whose disk a device is, if it is not one of the host's own, in words that
+// go on "it is …": "" if it is the host's. What cannot be told is nobody's to use. It asks
+// sysfs, and nothing that could take long; deep looks into loop devices as well.
+func diskOwner(dev uint64, deep bool) string {
+	return owners(deep).of(dev)
+}
+
+// ownership is diskOwner of many devices, at one moment.
+type ownership struct {
+	deep    bool
+	known   map[uint64]string
+	domains map[uint64]string // that have a device, by its number
+}
+
+func owners(deep bool) *ownership {
+	return &ownership{deep, map[uint64]string{}, domainDisks()}
+}
+
+func (o *ownership) of(dev uint64) string {
+	owner, known := o.known[dev]
+	if !known {
+		o.known[dev] = "" // it is not made of itself
+		owner = o.find(dev)
+		o.known[dev] = owner
+	}
+	return owner
+}
+
+func (o *ownership) find(dev uint64) string {
+	if domain := o.domains[dev]; domain != "" {
+		return "in use by " + domain
+	}
+	sys, err := filepath.EvalSymlinks(sysOf(dev))
+	if errors.Is(err, os.ErrNotExist) {
+		return "" // no block device, or one that has just gone
+	}
+	if err != nil {
+		return "of an unknown kind: " + err.Error()
+	}
+	if owner := o.byName(filepath.Base(sys), sys); owner != "" {
+		return owner
+	}
+	below, err := madeOf(sys)
+	if err != nil {
+		return "made of something unknown: " + err.Error()
+	}
+	for _, b := range below {
+		if owner := o.of(b); owner != "" {
+			return fmt.Sprintf("made of %s, which is %s", deviceName(b), owner)
+		}
+	}
+	return ""
+}
+
+// byName is what name and kind of a device tell.
+func (o *ownership) byName(name, sys string) string {
+	switch {
+	case strings.HasPrefix(name, "td") && len(name) <= 5:
+		return "the disk of a tapdisk, and so of a guest"
+	case (strings.HasPrefix(name, "xvd") || strings.HasPrefix(name, "nbd")) && controlDomain():
+		return "a guest's disk that is plugged into this domain"
+	case strings.HasPrefix(name, "dm-"):
+		mapped := strings.TrimSpace(read(sys + "/dm/name"))
+		if strings.HasPrefix(mapped, "VG_XenStorage-") || strings.Contains(mapped, "-xcp--volume--") {
+			return "the volume " + mapped + " of another SR"
+		}
+	case strings.HasPrefix(name, "loop"):
+		return o.byFile(sys)
+	}
+	return ""
+}
+
+// controlDomain says whether this is a host's dom0, whose virtual disks are its guests'.
+func controlDomain() bool {
+	return strings.Contains(read("/proc/xen/capabilities"), "control_d")
+}
+
+// madeOf lists what a device is made of: the disk of a partition, the parts of what LVM, md
+// or dm-crypt made.
+func madeOf(sys string) (below []uint64, err error) {
+	if _, err := os.Stat(sys + "/partition"); err == nil {
+		dev, err := deviceNumber(read(filepath.Dir(sys) + "/dev"))
+		return []uint64{dev}, err
+	}
+	entries, err := os.ReadDir(sys + "/slaves")
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	for _, e := range entries {
+		dev, e := deviceNumber(read(sys + "/slaves/" + e.Name() + "/dev"))
+		if e != nil {
+			return nil, e
+		}
+		below = append(below, dev)
+	}
+	return below, err
+}
+
+func deviceNumber(text string) (uint64, error) {
+	var major, minor uint32
+	if _, err := fmt.Sscanf(text, "%d:%d", &major, &minor); err != nil {
+		return 0, fmt.Errorf("%q is no number of a device", shorten(strings.TrimSpace(text)))
+	}
+	return unix.Mkdev(major, minor), nil
+}
+
+func sysOf(dev uint64) string {
+	return fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(dev), unix.Minor(dev))
+}
+
+// deviceName is what the kernel calls a device.
+func deviceName(dev uint64) string {
+	if real, err := filepath.EvalSymlinks(sysOf(dev)); err == nil {
+		return "/dev/" + strings.ReplaceAll(filepath.Base(real), "!", "/")
+	}
+	return fmt.Sprintf("device %d:%d", unix.Major(dev), unix.Minor(dev))
+}
+
+// domainDisks are the devices that domains have (drivers/block/xen-blkback/xenbus.c).
+func domainDisks() map[uint64]string {
+	domains := map[uint64]string{}
+	found, _ := filepath.Glob("/sys/bus/xen-backend/devices/*/physical_device")
+	for _, path := range found {
+		var major, minor uint32
+		if n, _ := fmt.Sscanf(read(path), "%x:%x", &major, &minor); n != 2 {
+			continue
+		}
+		name := filepath.Base(filepath.Dir(path)) // vbd-<domain>-<device>
+		if part := strings.Split(name, "-"); len(part) == 3 {
+			name = "domain " + part[1]
+		}
+		domains[unix.Mkdev(major, minor)] = name
+	}
+	return domains
+}
+
+// byFile is what the file behind a loop device tells.
+func (o *ownership) byFile(sys string) string {
+	data, err := os.ReadFile(sys + "/loop/backing_file")
+	if errors.Is(err, os.ErrNotExist) {
+		return "" // it has none
+	}
+	// Of a path that is too long for sysfs the rest still tells.
+	file := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), " (deleted)")
+	if err == nil && namedLikeVolume(file) {
+		return "the device of the volume " + file
+	}
+	if !o.deep {
+		return ""
+	}
+	info, err := loopStatus(filepath.Base(sys))
+	if err == unix.ENXIO {
+		return ""
+	}
+	if err != nil {
+		return "of an unknown file: " + err.Error()
+	}
+	if bound := unix.ByteSliceToString(info.File_name[:]); strings.HasPrefix(bound, loopMark) {
+		return "the device of the volume " + strings.TrimPrefix(bound, loopMark)
+	}
+	if note, err := noteOfFile(info.Device, info.Inode); err != nil {
+		return "the device of an unknown volume: " + err.Error()
+	} else if note != nil {
+		return "the device of " + note.volume
+	}
+	if file != "" {
+		dir, base := filepath.Split(file)
+		for _, beside := range []string{marker, tombstone, base + ".inf"} {
+			if _, err := os.Lstat(dir + beside); err == nil {
+				return fmt.Sprintf("the device of %s, beside which is %s", file, beside)
+			}
+		}
+	}
+	if volume := attachedVolume(info.Device, info.Inode); volume != "" {
+		return "the device of " + volume
+	}
+	// What the file is on; or the device that it is.
+	for _, dev := range []uint64{info.Device, info.Rdevice} {
+		if owner := o.of(dev); dev != 0 && owner != "" {
+			return fmt.Sprintf("the device of a file on %s, which is %s", deviceName(dev), owner)
+		}
+	}
+	return ""
+}
+
+// loopMark begins the name that package datapath gives to the loop device of a volume.
+const loopMark = "reflinksr:"
+
+// namedLikeVolume says whether a file has the name of a volume's data: of ours, or of
+// another SR that keeps disks in files.
+func namedLikeVolume(path string) bool {
+	for _, part := range strings.Split(filepath.Dir(path), "/") {
+		if part == controlDir {
+			return true
+		}
+	}
+	base := strings.TrimSuffix(filepath.Base(path), ".raw")
+	return canonical(strings.ToLower(base))
+}
+
+// loopStatus asks a loop device what it is bound to: unix.ENXIO if it is not.
+func loopStatus(name string) (*unix.LoopInfo64, error) {
+	fd, err := retry(func() (int, error) {
+		return unix.Open("/dev/"+name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	return unix.IoctlLoopGetStatus64(fd)
+}
+
+// attachedVolume finds the file among the volumes of the SRs that are attached here, by
+// whatever name it was opened.
+func attachedVolume(dev, ino uint64) string {
+	handles, err := Attached()
+	if err != nil {
+		return "an unknown volume: " + err.Error()
+	}
+	remote := remoteMounts()
+	for _, handle := range handles {
+		path, _, err := ParseHandle(handle)
+		if err != nil || leadsTo(path, remote) {
+			continue // a loop device of a file on a server's filesystem is no disk of this host
+		}
+		root, err := OpenDir(path)
+		if err != nil {
+			continue
+		}
+		volume := root.fileWith(dev, ino)
+		root.Close()
+		if volume != "" {
+			return "volume " + volume + " of SR " + path
+		}
+	}
+	return ""
+}
+
+// fileWith finds the name that a volume's file has in the directory of an SR.
+func (d *Dir) fileWith(dev, ino uint64) string {
+	if st, err := StatFile(d.f); err != nil || st.Dev != dev {
+		return ""
+	}
+	names, _ := d.Names()
+	for _, name := range names {
+		if !canonical(name) {
+			continue
+		}
+		if st, _ := d.Stat(name); st != nil && st.Ino == ino {
+			return name
+		}
+	}
+	return ""
+}
+
+// remoteMounts are where filesystems are mounted that a server or a program serves: one
+// that is away does not answer who looks at a file of it.
+func remoteMounts() (paths []string) {
+	for _, e := range parseMountinfo(read("/proc/self/mountinfo")) {
+		for _, kind := range []string{"nfs", "cifs", "smb", "ceph", "fuse", "9p", "afs", "glusterfs"} {
+			if strings.HasPrefix(e.kind, kind) {
+				paths = append(paths, strings.TrimSuffix(e.path, "/")+"/")
+				break
+			}
+		}
+	}
+	return paths
+}
+
+// leadsTo says whether a path leads through one of those.
+func leadsTo(path string, mounts []string) bool {
+	return slices.ContainsFunc(mounts, func(mount string) bool { return strings.HasPrefix(path+"/", mount) })
+}
