@@ -55,6 +55,16 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// What cannot be looked at is no guard's answer: a part of what would find that it is.
+func TestLooks(t *testing.T) {
+	needRoot(t)
+	var out bytes.Buffer
+	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-part", "1/8"}, &out)
+	if err != nil {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
 // saved replaces a file by another: the way that every program should, and one that
 // loses it in a power cut.
 func TestExplore(t *testing.T) {

@@ -3,6 +3,7 @@
 //
 //	kill, term   it is ended there
 //	err          the call fails, once or from there on
+//	look         a call that only looks at something fails
 //	short        a write writes only half
 //	lazy         the power fails there; what was not made durable is gone
 //	journal      the same, and the filesystem has just committed its metadata
@@ -11,5 +12,6 @@
 //
 // Each run is on a filesystem of its own, a clone of one image. An exploration
 // that could find nothing is refused: the undisturbed command must succeed, change
-// something and be judged well, and spoilt states must be noticed.
+// something and be judged well, and spoilt states must be noticed. One that must be
+// refused is explored for what could let it pass.
 package explore
