@@ -17,6 +17,7 @@ import (
 
 	"reflinksr/cmd/internal/smapi"
 	"reflinksr/sr"
+	"reflinksr/volume"
 )
 
 // process is everything a call has of its process.
@@ -77,8 +78,8 @@ func run(p process) int {
 		slog.SetDefault(slog.New(syslog{}.WithAttrs([]slog.Attr{slog.String("dbg", request.Text("dbg")), slog.String("call", c.name)})))
 		answer, err = c.run(request)
 	}
-	if path, _, e := sr.ParseHandle(of(request, "sr")); err != nil && e == nil {
-		err = sr.Explain(path, err)
+	if err != nil && request != nil {
+		err = sr.Explain(directory(request), err)
 	}
 	if err != nil {
 		slog.Error("failed", "sr", of(request, "sr"), "key", of(request, "key", "uri"), "took", time.Since(start), "err", err)
@@ -106,6 +107,18 @@ func identify(argv0 string) (name string, where place) {
 		return filepath.Base(argv0), inVolume
 	}
 	return filepath.Base(argv0), inVolume | inDatapath
+}
+
+// directory is that of the SR which a call changes: "" if none is named.
+func directory(r *smapi.Request) string {
+	handle := of(r, "dest_sr", "sr")
+	if uri := r.Text("uri"); uri != "" {
+		handle, _, _, _ = volume.ParseURI(uri)
+	}
+	if path, _, err := sr.ParseHandle(handle); err == nil {
+		return path
+	}
+	return r.Map("configuration")["path"]
 }
 
 // of returns the first of the arguments that the request has, for the log.
