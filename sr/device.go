@@ -279,7 +279,12 @@ func (d *disk) format(kind, uuid string) error {
 	if err := d.clear(); err != nil {
 		return fmt.Errorf("clearing %s: %w", d.path, err)
 	}
-	status, out, err := runProgram(how.pack, name, append(how.args(uuid), d.path)...)
+	var status int
+	var out string
+	err := alone(d.path, func() (err error) {
+		status, out, err = runProgram(how.pack, name, append(how.args(uuid), d.path)...)
+		return err
+	})
 	if err == nil && status != 0 {
 		err = Errorf(ErrUnsuitable, d.path, "%s made no filesystem on %s, which is blank now: it failed with exit status %d: %s", name, d.path, status, oneLine(out))
 	}

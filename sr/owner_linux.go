@@ -274,7 +274,7 @@ func (d *Dir) fileWith(dev, ino uint64) string {
 // remoteMounts are where filesystems are mounted that a server or a program serves: one
 // that is away does not answer who looks at a file of it.
 func remoteMounts() (paths []string) {
-	for _, e := range parseMountinfo(read("/proc/self/mountinfo")) {
+	for _, e := range parseMountinfo(read("/proc/thread-self/mountinfo")) {
 		for _, kind := range []string{"nfs", "cifs", "smb", "ceph", "fuse", "9p", "afs", "glusterfs"} {
 			if strings.HasPrefix(e.kind, kind) {
 				paths = append(paths, strings.TrimSuffix(e.path, "/")+"/")

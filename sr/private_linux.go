@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +36,46 @@ func privately(do func() error) error {
 		done <- do()
 	}()
 	return <-done
+}
+
+// alone is privately, with no block device but this one, and nothing that servers have: mkfs
+// looks at all mount points of the host, and at all its disks, and would wait for those that
+// do not answer.
+func alone(device string, do func() error) error {
+	return privately(func() error {
+		for _, path := range slices.Backward(remoteMounts()) {
+			if err := unix.Unmount(strings.TrimSuffix(path, "/"), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+				slog.Info("a mount of a server could not be left", "path", path, "err", err)
+			}
+		}
+		if err := hideDevices(device); err != nil {
+			return fmt.Errorf("hiding other devices from mkfs: %w", err)
+		}
+		return do()
+	})
+}
+
+// hideDevices leaves this thread none but these, in a /dev of its own.
+func hideDevices(device string) error {
+	devices := map[string]unix.Stat_t{}
+	for _, path := range []string{device, "/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", "/dev/btrfs-control"} {
+		var st unix.Stat_t
+		if err := unix.Stat(path, &st); err == nil && strings.HasPrefix(path, "/dev/") {
+			devices[path] = st
+		}
+	}
+	if err := unix.Mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID|unix.MS_NOEXEC, "size=1m,mode=755"); err != nil {
+		return err
+	}
+	for path, st := range devices {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return err
+		}
+		if err := unix.Mknod(path, st.Mode, int(st.Rdev)); err != nil { // #nosec G115 -- the kernel's own number
+			return &os.PathError{Op: "mknod", Path: path, Err: err}
+		}
+	}
+	return nil
 }
 
 // leaveMounts lets go of what is mounted for SRs in the namespace of this thread, which is

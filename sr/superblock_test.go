@@ -37,11 +37,14 @@ func TestSuperblock(t *testing.T) {
 	for _, kind := range []string{"xfs", "btrfs"} {
 		image := shippedImage(t, kind)
 		sb, err := readSuperblock(bytes.NewReader(image))
-		if err != nil || sb.kind != kind || !canonical(sb.uuid) || sb.devices != 1 || sb.unfinished {
+		if err != nil || sb.kind != kind || !canonical(sb.uuid) || sb.devices != 1 || sb.unfinished || sb.seed {
 			t.Errorf("%s is taken for %+v, %v", kind, sb, err)
 		}
 	}
 	xfs, btrfs := shippedImage(t, "xfs"), shippedImage(t, "btrfs")
+	if sb, err := readSuperblock(bytes.NewReader(btrfs)); err != nil || sb.devid != 1 || sb.generation == 0 {
+		t.Errorf("%+v, %v: btrfs numbers its disks from 1, and what was committed", sb, err)
+	}
 
 	copy(xfs[108:], "twelve chars")
 	copy(btrfs[btrfsSuper+299:], "a label\x00and more")
@@ -51,7 +54,7 @@ func TestSuperblock(t *testing.T) {
 		&btrfs: {kind: "btrfs", label: "a label", devices: 3},
 	} {
 		got, err := readSuperblock(bytes.NewReader(*image))
-		want.uuid = got.uuid
+		want.uuid, want.devid, want.generation = got.uuid, got.devid, got.generation
 		if err != nil || got != want {
 			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}
