@@ -68,6 +68,9 @@ func (c Configuration) attach() (string, error) {
 		if _, err := lookup(m.UUID); errors.Is(err, os.ErrNotExist) {
 			forgetSequence(m.UUID) // others may have used the SR since
 		}
+		if err := a.enlist(); err != nil {
+			return fmt.Errorf("SR %s: %w", a.Path, err)
+		}
 		return a.saveIn(dir)
 	})
 	return a.handle(), err
@@ -109,9 +112,6 @@ func (a *attachment) admit(root *Dir, data Attributes) error {
 		return err
 	}
 	defer s.Close()
-	if err := s.enlist(); err != nil && !cannotAsk(err) {
-		return fmt.Errorf("SR %s: %w", a.Path, err)
-	}
 	if err := s.Recover(); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
 	}

@@ -22,6 +22,19 @@ type participant struct {
 	Attached time.Time `json:"attached"`
 }
 
+// enlist is SR.enlist for SR.attach, once the SR is recovered.
+func (a attachment) enlist() error {
+	s, err := open(a, Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	if err := s.enlist(); err != nil && Classify(err) != ErrReadOnly && Classify(err) != ErrNoSpace {
+		return err
+	}
+	return nil
+}
+
 // enlist writes down that this host has the SR attached. Another machine that has it
 // attached under the same UUID is refused: the leases of the one would be taken for those of
 // a former boot of the other.
@@ -74,7 +87,7 @@ func (m participant) mayReplace(there participant, path string) error {
 	}
 	same, known := m.Hardware.Same(there.Hardware)
 	if known && !same {
-		return Errorf(ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s, on a host that has the SR attached",
+		return Errorf(ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s",
 			path, m.Host, shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
 	}
 	if !known {

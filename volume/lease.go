@@ -342,3 +342,54 @@ func BreakLease(handle, key string) (holders []Holder, damaged bool, err error) 
 	})
 	return holders, damaged && err == nil, err
 }
+
+// ForgetHost ends the use of all volumes by a host that is no more, and takes it off the list
+// of those that have the SR attached. The SR in the directory need not be attached: its host
+// may have been the only one. What of that host is of this boot stays.
+func ForgetHost(path, host string) (broken map[sr.Key][]Holder, err error) {
+	seen, err := sr.Inspect(path)
+	if err != nil {
+		return nil, err
+	}
+	uuid := seen.Meta.UUID
+	seen.Close()
+	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	me, err := sr.ThisHost()
+	if err != nil {
+		return nil, err
+	}
+	names, err := s.Leases.Names()
+	if err != nil {
+		return nil, err
+	}
+	lock, err := s.LockLeases()
+	if err != nil {
+		return nil, err
+	}
+	defer lock.Unlock()
+	broken = map[sr.Key][]Holder{}
+	for _, name := range names {
+		key, err := sr.ParseKey(name)
+		if err != nil {
+			continue
+		}
+		l, err := readFile(s, key)
+		if err != nil {
+			return broken, err
+		}
+		gone := func(h Holder) bool { return h.Host == host && !h.Here(me) }
+		left := slices.DeleteFunc(slices.Clone(l.Holders), gone)
+		if len(left) == len(l.Holders) {
+			continue
+		}
+		if err := writeFile(s, key, left); err != nil {
+			return broken, err
+		}
+		broken[key] = slices.DeleteFunc(l.Holders, func(h Holder) bool { return !gone(h) })
+	}
+	return broken, s.ForgetHost(host)
+}

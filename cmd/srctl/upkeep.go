@@ -4,12 +4,41 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
 
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
 
+// forgetHost breaks every lease of a host that is no more.
+func forgetHost(args []string, out io.Writer) error {
+	args, err := parse("lease", args, 2, 2, noFlags)
+	if err != nil {
+		return err
+	}
+	path, err := filepath.Abs(args[0])
+	if err != nil {
+		return err
+	}
+	broken, err := volume.ForgetHost(path, strings.ToLower(args[1]))
+	for _, key := range slices.Sorted(maps.Keys(broken)) {
+		for _, h := range broken[key] {
+			fmt.Fprintf(out, "%s: broken: %s\n", key, h)
+		}
+	}
+	if err == nil && len(broken) == 0 {
+		fmt.Fprintf(out, "%s: host %s has nothing active\n", path, args[1])
+	}
+	return err
+}
+
 func lease(args []string, out io.Writer) error {
+	if len(args) > 0 && args[0] == "forget" {
+		return forgetHost(args[1:], out)
+	}
 	if len(args) > 0 && args[0] == "break" {
 		args, err := parse("lease", args[1:], 2, 2, noFlags)
 		if err != nil {
