@@ -199,8 +199,8 @@ func (d *disk) isLeft(sb superblock, probe bool) (bool, error) {
 	switch {
 	case sb.unfinished:
 		return true, nil
-	case sb.devices != 1:
-		return false, nil // the others may hold what this one does not show
+	case sb.devices != 1, sb.seed:
+		return false, nil // others may hold what this one does not show, or build on it
 	}
 	// At first without the log, for another host may have it mounted; then with it: what
 	// was just made may be nowhere else.

@@ -315,6 +315,14 @@ func sysName(path string) string {
 	return strings.ReplaceAll(strings.TrimPrefix(path, "/dev/"), "/", "!")
 }
 
+// discDrive matches drives whose discs nobody makes an SR on, and that take long to say that
+// there is none.
+func discDrive(name string) bool {
+	number := strings.TrimPrefix(strings.TrimPrefix(name, "fd"), "sr")
+	_, err := strconv.Atoi(number)
+	return number != name && err == nil
+}
+
 // blockDevices lists those that have a size, but not what is a guest's by its name.
 func blockDevices() (nodes []string, err error) {
 	entries, err := os.ReadDir("/sys/class/block")
@@ -324,7 +332,7 @@ func blockDevices() (nodes []string, err error) {
 	o := owners(false)
 	for _, e := range entries {
 		sys := "/sys/class/block/" + e.Name()
-		if size := strings.TrimSpace(read(sys + "/size")); size == "0" || size == "" {
+		if size := strings.TrimSpace(read(sys + "/size")); size == "0" || size == "" || discDrive(e.Name()) {
 			continue
 		}
 		if dev, err := deviceNumber(read(sys + "/dev")); err != nil || o.of(dev) != "" {

@@ -71,7 +71,8 @@ func hideDevices(device string) error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			return err
 		}
-		if err := unix.Mknod(path, st.Mode, int(st.Rdev)); err != nil { // #nosec G115 -- the kernel's own number
+		number := int(st.Rdev) // #nosec G115 -- the kernel's own
+		if err := unix.Mknod(path, st.Mode, number); err != nil {
 			return &os.PathError{Op: "mknod", Path: path, Err: err}
 		}
 	}

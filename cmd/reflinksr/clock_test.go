@@ -26,6 +26,8 @@ func TestClockDecidesNothing(t *testing.T) {
 		"sr/nfs_linux.go Patiently":                   "the same",
 		"sr/mount_linux.go insist":                    "the same",
 		"sr/device.go createOnDisk":                   "the same",
+		"sr/look_linux.go lookElsewhere":              "the same",
+		"sr/program.go runProgramFor":                 "the same",
 		"sr/create.go create":                         "noted in sr.json and never read again",
 		"volume/create.go Add":                        "noted in the record; puts those without a number in order, which this one has",
 		"snapshot/snapshot.go derive":                 "noted in the record and never read again",

@@ -1,0 +1,118 @@
+package sr
+
+import (
+	"encoding/binary"
+	"errors"
+	"hash/crc32"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// firstTree is a block as mkfs.btrfs writes it before there is a superblock.
+func firstTree(offset int64, generation uint64) []byte {
+	block := make([]byte, btrfsNode)
+	binary.LittleEndian.PutUint64(block[48:], uint64(offset))
+	binary.LittleEndian.PutUint64(block[80:], generation)
+	binary.LittleEndian.PutUint32(block, crc32.Checksum(block[32:], crc32.MakeTable(crc32.Castagnoli)))
+	return block
+}
+
+// A disk is blank if both its ends are zero. The trees of a mkfs.btrfs that was killed do
+// not count; those of a filesystem that was used do, and whatever is beside them.
+func TestBlank(t *testing.T) {
+	const size = 100 << 20
+	for name, c := range map[string]struct {
+		at   int64
+		data []byte
+		want int64
+	}{
+		"zeros":                        {0, []byte{0}, -1},
+		"a byte at the beginning":      {0, []byte{1}, 0},
+		"a byte in the middle":         {50 << 20, []byte{1}, -1},
+		"a byte at the end":            {size - 1, []byte{1}, size - 1},
+		"the last byte that counts":    {clearEnd - 1, []byte{1}, clearEnd - 1},
+		"a first tree":                 {btrfsFirstTrees, firstTree(btrfsFirstTrees, 1), -1},
+		"two of them":                  {btrfsFirstTrees, append(firstTree(btrfsFirstTrees, 1), firstTree(btrfsFirstTrees+btrfsNode, 1)...), -1},
+		"a tree of a used filesystem":  {btrfsFirstTrees, firstTree(btrfsFirstTrees, 7), btrfsFirstTrees},
+		"a tree in another's place":    {btrfsFirstTrees, firstTree(btrfsFirstTrees+btrfsNode, 1), btrfsFirstTrees},
+		"a first tree and more later":  {btrfsFirstTrees, append(append(firstTree(btrfsFirstTrees, 1), make([]byte, 20<<20)...), 1), btrfsFirstTrees},
+		"a first tree before its time": {0, firstTree(0, 1), 0},
+		"a damaged first tree":         {btrfsFirstTrees, append(firstTree(btrfsFirstTrees, 1)[:btrfsNode-1], 1), btrfsFirstTrees},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := errors.Join(f.Truncate(size), func() error { _, err := f.WriteAt(c.data, c.at); return err }()); err != nil {
+				t.Fatal(err)
+			}
+			d := &disk{f: f, path: f.Name(), size: size}
+			got, err := d.firstByte(clearEnd)
+			if err != nil || (got < 0) != (c.want < 0) || got >= 0 && (got < c.want || got > c.want+64) {
+				t.Errorf("the first byte is at %d, %v; want %d", got, err, c.want)
+			}
+			// What became shorter meanwhile, or cannot be read, is not blank.
+			if err := f.Truncate(size / 2); err != nil {
+				t.Fatal(err)
+			}
+			if at, err := d.firstByte(clearEnd); err == nil && at < 0 {
+				t.Error("a disk that lost its second half is blank")
+			}
+		})
+	}
+}
+
+// What looks at a disk is another process, which answers in time or is left to itself.
+func TestLook(t *testing.T) {
+	if _, err := lookAt("disk", "/dev/null", lookPatience); err == nil || !strings.Contains(err.Error(), "not a block device") {
+		t.Errorf("a look at what is no disk: %v", err)
+	}
+	if _, err := lookElsewhere("disk", "/dev/null", lookPatience); errors.Is(err, errNoProcess) || errors.Is(err, errMute) {
+		t.Errorf("this very program is no process that looks: %v", err)
+	}
+	if _, err := lookElsewhere("disk", "/dev/null", time.Nanosecond); !errors.Is(err, errMute) {
+		t.Errorf("after no time it says: %v", err)
+	}
+	answers := lookAtAll("disk", []string{"/dev/null", "/no/such/device", "/dev/zero"})
+	for i, want := range []string{"/dev/null", "/no/such/device", "/dev/zero"} {
+		if err := answers[i].err; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("the answer about %s is %v", want, err)
+		}
+	}
+}
+
+// Whose a file is, is told by its name where that is a volume's.
+func TestNamedLikeVolume(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/srv/sr/0a5f8a3e-3b0e-4c8c-9d53-0d7c0f8a2b11":       true,
+		"/srv/sr/0A5F8A3E-3B0E-4C8C-9D53-0D7C0F8A2B11":       true,
+		"/srv/sr/0a5f8a3e-3b0e-4c8c-9d53-0d7c0f8a2b11.raw":   true,
+		"/srv/sr/.reflinksr/staging/x":                       true,
+		"/srv/0a5f8a3e-3b0e-4c8c-9d53-0d7c0f8a2b11/disk.img": false,
+		"/srv/disk.img":              false,
+		"/srv/.reflinksr-image/disk": false,
+		"":                           false,
+	} {
+		if got := namedLikeVolume(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}
+
+// What mkfs or SR.attach does not need to wait for: names that are the disk's own.
+func TestOwnName(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/dev/disk/by-id/wwn-0x5000c500a1b2c3d4": true, "/dev/disk/by-id/nvme-eui.0025385b": true,
+		"/dev/disk/by-id/dm-uuid-mpath-3600": true, "/dev/disk/by-id/lvm-pv-uuid-x": false, "/dev/disk/by-id/dm-name-x": false,
+		"/dev/disk/by-uuid/0a5f8a3e-3b0e-4c8c-9d53-0d7c0f8a2b11": false, "/dev/sdb": false, "/dev/mapper/wwn-x": false,
+	} {
+		if ownName(path) != want {
+			t.Errorf("%s: %v", path, !want)
+		}
+	}
+}
