@@ -1,7 +1,6 @@
 package sr
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -40,22 +39,20 @@ func ficlone(dst, src *os.File) error {
 // Unshared is the error of a call that should have made two files share blocks, the one
 // to be changed being dst, with what it means.
 func Unshared(dst *os.File, err error) error {
-	switch {
-	case errors.Is(err, unix.EINVAL):
+	why := ""
+	switch err {
+	case unix.EINVAL:
 		switch kind, _ := kindOf(dst); kind {
 		case "btrfs":
-			return fmt.Errorf("%w: the two cannot share blocks: btrfs shares none between a file with checksums and one without (nodatacow, nodatasum)", errRefused{unix.EINVAL})
+			why = "btrfs shares no blocks between a file with checksums and one without (nodatacow, nodatasum)"
 		case "xfs":
-			return fmt.Errorf("%w: the two cannot share blocks: XFS shares none between its realtime device and the rest (xfs_io -c lsattr: r), nor between a file with DAX and one without (x)", errRefused{unix.EINVAL})
+			why = "XFS shares no blocks between its realtime device and the rest (xfs_io -c lsattr: r), nor between a file with DAX (x) and one without"
 		}
-	case errors.Is(err, unix.ETXTBSY):
-		return fmt.Errorf("%w: one of the two is in use as swap space on this host: swapoff it", errRefused{unix.ETXTBSY})
+	case unix.ETXTBSY:
+		why = "one of the two is in use as swap space on this host, swapoff it"
 	}
-	return err
+	if why == "" {
+		return err
+	}
+	return fmt.Errorf("%s: %w", why, err)
 }
-
-// errRefused is an errno whose own text says nothing.
-type errRefused struct{ unix.Errno }
-
-func (errRefused) Error() string   { return "refused" }
-func (e errRefused) Unwrap() error { return e.Errno }

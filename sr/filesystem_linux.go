@@ -180,6 +180,9 @@ func (d *Dir) Probe(a Attributes) error {
 	if err == nil {
 		err = CloneFile(dst, src)
 	}
+	if kind, e := kindOf(d.f); e == nil && kind == "btrfs" && errors.Is(err, unix.EINVAL) {
+		return Errorf(ErrUnsuitable, d.Path(), "%s: files that are made as disks are cannot share blocks here: %v", d.Path(), err)
+	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
 		kind, _ := kindOf(d.f)
 		switch kind {
@@ -187,8 +190,6 @@ func (d *Dir) Probe(a Attributes) error {
 			return Errorf(ErrUnsuitable, d.Path(), "%s: this NFS cannot share blocks between files: mount it with vers=4.2, from a server that exports XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path())
 		case "ocfs2":
 			return Errorf(ErrUnsuitable, d.Path(), "%s: this OCFS2 was made without reflink: tunefs.ocfs2 --fs-features=refcount", d.Path())
-		case "btrfs":
-			return Errorf(ErrUnsuitable, d.Path(), "%s: files that are made as disks are cannot share blocks here: %v", d.Path(), err)
 		case "xfs":
 			return Errorf(ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink: make a new one with mkfs.xfs -m reflink=1, or use btrfs", d.Path())
 		}

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"unicode/utf8"
 )
 
 // Unknown holds the members of a JSON object as they were read, so that a writer can keep
@@ -71,27 +72,31 @@ func (all Unknown) last(name string) int {
 
 // parseMembers takes an object apart.
 func parseMembers(data []byte) (Unknown, error) {
-	var whole json.RawMessage
-	if err := json.Unmarshal(data, &whole); err != nil { // from here on it is valid
-		return nil, err
+	if !json.Valid(data) {
+		return nil, json.Unmarshal(data, new(json.RawMessage)) // which tells what is wrong
 	}
 	const blank = " \t\r\n"
-	rest := bytes.TrimLeft(whole, blank)
+	rest := bytes.TrimLeft(data, blank)
 	if rest[0] != '{' {
 		return nil, errors.New("not a JSON object")
 	}
-	all := Unknown{}
+	all := make(Unknown, 0, 16)
 	for rest = bytes.TrimLeft(rest[1:], blank); rest[0] != '}'; rest = bytes.TrimLeft(rest, blank+",") {
 		var m member
 		m.raw, rest = cutValue(rest)
 		m.value, rest = cutValue(bytes.TrimLeft(rest, blank+":"))
-		if err := json.Unmarshal(m.raw, &m.name); err != nil {
-			return nil, err
+		if m.name = string(m.raw[1 : len(m.raw)-1]); strings.ContainsFunc(m.name, odd) {
+			if err := json.Unmarshal(m.raw, &m.name); err != nil {
+				return nil, err
+			}
 		}
 		all = append(all, m)
 	}
 	return all, nil
 }
+
+// odd says whether a character of a string in JSON may stand for another.
+func odd(r rune) bool { return r == '\\' || r >= utf8.RuneSelf }
 
 // cutValue cuts off the value that valid JSON begins with.
 func cutValue(data []byte) (value, rest []byte) {

@@ -201,7 +201,7 @@ func readRecord(path string, without ...string) any {
 
 func readVolume(dir string, key sr.Key, names *names) volume {
 	// The size in the record is a copy for other readers; the data's length counts.
-	v := volume{Record: readRecord(filepath.Join(dir, sr.Record(key)), "created", "size")}
+	v := volume{Record: readRecord(filepath.Join(dir, sr.Record(key)), "created", "size", "sequence")}
 	if members, ok := v.Record.(map[string]any); !ok {
 		v.Wrong = fmt.Sprint("its record cannot be read: ", v.Record)
 	} else if origin, ok := members["origin"].(map[string]any); ok {
