@@ -432,6 +432,9 @@ func (s *script) refused(_ bool, args []string) error {
 		return errors.New("the last call was not refused")
 	}
 	r := s.refusal
+	if r.unimplemented() && args[0] != r.Params[0] {
+		return errNotOffered{s.calls[len(s.calls)-1].Method} // why it would be refused it does not know
+	}
 	if _, err := strconv.Atoi(args[0]); err == nil {
 		if r.Code != "SR_BACKEND_FAILURE_"+args[0] {
 			return fmt.Errorf("the code is %s, want SR_BACKEND_FAILURE_%s; params %q", r.Code, args[0], r.Params)

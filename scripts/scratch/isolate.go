@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -27,49 +28,101 @@ func Endings() []os.Signal {
 // exit status, with again true; in there it returns at once, with again false.
 // What is mounted in there nobody else sees, and it goes with the last process,
 // however that ends. Without root it does nothing.
+//
+// A test binary that it runs again has a directory of its own for temporary files, and
+// what plugins keep in /run of its own, which end with it: also when it is killed because
+// it took too long. That it has without root as well, but for /run.
 func Isolate() (status int, again bool) {
-	if os.Getuid() != 0 {
+	tests := strings.HasSuffix(os.Args[0], ".test")
+	if os.Getuid() != 0 && !tests {
 		return 0, false
+	}
+	if dir := os.Getenv(sweeping); dir != "" {
+		return failed(sweep(dir)), true
 	}
 	if os.Getenv(isolated) != "" {
 		os.Unsetenv(isolated)
-		if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-			fmt.Fprintln(os.Stderr, "making mounts private:", err)
-			return 1, true
+		err := error(nil)
+		if os.Getuid() == 0 {
+			err = makePrivate()
 		}
-		return 0, false
+		if err == nil && tests && os.Getuid() == 0 {
+			err = privateRun(os.TempDir())
+		}
+		return failed(err), err != nil
 	}
+	status, err := apart(tests)
+	if err != nil {
+		return failed(err), true
+	}
+	return status, true
+}
+
+func failed(err error) (status int) {
+	if err == nil {
+		return 0
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return 1
+}
+
+func makePrivate() error {
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return fmt.Errorf("making mounts private: %w", err)
+	}
+	return nil
+}
+
+// apart runs the program again and waits for its end.
+func apart(tests bool) (status int, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1, true
+		return 0, err
 	}
 	c := exec.Command(self)
 	c.Args = os.Args
 	c.Env = append(os.Environ(), isolated+"=1")
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
-	c.SysProcAttr = &unix.SysProcAttr{Cloneflags: unix.CLONE_NEWNS, Pdeathsig: unix.SIGTERM}
+	c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM}
+	if os.Getuid() == 0 {
+		c.SysProcAttr.Cloneflags = unix.CLONE_NEWNS
+	}
 	// They are passed on, and we wait for the inner process to clean up. It hears of
 	// a Ctrl-C on the terminal by itself as well, so twice.
 	signals := make(chan os.Signal, 4)
-	signal.Notify(signals, Endings()...)
-	if err := c.Start(); err != nil {
-		fmt.Fprintln(os.Stderr, "making a mount namespace:", err)
-		return 1, true
-	}
-	go func() {
-		for s := range signals {
-			c.Process.Signal(s)
+	endings := Endings()
+	var r *room
+	if tests {
+		endings = append(endings, unix.SIGQUIT) // what go test says when its patience ends
+		if r, err = newRoom(); err != nil {
+			return 0, err
 		}
-	}()
-	err = c.Wait()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return 0, true
-	case errors.As(err, &exit) && exit.ExitCode() >= 0:
-		return exit.ExitCode(), true
+		c.Env = append(c.Env, "TMPDIR="+r.dir)
 	}
-	fmt.Fprintln(os.Stderr, err)
-	return 1, true
+	signal.Notify(signals, endings...)
+	var namespace *os.File
+	if err = c.Start(); err == nil {
+		go func() {
+			for s := range signals {
+				c.Process.Signal(s)
+			}
+		}()
+		if r != nil && os.Getuid() == 0 {
+			namespace, _ = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", c.Process.Pid))
+		}
+		err = c.Wait()
+	} else {
+		err = fmt.Errorf("making a mount namespace: %w", err)
+	}
+	if r != nil {
+		if e := r.leave(namespace); e != nil {
+			fmt.Fprintln(os.Stderr, "cleaning up after the tests:", e)
+			status = 1
+		}
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() >= 0 {
+		return exit.ExitCode(), nil
+	}
+	return status, err
 }

@@ -30,7 +30,7 @@ type Wrong struct {
 
 // Of a wrong call, a file in a txtar holds what comes after this. The name of the file
 // is that of the call, and "refused" or "answered" if it is wrong only when the right
-// plugin refuses or answers: then that is in $answer.
+// plugin refuses or answers: then that is in $answer. One that is "absent" is not offered.
 const beginning = `#!/bin/sh
 request=$(cat)
 call=${0##*/}
@@ -78,9 +78,13 @@ func Read(name string) (Wrong, error) {
 	w.About, w.Red, w.Maybe = strings.TrimSpace(about), strings.Fields(red), strings.Fields(maybe)
 	for _, f := range archive.Files {
 		call, when, _ := strings.Cut(f.Name, " ")
+		if when == "absent" {
+			w.Front = append(w.Front, txtar.File{Name: call})
+			continue
+		}
 		first, ok := only[when]
 		if !ok {
-			return w, fmt.Errorf("%s.txtar: a call is refused or answered, not %s", name, when)
+			return w, fmt.Errorf("%s.txtar: a call is refused, answered or absent, not %s", name, when)
 		}
 		w.Calls = append(w.Calls, f.Name)
 		w.Front = append(w.Front, txtar.File{Name: call, Data: []byte(beginning + first + string(f.Data))})
@@ -122,7 +126,7 @@ func Build(dir string) (string, error) {
 
 // Install installs the plugin simple below dir, with the scripts of front in the place
 // of those of its calls that they are named after: they find the right calls in the
-// directory .right beside them. It returns the volume plugin's directory, and that of
+// directory .right beside them. A call whose script is empty is not offered. It returns the volume plugin's directory, and that of
 // datapath plugins.
 func Install(simple, dir string, front []txtar.File) (volume, datapath string, err error) {
 	volume, datapath = filepath.Join(dir, "volume", "org.example.simple"), filepath.Join(dir, "datapath")
@@ -143,6 +147,9 @@ func Install(simple, dir string, front []txtar.File) (volume, datapath string, e
 		}
 		if err := os.Remove(at); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return "", "", err
+		}
+		if len(f.Data) == 0 {
+			continue
 		}
 		if err := os.WriteFile(at, f.Data, 0o755); err != nil {
 			return "", "", err

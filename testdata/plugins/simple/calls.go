@@ -1,5 +1,10 @@
 package main
 
+import (
+	"os"
+	"path/filepath"
+)
+
 // calls is what is offered. dbg comes first in each.
 var calls = map[string]struct {
 	params string
@@ -44,8 +49,20 @@ func query(*request) (any, error) {
 	return map[string]any{
 		"plugin": "simple", "name": "simple", "description": "A small plugin that is right", "vendor": "example.org", "copyright": "Apache-2.0",
 		"version": "1.0", "required_api_version": "5.0", "configuration": map[string]string{"location": "a directory on btrfs or XFS"},
-		"features": []string{"SR_ATTACH", "SR_DETACH", "SR_CREATE", "SR_DELETE", "SR_SCAN", "SR_UPDATE", "VDI_CREATE", "VDI_DESTROY", "VDI_ATTACH",
-			"VDI_DETACH", "VDI_ACTIVATE", "VDI_ACTIVATE_READONLY", "VDI_DEACTIVATE", "VDI_UPDATE", "VDI_CLONE", "VDI_SNAPSHOT", "VDI_RESIZE", "VDI_RESIZE_ONLINE"},
-		"required_cluster_stack": []string{},
+		"features": features(), "required_cluster_stack": []string{},
 	}, nil
+}
+
+// features are those for which there are calls: a plugin can be installed with fewer.
+func features() []string {
+	offered := []string{"SR_ATTACH", "SR_DETACH", "SR_CREATE", "SR_DELETE", "SR_SCAN", "SR_UPDATE", "VDI_CREATE", "VDI_DESTROY", "VDI_ATTACH",
+		"VDI_DETACH", "VDI_ACTIVATE", "VDI_ACTIVATE_READONLY", "VDI_DEACTIVATE", "VDI_UPDATE"}
+	for _, f := range []struct{ call, feature string }{
+		{"Volume.clone", "VDI_CLONE"}, {"Volume.snapshot", "VDI_SNAPSHOT"}, {"Volume.resize", "VDI_RESIZE"}, {"Volume.resize", "VDI_RESIZE_ONLINE"},
+	} {
+		if _, err := os.Stat(filepath.Join(filepath.Dir(os.Args[0]), f.call)); err == nil {
+			offered = append(offered, f.feature)
+		}
+	}
+	return offered
 }
