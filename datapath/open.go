@@ -2,6 +2,7 @@ package datapath
 
 import (
 	"errors"
+	"log/slog"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -123,7 +124,10 @@ func (v *session) forgotten() bool {
 	}
 	defer s.Close()
 	there, err := s.Staging.Exists(v.throwAway())
-	return err == nil && there
+	if err != nil { // giving back goes on; what is left SR.attach removes
+		slog.Error("whether there is a throw-away disk cannot be told", "key", v.key, "err", err)
+	}
+	return there
 }
 
 // file opens what attach presents, and says whether it may be written to.

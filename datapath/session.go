@@ -224,7 +224,11 @@ func (v *session) settle(path string) error {
 		return err
 	}
 	if v.state.Stuck {
-		if _, err := v.unbind(); err != nil {
+		_, err := v.unbind()
+		if sr.IsIO(err) {
+			return fmt.Errorf("SR %s: volume %s has a device that cannot be detached: %w", path, v.key, err)
+		}
+		if err != nil {
 			return sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
 		}
 	}

@@ -57,6 +57,9 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 	const dir = ".reflinksr/cbt/"
 	r, err := volume.Load(s, key)
 	gone := errors.Is(err, sr.ErrVolumeNotFound)
+	if sr.Unseen(err) && !sr.IsIO(err) {
+		return nil, err
+	}
 	if err != nil && !gone || !gone && r.Format > sr.Format {
 		return nil, nil // volume.Examine tells, and nobody knows whether this is needed
 	}
@@ -71,6 +74,9 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 		return damage("the volume's data was destroyed, and what tells of changed blocks is missing")
 	}
 	data, err := volume.OpenData(s, key, unix.O_RDONLY)
+	if sr.Unseen(err) && !sr.IsIO(err) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, nil // volume.Examine tells
 	}

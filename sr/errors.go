@@ -71,10 +71,13 @@ func IsIO(err error) bool {
 }
 
 // Classify says which class err belongs to: that of the first Error in its
-// chain, or one derived from the system's errno, or nil.
+// chain, or one derived from the system's errno, or nil. What a disk did not give comes
+// before what followed from that.
 func Classify(err error) error {
 	var e *Error
 	switch {
+	case IsIO(err):
+		return nil
 	case errors.As(err, &e):
 		return e.Class
 	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):

@@ -91,7 +91,11 @@ func ancestors(dir string) (places []string, err error) {
 			}
 			place := filepath.Join(m.path, below)
 			// Something else may be mounted over it, or over what it is in.
-			if there, err := mountID(place); err == nil && there == id {
+			there, err := mountID(place)
+			if Unseen(err) && !errors.Is(err, os.ErrPermission) {
+				return nil, err
+			}
+			if err == nil && there == id {
 				places = append(places, place)
 			}
 			if at == "/" {

@@ -230,17 +230,23 @@ func unmount(notes *Dir, uuid string) error {
 // isOver says whether of the SR, and of anything else, there is nothing left in its
 // filesystem but the mark that it was destroyed.
 func isOver(c Configuration) bool {
-	root, err := OpenDir(c.Path)
-	if err != nil {
-		return false
+	over, err := func() (bool, error) {
+		root, err := OpenDir(c.Path)
+		if err != nil {
+			return false, err
+		}
+		defer root.Close()
+		m, err := destroyed(root)
+		if err != nil || m == nil || m.UUID != c.UUID {
+			return false, err
+		}
+		names, err := root.Names()
+		return err == nil && len(names) == 1, err
+	}()
+	if err != nil { // a disk that has died is unmounted all the same
+		slog.Error("whether anything is left of an SR cannot be told, so its disk is not made blank", "path", c.Path, "err", err)
 	}
-	defer root.Close()
-	m, err := destroyed(root)
-	if err != nil || m == nil || m.UUID != c.UUID {
-		return false
-	}
-	names, err := root.Names()
-	return err == nil && len(names) == 1
+	return over
 }
 
 // blank makes the disks that the SR's filesystem was on blank.

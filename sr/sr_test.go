@@ -595,3 +595,31 @@ func TestSequence(t *testing.T) {
 		t.Errorf("an error of the disk is no sequence of 0: %v", err)
 	}
 }
+
+// What the system says is told from what we say, and bad blocks from the rest of it.
+func TestErrorsOfTheSystem(t *testing.T) {
+	path := func(errno unix.Errno) error { return &os.PathError{Op: "stat", Path: "x", Err: errno} }
+	for _, c := range []struct {
+		err        error
+		unseen, io bool
+		class      error
+	}{
+		{nil, false, false, nil},
+		{path(unix.ENOENT), false, false, nil},
+		{path(unix.ENOTDIR), false, false, nil},
+		{path(unix.EIO), true, true, nil},
+		{path(unix.EUCLEAN), true, true, nil},
+		{fmt.Errorf("volume: %w", path(unix.EBADMSG)), true, true, nil},
+		{path(unix.EMFILE), true, false, nil},
+		{path(unix.EACCES), true, false, nil},
+		{path(unix.ENOSPC), false, false, ErrNoSpace},
+		{Errorf(ErrDamaged, "x", "it is no file"), false, false, ErrDamaged},
+		{errors.New("no error of the system"), false, false, nil},
+		{errors.Join(NoVolume("x", "y"), path(unix.EIO)), true, true, nil},
+		{errors.Join(path(unix.EMFILE), NoVolume("x", "y")), false, false, ErrVolumeNotFound},
+	} {
+		if Unseen(c.err) != c.unseen || IsIO(c.err) != c.io || Classify(c.err) != c.class {
+			t.Errorf("%v: unseen %v, input/output error %v, class %v", c.err, Unseen(c.err), IsIO(c.err), Classify(c.err))
+		}
+	}
+}

@@ -140,9 +140,11 @@ func (s *stream) end() error {
 
 // said tells what was written, where that is not taken for a part of it.
 func said(out io.Writer, path, format string, args ...any) error {
+	line := fmt.Sprintf(format, args...)
 	if path == "-" {
-		out, path = messages, "standard output"
+		fmt.Fprintf(messages, "standard output: %s\n", line) // the data has come through, whoever hears of it
+		return nil
 	}
-	_, err := fmt.Fprintf(out, "%s: "+format+"\n", append([]any{path}, args...)...)
+	_, err := fmt.Fprintf(out, "%s: %s\n", path, line)
 	return err
 }

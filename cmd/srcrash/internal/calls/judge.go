@@ -283,6 +283,9 @@ func (v *verdict) cause(e explore.Ending, r *rig.Refusal) {
 		if want = classes[e.Fault.Errno]; want == "" || r.Named(want) {
 			return
 		}
+		if strings.Contains(e.Fault.Stop.Name, "LOOP_") && want != classes["EIO"] && r.Named("202") {
+			return // what a device has no room for, or may not, is not about the SR's filesystem
+		}
 	} else if want == "" {
 		return // it was not disturbed
 	}
