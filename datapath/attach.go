@@ -84,6 +84,12 @@ func Attach(uri, domain string) (Backend, error) {
 }
 
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {
+	before := v.state
+	if !before.ThrowAway {
+		if err := volume.InPlace(s, v.key, before); err != nil {
+			return loop.Device{}, err
+		}
+	}
 	if writable {
 		if err := volume.Align(f); err != nil {
 			return loop.Device{}, err
@@ -94,12 +100,6 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 		return loop.Device{}, err
 	}
 	// The intention first: if we die after binding the device, detach knows of it.
-	before := v.state
-	if !before.ThrowAway {
-		if err := volume.InPlace(s, v.key, before); err != nil {
-			return loop.Device{}, err
-		}
-	}
 	v.state.Dev, v.state.Ino, v.state.Used = dev, ino, true
 	if !slices.Contains(v.state.Domains, domain) {
 		v.state.Domains = append(slices.Clone(v.state.Domains), domain)
