@@ -35,6 +35,7 @@ const (
 	LeftDisk       ProblemKind = "throwaway"  // a throw-away disk
 	LeakedDevice   ProblemKind = "device"     // a loop device that nobody here has
 	RuntimeNote    ProblemKind = "runtime"    // what this host notes in /run
+	NoIdentity     ProblemKind = "identity"   // of this host
 )
 
 // Nothing is the Repair of what a repair leaves alone.

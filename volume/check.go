@@ -70,8 +70,20 @@ func Examine(s *sr.SR) (Report, error) {
 		}
 	}
 	report.add(lineage(keys, all))
+	report.add(identity(s, e.me))
 	report.sort()
 	return report, nil
+}
+
+// identity is what is wrong with this host's, as far as it matters to the SR.
+func identity(s *sr.SR, me sr.Host) []Problem {
+	if !me.Nameless() {
+		return nil
+	}
+	p := Problem{Kind: sr.NoIdentity, Name: "/etc/machine-id", Note: !s.Meta.Filesystem.Clustered(),
+		Text:   "this host has no identity but that of its boot: neither INSTALLATION_UUID in /etc/xensource-inventory nor a machine-id",
+		Repair: sr.Nothing("systemd-machine-id-setup; an SR that hosts share cannot be attached before")}
+	return []Problem{p}
 }
 
 func (r *Report) add(problems []Problem) {
@@ -485,7 +497,11 @@ func (e *examination) noteFile(key sr.Key) string {
 
 // devices are those of the volume's files.
 func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
-	for dir, name := range map[*sr.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: ThrowAway(key, e.me)} {
+	note, err := e.note(key)
+	if err != nil {
+		note = Note{} // it is told of elsewhere
+	}
+	for dir, name := range map[*sr.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
 		if dir == nil || !e.bound.Any(string(key)) {
 			continue
 		}
@@ -532,8 +548,10 @@ func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []
 			continue
 		}
 		p := Problem{Kind: sr.LeftDisk, Name: ".reflinksr/staging/" + string(key) + kind, Key: key, Repairable: true, Repair: "removes it"}
-		switch {
-		case "."+e.me.UUID != host:
+		switch own := string(key)+kind == note.ThrowAwayName(key, e.me); {
+		case !own && !e.s.Meta.Filesystem.Clustered():
+			p.Text = "a throw-away disk of host " + strings.TrimPrefix(host, ".") + ", or of this one when it had another identity: only one host at a time can have this filesystem mounted, and that is this one"
+		case !own:
 			p.Note, p.Repairable = true, false
 			p.Text, p.Repair = "a throw-away disk of host "+strings.TrimPrefix(host, "."), sr.Nothing("it is that host's, which removes it at Datapath.close or SR.attach")
 		case !note.ThrowAway:
