@@ -103,9 +103,10 @@ func (d *Dir) qgroup(group uint64) (q quota, limited bool, err error) {
 		if flags&flag == 0 {
 			continue
 		}
-		left := most[i] - min(most[i], used[i])
-		if left := int64(min(left, 1<<62)); !limited || left < q.left { // #nosec G115 -- below 2^63
-			q, limited = quota{group, int64(min(most[i], 1<<62)), left}, true // #nosec G115 -- the same
+		limit := int64(min(most[i], 1<<62))                 // #nosec G115 -- below 2^63
+		left := limit - int64(min(used[i], most[i], 1<<62)) // #nosec G115 -- the same
+		if !limited || left < q.left {
+			q, limited = quota{group, limit, left}, true
 		}
 	}
 	return q, limited, nil
