@@ -245,15 +245,11 @@ func isVestige(root *Dir) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	subdirs := (&SR{}).subdirs()
 	for _, name := range names {
-		if name == "lock" || name == doomList || slices.Contains(shortLocks, name) {
-			continue
-		}
-		if _, is := subdirs[name]; !is {
-			return false, nil
-		}
 		sub, err := control.Sub(name)
+		if errors.Is(err, unix.ENOTDIR) {
+			continue // a lock, or a list
+		}
 		if err != nil {
 			return false, err
 		}

@@ -77,7 +77,7 @@ func (c Configuration) mount(notes *Dir) error {
 		if err := c.isAt(there); err != nil {
 			return err
 		}
-		return c.isConnected(there[0].source)
+		return c.isConnected(there[0])
 	}
 	m, err := c.mountable()
 	if err != nil {
@@ -158,20 +158,24 @@ func (c Configuration) isAt(there []mountEntry) error {
 
 // isConnected refuses a filesystem whose disk is the host's no more, though it is mounted
 // still: it was taken away under the mount, or is a guest's.
-func (c Configuration) isConnected(source string) error {
+func (c Configuration) isConnected(m mountEntry) error {
 	if c.Device == "" {
 		return nil
 	}
-	gone := Errorf(ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", source, c.UUID)
-	dev, err := blockDevice(source)
-	if errors.Is(err, os.ErrNotExist) {
+	gone := Errorf(ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", m.source, c.UUID)
+	number := m.device
+	if strings.HasPrefix(number, "0:") { // btrfs has none of its own
+		number = read("/sys/class/block/" + sysName(m.source) + "/dev")
+		if dev, err := blockDevice(m.source); err == nil {
+			number = fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+		}
+	}
+	dev, err := deviceNumber(number)
+	if err != nil {
 		return gone
 	}
-	if err != nil {
-		return err
-	}
 	if owner := diskOwner(dev, true); owner != "" {
-		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, source, owner)
+		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.source, owner)
 	}
 	// A loop device that was detached in use stays until its last close.
 	if _, err := os.Stat(sysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(read(sysOf(dev)+"/loop/autoclear")) == "1" {

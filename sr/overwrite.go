@@ -21,7 +21,7 @@ import (
 // would be, and by which flag.
 func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.File, error) {
 	l, err := lookAt("disk", path, spinUp)
-	if errors.Is(err, errMute) {
+	if err != nil {
 		return nil, err
 	}
 	d, err := openDisk(path)
