@@ -33,7 +33,7 @@ func (o onDisks) mountable(more ...string) mountable {
 func (c Configuration) locate() (onDisks, error) {
 	// A name that is the disk's own cannot be a copy's: then nobody else needs to be asked.
 	if ownName(c.Device) {
-		if l, err := lookAt("disk", c.Device, spinUp); err == nil && c.carries(l) && l.sb.devices == 1 {
+		if l, err := lookAt("disk", c.Device, spinUp); err == nil && c.carries(l) && l.sb.devices == 1 && !isHeld(l.Path) {
 			return onDisks{l.sb, []looked{l}}, nil
 		}
 	}
@@ -45,9 +45,12 @@ func (c Configuration) locate() (onDisks, error) {
 	if len(found) == 0 {
 		// It sleeps, perhaps, or is the disk of a guest and has no business here.
 		l, err := lookAt("disk", c.Device, spinUp)
-		if err == nil && c.carries(l) {
+		switch {
+		case isShortage(err):
+			return onDisks{}, err
+		case err == nil && c.carries(l):
 			found = append(found, l)
-		} else {
+		default:
 			return onDisks{}, Errorf(ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s", c.FilesystemUUID, c.UUID, describeLook(c.Device, l, err), a.silence())
 		}
 	}

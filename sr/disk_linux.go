@@ -189,6 +189,9 @@ func (d *disk) freeByAllPaths() error {
 	}
 	nodes = slices.DeleteFunc(nodes, func(path string) bool { return samePath(path, d.dev) })
 	for _, answer := range lookAtAll("disk", nodes) {
+		if isShortage(answer.err) {
+			return answer.err
+		}
 		if answer.err != nil || answer.Same != same {
 			continue
 		}
@@ -305,10 +308,13 @@ func (d *disk) end(uuid string, all bool) error {
 // guest's as far as their names tell. It opens none.
 func hostDisks() (nodes []string, err error) {
 	nodes, err = blockDevices()
-	return slices.DeleteFunc(nodes, func(path string) bool {
-		holders, err := os.ReadDir("/sys/class/block/" + sysName(path) + "/holders")
-		return err == nil && len(holders) > 0 // whoever holds it has all that is on it
-	}), err
+	return slices.DeleteFunc(nodes, isHeld), err
+}
+
+// isHeld says whether something is made of the device: that has all that is on it.
+func isHeld(node string) bool {
+	holders, err := os.ReadDir("/sys/class/block/" + sysName(node) + "/holders")
+	return err == nil && len(holders) > 0
 }
 
 func sysName(path string) string {

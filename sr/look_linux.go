@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Another disk of the host may be slow, or dead: then who opens it, or reads it, waits, for
@@ -65,6 +67,7 @@ func init() {
 		os.Exit(1)
 	}
 	os.Stdout.Write(said)
+	os.Stdout.Close() // who waits need not wait for the end of this process as well
 	os.Exit(0)
 }
 
@@ -92,7 +95,7 @@ var errMute = errors.New("does not answer")
 // lookAt looks at one thing, for so long.
 func lookAt(what, path string, patience time.Duration) (looked, error) {
 	l, err := lookElsewhere(what, path, patience)
-	if errors.Is(err, errNoProcess) {
+	if errors.Is(err, errNoProcess) && !isShortage(err) {
 		slog.Warn("no process of its own could be started for a look", "path", path, "err", err)
 		l, err = lookNow(what, path)
 	}
@@ -104,23 +107,28 @@ func lookAt(what, path string, patience time.Duration) (looked, error) {
 	return l, err
 }
 
-var errNoProcess = errors.New("no process")
+var errNoProcess = errors.New("no process of its own for a look")
+
+// isShortage says whether this process, and not what it looks at, lacks something.
+func isShortage(err error) bool {
+	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
+}
 
 func lookElsewhere(what, path string, patience time.Duration) (l looked, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
-		return l, errors.Join(errNoProcess, err)
+		return l, fmt.Errorf("%w: %w", errNoProcess, err)
 	}
 	defer null.Close()
 	r, w, err := os.Pipe()
 	if err != nil {
-		return l, errors.Join(errNoProcess, err)
+		return l, fmt.Errorf("%w: %w", errNoProcess, err)
 	}
 	defer r.Close()
 	p, err := os.StartProcess("/proc/self/exe", []string{lookProgram, what, path}, &os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, w, null}})
 	w.Close()
 	if err != nil {
-		return l, errors.Join(errNoProcess, err)
+		return l, fmt.Errorf("%w: %w", errNoProcess, err)
 	}
 	// It may have answered and not come to its end: closing a device can take as long as
 	// opening one.
@@ -194,6 +202,8 @@ func lookAround() (a around, err error) {
 		switch {
 		case errors.Is(answer.err, errMute):
 			a.mute = append(a.mute, nodes[i])
+		case isShortage(answer.err):
+			return a, answer.err // who cannot look has not seen that there is nothing
 		case answer.err != nil:
 			// No node, no disk in the drive, no path to it, nothing that can be read.
 			slog.Debug("a disk cannot be looked at", "device", nodes[i], "err", answer.err)

@@ -177,6 +177,9 @@ func loopOfFile(dev, ino uint64) (string, error) {
 		nodes = append(nodes, "/dev/"+filepath.Base(filepath.Dir(sys)))
 	}
 	for i, answer := range lookAtAll("loop", nodes) {
+		if isShortage(answer.err) {
+			return "", answer.err
+		}
 		if answer.err == nil && answer.Dev == dev && answer.Ino == ino {
 			return nodes[i], nil
 		}

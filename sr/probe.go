@@ -63,6 +63,9 @@ func probeMounts(conf map[string]string) ([]Candidate, error) {
 	out := []Candidate{}
 	paths := reflinkMounts(string(mounts))
 	for i, answer := range lookAtAll("mount", paths) {
+		if isShortage(answer.err) {
+			return nil, answer.err
+		}
 		if answer.err != nil {
 			slog.Warn("what is mounted cannot be looked at", "path", paths[i], "err", answer.err)
 			continue
