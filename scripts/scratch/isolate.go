@@ -33,20 +33,20 @@ func Endings() []os.Signal {
 // what plugins keep in /run of its own, which end with it: also when it is killed because
 // it took too long. That it has without root as well, but for /run.
 func Isolate() (status int, again bool) {
-	tests := strings.HasSuffix(os.Args[0], ".test")
-	if os.Getuid() != 0 && !tests {
+	tests := strings.HasSuffix(os.Args[0], ".test") && os.Getenv(inRoom) == ""
+	if os.Getuid() != 0 && !tests && os.Getenv(isolated) == "" {
 		return 0, false
 	}
 	if dir := os.Getenv(sweeping); dir != "" {
 		return failed(sweep(dir)), true
 	}
-	if os.Getenv(isolated) != "" {
+	if how := os.Getenv(isolated); how != "" {
 		os.Unsetenv(isolated)
 		err := error(nil)
 		if os.Getuid() == 0 {
 			err = makePrivate()
 		}
-		if err == nil && tests && os.Getuid() == 0 {
+		if err == nil && how == "tests" && os.Getuid() == 0 {
 			err = privateRun(os.TempDir())
 		}
 		return failed(err), err != nil
@@ -81,7 +81,7 @@ func apart(tests bool) (status int, err error) {
 	}
 	c := exec.Command(self)
 	c.Args = os.Args
-	c.Env = append(os.Environ(), isolated+"=1")
+	c.Env = append(os.Environ(), isolated+"="+map[bool]string{true: "tests", false: "program"}[tests])
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM}
 	if os.Getuid() == 0 {
@@ -97,7 +97,7 @@ func apart(tests bool) (status int, err error) {
 		if r, err = newRoom(); err != nil {
 			return 0, err
 		}
-		c.Env = append(c.Env, "TMPDIR="+r.dir)
+		c.Env = append(c.Env, "TMPDIR="+r.dir, inRoom+"="+r.dir)
 	}
 	signal.Notify(signals, endings...)
 	var namespace *os.File

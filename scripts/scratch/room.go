@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,12 +24,13 @@ import (
 // them. If that process is killed as well, the next run does it.
 type room struct {
 	dir  string
-	lock *os.File // of the directory, as long as somebody lives in it
+	lock *os.File // a lock, as long as somebody lives in it
 }
 
 const (
-	roomMark = ".room" // a file in it, with roomText
-	roomText = "Temporary files of a test of reflinksr: removed when nobody has a lock on this directory.\n"
+	roomMark = ".room" // a file in it, with roomText, on which the lock is
+	roomText = "Temporary files of a test of reflinksr: removed when nobody has a lock on this file.\n"
+	inRoom   = "REFLINKSR_ROOM" // set for who lives in one: those need none of their own
 	sweeping = "REFLINKSR_SWEEP" // the room that a process is to sweep, and the mount namespace of who lived there
 )
 
@@ -54,7 +56,7 @@ func newRoom() (r *room, err error) {
 	}
 	err = os.WriteFile(filepath.Join(r.dir, roomMark), []byte(roomText), 0o600)
 	if err == nil {
-		r.lock, err = os.Open(r.dir)
+		r.lock, err = os.Open(filepath.Join(r.dir, roomMark))
 	}
 	if err == nil {
 		err = flock(r.lock, unix.LOCK_EX|unix.LOCK_NB)
@@ -85,14 +87,17 @@ func sweepDead(top string) {
 			continue
 		}
 		dir := filepath.Join(top, e.Name())
-		fd, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		var st unix.Stat_t
+		if unix.Lstat(dir, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFDIR || int(st.Uid) != os.Getuid() {
+			continue // it is somebody's who uses the name
+		}
+		lock, err := os.OpenFile(filepath.Join(dir, roomMark), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 		if err != nil {
 			continue
 		}
-		r := &room{dir, os.NewFile(uintptr(fd), dir)}
-		var st unix.Stat_t
-		mark, err := os.ReadFile(filepath.Join(dir, roomMark))
-		if err == nil && string(mark) == roomText && unix.Fstat(fd, &st) == nil && int(st.Uid) == os.Getuid() && flock(r.lock, unix.LOCK_EX|unix.LOCK_NB) == nil {
+		r := &room{dir, lock}
+		mark, err := io.ReadAll(io.LimitReader(lock, 1<<10))
+		if err == nil && string(mark) == roomText && flock(lock, unix.LOCK_EX|unix.LOCK_NB) == nil {
 			r.leave(nil)
 			continue
 		}

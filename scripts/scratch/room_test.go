@@ -80,7 +80,7 @@ func TestNothingIsLeft(t *testing.T) {
 			start := func(leave string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 				c := exec.Command(self, append([]string{"-test.run", "^TestLeavesEverything$"}, args...)...)
 				c.Args[0] = "x.test"
-				c.Env = append(os.Environ(), "TMPDIR="+top, "REFLINKSR_READY="+ready, "REFLINKSR_LEAVE="+leave, "REFLINKSR_NAME="+name, "REFLINKSR_KINDS="+kinds)
+				c.Env = append(os.Environ(), inRoom+"=", "TMPDIR="+top, "REFLINKSR_READY="+ready, "REFLINKSR_LEAVE="+leave, "REFLINKSR_NAME="+name, "REFLINKSR_KINDS="+kinds)
 				out := new(bytes.Buffer)
 				c.Stdout, c.Stderr, c.WaitDelay = out, out, 10*time.Second
 				c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM}
