@@ -207,3 +207,33 @@ leak
 		t.Errorf("%v\n%s", err, out)
 	}
 }
+
+// A call works in a report only if a scenario that passed has shown it: of a snapshot, by
+// what it holds after its disk was written to.
+func TestReportOfWhatWasNotTested(t *testing.T) {
+	dir := installed(t, "snapshot_is_a_hard_link_of_few_calls")
+	row := func(call, plugin, scenarios string) string {
+		var out, errs bytes.Buffer
+		run([]string{"report", "-config", filepath.Join(dir, "simple.json"), "-fs", "xfs", "-run", scenarios, "-volume", filepath.Join(dir, plugin, "volume")}, &out, &errs)
+		for l := range strings.Lines(out.String()) {
+			if rest, ok := strings.CutPrefix(l, call+" "); ok {
+				return strings.Join(strings.Fields(rest), " ")
+			}
+		}
+		t.Errorf("%s is not in\n%s%s", call, out.String(), errs.String())
+		return ""
+	}
+	for _, c := range [][4]string{
+		{"Volume.snapshot", "right", "^volume_set_name_and_description$", "not tested · · ·"}, // it is called
+		{"Volume.set_name", "right", "^volume_set_name_and_description$", "3 1 · ·"},
+		{"Volume.snapshot", "right", "^copy_keeps_contents$", "not tested · · ·"}, // it is not, and the scenario is skipped
+		{"Volume.create", "right", "^copy_keeps_contents$", "not tested · · ·"},
+		{"Volume.copy", "right", "^copy_keeps_contents$", "· · × ·"},
+		{"Volume.snapshot", "right", "^snapshot_keeps_contents$", "2 · · ·"},
+		{"Volume.snapshot", "snapshot_is_a_hard_link_of_few_calls", "^snapshot_keeps_contents$", "· · · 1"},
+	} {
+		if got := row(c[0], c[1], c[2]); got != c[3] {
+			t.Errorf("%s of %s after %s: %q, want %q", c[0], c[1], c[2], got, c[3])
+		}
+	}
+}

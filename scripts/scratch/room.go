@@ -30,7 +30,7 @@ type room struct {
 const (
 	roomMark = ".room" // a file in it, with roomText, on which the lock is
 	roomText = "Temporary files of a test of reflinksr: removed when nobody has a lock on this file.\n"
-	inRoom   = "REFLINKSR_ROOM" // set for who lives in one: those need none of their own
+	inRoom   = "REFLINKSR_ROOM"  // set for who lives in one: those need none of their own
 	sweeping = "REFLINKSR_SWEEP" // the room that a process is to sweep, and the mount namespace of who lived there
 )
 
