@@ -86,7 +86,7 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 			byID[l.sb.devid] = l
 			continue
 		}
-		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !l.Blocks.equal(other.Blocks) {
+		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !sameBlocks(l, other) {
 			return o, Errorf(ErrUnavailable, c.Device, "the filesystem %s of SR %s is on several disks, %s and %s: one is a copy of the other: disconnect that, or give it another UUID (xfs_admin -U generate, btrfstune -u). If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.UUID, other.describe(), l.describe())
 		}
 		slog.Info("an SR's disk has several names", "device", other.Path, "also", l.Path, "identity", l.Same)
@@ -115,6 +115,23 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s of SR %s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.UUID, want, there, o.describe())
 	}
 	return o, nil
+}
+
+// sameBlocks says whether two names of a disk show the same. They were not looked at in one
+// moment, and a filesystem that is just being mounted or unmounted writes: once more, then.
+func sameBlocks(l, other looked) bool {
+	for try := 0; !l.Blocks.equal(other.Blocks); try++ {
+		if try == 3 {
+			return false
+		}
+		time.Sleep(100 * time.Millisecond)
+		now := lookAtAll("disk", []string{l.Path, other.Path})
+		if now[0].err != nil || now[1].err != nil {
+			return false
+		}
+		l, other = now[0].looked, now[1].looked
+	}
+	return true
 }
 
 func isOrAre(what []string) string {

@@ -365,6 +365,7 @@ func lookAtDisk(path string) (l looked, err error) {
 	}
 	defer d.Close()
 	l.Path, l.Dev, l.Size = d.path, d.dev, d.size
+	d.forget()
 	if l.Blocks, err = readSuperblocks(d.f); err != nil {
 		return l, fmt.Errorf("reading %s: %w", d.path, err)
 	}
@@ -378,6 +379,14 @@ func lookAtDisk(path string) (l looked, err error) {
 		l.Blank = d.looksBlank()
 	}
 	return l, nil
+}
+
+// forget has the kernel read superblocks anew, not tell what it remembers: the disk may have
+// been written to by another path, or by a filesystem, since.
+func (d *disk) forget() {
+	for _, offset := range append([]int64{0, btrfsSuper}, btrfsMirrors...) {
+		unix.Fadvise(int(d.f.Fd()), offset, superSize, unix.FADV_DONTNEED)
+	}
 }
 
 // blockDevice is the number of the block device that a path leads to. It opens none.
