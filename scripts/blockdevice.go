@@ -24,6 +24,10 @@ type madeDevice struct {
 
 // blockdevice makes a block device, takes it away, or gives it another name.
 func (s *script) blockdevice(_ bool, args []string) error {
+	if len(args) == 3 && args[1] == "of" && s.devices[args[2]] != nil && s.devices[args[0]] == nil {
+		s.devices[args[0]] = &madeDevice{image: s.devices[args[2]].image}
+		return s.bindBlockDevice(args[0], s.devices[args[0]])
+	}
 	if len(args) < 2 || len(args) > 3 || args[0] != strings.ToUpper(args[0]) || !variable.MatchString("$"+args[0]) {
 		return usage("blockdevice")
 	}

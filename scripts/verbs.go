@@ -27,7 +27,7 @@ var table []verb
 func init() {
 	table = []verb{
 		{"fs", "fs [KIND [SIZE [NAME]]]", "make a filesystem (btrfs, xfs, btrfs-4k and xfs-4k on sectors of 4096 bytes, xfs-noreflink, ext4, tmpfs; by default the kind of this run, 1GiB) and mount it at $WORK/NAME; NAME in capitals (by default MNT) holds the path", (*script).fs},
-		{"blockdevice", "blockdevice NAME SIZE [KIND] | blockdevice NAME again|gone", "make a block device: a loop device of a file, blank, or with a filesystem of that KIND (as of fs), or with a partition table (partitions); NAME in capitals is set to its path. again: its contents get a device of another name; gone: it is taken away", (*script).blockdevice},
+		{"blockdevice", "blockdevice NAME SIZE [KIND] | blockdevice NAME again|gone | blockdevice NAME of OTHER", "make a block device: a loop device of a file, blank, or with a filesystem of that KIND (as of fs), or with a partition table (partitions); NAME in capitals is set to its path. again: its contents get a device of another name; gone: it is taken away; of: another path to the disk OTHER", (*script).blockdevice},
 		{"mounted", "[!] mounted UUID", "(own) the filesystem of the SR is mounted, once, where SR.attach mounts that of a device", (*script).mountedSR},
 		{"sr", "sr [NAME] [KEY=VALUE]...", "make (after fs, if there is none yet) an SR with the run's configuration, that of conf, and those keys; attach it. NAME (by default SR) is set to its handle, NAME_PATH and NAME_UUID as by conf, NAME_CONF to what SR.create answered", (*script).sr},
 		{"conf", "conf [NAME]", "prepare for a script that calls SR.create itself: NAME_PATH (NAME is SR by default) is an empty directory on the filesystem, NAME_UUID a UUID, NAME_CONF the run's configuration for an SR there", (*script).conf},
