@@ -351,7 +351,7 @@ func (v *session) bound() (devices []loop.Device, err error) {
 		found, e := all.Of(file[0], file[1], string(v.key))
 		unseen = errors.Join(unseen, e)
 		for _, d := range found {
-			if !slices.ContainsFunc(devices, func(o loop.Device) bool { return o.Number == d.Number && o.Dev == d.Dev && o.Ino == d.Ino }) {
+			if !slices.ContainsFunc(devices, d.Same) {
 				devices = append(devices, d)
 			}
 		}

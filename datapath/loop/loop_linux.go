@@ -53,6 +53,9 @@ type Instance struct {
 	Added    bool   `json:"added,omitempty"`    // the number was added for this device, and may go with it
 }
 
+// Same says whether two are one number with one file.
+func (d Device) Same(o Device) bool { return d.Number == o.Number && d.Dev == o.Dev && d.Ino == o.Ino }
+
 // ErrGone says that the device is not bound to the file any more.
 var ErrGone = errors.New("the loop device is bound to its file no more")
 
