@@ -137,7 +137,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	if len(existing) == 1 {
 		d, ok, err := v.reuse(existing[0], want, len(before.Domains) > 0)
 		if ok && err == nil && (!v.state.Bound() || d.Number != v.state.Number) {
-			err = v.remember(d)
+			v.remember(d)
 		}
 		if ok || err != nil {
 			return d, err
@@ -145,17 +145,18 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	}
 	d, err := v.bind(f, want)
 	if err == nil {
-		if err = v.remember(d); err != nil {
-			d.Detach()
-		}
+		v.remember(d)
 	}
 	return d, err
 }
 
-// remember notes which device it is.
-func (v *session) remember(d loop.Device) error {
+// remember notes which device it is. That of which file it is is noted already, and is
+// enough for as long as that file can be looked at.
+func (v *session) remember(d loop.Device) {
 	v.state.Number, v.state.Instance = d.Number, d.Instance
-	return v.save()
+	if err := v.save(); err != nil {
+		slog.Warn("which device a volume has is not noted", "key", v.key, "device", d.Path(), "err", err)
+	}
 }
 
 // wanted is what the device of a file must be like.
