@@ -550,6 +550,9 @@ func nearest(allowed []*state, now *state, part func(*state) any) string {
 func (v *verdict) repeat(e explore.Ending) {
 	c, w := v.c, v.c.world
 	restarted := e.Cut || e.Recovered
+	if restarted && c.refused != "" {
+		return // what kept it from being made may be over: a domain is, an attribute was not on the disk yet
+	}
 	switch {
 	case restarted && c.device:
 		v.session()
