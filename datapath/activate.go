@@ -199,7 +199,7 @@ func (v *session) publish() error {
 // flush makes what was written to the files' devices durable.
 func (v *session) flush(files [][2]uint64) error {
 	for _, file := range files {
-		devices, err := loop.Find(file[0], file[1], string(v.key))
+		devices, err := v.devicesOf(file[0], file[1])
 		if err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	if err := v.save(); err != nil {
 		return loop.Device{}, err
 	}
-	existing, err := loop.Find(dev, ino, string(v.key))
+	existing, err := v.devicesOf(dev, ino)
 	if err != nil {
 		return loop.Device{}, err
 	}
@@ -207,7 +207,7 @@ func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device,
 // bind makes a new device and verifies what the kernel made of it.
 func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 	d, err := loop.Attach(loop.Config{
-		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: "reflinksr:" + string(v.key), Fresh: true,
+		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: "reflinksr:" + string(v.key), Added: noteNumber,
 	})
 	if err != nil {
 		return d, fmt.Errorf("volume %s: %w", v.key, err)
@@ -315,23 +315,25 @@ func (v *session) isStrange() (bool, error) {
 	}
 	defer s.Close()
 	strangers, err := v.strangers(s)
-	return len(strangers) > 0, err
+	// Of a lease that cannot be read nobody knows whose it is.
+	return len(strangers) > 0 || sr.Classify(err) == sr.ErrDamaged || sr.IsIO(err), err
 }
 
 // unbind lets go of the volume's devices, and says whether they are gone: one that
 // is still open is not. What it cannot do is noted.
 func (v *session) unbind() (all bool, err error) {
 	all = true
-	removeLate()
 	devices, err := v.bound()
 	for _, d := range devices {
 		gone, e := d.Detach()
 		if e == nil && !gone {
 			slog.Warn("the device is still open and goes at its last close", "device", d.Path(), "key", v.key)
-			noteLate(d)
 		}
 		all = all && gone
 		err = errors.Join(err, e)
+	}
+	if len(devices) > 0 {
+		sweepNumbers()
 	}
 	v.state.Stuck = err != nil
 	if all && err == nil {
@@ -346,7 +348,7 @@ func (v *session) bound() (devices []loop.Device, err error) {
 	if v.state.Bound() {
 		devices = append(devices, v.state.Device())
 	}
-	all, err := loop.List()
+	all, err := v.loops()
 	var unseen error
 	for _, file := range v.files() {
 		found, e := all.Of(file[0], file[1], string(v.key))
@@ -360,6 +362,9 @@ func (v *session) bound() (devices []loop.Device, err error) {
 	path, _, e := sr.ParseHandle(v.handle)
 	if unseen == nil || e != nil {
 		return devices, errors.Join(err, e)
+	}
+	if real, e := filepath.EvalSymlinks(path); e == nil {
+		path = real // as the kernel calls it
 	}
 	slog.Warn("devices are looked for by name, for their files cannot be looked at", "key", v.key, "err", unseen)
 	for _, name := range []string{sr.Data(v.key), sr.StagedPath(v.throwAway())} {

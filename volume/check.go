@@ -124,7 +124,7 @@ func (e *examination) prepare() (err error) {
 	if e.me, err = sr.ThisHost(); err != nil {
 		return err
 	}
-	if e.bound, err = loop.List(); err != nil {
+	if e.bound, err = boundNear(e.s); err != nil {
 		return err
 	}
 	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.Leases, ""), keysIn(e.survey.Locks, "")

@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
 	"reflinksr/sr"
 )
 
@@ -167,7 +166,7 @@ func DestroySR(handle string) error {
 		if err != nil {
 			return err
 		}
-		bound, err := loop.List()
+		bound, err := boundNear(s)
 		if err != nil {
 			return err
 		}

@@ -17,11 +17,20 @@ import (
 // another file than the one in place, because somebody replaced it (a restored backup, a
 // repaired copy), acting on either would be wrong, and the error is ErrDamaged.
 func Devices(s *sr.SR, key sr.Key, st *unix.Stat_t) ([]loop.Device, error) {
-	bound, err := loop.List()
+	bound, err := boundNear(s)
 	if err != nil {
 		return nil, err
 	}
 	return devicesIn(s, key, st, bound)
+}
+
+// boundNear lists the loop devices that may be of the SR's files.
+func boundNear(s *sr.SR) (loop.Bound, error) {
+	all, err := loop.List()
+	if err != nil || len(all) == 0 {
+		return all, err
+	}
+	return all.Where(sr.Near(s.Path)), nil
 }
 
 func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
@@ -77,7 +86,7 @@ func replaced(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
 // InPlace refuses, with ErrDamaged, if a guest has another file than the one that is in
 // place, or than none.
 func InPlace(s *sr.SR, key sr.Key, note Note) error {
-	bound, err := loop.List()
+	bound, err := boundNear(s)
 	if err != nil {
 		return err
 	}

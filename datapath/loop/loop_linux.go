@@ -32,7 +32,10 @@ type Config struct {
 	SectorSize int
 	DirectIO   bool   // bypass the page cache of the file
 	Name       string // shown by losetup, at most 63 bytes are kept
-	Fresh      bool   // with a number that nobody has used, added if there is none
+	// Added is told of a number that is added for the device, because there is none that
+	// nobody has used: somebody should remove it some time after. If that is an error, the
+	// device has another number. nil: no number is added.
+	Added func(number int) error
 }
 
 // Device is one loop device, /dev/loopN, bound to the file with a device and inode
@@ -50,7 +53,6 @@ type Device struct {
 type Instance struct {
 	Sequence uint64 `json:"sequence,omitempty"` // the kernel's, never given twice (diskseq, Linux 5.15); 0: not known
 	Name     string `json:"name,omitempty"`     // of the file; what counts where there is no sequence
-	Added    bool   `json:"added,omitempty"`    // the number was added for this device, and may go with it
 }
 
 // Same says whether two are one number with one file.
@@ -82,7 +84,7 @@ func Attach(c Config) (Device, error) {
 	}
 	deadline := time.Now().Add(patience)
 	for attempt := 0; attempt < attempts && time.Now().Before(deadline); attempt++ {
-		n, added, err := takeNumber(control, c.Fresh && attempt < maxAdded)
+		n, added, err := takeNumber(control, c.Added, attempt)
 		if err == unix.EINTR {
 			continue
 		}
@@ -90,7 +92,7 @@ func Attach(c Config) (Device, error) {
 			// Its ENOSPC is about device numbers, not about anybody's filesystem.
 			return Device{}, fmt.Errorf("no free loop device: %v", err)
 		}
-		d := Device{n, st.Dev, st.Ino, Instance{Name: filepath.Base(c.File.Name()), Added: added}}
+		d := Device{n, st.Dev, st.Ino, Instance{Name: filepath.Base(c.File.Name())}}
 		taken, err := d.bind(c)
 		if err != nil && added {
 			removeNumber(control, n) // or others have it
@@ -268,6 +270,13 @@ func readSmall(path string, page []byte) ([]byte, error) {
 	return page[:n], nil
 }
 
+// Where picks the devices of files at the paths that may says yes to. What another program's
+// device is like must not matter, and it can only be asked by looking at its file, which may
+// be on a filesystem that is dead.
+func (all Bound) Where(may func(path string) bool) Bound {
+	return slices.DeleteFunc(slices.Clone(all), func(b bound) bool { return !may(strings.TrimSuffix(b.path, deleted)) })
+}
+
 // Of picks the devices bound to the file with this device and inode number. Only
 // devices whose file's name contains hint are opened: opening somebody else's
 // device while it is being detached delays its end.
@@ -281,6 +290,7 @@ func (all Bound) Of(dev, ino uint64, hint string) ([]Device, error) {
 		d := Device{b.number, dev, ino, Instance{Name: strings.TrimSuffix(b.name(), deleted)}}
 		switch err := d.with(func(*os.File, *unix.LoopInfo64) error { return nil }); {
 		case err == nil:
+			d.Sequence = sequence(d.Number)
 			found = append(found, d)
 		case !errors.Is(err, ErrGone):
 			errs = errors.Join(errs, err)
@@ -355,9 +365,6 @@ func (d Device) Detach() (gone bool, err error) {
 	// udev and blkid open devices for moments; whoever stays longer is a user.
 	for range 50 {
 		if errors.Is(err, ErrGone) {
-			if d.Added {
-				RemoveNumber(d.Number) // or it is somebody's next
-			}
 			return true, nil
 		}
 		if err != nil {
