@@ -1,6 +1,7 @@
 package sr
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -338,6 +339,58 @@ func TestRecordKeepsBytes(t *testing.T) {
 		if want := tt.want + "\n"; err != nil || string(got) != want {
 			t.Errorf("%q, %v\nwant %q", got, err, want)
 		}
+	}
+}
+
+// A change of a record takes time as its members are many, not as their square: a volume
+// can have tens of thousands of keys, and is locked meanwhile.
+func TestRecordOfManyMembers(t *testing.T) {
+	type known struct {
+		Name string            `json:"name"`
+		Keys map[string]string `json:"keys"`
+	}
+	const many = 30000
+	var was, want bytes.Buffer
+	for i := range many { // unknown to the record itself, and its keys
+		fmt.Fprintf(&was, "\"u%06d\": \"\xff\",", i)
+	}
+	was.WriteString(`"keys":{`)
+	for i := range many {
+		fmt.Fprintf(&was, "\"k%06d\":\"\xff\",", i)
+	}
+	text := "{" + was.String() + `"z":""},"name":"a"}`
+	want.WriteString(`{"keys":{"k000000":"changed"`)
+	for i := 2; i < many; i++ {
+		fmt.Fprintf(&want, ",\"k%06d\":\"\xff\"", i)
+	}
+	want.WriteString(`,"new":"","z":""},"name":"b"`)
+	for i := range many {
+		fmt.Fprintf(&want, ",\"u%06d\":\"\xff\"", i)
+	}
+	want.WriteString("}\n")
+	done := make(chan error, 1)
+	go func() {
+		var k known
+		all, err := DecodeRecord([]byte(text), &k)
+		if err != nil {
+			done <- err
+			return
+		}
+		k.Name, k.Keys["k000000"], k.Keys["new"] = "b", "changed", ""
+		delete(k.Keys, "k000001")
+		got, err := EncodeRecord(&k, all)
+		if err == nil && !bytes.Equal(got, want.Bytes()) {
+			err = fmt.Errorf("%d bytes that are others than wanted: %.200q", len(got), got)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Errorf("a record of %d keys, and as many unknown members, is not changed in 10 s", many)
 	}
 }
 
