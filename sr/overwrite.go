@@ -142,8 +142,7 @@ func noteOfFile(dev, ino uint64) (*deviceNote, error) {
 }
 
 // MayWriteFile refuses a path for a tool that writes files where it is told to: in an SR's
-// directory only calls write, and what is behind a block device belongs to whoever has
-// that. The file need not be there.
+// directory only calls write. The file need not be there.
 func MayWriteFile(path string) error {
 	dir, err := Containing(path)
 	if err != nil {
@@ -152,6 +151,12 @@ func MayWriteFile(path string) error {
 	if dir != "" {
 		return Errorf(ErrSRInUse, path, "%s is in the directory of an SR, %s: give a file that is in none; to write to a volume, attach it, and give its device", path, dir)
 	}
+	return nil
+}
+
+// FileOfNoDevice refuses a file that a loop device is of: what is behind a block device
+// belongs to whoever has that. The file need not be there.
+func FileOfNoDevice(path string) error {
 	var st unix.Stat_t
 	if err := retry0(func() error { return unix.Stat(path, &st) }); err != nil {
 		if err == unix.ENOENT {

@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/delta"
-	"reflinksr/datapath/loop"
 	"reflinksr/sr"
 )
 
@@ -126,21 +125,13 @@ func (t *target) missing() error {
 
 // claim opens a file of that name that nobody else uses.
 func (t *target) claim(name string) (err error) {
+	if err := sr.FileIsFree(name); err != nil {
+		return err
+	}
 	if t.f, err = os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0); err != nil {
 		return err
 	}
-	if err := lockName(t.f, name); err != nil {
-		return err
-	}
-	st, err := sr.StatFile(t.f)
-	if err != nil {
-		return err
-	}
-	devices, err := loop.Find(st.Dev, st.Ino, filepath.Base(name))
-	if err == nil && len(devices) > 0 {
-		err = fmt.Errorf("%s is in use: it is the file of %s: detach that first", name, devices[0].Path())
-	}
-	return err
+	return lockName(t.f, name)
 }
 
 // reopen opens what an interrupted apply of the same stream left.
