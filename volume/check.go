@@ -459,8 +459,10 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 		}
 	}
 	if err := inPlace(e.s, key, note, e.bound); errors.Is(err, sr.ErrDamaged) {
+		// Who only looked for the file may have told it: that it is to be restored is not true.
+		f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == sr.Damage && p.Text == err.Error() })
 		f.add(Problem{Kind: sr.Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
-			Repair: sr.Nothing("which of the two is right only you can tell")})
+			Repair: sr.Nothing("what is right only you can tell")})
 	} else if err != nil {
 		return err
 	}
