@@ -258,6 +258,9 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 		f.add(orphan...)
 	}
 	f.add(e.s.Exposed(key)...)
+	for _, name := range []string{sr.Data(key), sr.Record(key)} {
+		f.add(e.s.Root.Unchangeable(name, name, key)...)
+	}
 	if err := e.lookAtUse(key, &f); err != nil {
 		return f, err
 	}
