@@ -605,6 +605,9 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 	for _, h := range l.Holders {
 		if text := e.stale(h, note); text != "" {
 			p.Text, p.Repairable, p.Repair = text, true, "takes this host's part of the lease back; those of other hosts stay"
+			if !e.s.Meta.Filesystem.Clustered() {
+				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
+			}
 			f.add(p)
 			return nil
 		}
