@@ -469,6 +469,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 	} else if err != nil {
 		return err
 	}
+	f.add(e.formerIdentity(key, note)...)
 	for _, d := range devices {
 		if len(note.Domains) > 0 {
 			break
@@ -524,6 +525,26 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 		all = append(all, found...)
 	}
 	return all, nil
+}
+
+// formerIdentity notes that this host was called otherwise, in this boot, when the volume
+// was activated or opened: it stays usable, but other hosts and old records know it by that.
+func (e *examination) formerIdentity(key sr.Key, note Note) []Problem {
+	former := ""
+	for _, h := range note.Active {
+		if h.Here(e.me) && h.Host != e.me.UUID {
+			former = h.Host
+		}
+	}
+	if note.ThrowAway && note.Host != "" && note.Host != e.me.UUID {
+		former = note.Host
+	}
+	if former == "" {
+		return nil
+	}
+	return []Problem{{Kind: sr.NoIdentity, Name: e.noteFile(key), Key: key, Note: true,
+		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", plain(former), e.me.UUID),
+		Repair: sr.Nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")}}
 }
 
 // lostNote is what this host notes of a volume that is not there.
