@@ -72,15 +72,26 @@ func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Boun
 	return bound.Former(filepath.Join(root, sr.Data(key)), s.Root.Device(), st.Ino)
 }
 
+// user says who has the volume's device.
+func user(note Note) string {
+	if len(note.Domains) > 0 {
+		return "domain " + plain(note.Domains[0])
+	}
+	return "a program of this host"
+}
+
 // replaced is the error for a volume of which a guest has another file than the one that is
 // in place, behind the device d.
 func replaced(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
-	who := "a program of this host"
-	if len(note.Domains) > 0 {
-		who = "domain " + plain(note.Domains[0])
-	}
 	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its file %s/%s was replaced while %s has it: %s still writes to the old one, and nothing is done with either: copy what is needed from %s, detach the volume, and attach it again",
-		key, s.Path, sr.Data(key), who, d.Path(), d.Path())
+		key, s.Path, sr.Data(key), user(note), d.Path(), d.Path())
+}
+
+// removed is the error for a volume of which a guest has the file, behind the device d, and
+// the directory has none. What is restored from a backup is older than what the guest has.
+func removed(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
+	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its file %s/%s was removed while %s has it: all of its data is in %s, and goes with that: keep the guest from writing (pause it), copy %s to %s/%s, and only then detach the volume, and attach it again",
+		key, s.Path, sr.Data(key), user(note), d.Path(), d.Path(), s.Path, sr.Data(key))
 }
 
 // InPlace refuses, with ErrDamaged, if a guest has another file than the one that is in
@@ -98,12 +109,16 @@ func inPlace(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, sr.ErrDamaged) {
 		return err
 	}
-	if st == nil {
+	there := st != nil
+	if !there {
 		st = new(unix.Stat_t) // no file is the guest's
 	}
 	others, err := otherFile(s, key, note, st, bound)
 	if err != nil || len(others) == 0 {
 		return err
+	}
+	if !there {
+		return removed(s, key, note, others[0])
 	}
 	return replaced(s, key, note, others[0])
 }
