@@ -50,6 +50,9 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 }
 
 func (d *disk) mayOverwrite(destroy bool, flag string) error {
+	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
 	if err := d.freeByAllPaths(); err != nil || destroy {
 		return err
 	}
@@ -191,7 +194,7 @@ func loopOfFile(dev, ino uint64) (string, error) {
 func lookAtLoop(path string) (l looked, err error) {
 	info, err := loopStatus(filepath.Base(path))
 	if err == nil {
-		l.Dev, l.Ino = info.Device, info.Inode
+		l.Dev, l.Ino, l.Rdev, l.Offset = info.Device, info.Inode, info.Rdevice, int64(info.Offset)
 	}
 	return l, err
 }
