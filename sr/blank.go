@@ -31,6 +31,9 @@ func (d *disk) mayFormat(sb superblock, wipe, probe bool) error {
 	if err := d.freeByOverlaps(); err != nil {
 		return err
 	}
+	if err := d.writable(); err != nil {
+		return err
+	}
 	if wipe {
 		return nil
 	}

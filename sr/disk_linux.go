@@ -50,7 +50,7 @@ func openDisk(path string) (*disk, error) {
 		d.path, err = d.node(path)
 	}
 	if err == nil && d.size <= 0 {
-		err = Errorf(ErrUnsuitable, path, "%s has no size: is there a disk in it?", path)
+		err = Errorf(ErrUnsuitable, path, "%s has no size, as a drive without a disk in it", path)
 	}
 	if err != nil {
 		d.Close()

@@ -38,6 +38,9 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 	if l.Member != "" {
 		return nil, Errorf(ErrSRInUse, path, "%s is %s: write to that", path, l.Member)
 	}
+	if err := d.writable(); err != nil {
+		return nil, err
+	}
 	f, err := d.claimAny(unix.O_RDWR)
 	if err != nil {
 		return nil, err
