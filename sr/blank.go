@@ -28,6 +28,12 @@ func (d *disk) mayFormat(sb superblock, wipe, probe bool) error {
 	if err := d.freeByAllPaths(); err != nil {
 		return err
 	}
+	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
+	if err := d.writable(); err != nil {
+		return err
+	}
 	if wipe {
 		return nil
 	}
@@ -53,6 +59,9 @@ func (d *disk) mayFormat(sb superblock, wipe, probe bool) error {
 func (d *disk) carries(sb superblock) (string, error) {
 	if partitions := d.partitions(); len(partitions) > 0 {
 		return fmt.Sprintf("a partition table (%s)", strings.Join(partitions, ", ")), nil
+	}
+	if bound, err := d.bound(); err != nil || bound != "" {
+		return bound, err
 	}
 	status, out, err := runProgramFor(blkidPatience, "util-linux", "blkid", "-p", "-o", "export", d.path)
 	if err != nil {

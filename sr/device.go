@@ -87,7 +87,7 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 			continue
 		}
 		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !sameBlocks(l, other) {
-			return o, Errorf(ErrUnavailable, c.Device, "the filesystem %s of SR %s is on several disks, %s and %s: one is a copy of the other: disconnect that, or give it another UUID (xfs_admin -U generate, btrfstune -u). If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.UUID, other.describe(), l.describe())
+			return o, Errorf(ErrUnavailable, c.Device, "the filesystem %s%s is on several disks, %s and %s: one is a copy of the other: %s. If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.ofSR(), other.describe(), l.describe(), l.sb.whenCopied())
 		}
 		slog.Info("an SR's disk has several names", "device", other.Path, "also", l.Path, "identity", l.Same)
 	}
@@ -101,18 +101,9 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 	there, want := uint64(len(o.disks)), o.sb.devices
 	switch {
 	case there < want:
-		var missing []string
-		for id := uint64(1); id <= want && o.disks[there-1].sb.devid <= want; id++ {
-			if _, is := byID[id]; !is {
-				missing = append(missing, fmt.Sprint("disk ", id))
-			}
-		}
-		if missing == nil {
-			missing = []string{fmt.Sprintf("%d", want-there)}
-		}
-		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s of SR %s is spread over %d disks, and %s of them missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.UUID, want, isOrAre(missing), o.describe(), a.silence())
+		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s%s is spread over %d disks, and %s missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.ofSR(), want, o.missing(want), o.describe(), a.silence())
 	case there > want:
-		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s of SR %s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.UUID, want, there, o.describe())
+		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s%s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.ofSR(), want, there, o.describe())
 	}
 	return o, nil
 }

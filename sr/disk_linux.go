@@ -50,7 +50,7 @@ func openDisk(path string) (*disk, error) {
 		d.path, err = d.node(path)
 	}
 	if err == nil && d.size <= 0 {
-		err = Errorf(ErrUnsuitable, path, "%s has no size: is there a disk in it?", path)
+		err = Errorf(ErrUnsuitable, path, "%s has no size, as a drive without a disk in it", path)
 	}
 	if err != nil {
 		d.Close()
@@ -166,6 +166,9 @@ func (d *disk) clear() error {
 		return err
 	}
 	defer f.Close()
+	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
 	// Who has a partition open, if not for himself alone, would be asked too late.
 	if err := d.rereadPartitions(f); err != nil {
 		return err
@@ -273,6 +276,9 @@ func (d *disk) end(uuid string, all bool) error {
 		return err
 	}
 	defer f.Close()
+	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
 	sb, err := readSuperblock(f)
 	if err != nil {
 		return err

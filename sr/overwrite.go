@@ -38,6 +38,9 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 	if l.Member != "" {
 		return nil, Errorf(ErrSRInUse, path, "%s is %s: write to that", path, l.Member)
 	}
+	if err := d.writable(); err != nil {
+		return nil, err
+	}
 	f, err := d.claimAny(unix.O_RDWR)
 	if err != nil {
 		return nil, err
@@ -50,6 +53,9 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 }
 
 func (d *disk) mayOverwrite(destroy bool, flag string) error {
+	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
 	if err := d.freeByAllPaths(); err != nil || destroy {
 		return err
 	}
@@ -196,7 +202,7 @@ func loopOfFile(dev, ino uint64) (string, error) {
 func lookAtLoop(path string) (l looked, err error) {
 	info, err := loopStatus(filepath.Base(path))
 	if err == nil {
-		l.Dev, l.Ino = info.Device, info.Inode
+		l.Dev, l.Ino, l.Rdev, l.Offset = info.Device, info.Inode, info.Rdevice, int64(info.Offset)
 	}
 	return l, err
 }
