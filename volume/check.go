@@ -628,6 +628,8 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 			p.Text, p.Repairable, p.Repair = text, true, "takes this host's part of the lease back; those of other hosts stay"
 			if !e.s.Meta.Filesystem.Clustered() {
 				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
+				// Since it was attached calls take it for that host's, as the toolstack expects.
+				p.Note = e.survey.Attached && h.whose(e.me, sr.ThisHardware, e.s.Meta.Filesystem) == elsewhere
 			}
 			f.add(p)
 			return nil
