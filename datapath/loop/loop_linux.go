@@ -88,9 +88,11 @@ func Attach(c Config) (Device, error) {
 		if err == unix.EINTR {
 			continue
 		}
+		if err == unix.ENOSPC { // of device numbers: no filesystem is full
+			return Device{}, errors.New("no free loop device: the kernel has no number left: detach devices that nobody needs (losetup -a)")
+		}
 		if err != nil {
-			// Its ENOSPC is about device numbers, not about anybody's filesystem.
-			return Device{}, fmt.Errorf("no free loop device: %v", err)
+			return Device{}, fmt.Errorf("no free loop device: %w", err)
 		}
 		d := Device{n, st.Dev, st.Ino, Instance{Name: filepath.Base(c.File.Name())}}
 		taken, err := d.bind(c)

@@ -283,8 +283,8 @@ func (v *verdict) cause(e explore.Ending, r *rig.Refusal) {
 		if want = classes[e.Fault.Errno]; want == "" || r.Named(want) {
 			return
 		}
-		if strings.Contains(e.Fault.Stop.Name, "LOOP_") && want != classes["EIO"] && r.Named("202") {
-			return // what a device has no room for, or may not, is not about the SR's filesystem
+		if e.Fault.Stop.Name == "ioctl LOOP_CTL_GET_FREE" && e.Fault.Errno == "ENOSPC" && r.Named("202") {
+			return // there are no more device numbers: no filesystem is full
 		}
 	} else if want == "" {
 		return // it was not disturbed
