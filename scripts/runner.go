@@ -36,6 +36,7 @@ type Call struct {
 // Verdict is what became of a scenario.
 type Verdict string
 
+// What can become of a scenario. A skipped one says why.
 const (
 	Passed  Verdict = "passed"
 	Failed  Verdict = "failed"

@@ -263,8 +263,10 @@ func NoVolume(key, path string) error {
 	return Errorf(ErrVolumeNotFound, key, "volume %s: no such volume in SR %s", key, path)
 }
 
-// Data and Record are the names of a volume's two files, in Root and in Staging.
-func Data(key Key) string   { return string(key) }
+// Data is the name of a volume's data file, in Root and in Staging.
+func Data(key Key) string { return string(key) }
+
+// Record is the name of a volume's record there.
 func Record(key Key) string { return string(key) + ".inf" }
 
 // StagedPath is where a staged file is, below the SR's directory.
@@ -304,11 +306,13 @@ func forget(handle, uuid string) error {
 	})
 }
 
-// SetName and SetDescription change sr.json.
+// SetName renames an attached SR: its sr.json, and what this host has noted of it. The
+// name is UTF-8 of at most TextLimit bytes, else it is ErrInvalid.
 func SetName(handle, name string) error {
 	return change(handle, "new_name", name, func(m *Meta) { m.Name = name })
 }
 
+// SetDescription is SetName for the description.
 func SetDescription(handle, description string) error {
 	return change(handle, "new_description", description, func(m *Meta) { m.Description = description })
 }

@@ -51,6 +51,7 @@ type Origin struct {
 // Kind is how a volume was derived from another.
 type Kind string
 
+// How a volume can have been derived.
 const (
 	Snapshot Kind = "snapshot" // read-only
 	Clone    Kind = "clone"

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/internal/version"
 	"reflinksr/sr"
 )
 
@@ -39,6 +40,7 @@ var commands = []command{
 	{"check", "[-json] [-repair] PATH", "look for what is not as it should be, attached or not; repair what is ours", check},
 	{"lease", "PATH | break PATH KEY | forget PATH HOST", "list who has volumes active; break the lease of a host that has died; break all of them, and forget that the host has the SR attached", lease},
 	{"rehome", "PATH", "accept that a detached SR was moved or restored to another filesystem", rehome},
+	{"version", "", "tell which build this is", tellVersion},
 }
 
 // errUsage is for arguments that make no sense.
@@ -108,6 +110,14 @@ func parse(name string, args []string, least, most int, define func(*flag.FlagSe
 }
 
 func noFlags(*flag.FlagSet) {}
+
+func tellVersion(args []string, out io.Writer) error {
+	if _, err := parse("version", args, 0, 0, noFlags); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(out, "srctl", version.String())
+	return err
+}
 
 // openSR opens the attached SR at a path, to look at it.
 func openSR(path string) (*sr.SR, error) {

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"reflinksr/cmd/internal/version"
 	"reflinksr/scripts"
 	"reflinksr/scripts/recording"
 	"reflinksr/scripts/sandbox"
@@ -45,6 +46,8 @@ const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j
               write a first scenario to NAME.txtar, to be changed
        srtest help [VERB]
               describe the language of scenarios, or one verb of it
+       srtest version
+              tell which build this is
        srtest wrap [-log FILE] DIR, srtest unwrap DIR
               put a recorder in front of a plugin's directory; take it away again
        srtest record [-log FILE] -- PROGRAM ARG...
@@ -112,6 +115,9 @@ func run(args []string, out, errs io.Writer) int {
 		return usage()
 	}
 	switch args[0] {
+	case "version":
+		fmt.Fprintln(out, "srtest", version.String())
+		return 0
 	case "record":
 		return record(args[1:], os.Stdin, out, errs)
 	case "wrap":

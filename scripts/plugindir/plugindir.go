@@ -14,6 +14,7 @@ import (
 // Kind is what a directory's calls are about.
 type Kind string
 
+// The kinds of plugins.
 const (
 	Volume   Kind = "volume"
 	Datapath Kind = "datapath"

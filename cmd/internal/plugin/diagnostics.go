@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/cmd/internal/version"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -22,7 +23,7 @@ func diagnostics() (string, error) {
 	var uts unix.Utsname
 	unix.Uname(&uts)
 	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
-	fmt.Fprintf(&b, "reflinksr %s\nkernel %s\nloop devices in use (all of this host) %d\n", Version, unix.ByteSliceToString(uts.Release[:]), len(loops))
+	fmt.Fprintf(&b, "reflinksr %s\nkernel %s\nloop devices in use (all of this host) %d\n", version.String(), unix.ByteSliceToString(uts.Release[:]), len(loops))
 	handles, err := sr.Attached()
 	if err != nil {
 		return "", err

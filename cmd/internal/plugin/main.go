@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/smapi"
+	"reflinksr/cmd/internal/version"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -142,7 +143,7 @@ func Command(args []string) int {
 		case args[0] == "uninstall":
 			return report(Uninstall(rest, os.Stdout))
 		case args[0] == "version":
-			fmt.Println("reflinksr", Version)
+			fmt.Println("reflinksr", version.String())
 			return 0
 		}
 	}

@@ -1,12 +1,10 @@
 package plugin
 
 import (
+	"reflinksr/cmd/internal/version"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
-
-// Version of everything in this repository.
-const Version = "0.1.0"
 
 // Names of the two plugins. The toolstack's SR type is what follows the last dot.
 const (
@@ -36,7 +34,7 @@ var volumeQuery = queryResult{
 	Description:        "Disks as raw files on XFS or btrfs; snapshots and clones share blocks (reflink)",
 	Vendor:             "the reflinksr project",
 	Copyright:          "Apache-2.0",
-	Version:            Version,
+	Version:            version.Version,
 	RequiredAPIVersion: "5.0",
 	Features: []string{
 		"SR_CREATE", "SR_DELETE", "SR_ATTACH", "SR_DETACH", "SR_SCAN", "SR_PROBE", "SR_UPDATE",
@@ -55,7 +53,7 @@ var datapathQuery = queryResult{
 	Description:          "Volumes of reflinksr as loop devices behind the kernel's xen-blkback",
 	Vendor:               volumeQuery.Vendor,
 	Copyright:            volumeQuery.Copyright,
-	Version:              Version,
+	Version:              version.Version,
 	RequiredAPIVersion:   "5.0",
 	Features:             []string{"NONPERSISTENT"},
 	Configuration:        map[string]string{},

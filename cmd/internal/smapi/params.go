@@ -12,6 +12,7 @@ import (
 // Kind is the type of an argument.
 type Kind int
 
+// The types that arguments have.
 const (
 	Text Kind = iota
 	Size      // int64, bytes
@@ -50,9 +51,16 @@ func newRequest() *Request {
 	return &Request{map[string]string{}, map[string]int64{}, map[string]bool{}, map[string]map[string]string{}}
 }
 
-func (r *Request) Text(name string) string           { return r.text[name] }
-func (r *Request) Size(name string) int64            { return r.sizes[name] }
-func (r *Request) Bool(name string) bool             { return r.bools[name] }
+// Text is an argument of the kind Text; "" if the signature has none of the name.
+func (r *Request) Text(name string) string { return r.text[name] }
+
+// Size is an argument of the kind Size, in bytes; 0 if the signature has none of the name.
+func (r *Request) Size(name string) int64 { return r.sizes[name] }
+
+// Bool is an argument of the kind Bool; false if the signature has none of the name.
+func (r *Request) Bool(name string) bool { return r.bools[name] }
+
+// Map is an argument of the kind Map; nil if the signature has none of the name.
 func (r *Request) Map(name string) map[string]string { return r.maps[name] }
 
 // set stores a positional argument.

@@ -45,8 +45,10 @@ func Names() (all []string) {
 	return all
 }
 
+// Name is what the call is called, and what it is made on.
 func (c *Subject) Name() string { return c.name }
 
+// Setup makes the world of every call, and what this one needs besides.
 func (c *Subject) Setup() error {
 	c.world, c.before, c.after = newWorld(c.Host), nil, nil
 	w := c.world
@@ -64,6 +66,7 @@ func (c *Subject) Setup() error {
 	return w.save()
 }
 
+// Begin makes the host know what it knew after Setup, and looks at the SRs once.
 func (c *Subject) Begin() error {
 	w := c.world
 	if err := w.restore(); err != nil {
@@ -86,10 +89,12 @@ func (c *Subject) Begin() error {
 	return err
 }
 
+// Command is the call, as a toolstack makes it.
 func (c *Subject) Command() (trace.Command, []string) {
 	return c.world.command(c.method(), c.args(c.world)), c.world.scope()
 }
 
+// Recovery is SR.attach, which every boot of a host begins with.
 func (c *Subject) Recovery() trace.Command {
 	return c.world.command("SR.attach", c.world.configuration(c.home))
 }
@@ -111,8 +116,10 @@ func (c *Subject) Plain(call string) string {
 
 var anyKey = regexp.MustCompile(`[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}`)
 
+// Restart is a boot of the host: /run is empty, and the boot id is another.
 func (c *Subject) Restart() error { return errors.Join(c.world.clearRun(), c.reboot()) }
 
+// End ends what the call has begun.
 func (c *Subject) End() error {
 	var err error
 	if c.end != nil && c.world != nil {
@@ -121,6 +128,7 @@ func (c *Subject) End() error {
 	return errors.Join(err, c.Release())
 }
 
+// Learn looks at the SRs after the call, and that the one it is about was left steady.
 func (c *Subject) Learn(explore.Ending) (err error) {
 	if c.after, err = c.world.look(); err == nil {
 		err = steady(c.before.SRs["sr"], c.after.SRs["sr"])
@@ -128,8 +136,10 @@ func (c *Subject) Learn(explore.Ending) (err error) {
 	return err
 }
 
+// Alone says that the call counts shared blocks.
 func (c *Subject) Alone() bool { return c.sharing }
 
+// Refused says that the call is refused undisturbed.
 func (c *Subject) Refused() bool { return c.refused != "" }
 
 // Spoil does damage to what no call may damage, or to what the call has just done.
@@ -203,6 +213,7 @@ const (
 	refused                // it has not
 )
 
+// Judge compares the SRs with those before the call and after it: they must be the one or the other.
 func (c *Subject) Judge(e explore.Ending) []string {
 	v := &verdict{c: c}
 	told := v.listen(e)

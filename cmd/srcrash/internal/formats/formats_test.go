@@ -12,7 +12,7 @@ import (
 
 	"github.com/google/uuid"
 
-	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/internal/version"
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/scripts/scratch"
@@ -127,7 +127,7 @@ func makeArchives(t *testing.T, p rig.Plugin) {
 		t.Fatal(err)
 	}
 	defer end()
-	out := filepath.Join(archives, plugin.Version)
+	out := filepath.Join(archives, version.Version)
 	if err := os.MkdirAll(out, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func makeArchives(t *testing.T, p rig.Plugin) {
 		a, err := m.archive()
 		m.release()
 		if err == nil {
-			a.comment = fmt.Appendf(nil, "%s As release %s wrote it on btrfs.\nMade by: go test ./cmd/srcrash/internal/formats -update-formats. Never changed afterwards.\nWhat the sections are: archive_test.go there.\n\n", kind.about, plugin.Version)
+			a.comment = fmt.Appendf(nil, "%s As release %s wrote it on btrfs.\nMade by: go test ./cmd/srcrash/internal/formats -update-formats. Never changed afterwards.\nWhat the sections are: archive_test.go there.\n\n", kind.about, version.Version)
 			err = a.write(filepath.Join(out, kind.name+".txtar"))
 		}
 		if err != nil || m.err != nil {

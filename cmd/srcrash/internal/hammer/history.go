@@ -36,6 +36,7 @@ type Event struct {
 // Answer is what became of a call.
 type Answer string
 
+// The answers that are told apart; all but the first two are refusals.
 const (
 	OK       Answer = "ok"
 	Killed   Answer = "killed" // its process was, before it answered
