@@ -219,10 +219,11 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 	}
 	made := sb.uuid != c.UUID || sb.unfinished
 	if made {
-		if err := d.mayFormat(sb, c.Wipe, false); err != nil {
+		same, err := d.mayFormat(sb, c.Wipe, false)
+		if err != nil {
 			return err
 		}
-		if err := d.format(c.Filesystem, c.UUID); err != nil {
+		if err := d.format(c.Filesystem, c.UUID, same); err != nil {
 			return err
 		}
 		sb.kind = c.Filesystem
@@ -281,13 +282,13 @@ var mkfs = map[string]struct {
 	"btrfs": {"btrfs-progs", func(uuid string) []string { return []string{"-q", "-L", diskLabel, "-U", uuid} }},
 }
 
-// format makes a filesystem with that UUID on the disk.
-func (d *disk) format(kind, uuid string) error {
+// format makes a filesystem with that UUID on the disk, if it is still the same.
+func (d *disk) format(kind, uuid string, same func() error) error {
 	name, how := "mkfs."+kind, mkfs[kind]
 	if _, err := findProgram(how.pack, name); err != nil {
 		return err // before anything is lost
 	}
-	if err := d.clear(); err != nil {
+	if err := d.clear(same); err != nil {
 		return fmt.Errorf("clearing %s: %w", d.path, err)
 	}
 	var status int
@@ -300,7 +301,7 @@ func (d *disk) format(kind, uuid string) error {
 		err = Errorf(ErrUnsuitable, d.path, "%s made no filesystem on %s, which is blank now: it failed with exit status %d: %s", name, d.path, status, oneLine(out))
 	}
 	if err != nil {
-		return errors.Join(err, d.clear())
+		return errors.Join(err, d.clear(func() error { return nil })) // of what mkfs left
 	}
 	return nil
 }
@@ -396,7 +397,8 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 	if c.UUID != "" {
 		return out, Errorf(ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
 	}
-	return out, d.mayFormat(sb, c.Wipe, true)
+	_, err = d.mayFormat(sb, c.Wipe, true)
+	return out, err
 }
 
 // otherDisks are those that the btrfs on the disk of the configuration is spread over as

@@ -159,14 +159,17 @@ func (d *disk) claimAny(flags int) (*os.File, error) {
 }
 
 // clear overwrites what tells what a disk carries: superblocks, partition tables and
-// the labels of volume managers.
-func (d *disk) clear() error {
+// the labels of volume managers; of a disk that is still the same once it is claimed.
+func (d *disk) clear(same func() error) error {
 	f, err := d.claim(unix.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
+	if err := same(); err != nil {
 		return err
 	}
 	// Who has a partition open, if not for himself alone, would be asked too late.

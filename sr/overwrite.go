@@ -63,12 +63,12 @@ func (d *disk) mayOverwrite(destroy bool, flag string) error {
 	if err != nil {
 		return err
 	}
-	what, err := d.carries(sb)
+	content, err := d.carries(sb)
 	if err != nil {
 		return fmt.Errorf("%w (%s destroys it unseen)", err, flag)
 	}
-	if what != "" {
-		return Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s, and all of that would be lost: choose another device, or say %s", d.path, what, flag)
+	if content.what != "" {
+		return Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s, and all of that would be lost: choose another device, or say %s", d.path, content.what, flag)
 	}
 	return nil
 }
