@@ -1,0 +1,61 @@
+# Short names for the commands that README.md, docs/ and .ci/run have; nothing is said here that is not said there.
+# What mounts filesystems needs root: sudo make test.
+
+GO ?= go
+ROOT ?= /
+
+.PHONY: all build install test scenarios wrong lint fuzz mutants sweep demo bench ci clean
+
+all: build
+
+# The five programs, static, in bin/.
+build:
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/reflinksr ./cmd/srctl ./cmd/srtest ./cmd/srcrash ./cmd/srlab
+
+# The plugin directories below ROOT (docs/install.md).
+install: build
+	bin/reflinksr install --root $(ROOT)
+
+test:
+	$(GO) test ./...
+
+# make scenarios RUN=snapshot: those whose names match.
+scenarios: plugins
+	bin/srtest run -own -run '$(RUN)' -volume bin/plugins/volume/org.xen.xapi.storage.reflink -datapath bin/plugins/datapath
+
+# Plugins that are wrong on purpose (docs/testing.md).
+wrong:
+	$(GO) test -timeout 60m -run '^TestWrongPlugins$$' ./cmd/srtest
+
+# gofmt, vet, staticcheck and gosec, as .ci/run begins.
+lint:
+	.ci/run lint
+
+# docs/reliability.md has these three. RUN picks some, PART=1/8 a part.
+fuzz: build
+	bin/srcrash fuzz -for 1m -run '$(RUN)'
+
+mutants: build
+	bin/srcrash mutants -run '$(RUN)'
+
+PART ?= 1/144
+sweep: plugins
+	bin/srcrash sweep -part $(PART) -run '$(RUN)' -volume bin/plugins/volume/org.xen.xapi.storage.reflink -datapath bin/plugins/datapath/loop+blkback
+
+plugins: build
+	mkdir -p bin/plugins
+	bin/reflinksr install --root bin/plugins
+.PHONY: plugins
+
+demo:
+	$(GO) run ./cmd/srctl demo
+
+bench:
+	$(GO) test -run xxx -bench . ./cmd/reflinksr
+
+# Everything (as root).
+ci:
+	.ci/run
+
+clean:
+	rm -rf bin
