@@ -192,7 +192,11 @@ func (d *disk) unknown() (string, error) {
 		}
 	}
 	if at < 0 {
-		return "", nil
+		second, err := d.second()
+		if err != nil {
+			return "", Errorf(ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
+		}
+		return second, nil
 	}
 	return fmt.Sprintf("data of a kind that is not known, as at byte %d (it may be encrypted)", at), nil
 }

@@ -220,7 +220,7 @@ func notOurs(path, owner string) error {
 	return Errorf(ErrSRInUse, path, "%s is no disk of this host: it is %s: choose another device", path, owner)
 }
 
-// zeroEnds overwrites the ends of a disk, and the copies of a btrfs superblock, the
+// zeroEnds overwrites the ends of a disk, and the copies of its superblock, the
 // beginning last; but not what is from keep on and before end.
 func zeroEnds(f *os.File, size, keep, end int64) error {
 	zeros := make([]byte, clearEnd)
@@ -229,6 +229,9 @@ func zeroEnds(f *os.File, size, keep, end int64) error {
 			return nil
 		}
 		_, err := f.WriteAt(zeros[:to-from], from)
+		return err
+	}
+	if err := eraseSeconds(f, size); err != nil {
 		return err
 	}
 	begin := min(clearEnd, size)
