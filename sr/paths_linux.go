@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -88,7 +90,11 @@ func otherPaths(same string, dev uint64) (paths []string, err error) {
 	if isLoop != 2 {
 		return paths, nil
 	}
+	loops = slices.DeleteFunc(loops, func(node string) bool { _, is := muteLoops.Load(node); return is })
 	for i, answer := range lookAtAll("loop", loops) {
+		if errors.Is(answer.err, errMute) {
+			muteLoops.Store(loops[i], true)
+		}
 		switch {
 		case isShortage(answer.err):
 			return nil, answer.err
@@ -103,6 +109,10 @@ func otherPaths(same string, dev uint64) (paths []string, err error) {
 	}
 	return paths, nil
 }
+
+// muteLoops are the loop devices that have not answered to this process: each call is one, and
+// waits for them once, not for every disk that it looks at.
+var muteLoops sync.Map
 
 // isPartOf says whether a device is a partition of that one: not another path to it.
 func isPartOf(sys string, dev uint64) bool {
