@@ -33,7 +33,7 @@ func (o onDisks) mountable(more ...string) mountable {
 func (c Configuration) locate() (onDisks, error) {
 	// A name that is the disk's own cannot be a copy's: then nobody else needs to be asked.
 	if ownName(c.Device) {
-		if l, err := lookAt("disk", c.Device, spinUp); err == nil && c.carries(l) && l.sb.devices == 1 && !isHeld(l.Path) {
+		if l, err := lookAt("disk", c.Device, spinUp); err == nil && c.carries(l) && l.sb.devices == 1 && !isHeld(l.Path) && l.taken(stayingUsers) == "" {
 			return onDisks{l.sb, []looked{l}}, nil
 		}
 	}
@@ -42,16 +42,19 @@ func (c Configuration) locate() (onDisks, error) {
 		return onDisks{}, err
 	}
 	found := c.carriers(a)
+	found, taken := leaveTaken(found)
 	if len(found) == 0 {
 		// It sleeps, perhaps, or is the disk of a guest and has no business here.
 		l, err := lookAt("disk", c.Device, spinUp)
 		switch {
 		case isShortage(err):
 			return onDisks{}, err
-		case err == nil && c.carries(l):
+		case IsIO(err), errors.Is(err, errOwner):
+			return onDisks{}, fmt.Errorf("whether %s carries the filesystem %s of SR %s cannot be told: %w", c.Device, c.FilesystemUUID, c.UUID, err)
+		case err == nil && c.carries(l) && l.taken(stayingUsers) == "":
 			found = append(found, l)
 		default:
-			return onDisks{}, Errorf(ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s", c.FilesystemUUID, c.UUID, describeLook(c.Device, l, err), a.silence())
+			return onDisks{}, Errorf(ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s%s", c.FilesystemUUID, c.UUID, describeLook(c.Device, l, err), taken, a.silence())
 		}
 	}
 	o, err := c.whichOf(found, a)
@@ -59,6 +62,35 @@ func (c Configuration) locate() (onDisks, error) {
 		slog.Info("the SR's disk has another name now", "configured", c.Device, "device", o.disks[0].Path, "filesystem", c.FilesystemUUID)
 	}
 	return o, err
+}
+
+// leaveTaken leaves those that somebody else has, and says which, for the end of a sentence.
+func leaveTaken(found []looked) (left []looked, said string) {
+	for _, l := range found {
+		if taken := l.taken(stayingUsers); taken != "" {
+			slog.Warn("a disk that carries a filesystem of an SR is left out", "device", l.Path, "since", taken)
+			said += fmt.Sprintf("; %s carries it, and is left out: it is %s", l.Path, taken)
+			continue
+		}
+		left = append(left, l)
+	}
+	return left, said
+}
+
+// taken says that a disk is not this host's to mount, in words that go on "it is …", though
+// nothing that it is made of is anybody's: somebody writes to it, or it is a guest's by
+// another path. "" if neither is so.
+func (l looked) taken(users func(dev uint64) []string) string {
+	if isMountedForSR(l.Path, l.Dev) {
+		return ""
+	}
+	if other := l.guestsPath(users); other != "" {
+		return other
+	}
+	if users := users(l.Dev); len(users) > 0 {
+		return "in use by " + strings.Join(users, ", ")
+	}
+	return ""
 }
 
 // carries says whether a disk of this host carries the SR's filesystem.
@@ -189,8 +221,14 @@ func (c Configuration) openDevice() (*disk, looked, error) {
 	if errors.Is(err, errMute) {
 		return nil, l, err
 	}
+	if err == nil && l.Owner == "" {
+		l.Owner = l.guestsPath(stayingUsers)
+	}
 	if err == nil && l.Owner != "" {
 		return nil, l, notOurs(c.Device, l.Owner)
+	}
+	if IsIO(err) || errors.Is(err, errOwner) {
+		return nil, l, err
 	}
 	d, err := openDisk(c.Device)
 	return d, l, err
@@ -323,6 +361,8 @@ func probeDisks(conf map[string]string) (out []Candidate, err error) {
 		switch {
 		case l.Member != "" || l.Same != "" && seen[l.Same]:
 			continue // one disk, or half of one
+		case (l.sb.label == diskLabel && !l.sb.unfinished || l.Blank) && l.taken(deviceUsers) != "":
+			continue // somebody else's
 		case l.sb.label == diskLabel && !l.sb.unfinished:
 			info["filesystem"], info["filesystem_uuid"] = l.sb.kind, l.sb.uuid
 			if l.sb.devices > 1 {

@@ -116,7 +116,11 @@ func (d *disk) partitions() (names []string) {
 // claim opens the disk for nobody else to use meanwhile. In use already are disks that
 // are mounted, swapped to, or a part of something else.
 func (d *disk) claim(flags int) (*os.File, error) {
-	if owner := diskOwner(d.dev, true); owner != "" {
+	owner, err := diskOwner(d.dev, true)
+	if err != nil {
+		return nil, err
+	}
+	if owner != "" {
 		return nil, notOurs(d.path, owner)
 	}
 	return d.claimAny(flags)
@@ -189,26 +193,27 @@ func (d *disk) freeByAllPaths() error {
 	if err != nil || same == "" {
 		return err
 	}
-	nodes, err := blockDevices()
+	others, err := otherPaths(same, d.dev)
 	if err != nil {
 		return err
 	}
-	nodes = slices.DeleteFunc(nodes, func(path string) bool { return samePath(path, d.dev) })
-	for _, answer := range lookAtAll("disk", nodes) {
-		if isShortage(answer.err) {
-			return answer.err
+	for _, path := range others {
+		inUse := func(err error) error {
+			return Errorf(ErrSRInUse, d.path, "%s is the same disk as %s (%s): %v", d.path, path, shorten(same), err)
 		}
-		if answer.err != nil || answer.Same != same {
-			continue
-		}
-		other, err := openDisk(answer.Path)
-		if err != nil {
+		if _, err := lookAt("disk", path, lookPatience); isShortage(err) {
 			return err
+		} else if err != nil {
+			return inUse(err) // it may be
+		}
+		other, err := openDisk(path)
+		if err != nil {
+			return inUse(err)
 		}
 		claimed, err := other.claim(unix.O_RDONLY)
 		other.Close()
 		if err != nil {
-			return Errorf(ErrSRInUse, d.path, "%s is the same disk as %s (%s): %v", d.path, answer.Path, shorten(same), err)
+			return inUse(err)
 		}
 		claimed.Close()
 	}
@@ -353,7 +358,11 @@ func blockDevices() (nodes []string, err error) {
 		if size := strings.TrimSpace(read(sys + "/size")); size == "0" || size == "" || discDrive(e.Name()) {
 			continue
 		}
-		if dev, err := deviceNumber(read(sys + "/dev")); err != nil || o.of(dev) != "" {
+		dev, err := deviceNumber(read(sys + "/dev"))
+		if err != nil {
+			continue
+		}
+		if owner, err := o.of(dev); err != nil || owner != "" {
 			continue
 		}
 		nodes = append(nodes, "/dev/"+strings.ReplaceAll(e.Name(), "!", "/"))
@@ -368,8 +377,8 @@ func lookAtDisk(path string) (l looked, err error) {
 		return l, err
 	}
 	l.Path, l.Dev = path, dev
-	if l.Owner = diskOwner(dev, true); l.Owner != "" {
-		return l, nil
+	if l.Owner, err = diskOwner(dev, true); err != nil || l.Owner != "" {
+		return l, err
 	}
 	d, err := openDisk(path)
 	if err != nil {
@@ -470,20 +479,7 @@ func (d *disk) identity() (string, error) {
 	if info, err := d.loop(); err != nil {
 		return "", err
 	} else if info != nil {
-		return fmt.Sprintf("file %d:%d at %d+%d", info.Device, info.Inode, info.Offset, info.Sizelimit), nil
+		return loopIdentity(info), nil
 	}
-	sys, err := filepath.EvalSymlinks(d.sys)
-	if err != nil {
-		return "", err
-	}
-	part := ""
-	if start := strings.TrimSpace(read(sys + "/start")); start != "" {
-		sys, part = filepath.Dir(sys), " from "+start
-	}
-	for _, name := range []string{"/dm/uuid", "/device/wwid", "/wwid", "/serial", "/device/serial", "/device/cid"} {
-		if said := strings.TrimSpace(read(sys + name)); said != "" {
-			return said + part, nil
-		}
-	}
-	return "", nil
+	return identityOf(d.sys)
 }

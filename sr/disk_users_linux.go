@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -12,8 +13,9 @@ import (
 
 // deviceUsers tells of those who can write to a block device without having claimed it, so
 // that O_EXCL does not meet them: guests (drivers/block/xen-blkback/xenbus.c opens a disk
-// for no holder), and other processes that have it open for writing. Of a partition its
-// disk is looked at as well, and of a disk its partitions.
+// for no holder), and other processes that have it open for writing, as tapdisk and qemu
+// have for a guest. Of a partition its disk is looked at as well, and of a disk its
+// partitions; and what either is made of.
 func deviceUsers(rdev uint64) (users []string) {
 	devices := related(rdev)
 	for dev, domain := range domainDisks() {
@@ -22,57 +24,93 @@ func deviceUsers(rdev uint64) (users []string) {
 		}
 	}
 	entries, _ := os.ReadDir("/proc")
-	remote := remoteMounts()
 	for _, e := range entries {
 		pid, err := strconv.Atoi(e.Name())
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		if writes(pid, devices, remote) {
-			users = append(users, fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(read(fmt.Sprintf("/proc/%d/comm", pid)))))
+		name := strings.TrimSpace(read(fmt.Sprintf("/proc/%d/comm", pid)))
+		if name != "mdmon" && writes(pid, devices) { // that notes how an array is, and is nobody's
+			users = append(users, fmt.Sprintf("process %d (%s)", pid, name))
 		}
 	}
 	return users
 }
 
-// related are a device, the disk that it is a partition of, and its own partitions.
+// related are a device, the disk that it is a partition of, and its own partitions; and what
+// it is made of.
 func related(rdev uint64) map[uint64]bool {
-	devices := map[uint64]bool{rdev: true}
-	sys := fmt.Sprintf("/sys/dev/block/%d:%d", unix.Major(rdev), unix.Minor(rdev))
-	paths, _ := filepath.Glob(sys + "/*/partition")
-	if _, err := os.Stat(sys + "/partition"); err == nil {
-		if real, err := filepath.EvalSymlinks(sys); err == nil {
-			paths = append(paths, filepath.Dir(real)+"/partition")
+	devices := map[uint64]bool{}
+	var add func(dev uint64)
+	add = func(dev uint64) {
+		if devices[dev] {
+			return
+		}
+		devices[dev] = true
+		if sys, err := filepath.EvalSymlinks(sysOf(dev)); err == nil {
+			below, _ := madeOf(sys)
+			for _, b := range below {
+				add(b)
+			}
 		}
 	}
+	add(rdev)
+	paths, _ := filepath.Glob(sysOf(rdev) + "/*/partition")
 	for _, path := range paths {
-		var major, minor uint32
-		if n, _ := fmt.Sscanf(read(filepath.Dir(path)+"/dev"), "%d:%d", &major, &minor); n == 2 {
-			devices[unix.Mkdev(major, minor)] = true
+		if dev, err := deviceNumber(read(filepath.Dir(path) + "/dev")); err == nil {
+			devices[dev] = true
 		}
 	}
 	return devices
 }
 
-// writes says whether a process has one of the devices open for writing.
-func writes(pid int, devices map[uint64]bool, remote []string) bool {
+// writes says whether a process has one of the devices open for writing. What is open may be
+// a file of a server that does not answer: what the file is, is asked of no server.
+func writes(pid int, devices map[uint64]bool) bool {
 	dir := fmt.Sprintf("/proc/%d/", pid)
 	entries, _ := os.ReadDir(dir + "fd")
+	var mounts []mountEntry
 	for _, e := range entries {
-		var st unix.Stat_t
-		if file, err := os.Readlink(dir + "fd/" + e.Name()); err != nil || leadsTo(file, remote) {
+		mount, writable := openedHow(dir + "fdinfo/" + e.Name())
+		if !writable {
 			continue
 		}
-		if unix.Stat(dir+"fd/"+e.Name(), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFBLK || !devices[st.Rdev] {
-			continue
+		file, err := os.Readlink(dir + "fd/" + e.Name())
+		if err != nil || !strings.HasPrefix(file, "/") {
+			continue // a socket, say
 		}
-		for line := range strings.Lines(read(dir + "fdinfo/" + e.Name())) {
-			flags, ok := strings.CutPrefix(line, "flags:")
-			n, err := strconv.ParseUint(strings.TrimSpace(flags), 8, 64)
-			if ok && err == nil && n&unix.O_ACCMODE != unix.O_RDONLY {
-				return true
+		// Linux 5.5 and before ask a server all the same. The process may be in a mount
+		// namespace of its own.
+		if !strings.HasPrefix(file, "/dev/") {
+			if mounts == nil {
+				mounts = parseMountinfo(read(dir + "mountinfo"))
 			}
+			if slices.ContainsFunc(mounts, func(m mountEntry) bool { return m.id == mount && isRemote(m.kind) }) {
+				continue
+			}
+		}
+		var st unix.Statx_t
+		err = unix.Statx(unix.AT_FDCWD, dir+"fd/"+e.Name(), unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE, &st)
+		if err == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && devices[unix.Mkdev(st.Rdev_major, st.Rdev_minor)] {
+			return true
 		}
 	}
 	return false
+}
+
+// openedHow reads from a file of /proc/PID/fdinfo by which mount the process has a file, and
+// whether it may write.
+func openedHow(path string) (mount string, writable bool) {
+	for line := range strings.Lines(read(path)) {
+		name, value, _ := strings.Cut(line, ":")
+		value = strings.TrimSpace(value)
+		switch name {
+		case "mnt_id":
+			mount = value
+		case "flags":
+			n, err := strconv.ParseUint(value, 8, 64)
+			writable = err == nil && n&unix.O_ACCMODE != unix.O_RDONLY && n&unix.O_PATH == 0
+		}
+	}
+	return mount, writable
 }

@@ -61,10 +61,7 @@ func init() {
 		return
 	}
 	l, err := lookNow(os.Args[1], os.Args[2])
-	said, e := json.Marshal(struct {
-		looked
-		Err string
-	}{l, errorText(err)})
+	said, e := json.Marshal(answerOf(l, err))
 	if e != nil {
 		os.Exit(1)
 	}
@@ -73,12 +70,64 @@ func init() {
 	os.Exit(0)
 }
 
-func errorText(err error) string {
-	if err == nil {
-		return ""
-	}
-	return err.Error()
+// saidOfLook is what such a process says. Of an error the class goes with it, and the
+// errno: who asks must know a disk that cannot be read from one that is not there.
+type saidOfLook struct {
+	looked
+	Err   string
+	Class string
+	Errno uintptr
 }
+
+func answerOf(l looked, err error) saidOfLook {
+	said := saidOfLook{looked: l}
+	if err == nil {
+		return said
+	}
+	said.Err = err.Error()
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		said.Errno = uintptr(errno)
+	}
+	for _, class := range lookClasses {
+		if errors.Is(err, class) {
+			said.Class = class.Error()
+			break
+		}
+	}
+	return said
+}
+
+// lookClasses are what else than an errno an error of a look can be.
+var lookClasses = []error{errOwner, ErrInvalid, ErrUnsuitable, ErrSRInUse, ErrBusy, ErrUnavailable, ErrDamaged}
+
+// err is the error again.
+func (said saidOfLook) err() error {
+	if said.Err == "" {
+		return nil
+	}
+	err := &told{text: said.Err}
+	for _, class := range lookClasses {
+		if class.Error() == said.Class && class != errOwner {
+			err.is = append(err.is, Errorf(class, "", "%s", said.Err))
+		} else if class.Error() == said.Class {
+			err.is = append(err.is, class)
+		}
+	}
+	if said.Errno != 0 {
+		err.is = append(err.is, unix.Errno(said.Errno))
+	}
+	return err
+}
+
+// told is a text, and what it is about for who asks with errors.Is and As.
+type told struct {
+	text string
+	is   []error
+}
+
+func (e *told) Error() string   { return e.text }
+func (e *told) Unwrap() []error { return e.is }
 
 // lookNow looks at a "disk", a "mount" or a "loop" device's file, in this very process.
 func lookNow(what, path string) (looked, error) {
@@ -102,8 +151,8 @@ func lookAt(what, path string, patience time.Duration) (looked, error) {
 		l, err = lookNow(what, path)
 	}
 	if errors.Is(err, errMute) {
-		err = Errorf(ErrUnavailable, path, "%s does not answer: it was waited for for %v", path, patience)
-		err = errors.Join(err, errMute)
+		err = Errorf(ErrUnavailable, path, "%s does not answer: nothing was heard of it within %v: look at the kernel's log", path, patience)
+		err = &told{err.Error(), []error{err, errMute}}
 	}
 	l.sb = l.Blocks.parse()
 	return l, err
@@ -146,17 +195,11 @@ func lookElsewhere(what, path string, patience time.Duration) (l looked, err err
 	if err != nil {
 		return l, err
 	}
-	var said struct {
-		looked
-		Err string
-	}
+	var said saidOfLook
 	if err := json.Unmarshal(data, &said); err != nil {
 		return l, fmt.Errorf("%s: the look at it ended without an answer: %w", path, err)
 	}
-	if said.Err != "" {
-		err = errors.New(said.Err)
-	}
-	return said.looked, err
+	return said.looked, said.err()
 }
 
 // answer is what came of a look.
@@ -191,6 +234,7 @@ func lookAtAll(what string, paths []string) []answer {
 type around struct {
 	disks []looked // those that answered and are the host's, in the order of their names
 	mute  []string // those that did not answer
+	ill   []string // those that could not be read
 }
 
 // lookAround looks at the disks of this host: not at those that others are made of, and
@@ -206,6 +250,9 @@ func lookAround() (a around, err error) {
 			a.mute = append(a.mute, nodes[i])
 		case isShortage(answer.err):
 			return a, answer.err // who cannot look has not seen that there is nothing
+		case IsIO(answer.err):
+			slog.Warn("a disk cannot be read", "device", nodes[i], "err", answer.err)
+			a.ill = append(a.ill, nodes[i])
 		case answer.err != nil:
 			// No node, no disk in the drive, no path to it, nothing that can be read.
 			slog.Debug("a disk cannot be looked at", "device", nodes[i], "err", answer.err)
@@ -220,13 +267,19 @@ func lookAround() (a around, err error) {
 	return a, nil
 }
 
-// silence says which disks did not answer, for the end of a sentence.
-func (a around) silence() string {
-	switch len(a.mute) {
-	case 0:
-		return ""
-	case 1:
-		return "; " + a.mute[0] + " does not answer, and may be it"
+// silence says which disks did not answer, or could not be read, for the end of a sentence.
+func (a around) silence() (said string) {
+	for _, of := range []struct {
+		disks     []string
+		one, many string
+	}{{a.mute, "does not answer", "do not answer"}, {a.ill, "cannot be read", "cannot be read"}} {
+		switch len(of.disks) {
+		case 0:
+		case 1:
+			said += "; " + of.disks[0] + " " + of.one + ", and may be it"
+		default:
+			said += "; " + strings.Join(of.disks, ", ") + " " + of.many + ", and one of them may be it"
+		}
 	}
-	return "; " + strings.Join(a.mute, ", ") + " do not answer, and one of them may be it"
+	return said
 }

@@ -53,6 +53,11 @@ func (m mountable) mount(point *Dir) error {
 		forgetGuests()
 	}
 	target := "/proc/self/fd/" + strconv.Itoa(point.fd()) // whatever its name leads to by now
+	if m.kind != "nfs4" {
+		if err := m.mayMount(); err != nil {
+			return err
+		}
+	}
 	err := insist(unix.EBUSY, func() error { return unix.Mount(m.source, target, m.kind, m.flags, m.data) })
 	switch {
 	case err == nil:
@@ -67,6 +72,50 @@ func (m mountable) mount(point *Dir) error {
 	return fmt.Errorf("mounting %s (%s) at %s: %w: the kernel's log tells more", m.source, m.kind, point.Path(), err)
 }
 
+// mayMount refuses disks that somebody else writes to: what is on them is not what it is
+// taken for, and may be chosen to harm. Our own mount writes to its disk as well, and who
+// writes beneath that meets nothing worse by another.
+func (m mountable) mayMount() error {
+	devices := []string{m.source}
+	for _, option := range strings.Split(m.data, ",") {
+		if other, is := strings.CutPrefix(option, "device="); is {
+			devices = append(devices, other)
+		}
+	}
+	for _, path := range devices {
+		dev, err := blockDevice(path)
+		if err != nil {
+			return err
+		}
+		if isMountedForSR(path, dev) {
+			continue
+		}
+		if users := stayingUsers(dev); len(users) > 0 {
+			return Errorf(ErrSRInUse, path, "%s is not mounted: it is in use by %s: end that; if it is for a guest, the disk is the guest's", path, strings.Join(users, ", "))
+		}
+	}
+	return nil
+}
+
+// isMountedForSR says whether a device is mounted where SR.attach mounts it.
+func isMountedForSR(path string, dev uint64) bool {
+	number := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
+	return slices.ContainsFunc(parseMountinfo(read("/proc/self/mountinfo")), func(e mountEntry) bool {
+		return (e.device == number || e.source == path) && strings.HasPrefix(e.path, MountDir+"/")
+	})
+}
+
+// stayingUsers are deviceUsers, but for those that are soon done, as udev is.
+func stayingUsers(dev uint64) (users []string) {
+	_ = insist(unix.EBUSY, func() error {
+		if users = deviceUsers(dev); len(users) > 0 {
+			return unix.EBUSY
+		}
+		return nil
+	})
+	return users
+}
+
 // forgetGuests has btrfs forget the disks of guests that udev has told it of. What a guest
 // wrote there may claim to be a disk of the filesystem that is to be mounted, and newer.
 func forgetGuests() {
@@ -79,7 +128,10 @@ func forgetGuests() {
 	o := owners(false)
 	for _, e := range entries {
 		dev, err := deviceNumber(read("/sys/class/block/" + e.Name() + "/dev"))
-		if err != nil || o.of(dev) == "" {
+		if err != nil {
+			continue
+		}
+		if owner, err := o.of(dev); err == nil && owner == "" {
 			continue
 		}
 		var args [4096]byte // struct btrfs_ioctl_vol_args: a descriptor, and the path
@@ -156,6 +208,7 @@ func removeMountPoint(uuid string) {
 
 // mountEntry is a line of mountinfo.
 type mountEntry struct {
+	id       string // of the mount
 	device   string // major:minor
 	path     string
 	kind     string
@@ -177,7 +230,7 @@ func parseMountinfo(mountinfo string) []mountEntry {
 		}
 		if path := unescape(fields[4]); filepath.IsAbs(path) {
 			options := more[len(more)-1]
-			out = append(out, mountEntry{fields[2], path, more[0], unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,"), unescape(fields[3])})
+			out = append(out, mountEntry{fields[0], fields[2], path, more[0], unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,"), unescape(fields[3])})
 		}
 	}
 	return out

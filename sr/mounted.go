@@ -174,7 +174,11 @@ func (c Configuration) isConnected(m mountEntry) error {
 	if err != nil {
 		return gone
 	}
-	if owner := diskOwner(dev, true); owner != "" {
+	owner, err := diskOwner(dev, true)
+	if err != nil {
+		return err
+	}
+	if owner != "" {
 		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.source, owner)
 	}
 	// A loop device that was detached in use stays until its last close.

@@ -32,7 +32,11 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 	if d.size < size {
 		return nil, Errorf(ErrSize, path, "%s has %d bytes, and needs %d", path, d.size, size)
 	}
-	if owner := diskOwner(d.dev, true); owner != "" && !d.isOwnToWrite() {
+	owner, err := diskOwner(d.dev, true)
+	if err != nil {
+		return nil, err
+	}
+	if owner != "" && !d.isOwnToWrite() {
 		return nil, Errorf(ErrSRInUse, path, "%s is not to be written to: it is %s: give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then", path, owner)
 	}
 	if l.Member != "" {
@@ -202,7 +206,7 @@ func loopOfFile(dev, ino uint64) (string, error) {
 func lookAtLoop(path string) (l looked, err error) {
 	info, err := loopStatus(filepath.Base(path))
 	if err == nil {
-		l.Dev, l.Ino, l.Rdev, l.Offset = info.Device, info.Inode, info.Rdevice, int64(info.Offset)
+		l.Dev, l.Ino, l.Rdev, l.Offset, l.Same = info.Device, info.Inode, info.Rdevice, int64(info.Offset), loopIdentity(info)
 	}
 	return l, err
 }

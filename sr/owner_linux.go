@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -17,10 +18,20 @@ import (
 // a domain has is a guest's, a loop device of a volume is, and so is what is made of them.
 
 // diskOwner says whose disk a device is, if it is not one of the host's own, in words that
-// go on "it is …": "" if it is the host's. What cannot be told is nobody's to use. It asks
-// sysfs, and nothing that could take long; deep looks into loop devices as well.
-func diskOwner(dev uint64, deep bool) string {
+// go on "it is …": "" if it is the host's. What cannot be told is nobody's to use: then there
+// is an error, errOwner and its cause. It asks sysfs, and nothing that could take long; deep
+// looks into loop devices as well.
+func diskOwner(dev uint64, deep bool) (string, error) {
 	return owners(deep).of(dev)
+}
+
+var errOwner = errors.New("nobody knows whose it is")
+
+func unknownOwner(dev uint64, err error) error {
+	if errors.Is(err, errOwner) {
+		return err
+	}
+	return &told{fmt.Sprintf("whether %s is a disk of this host cannot be told: %v", deviceName(dev), err), []error{errOwner, err}}
 }
 
 // ownership is diskOwner of many devices, at one moment.
@@ -34,63 +45,81 @@ func owners(deep bool) *ownership {
 	return &ownership{deep, map[uint64]string{}, domainDisks()}
 }
 
-func (o *ownership) of(dev uint64) string {
+func (o *ownership) of(dev uint64) (string, error) {
 	owner, known := o.known[dev]
-	if !known {
-		o.known[dev] = "" // it is not made of itself
-		owner = o.find(dev)
-		o.known[dev] = owner
+	if known {
+		return owner, nil
 	}
-	return owner
+	o.known[dev] = "" // it is not made of itself
+	owner, err := o.find(dev)
+	if err != nil {
+		delete(o.known, dev)
+		return "", unknownOwner(dev, err)
+	}
+	o.known[dev] = owner
+	return owner, nil
 }
 
-func (o *ownership) find(dev uint64) string {
+func (o *ownership) find(dev uint64) (string, error) {
 	if domain := o.domains[dev]; domain != "" {
-		return "in use by " + domain
+		return "in use by " + domain, nil
 	}
 	sys, err := filepath.EvalSymlinks(sysOf(dev))
 	if errors.Is(err, os.ErrNotExist) {
-		return "" // no block device, or one that has just gone
+		return "", nil // no block device, or one that has just gone
 	}
 	if err != nil {
-		return "of an unknown kind: " + err.Error()
+		return "", err
 	}
-	if owner := o.byName(filepath.Base(sys), sys); owner != "" {
-		return owner
+	if owner, err := o.byName(filepath.Base(sys), sys); err != nil || owner != "" {
+		return owner, err
 	}
 	below, err := madeOf(sys)
 	if err != nil {
-		return "made of something unknown: " + err.Error()
+		return "", err
 	}
 	for _, b := range below {
-		if owner := o.of(b); owner != "" {
-			return fmt.Sprintf("made of %s, which is %s", deviceName(b), owner)
+		if owner, err := o.of(b); err != nil {
+			return "", err
+		} else if owner != "" {
+			return fmt.Sprintf("made of %s, which is %s", deviceName(b), owner), nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // byName is what name and kind of a device tell.
-func (o *ownership) byName(name, sys string) string {
+func (o *ownership) byName(name, sys string) (string, error) {
 	switch {
 	case strings.HasPrefix(name, "td") && len(name) <= 5:
-		return "the disk of a tapdisk, and so of a guest"
+		return "the disk of a tapdisk, and so of a guest", nil
 	case (strings.HasPrefix(name, "xvd") || strings.HasPrefix(name, "nbd")) && controlDomain():
-		return "a guest's disk that is plugged into this domain"
+		return "a guest's disk that is plugged into this domain", nil
+	case strings.HasPrefix(name, "drbd"):
+		return "a DRBD device, which guests use", nil
 	case strings.HasPrefix(name, "dm-"):
 		mapped := strings.TrimSpace(read(sys + "/dm/name"))
 		if strings.HasPrefix(mapped, "VG_XenStorage-") || strings.Contains(mapped, "-xcp--volume--") {
-			return "the volume " + mapped + " of another SR"
+			return "the volume " + mapped + " of another SR", nil
 		}
 	case strings.HasPrefix(name, "loop"):
 		return o.byFile(sys)
 	}
-	return ""
+	return "", nil
 }
 
 // controlDomain says whether this is a host's dom0, whose virtual disks are its guests'.
 func controlDomain() bool {
-	return strings.Contains(read("/proc/xen/capabilities"), "control_d")
+	if strings.Contains(read("/proc/xen/capabilities"), "control_d") {
+		return true
+	}
+	// Where xenfs is not mounted: the hypervisor itself says so (XENFEAT_dom0), and names
+	// no domain whose UUID the toolstack has not set.
+	if strings.TrimSpace(read("/sys/hypervisor/type")) != "xen" {
+		return false
+	}
+	features, err := strconv.ParseUint(strings.TrimSpace(read("/sys/hypervisor/properties/features")), 16, 64)
+	return err == nil && features&(1<<11) != 0 || strings.Trim(read("/sys/hypervisor/uuid"), "0-\n") == ""
 }
 
 // madeOf lists what a device is made of: the disk of a partition, the parts of what LVM, md
@@ -153,52 +182,61 @@ func domainDisks() map[uint64]string {
 }
 
 // byFile is what the file behind a loop device tells.
-func (o *ownership) byFile(sys string) string {
+func (o *ownership) byFile(sys string) (string, error) {
 	data, err := os.ReadFile(sys + "/loop/backing_file")
 	if errors.Is(err, os.ErrNotExist) {
-		return "" // it has none
+		return "", nil // it has none
 	}
 	// Of a path that is too long for sysfs the rest still tells.
 	file := strings.TrimSuffix(strings.TrimSuffix(string(data), "\n"), " (deleted)")
 	if err == nil && namedLikeVolume(file) {
-		return "the device of the volume " + file
+		return "the device of the volume " + file, nil
 	}
 	if !o.deep {
-		return ""
+		return "", nil
 	}
 	info, err := loopStatus(filepath.Base(sys))
 	if err == unix.ENXIO {
-		return ""
+		return "", nil
 	}
 	if err != nil {
-		return "of an unknown file: " + err.Error()
+		return "", fmt.Errorf("asking for its file: %w", err)
 	}
 	if bound := unix.ByteSliceToString(info.File_name[:]); strings.HasPrefix(bound, loopMark) {
-		return "the device of the volume " + strings.TrimPrefix(bound, loopMark)
+		return "the device of the volume " + strings.TrimPrefix(bound, loopMark), nil
 	}
 	if note, err := noteOfFile(info.Device, info.Inode); err != nil {
-		return "the device of an unknown volume: " + err.Error()
+		return "", err
 	} else if note != nil {
-		return "the device of " + note.volume
+		return "the device of " + note.volume, nil
 	}
 	if file != "" {
 		dir, base := filepath.Split(file)
 		for _, beside := range []string{marker, tombstone, base + ".inf"} {
 			if _, err := os.Lstat(dir + beside); err == nil {
-				return fmt.Sprintf("the device of %s, beside which is %s", file, beside)
+				return fmt.Sprintf("the device of %s, beside which is %s", file, beside), nil
+			} else if IsIO(err) {
+				return "", err
 			}
 		}
 	}
-	if volume := attachedVolume(info.Device, info.Inode); volume != "" {
-		return "the device of " + volume
+	if volume, err := attachedVolume(info.Device, info.Inode); err != nil {
+		return "", err
+	} else if volume != "" {
+		return "the device of " + volume, nil
 	}
 	// What the file is on; or the device that it is.
 	for _, dev := range []uint64{info.Device, info.Rdevice} {
-		if owner := o.of(dev); dev != 0 && owner != "" {
-			return fmt.Sprintf("the device of a file on %s, which is %s", deviceName(dev), owner)
+		if dev == 0 {
+			continue
+		}
+		if owner, err := o.of(dev); err != nil {
+			return "", err
+		} else if owner != "" {
+			return fmt.Sprintf("the device of a file on %s, which is %s", deviceName(dev), owner), nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // loopMark begins the name that package datapath gives to the loop device of a volume.
@@ -230,10 +268,10 @@ func loopStatus(name string) (*unix.LoopInfo64, error) {
 
 // attachedVolume finds the file among the volumes of the SRs that are attached here, by
 // whatever name it was opened.
-func attachedVolume(dev, ino uint64) string {
+func attachedVolume(dev, ino uint64) (string, error) {
 	handles, err := Attached()
 	if err != nil {
-		return "an unknown volume: " + err.Error()
+		return "", err
 	}
 	remote := remoteMounts()
 	for _, handle := range handles {
@@ -248,10 +286,10 @@ func attachedVolume(dev, ino uint64) string {
 		volume := root.fileWith(dev, ino)
 		root.Close()
 		if volume != "" {
-			return "volume " + volume + " of SR " + path
+			return "volume " + volume + " of SR " + path, nil
 		}
 	}
-	return ""
+	return "", nil
 }
 
 // fileWith finds the name that a volume's file has in the directory of an SR.
@@ -275,14 +313,15 @@ func (d *Dir) fileWith(dev, ino uint64) string {
 // that is away does not answer who looks at a file of it.
 func remoteMounts() (paths []string) {
 	for _, e := range parseMountinfo(read("/proc/thread-self/mountinfo")) {
-		for _, kind := range []string{"nfs", "cifs", "smb", "ceph", "fuse", "9p", "afs", "glusterfs"} {
-			if strings.HasPrefix(e.kind, kind) {
-				paths = append(paths, strings.TrimSuffix(e.path, "/")+"/")
-				break
-			}
+		if isRemote(e.kind) {
+			paths = append(paths, strings.TrimSuffix(e.path, "/")+"/")
 		}
 	}
 	return paths
+}
+
+func isRemote(kind string) bool {
+	return slices.ContainsFunc([]string{"nfs", "cifs", "smb", "ceph", "fuse", "9p", "afs", "glusterfs"}, func(k string) bool { return strings.HasPrefix(kind, k) })
 }
 
 // leadsTo says whether a path leads through one of those.

@@ -89,8 +89,8 @@ func lookAtMount(path string) (l looked, err error) {
 	}
 	// btrfs has no number of its own here.
 	if dev, err := blockDevice(there[len(there)-1].source); err == nil {
-		if l.Owner = diskOwner(dev, true); l.Owner != "" {
-			return l, nil
+		if l.Owner, err = diskOwner(dev, true); err != nil || l.Owner != "" {
+			return l, err
 		}
 	}
 	root, err := OpenDir(path)
