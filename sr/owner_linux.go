@@ -192,6 +192,11 @@ func (o *ownership) byFile(sys string) string {
 	if volume := attachedVolume(info.Device, info.Inode); volume != "" {
 		return "the device of " + volume
 	}
+	if file != "" {
+		if linked := byLinks(file, info.Device, info.Inode); linked != "" {
+			return linked
+		}
+	}
 	// What the file is on; or the device that it is.
 	for _, dev := range []uint64{info.Device, info.Rdevice} {
 		if owner := o.of(dev); dev != 0 && owner != "" {
