@@ -308,8 +308,11 @@ func isVestige(root *Dir) (bool, error) {
 	}
 	for _, name := range names {
 		sub, err := control.Sub(name)
-		if errors.Is(err, unix.ENOTDIR) {
+		if errors.Is(err, unix.ENOTDIR) && madeByUs(name) {
 			continue // a lock, or a list
+		}
+		if errors.Is(err, unix.ENOTDIR) {
+			return false, nil
 		}
 		if err != nil {
 			return false, err
@@ -324,6 +327,11 @@ func isVestige(root *Dir) (bool, error) {
 		}
 	}
 	return true, nil
+}
+
+// madeByUs says whether a file directly in the control directory is one that our calls make.
+func madeByUs(name string) bool {
+	return name == "lock" || name == doomList || name == sequenceFile || slices.Contains(shortLocks, name)
 }
 
 // withoutLog are the options that mount a filesystem as it is, with its log not replayed:

@@ -225,6 +225,11 @@ func (o *ownership) byFile(sys string) (string, error) {
 	} else if volume != "" {
 		return "the device of " + volume, nil
 	}
+	if file != "" {
+		if linked := byLinks(file, info.Device, info.Inode); linked != "" {
+			return linked
+		}
+	}
 	// What the file is on; or the device that it is.
 	for _, dev := range []uint64{info.Device, info.Rdevice} {
 		if dev == 0 {
