@@ -41,8 +41,8 @@ func Activate(uri, domain string, readOnly bool) error {
 		}
 		write := !readOnly && (r.ReadWrite || v.state.ThrowAway)
 		lease, err := volume.ReadLease(s, v.key, v.me)
-		if unseen(s, err, write) {
-			// On this filesystem the note has all that counts.
+		if !write && s.HasFailed(err) {
+			// What can still be read shall be read, and here the note has all that counts.
 			slog.Warn("the volume's lease cannot be looked at", "key", v.key, "err", err)
 			lease, err = volume.Lease{Holders: v.state.Active}, nil
 		}
@@ -62,7 +62,7 @@ func Activate(uri, domain string, readOnly bool) error {
 		before := v.state.Active
 		v.state.Active = append(slices.Clone(before), volume.NewHolder(s, v.me, domain, write))
 		err = volume.PublishLease(s, v.key, v.me, v.state.Active)
-		if err == nil || unseen(s, err, write) {
+		if err == nil || !write && s.HasFailed(err) {
 			err = v.save()
 		}
 		if err == nil {
@@ -74,13 +74,6 @@ func Activate(uri, domain string, readOnly bool) error {
 		}
 		return nil
 	})
-}
-
-// unseen says whether a lease that cannot be looked at may be done without: by a reader, on a
-// filesystem that has failed and that only this host can have mounted. What it can still
-// read shall be read.
-func unseen(s *sr.SR, err error, write bool) bool {
-	return err != nil && !write && sr.IsIO(err) && !s.Meta.Filesystem.Clustered()
 }
 
 // admit says whether the domain may join the holders, and whether it is one.
@@ -171,7 +164,7 @@ func (v *session) deactivate(domain string) error {
 		v.state.Active = before
 		return err
 	}
-	if err := v.publish(); err != nil && (h.Write || !sr.IsIO(err)) {
+	if err := v.publish(); err != nil && (h.Write || !v.hasFailed(err)) {
 		v.state.Active = before
 		return errors.Join(err, v.save())
 	}
@@ -182,6 +175,16 @@ func (v *session) deactivate(domain string) error {
 		}
 	}
 	return nil
+}
+
+// hasFailed says whether an error comes from a filesystem that has failed for good.
+func (v *session) hasFailed(err error) bool {
+	s, e := sr.Open(v.handle, sr.Unlocked)
+	if e != nil {
+		return false
+	}
+	defer s.Close()
+	return s.HasFailed(err)
 }
 
 // publish tells other hosts who of this one has the volume active.
@@ -196,7 +199,7 @@ func (v *session) publish() error {
 // flush makes what was written to the files' devices durable.
 func (v *session) flush(files [][2]uint64) error {
 	for _, file := range files {
-		devices, err := loop.Find(file[0], file[1], string(v.key))
+		devices, err := v.devicesOf(file[0], file[1])
 		if err != nil {
 			return err
 		}

@@ -113,7 +113,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	if err := v.save(); err != nil {
 		return loop.Device{}, err
 	}
-	existing, err := loop.Find(dev, ino, string(v.key))
+	existing, err := v.devicesOf(dev, ino)
 	if err != nil {
 		return loop.Device{}, err
 	}
@@ -137,7 +137,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	if len(existing) == 1 {
 		d, ok, err := v.reuse(existing[0], want, len(before.Domains) > 0)
 		if ok && err == nil && (!v.state.Bound() || d.Number != v.state.Number) {
-			err = v.remember(d)
+			v.remember(d)
 		}
 		if ok || err != nil {
 			return d, err
@@ -145,17 +145,18 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	}
 	d, err := v.bind(f, want)
 	if err == nil {
-		if err = v.remember(d); err != nil {
-			d.Detach()
-		}
+		v.remember(d)
 	}
 	return d, err
 }
 
-// remember notes which device it is.
-func (v *session) remember(d loop.Device) error {
+// remember notes which device it is. That of which file it is is noted already, and is
+// enough for as long as that file can be looked at.
+func (v *session) remember(d loop.Device) {
 	v.state.Number, v.state.Instance = d.Number, d.Instance
-	return v.save()
+	if err := v.save(); err != nil {
+		slog.Warn("which device a volume has is not noted", "key", v.key, "device", d.Path(), "err", err)
+	}
 }
 
 // wanted is what the device of a file must be like.
@@ -206,7 +207,7 @@ func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device,
 // bind makes a new device and verifies what the kernel made of it.
 func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 	d, err := loop.Attach(loop.Config{
-		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: "reflinksr:" + string(v.key), Fresh: true,
+		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: "reflinksr:" + string(v.key), Added: noteNumber,
 	})
 	if err != nil {
 		return d, fmt.Errorf("volume %s: %w", v.key, err)
@@ -314,23 +315,25 @@ func (v *session) isStrange() (bool, error) {
 	}
 	defer s.Close()
 	strangers, err := v.strangers(s)
-	return len(strangers) > 0, err
+	// Of a lease that cannot be read nobody knows whose it is.
+	return len(strangers) > 0 || sr.Classify(err) == sr.ErrDamaged || sr.IsIO(err), err
 }
 
 // unbind lets go of the volume's devices, and says whether they are gone: one that
 // is still open is not. What it cannot do is noted.
 func (v *session) unbind() (all bool, err error) {
 	all = true
-	removeLate()
 	devices, err := v.bound()
 	for _, d := range devices {
 		gone, e := d.Detach()
 		if e == nil && !gone {
 			slog.Warn("the device is still open and goes at its last close", "device", d.Path(), "key", v.key)
-			noteLate(d)
 		}
 		all = all && gone
 		err = errors.Join(err, e)
+	}
+	if len(devices) > 0 {
+		sweepNumbers()
 	}
 	v.state.Stuck = err != nil
 	if all && err == nil {
@@ -345,13 +348,13 @@ func (v *session) bound() (devices []loop.Device, err error) {
 	if v.state.Bound() {
 		devices = append(devices, v.state.Device())
 	}
-	all, err := loop.List()
+	all, err := v.loops()
 	var unseen error
 	for _, file := range v.files() {
 		found, e := all.Of(file[0], file[1], string(v.key))
 		unseen = errors.Join(unseen, e)
 		for _, d := range found {
-			if !slices.ContainsFunc(devices, func(o loop.Device) bool { return o.Number == d.Number && o.Dev == d.Dev && o.Ino == d.Ino }) {
+			if !slices.ContainsFunc(devices, d.Same) {
 				devices = append(devices, d)
 			}
 		}
@@ -359,6 +362,9 @@ func (v *session) bound() (devices []loop.Device, err error) {
 	path, _, e := sr.ParseHandle(v.handle)
 	if unseen == nil || e != nil {
 		return devices, errors.Join(err, e)
+	}
+	if real, e := filepath.EvalSymlinks(path); e == nil {
+		path = real // as the kernel calls it
 	}
 	slog.Warn("devices are looked for by name, for their files cannot be looked at", "key", v.key, "err", unseen)
 	for _, name := range []string{sr.Data(v.key), sr.StagedPath(v.throwAway())} {

@@ -139,12 +139,34 @@ func (v *session) open() (*sr.SR, error) {
 // throwAway is the name of the throw-away disk in staging.
 func (v *session) throwAway() string { return v.state.ThrowAwayName(v.key, v.me) }
 
+// loops lists the loop devices of this host that may be of the SR's files.
+func (v *session) loops() (loop.Bound, error) {
+	all, err := loop.List()
+	if err != nil || !all.Any(string(v.key)) {
+		return all, err
+	}
+	path, _, err := sr.ParseHandle(v.handle)
+	if err != nil {
+		return nil, err
+	}
+	return all.Where(sr.Near(path)), nil
+}
+
+// devicesOf lists the devices of a file of the volume.
+func (v *session) devicesOf(dev, ino uint64) ([]loop.Device, error) {
+	all, err := v.loops()
+	if err != nil {
+		return nil, err
+	}
+	return all.Of(dev, ino, string(v.key))
+}
+
 // devices lists the devices of the file that the state speaks of.
 func (v *session) devices() ([]loop.Device, error) {
 	if v.state.Ino == 0 {
 		return nil, nil
 	}
-	return loop.Find(v.state.Dev, v.state.Ino, string(v.key))
+	return v.devicesOf(v.state.Dev, v.state.Ino)
 }
 
 func checkDomain(domain string) error {
@@ -436,7 +458,7 @@ func (v *session) removeOthersThrowAways() error {
 			if err != nil {
 				return err
 			}
-			if devices, err := loop.Find(st.Dev, st.Ino, string(v.key)); err != nil || len(devices) > 0 {
+			if devices, err := v.devicesOf(st.Dev, st.Ino); err != nil || len(devices) > 0 {
 				return errors.Join(err, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
 			}
 			if err := s.Staging.Remove(name); err != nil {
@@ -465,7 +487,7 @@ func (v *session) strangers(s *sr.SR) ([]volume.Holder, error) {
 	if len(v.state.Domains) > 0 {
 		return nil, nil
 	}
-	all, err := loop.List()
+	all, err := v.loops()
 	if err != nil || !all.Any(string(v.key)) {
 		return nil, err
 	}

@@ -18,83 +18,140 @@ import (
 // cannot be read, or is not known, is taken for something.
 
 // mayFormat refuses a disk that is in use, or carries anything, unless that may be wiped.
-// A probe writes nothing, and may find SR.create to know better.
-func (d *disk) mayFormat(sb superblock, wipe, probe bool) error {
+// A probe writes nothing, and may find SR.create to know better. same says, once the disk is
+// claimed for good, whether it is still what was looked at.
+func (d *disk) mayFormat(sb superblock, wipe, probe bool) (same func() error, err error) {
 	claimed, err := d.claim(unix.O_RDONLY)
+	if err != nil {
+		return nil, err
+	}
+	claimed.Close() // a look into a filesystem has to mount it
+	if err := d.freeByAllPaths(); err != nil {
+		return nil, err
+	}
+	if err := d.freeByOverlaps(); err != nil {
+		return nil, err
+	}
+	if err := d.writable(); err != nil {
+		return nil, err
+	}
+	if wipe {
+		return func() error { return nil }, nil
+	}
+	content, err := d.carries(sb)
+	if err != nil {
+		return nil, err
+	}
+	if content.what != "" {
+		doubt := ""
+		if content.ours && sb.label == diskLabel {
+			left, err := d.isLeft(sb, probe)
+			if err != nil {
+				doubt = fmt.Sprintf(", and whether that is empty cannot be told (%v)", err)
+			}
+			content.ours = left && err == nil
+		}
+		if !content.ours || sb.label != diskLabel {
+			return nil, Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s%s: choose another device, or say wipe=yes to destroy all that is on it", d.path, content.what, doubt)
+		}
+	}
+	d.forget()
+	seen, err := readSuperblocks(d.f)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", d.path, err)
+	}
+	return func() error { return d.isStill(content.what, seen) }, nil
+}
+
+// isStill says whether a disk that is claimed carries what it carried before. Whoever has
+// mounted a filesystem to write to it meanwhile has written its superblock.
+func (d *disk) isStill(what string, seen superblocks) error {
+	d.forget()
+	blocks, err := readSuperblocks(d.f)
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", d.path, err)
+	}
+	now, err := d.carries(blocks.parse())
 	if err != nil {
 		return err
 	}
-	claimed.Close()
-	if err := d.freeByAllPaths(); err != nil {
-		return err
+	if now.what != what || !blocks.equal(seen) {
+		return Errorf(ErrSRInUse, d.path, "%s was written to by somebody else meanwhile, and stays as it is: try again", d.path)
 	}
-	if wipe {
-		return nil
-	}
-	what, err := d.carries(sb)
-	if err != nil || what == "" {
-		return err
-	}
-	doubt := ""
-	if sb.label == diskLabel {
-		left, err := d.isLeft(sb, probe)
-		if left && err == nil {
-			return nil
-		}
-		if err != nil {
-			doubt = fmt.Sprintf(", and whether that is empty cannot be told (%v)", err)
-		}
-	}
-	return Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s%s: choose another device, or say wipe=yes to destroy all that is on it", d.path, what, doubt)
+	return nil
 }
 
-// carries says what is on a disk: "" for nothing. blkid knows most; the superblocks that we
-// read ourselves are a second opinion, and the third is that nothing is at either end.
-func (d *disk) carries(sb superblock) (string, error) {
+// content is what is on a disk.
+type content struct {
+	what string // "" for nothing
+	ours bool   // nothing but the filesystem whose superblock was read, or its beginnings
+}
+
+// carries says what is on a disk. blkid knows most; the superblocks that we read ourselves
+// are a second opinion, and the third is that nothing is at either end.
+func (d *disk) carries(sb superblock) (c content, err error) {
 	if partitions := d.partitions(); len(partitions) > 0 {
-		return fmt.Sprintf("a partition table (%s)", strings.Join(partitions, ", ")), nil
+		return content{what: fmt.Sprintf("a partition table (%s)", strings.Join(partitions, ", "))}, nil
+	}
+	if bound, err := d.bound(); err != nil || bound != "" {
+		return content{what: bound}, err
 	}
 	status, out, err := runProgramFor(blkidPatience, "util-linux", "blkid", "-p", "-o", "export", d.path)
 	if err != nil {
-		return "", err
+		return c, err
 	}
-	what := ""
 	switch status {
 	case 0:
-		if what = signature(out); what == "" {
-			what = "something that blkid knows (see blkid -p)"
+		if c.what = signature(out); c.what == "" {
+			c.what = "something that blkid knows (see blkid -p)"
 		}
+		found := tags(out)
+		c.ours = sb.kind != "" && found["TYPE"] == sb.kind && found["PTTYPE"] == ""
 	case 2:
 		if said := strings.TrimSpace(out); said != "" {
-			return "", fmt.Errorf("%s: blkid cannot tell what it carries: %s", d.path, shorten(oneLine(said)))
+			return c, fmt.Errorf("%s: blkid cannot tell what it carries: %s", d.path, shorten(oneLine(said)))
 		}
+		c.ours = sb.unfinished // of what mkfs has not finished blkid knows nothing
 	case 8:
-		return "", Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries the signatures of several things at once (see wipefs): choose another device, or say wipe=yes to destroy all that is on it", d.path)
+		return c, Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries the signatures of several things at once (see wipefs): choose another device, or say wipe=yes to destroy all that is on it", d.path)
 	default:
-		return "", fmt.Errorf("%s: blkid failed with exit status %d: %s", d.path, status, shorten(oneLine(out)))
+		return c, fmt.Errorf("%s: blkid failed with exit status %d: %s", d.path, status, shorten(oneLine(out)))
 	}
-	if what == "" && sb.kind != "" {
-		what = sb.String()
+	if c.what == "" && sb.kind != "" {
+		c.what = sb.String()
 	}
 	// Also of what is known already: a disk that cannot be read is nobody's to format.
 	unknown, err := d.unknown()
-	if what == "" {
-		what = unknown
+	if c.what == "" {
+		c.what = unknown
 	}
-	return what, err
+	if err == nil && c.ours {
+		var at int64
+		if at, err = d.beside(sb); at >= 0 {
+			c.ours = false
+			c.what += fmt.Sprintf(", and beside that something else, as at byte %d", at)
+		}
+	}
+	return c, err
 }
 
 // blkidPatience bounds the wait for blkid, which reads a few places of the disk.
 const blkidPatience = 30 * time.Second
 
-// signature reads what blkid prints: NAME=value, one per line.
-func signature(out string) string {
+// tags reads what blkid prints: NAME=value, one per line.
+func tags(out string) map[string]string {
 	tags := map[string]string{}
 	for line := range strings.Lines(out) {
 		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), "="); ok {
 			tags[name] = value
 		}
 	}
+	return tags
+}
+
+// signature is what blkid printed in words.
+func signature(out string) string {
+	tags := tags(out)
 	var what []string
 	if kind := tags["TYPE"]; kind != "" {
 		what = append(what, kind)
@@ -135,7 +192,11 @@ func (d *disk) unknown() (string, error) {
 		}
 	}
 	if at < 0 {
-		return "", nil
+		second, err := d.second()
+		if err != nil {
+			return "", Errorf(ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
+		}
+		return second, nil
 	}
 	return fmt.Sprintf("data of a kind that is not known, as at byte %d (it may be encrypted)", at), nil
 }
@@ -193,8 +254,8 @@ func foreign(root *Dir) ([]string, error) {
 	return slices.DeleteFunc(names, func(name string) bool { return name == controlDir || name == tombstone }), err
 }
 
-// isLeft says whether a filesystem of our making has nothing in it but what an SR.create
-// that was killed left, or an SR.destroy.
+// isLeft says whether a filesystem of our making, with nothing beside it, has nothing in it
+// but what an SR.create that was killed left, or an SR.destroy.
 func (d *disk) isLeft(sb superblock, probe bool) (bool, error) {
 	switch {
 	case sb.unfinished:

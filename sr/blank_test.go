@@ -116,3 +116,41 @@ func TestOwnName(t *testing.T) {
 		}
 	}
 }
+
+// A copy of a superblock counts only where it is that of a filesystem that begins where the
+// disk does: a guest may have the same in its disk, anywhere else.
+func TestSecondSuperblocks(t *testing.T) {
+	xfs := make([]byte, 512)
+	copy(xfs, "XFSB")
+	binary.BigEndian.PutUint32(xfs[4:], 4096)
+	binary.BigEndian.PutUint32(xfs[84:], 25600) // blocks in a group: 100 MiB
+	binary.BigEndian.PutUint32(xfs[88:], 4)
+	ext4 := make([]byte, 512)
+	binary.LittleEndian.PutUint16(ext4[56:], 0xef53)
+	binary.LittleEndian.PutUint32(ext4[24:], 2)
+	binary.LittleEndian.PutUint32(ext4[32:], 32768)
+	binary.LittleEndian.PutUint16(ext4[90:], 3)
+	for _, c := range []struct {
+		block []byte
+		at    int64
+		want  bool
+	}{
+		{xfs, 100 << 20, true}, {xfs, 300 << 20, true}, {xfs, 0, false}, {xfs, 400 << 20, false}, {xfs, 101 << 20, false},
+		{ext4, 384 << 20, true}, {ext4, 128 << 20, false}, {ext4, 0, false}, {make([]byte, 512), 100 << 20, false}, {nil, 100 << 20, false},
+	} {
+		if got := isSecond(c.block, c.at); (got != "") != c.want {
+			t.Errorf("at %d MiB: %q", c.at>>20, got)
+		}
+	}
+	for _, size := range []int64{1, 4096, 8 << 20, 400 << 20, 2 << 40, 100 << 40} {
+		places := secondPlaces(size)
+		for _, at := range places {
+			if at <= 0 || at > size-superSize {
+				t.Errorf("a disk of %d bytes is read at %d", size, at)
+			}
+		}
+		if len(places) > 400 {
+			t.Errorf("a disk of %d bytes is read in %d places", size, len(places))
+		}
+	}
+}

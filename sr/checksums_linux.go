@@ -65,7 +65,7 @@ func Unchecked(f *os.File) (bool, error) {
 	s := btrfsSearch{minObject: st.Ino, maxObject: st.Ino, maxOffset: ^uint64(0), minType: btrfsInodeItem, maxType: btrfsInodeItem}
 	err = s.search(f, func(_ uint64, _ uint32, _ uint64, item []byte) {
 		u64 := binary.LittleEndian.Uint64
-		size := uint64(st.Size) // #nosec G115 -- not negative
+		size := uint64(st.Size)                                        // #nosec G115 -- not negative
 		if len(item) >= btrfsInodeItemSize && u64(item[16:]) == size { // else it is of before
 			unchecked = u64(item[64:])&btrfsInodeNodatasum != 0
 		}

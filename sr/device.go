@@ -87,7 +87,7 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 			continue
 		}
 		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !sameBlocks(l, other) {
-			return o, Errorf(ErrUnavailable, c.Device, "the filesystem %s of SR %s is on several disks, %s and %s: one is a copy of the other: disconnect that, or give it another UUID (xfs_admin -U generate, btrfstune -u). If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.UUID, other.describe(), l.describe())
+			return o, Errorf(ErrUnavailable, c.Device, "the filesystem %s%s is on several disks, %s and %s: one is a copy of the other: %s. If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.ofSR(), other.describe(), l.describe(), l.sb.whenCopied())
 		}
 		slog.Info("an SR's disk has several names", "device", other.Path, "also", l.Path, "identity", l.Same)
 	}
@@ -101,18 +101,9 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 	there, want := uint64(len(o.disks)), o.sb.devices
 	switch {
 	case there < want:
-		var missing []string
-		for id := uint64(1); id <= want && o.disks[there-1].sb.devid <= want; id++ {
-			if _, is := byID[id]; !is {
-				missing = append(missing, fmt.Sprint("disk ", id))
-			}
-		}
-		if missing == nil {
-			missing = []string{fmt.Sprintf("%d", want-there)}
-		}
-		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s of SR %s is spread over %d disks, and %s of them missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.UUID, want, isOrAre(missing), o.describe(), a.silence())
+		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s%s is spread over %d disks, and %s missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.ofSR(), want, o.missing(want), o.describe(), a.silence())
 	case there > want:
-		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s of SR %s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.UUID, want, there, o.describe())
+		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s%s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.ofSR(), want, there, o.describe())
 	}
 	return o, nil
 }
@@ -228,10 +219,11 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 	}
 	made := sb.uuid != c.UUID || sb.unfinished
 	if made {
-		if err := d.mayFormat(sb, c.Wipe, false); err != nil {
+		same, err := d.mayFormat(sb, c.Wipe, false)
+		if err != nil {
 			return err
 		}
-		if err := d.format(c.Filesystem, c.UUID); err != nil {
+		if err := d.format(c.Filesystem, c.UUID, same); err != nil {
 			return err
 		}
 		sb.kind = c.Filesystem
@@ -290,13 +282,13 @@ var mkfs = map[string]struct {
 	"btrfs": {"btrfs-progs", func(uuid string) []string { return []string{"-q", "-L", diskLabel, "-U", uuid} }},
 }
 
-// format makes a filesystem with that UUID on the disk.
-func (d *disk) format(kind, uuid string) error {
+// format makes a filesystem with that UUID on the disk, if it is still the same.
+func (d *disk) format(kind, uuid string, same func() error) error {
 	name, how := "mkfs."+kind, mkfs[kind]
 	if _, err := findProgram(how.pack, name); err != nil {
 		return err // before anything is lost
 	}
-	if err := d.clear(); err != nil {
+	if err := d.clear(same); err != nil {
 		return fmt.Errorf("clearing %s: %w", d.path, err)
 	}
 	var status int
@@ -309,7 +301,7 @@ func (d *disk) format(kind, uuid string) error {
 		err = Errorf(ErrUnsuitable, d.path, "%s made no filesystem on %s, which is blank now: it failed with exit status %d: %s", name, d.path, status, oneLine(out))
 	}
 	if err != nil {
-		return errors.Join(err, d.clear())
+		return errors.Join(err, d.clear(func() error { return nil })) // of what mkfs left
 	}
 	return nil
 }
@@ -405,7 +397,8 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 	if c.UUID != "" {
 		return out, Errorf(ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
 	}
-	return out, d.mayFormat(sb, c.Wipe, true)
+	_, err = d.mayFormat(sb, c.Wipe, true)
+	return out, err
 }
 
 // otherDisks are those that the btrfs on the disk of the configuration is spread over as

@@ -50,7 +50,7 @@ func openDisk(path string) (*disk, error) {
 		d.path, err = d.node(path)
 	}
 	if err == nil && d.size <= 0 {
-		err = Errorf(ErrUnsuitable, path, "%s has no size: is there a disk in it?", path)
+		err = Errorf(ErrUnsuitable, path, "%s has no size, as a drive without a disk in it", path)
 	}
 	if err != nil {
 		d.Close()
@@ -159,13 +159,19 @@ func (d *disk) claimAny(flags int) (*os.File, error) {
 }
 
 // clear overwrites what tells what a disk carries: superblocks, partition tables and
-// the labels of volume managers.
-func (d *disk) clear() error {
+// the labels of volume managers; of a disk that is still the same once it is claimed.
+func (d *disk) clear(same func() error) error {
 	f, err := d.claim(unix.O_RDWR)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
+	if err := same(); err != nil {
+		return err
+	}
 	// Who has a partition open, if not for himself alone, would be asked too late.
 	if err := d.rereadPartitions(f); err != nil {
 		return err
@@ -214,7 +220,7 @@ func notOurs(path, owner string) error {
 	return Errorf(ErrSRInUse, path, "%s is no disk of this host: it is %s: choose another device", path, owner)
 }
 
-// zeroEnds overwrites the ends of a disk, and the copies of a btrfs superblock, the
+// zeroEnds overwrites the ends of a disk, and the copies of its superblock, the
 // beginning last; but not what is from keep on and before end.
 func zeroEnds(f *os.File, size, keep, end int64) error {
 	zeros := make([]byte, clearEnd)
@@ -223,6 +229,9 @@ func zeroEnds(f *os.File, size, keep, end int64) error {
 			return nil
 		}
 		_, err := f.WriteAt(zeros[:to-from], from)
+		return err
+	}
+	if err := eraseSeconds(f, size); err != nil {
 		return err
 	}
 	begin := min(clearEnd, size)
@@ -273,6 +282,9 @@ func (d *disk) end(uuid string, all bool) error {
 		return err
 	}
 	defer f.Close()
+	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
 	sb, err := readSuperblock(f)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"unsafe"
 
 	"github.com/google/uuid"
@@ -134,6 +135,23 @@ func (d *Dir) fsid() (string, error) {
 	return hex.EncodeToString(b[:]), nil
 }
 
+const filesystemReadOnly, remountIt = "the SR's filesystem is read-only", "see the kernel's log for the reason, then remount it"
+
+// subvolume is the path of the btrfs subvolume that the directory is in: the nearest above
+// that has the inode number of the root of one (BTRFS_FIRST_FREE_OBJECTID).
+func (d *Dir) subvolume() string {
+	for path := d.Path(); ; path = filepath.Dir(path) {
+		var st unix.Stat_t
+		err := retry0(func() error { return unix.Stat(path, &st) })
+		if err != nil || path == "/" {
+			return d.Path()
+		}
+		if st.Ino == 256 {
+			return path
+		}
+	}
+}
+
 // readOnly says what keeps the filesystem from being written to, and what to do: "" if
 // nothing does.
 func (d *Dir) readOnly() (what, remedy string, err error) {
@@ -142,7 +160,7 @@ func (d *Dir) readOnly() (what, remedy string, err error) {
 		return "", "", err
 	}
 	if st.Flags&unix.ST_RDONLY != 0 {
-		return "the filesystem is read-only", "see the kernel's log for the reason, then remount it", nil
+		return filesystemReadOnly, remountIt, nil
 	}
 	if kinds[int64(st.Type)] != "btrfs" {
 		return "", "", nil
@@ -150,7 +168,7 @@ func (d *Dir) readOnly() (what, remedy string, err error) {
 	// A subvolume may be so by itself (btrfs_permission in fs/btrfs/inode.c).
 	err = retry0(func() error { return unix.Faccessat(d.fd(), ".", unix.W_OK, 0) })
 	if err == unix.EROFS {
-		return "the btrfs subvolume is read-only", "btrfs property set -t subvol " + d.Path() + " ro false, or the directory above that is the subvolume", nil
+		return "the btrfs subvolume is read-only", "btrfs property set -t subvol " + d.subvolume() + " ro false", nil
 	}
 	return "", "", nil
 }

@@ -3,11 +3,13 @@ package sr
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -29,7 +31,7 @@ func Containing(path string) (dir string, err error) {
 	} else if path, err = realParent(path); err != nil {
 		return "", err
 	}
-	attached, err := Attached()
+	attached, err := attachedPlaces()
 	if err != nil {
 		return "", err
 	}
@@ -43,18 +45,46 @@ func Containing(path string) (dir string, err error) {
 			return "", fmt.Errorf("whether %s is in an SR's directory cannot be told: %w", path, err)
 		}
 		// One whose marker is not to be seen now (its filesystem is not mounted) counts as well.
-		is = is || slices.ContainsFunc(attached, func(handle string) bool {
-			at, _, err := ParseHandle(handle)
-			if real, e := filepath.EvalSymlinks(at); e == nil {
-				at = real
-			}
-			return err == nil && at == place
-		})
-		if is {
+		if is || slices.Contains(attached, place) {
 			return place, nil
 		}
 	}
 	return "", nil
+}
+
+// attachedPlaces are the directories of the attached SRs, as they were given, and without
+// links where that can be found out in time: what is on a filesystem that does not answer is
+// not what is asked about, which does.
+func attachedPlaces() (places []string, err error) {
+	handles, err := Attached()
+	if err != nil {
+		return nil, err
+	}
+	real := make(chan string, len(handles))
+	for _, handle := range handles {
+		at, _, err := ParseHandle(handle)
+		if err != nil {
+			return nil, err
+		}
+		places = append(places, at)
+		go func() {
+			path, err := filepath.EvalSymlinks(at)
+			if err != nil {
+				path = at
+			}
+			real <- path
+		}()
+	}
+	deadline := time.After(lookPatience)
+	for range handles {
+		select {
+		case path := <-real:
+			places = append(places, path)
+		case <-deadline:
+			return places, nil
+		}
+	}
+	return places, nil
 }
 
 // realParent is the path of a file that is not there yet, without links on the way.
@@ -169,20 +199,24 @@ func looksLikeSR(dir string) (bool, error) {
 		return false, err
 	}
 	defer d.Close()
-	names, err := d.Readdirnames(-1)
-	if err != nil {
-		return false, err
-	}
-	for _, name := range names {
-		key, isRecord := strings.CutSuffix(name, ".inf")
-		if _, err := ParseKey(key); !isRecord || err != nil {
-			continue
+	for { // not all at once: it is anybody's directory
+		names, err := d.Readdirnames(1000)
+		if err == io.EOF {
+			return false, nil
 		}
-		if there, err := isThere(filepath.Join(dir, key)); err != nil || there {
-			return there, err
+		if err != nil {
+			return false, err
+		}
+		for _, name := range names {
+			key, isRecord := strings.CutSuffix(name, ".inf")
+			if _, err := ParseKey(key); !isRecord || err != nil {
+				continue
+			}
+			if there, err := isThere(filepath.Join(dir, key)); err != nil || there {
+				return there, err
+			}
 		}
 	}
-	return false, nil
 }
 
 func isThere(path string) (bool, error) {

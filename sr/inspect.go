@@ -266,6 +266,14 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	for name := range s.subdirs() {
 		judge(s.control, name, controlDir+"/"+name)
 	}
+	readOnly, remedy, err := s.Root.readOnly()
+	if err != nil {
+		return problems, err
+	}
+	if readOnly != "" {
+		problems = append(problems, Problem{Kind: ReadOnly, Name: s.Path, Note: true,
+			Text: readOnly + ": volumes can be read but not changed", Repair: Nothing(remedy)})
+	}
 	if failed != nil {
 		return problems, failed
 	}
@@ -319,7 +327,16 @@ func (s *SR) exposed(d *Dir, name, path string, key Key) []Problem {
 	case err != nil:
 		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
 	}
-	return tooOpen(st, path, key)
+	return append(tooOpen(st, path, key), d.Unchangeable(name, path, key)...)
+}
+
+// Unchangeable notes that a file of ours has an attribute that keeps it from being changed.
+func (d *Dir) Unchangeable(name, path string, key Key) []Problem {
+	if fixed, err := d.Fixed(name); err != nil || !fixed {
+		return nil // gone meanwhile, or there are no attributes
+	}
+	return []Problem{{Kind: OddAttributes, Name: path, Key: key, Note: true,
+		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.join(name) + " when that is not wanted any more")}}
 }
 
 func tooOpen(st *unix.Stat_t, path string, key Key) []Problem {

@@ -32,6 +32,8 @@ type looked struct {
 	Blank  bool              `json:"blank,omitempty"`  // at a glance
 	Info   map[string]string `json:"info,omitempty"`   // of a mount
 	Ino    uint64            `json:"ino,omitempty"`    // of the file behind a loop device, and Dev is its too
+	Rdev   uint64            `json:"rdev,omitempty"`   // of the device behind a loop device
+	Offset int64             `json:"offset,omitempty"` // where a loop device begins in what is behind it
 
 	sb superblock // that is in Blocks
 }

@@ -60,14 +60,14 @@ func (all Unknown) Only(names ...string) (some Unknown) {
 	return some
 }
 
-// last is the index of the member that counts: -1 if there is none of that name.
-func (all Unknown) last(name string) int {
-	for i, m := range slices.Backward(all) {
-		if m.name == name {
-			return i
-		}
+// last has the index of the member that counts, by its name. A record can have tens of
+// thousands: none is looked for in the row of the others.
+func (all Unknown) last() map[string]int {
+	at := make(map[string]int, len(all))
+	for i, m := range all {
+		at[m.name] = i
 	}
-	return -1
+	return at
 }
 
 // parseMembers takes an object apart.
@@ -127,9 +127,10 @@ func cutValue(data []byte) (value, rest []byte) {
 }
 
 func decodeMembers(all Unknown, known reflect.Value) error {
+	last := all.last()
 	for name, field := range members(known) {
-		i := all.last(name)
-		if i < 0 {
+		i, there := last[name]
+		if !there {
 			continue
 		}
 		if err := decodeMember(all[i].value, field); err != nil {
@@ -197,9 +198,10 @@ func (all Unknown) under(known reflect.Value) (Unknown, error) {
 			fields[key.String()] = value
 		}
 	}
+	was, is := all.last(), now.last()
 	for i, m := range now {
-		j := all.last(m.name)
-		if j < 0 {
+		j, there := was[m.name]
+		if !there {
 			continue
 		}
 		if now[i].value, err = all[j].become(fields[m.name], m.value); err != nil {
@@ -207,7 +209,9 @@ func (all Unknown) under(known reflect.Value) (Unknown, error) {
 		}
 	}
 	for name, field := range fields {
-		if i := all.last(name); i >= 0 && now.last(name) < 0 && field.IsValid() && all[i].says(field) {
+		i, before := was[name]
+		_, after := is[name]
+		if before && !after && field.IsValid() && all[i].says(field) {
 			delete(fields, name) // left out where it is zero, which it is: it stays as it was
 		}
 	}
@@ -248,12 +252,14 @@ func (m member) become(field reflect.Value, encoded json.RawMessage) (json.RawMe
 // over are the members with now over those that are known, of which no others stay. Where
 // one name is there several times, those that do not count go with a change.
 func (all Unknown) over(now Unknown, known func(name string) bool) (merged Unknown) {
+	was, is := all.last(), now.last()
 	for i, m := range all {
-		j, last := now.last(m.name), all.last(m.name)
+		j, stays := is[m.name]
+		last := was[m.name]
 		switch {
 		case !known(m.name):
 			merged = append(merged, m)
-		case j < 0: // it is not to be there
+		case !stays:
 		case bytes.Equal(now[j].value, all[last].value):
 			merged = append(merged, m)
 		case i == last:
@@ -261,7 +267,7 @@ func (all Unknown) over(now Unknown, known func(name string) bool) (merged Unkno
 		}
 	}
 	for _, m := range now {
-		if all.last(m.name) < 0 {
+		if _, there := was[m.name]; !there {
 			merged = append(merged, m)
 		}
 	}

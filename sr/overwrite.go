@@ -38,6 +38,9 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 	if l.Member != "" {
 		return nil, Errorf(ErrSRInUse, path, "%s is %s: write to that", path, l.Member)
 	}
+	if err := d.writable(); err != nil {
+		return nil, err
+	}
 	f, err := d.claimAny(unix.O_RDWR)
 	if err != nil {
 		return nil, err
@@ -50,6 +53,9 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 }
 
 func (d *disk) mayOverwrite(destroy bool, flag string) error {
+	if err := d.freeByOverlaps(); err != nil {
+		return err
+	}
 	if err := d.freeByAllPaths(); err != nil || destroy {
 		return err
 	}
@@ -57,12 +63,12 @@ func (d *disk) mayOverwrite(destroy bool, flag string) error {
 	if err != nil {
 		return err
 	}
-	what, err := d.carries(sb)
+	content, err := d.carries(sb)
 	if err != nil {
 		return fmt.Errorf("%w (%s destroys it unseen)", err, flag)
 	}
-	if what != "" {
-		return Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s, and all of that would be lost: choose another device, or say %s", d.path, what, flag)
+	if content.what != "" {
+		return Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s, and all of that would be lost: choose another device, or say %s", d.path, content.what, flag)
 	}
 	return nil
 }
@@ -142,8 +148,7 @@ func noteOfFile(dev, ino uint64) (*deviceNote, error) {
 }
 
 // MayWriteFile refuses a path for a tool that writes files where it is told to: in an SR's
-// directory only calls write, and what is behind a block device belongs to whoever has
-// that. The file need not be there.
+// directory only calls write. The file need not be there.
 func MayWriteFile(path string) error {
 	dir, err := Containing(path)
 	if err != nil {
@@ -152,6 +157,12 @@ func MayWriteFile(path string) error {
 	if dir != "" {
 		return Errorf(ErrSRInUse, path, "%s is in the directory of an SR, %s: give a file that is in none; to write to a volume, attach it, and give its device", path, dir)
 	}
+	return nil
+}
+
+// FileOfNoDevice refuses a file that a loop device is of: what is behind a block device
+// belongs to whoever has that. The file need not be there.
+func FileOfNoDevice(path string) error {
 	var st unix.Stat_t
 	if err := retry0(func() error { return unix.Stat(path, &st) }); err != nil {
 		if err == unix.ENOENT {
@@ -191,7 +202,7 @@ func loopOfFile(dev, ino uint64) (string, error) {
 func lookAtLoop(path string) (l looked, err error) {
 	info, err := loopStatus(filepath.Base(path))
 	if err == nil {
-		l.Dev, l.Ino = info.Device, info.Inode
+		l.Dev, l.Ino, l.Rdev, l.Offset = info.Device, info.Inode, info.Rdevice, int64(info.Offset)
 	}
 	return l, err
 }

@@ -36,6 +36,7 @@ const (
 	LeakedDevice   ProblemKind = "device"     // a loop device that nobody here has
 	RuntimeNote    ProblemKind = "runtime"    // what this host notes in /run
 	NoIdentity     ProblemKind = "identity"   // of this host
+	ReadOnly       ProblemKind = "read-only"  // the filesystem, or the subvolume
 )
 
 // Nothing is the Repair of what a repair leaves alone.

@@ -42,11 +42,16 @@ func (d *Dir) quota() (tightest quota, there bool, err error) {
 		name             [4080]byte
 	}{objectID: btrfsFirstFree}
 	err = ioctl(d.f, btrfsIocInoLookup, unsafe.Pointer(&lookup))
-	groups := []uint64{lookup.treeID}
+	groups, seen := []uint64{lookup.treeID}, map[uint64]bool{}
 	for i := 0; i < len(groups) && err == nil; i++ {
 		var parents []uint64
 		if parents, err = d.qgroupParents(groups[i]); err == nil {
-			groups = append(groups, parents...)
+			for _, p := range parents { // one that is reached by several ways counts once
+				if !seen[p] {
+					seen[p] = true
+					groups = append(groups, p)
+				}
+			}
 			var q quota
 			var limited bool
 			if q, limited, err = d.qgroup(groups[i]); limited && (!there || q.left < tightest.left) {
@@ -63,15 +68,22 @@ func (d *Dir) quota() (tightest quota, there bool, err error) {
 	return tightest, there, err
 }
 
-// qgroupParents are the groups that one is in directly.
+// qgroupParents are the groups that one is in directly: of a higher level. Its members, of
+// which there may be more than one search finds, have the same kind of item.
 func (d *Dir) qgroupParents(group uint64) (parents []uint64, err error) {
-	s := btrfsSearch{treeID: btrfsQuotaTree, minObject: group, maxObject: group, maxOffset: ^uint64(0), minType: btrfsQgroupRelation, maxType: btrfsQgroupRelation}
-	err = s.search(d.f, func(_ uint64, _ uint32, other uint64, _ []byte) {
-		if other>>48 > group>>48 {
+	next := (group>>48 + 1) << 48
+	for next != 0 { // there is no level above the highest
+		s := btrfsSearch{treeID: btrfsQuotaTree, minObject: group, maxObject: group, minOffset: next, maxOffset: ^uint64(0), minType: btrfsQgroupRelation, maxType: btrfsQgroupRelation}
+		next = 0
+		err = s.search(d.f, func(_ uint64, _ uint32, other uint64, _ []byte) {
 			parents = append(parents, other)
+			next = other + 1
+		})
+		if err != nil {
+			return nil, err
 		}
-	})
-	return parents, err
+	}
+	return parents, nil
 }
 
 // qgroup says what is left of one group's limits. The tree has what was counted when the

@@ -17,6 +17,16 @@ import (
 // cannot add its key removes it. Keys of destroyed volumes stay in it; whoever uses it looks.
 // On shared SRs there is none, for other hosts make volumes as well.
 
+// HasFailed says whether an error comes from a filesystem that has failed for good: it could
+// not be read, and lets nobody write any more. Only this host can have it mounted.
+func (s *SR) HasFailed(err error) bool {
+	if !IsIO(err) || s.Meta.Filesystem.Clustered() {
+		return false
+	}
+	what, _, e := s.Root.readOnly()
+	return e == nil && what != ""
+}
+
 // keysFile is the name of the note, beside that of the attached SR.
 func (s *SR) keysFile() string { return s.Meta.UUID + ".keys" }
 

@@ -1,10 +1,12 @@
 package sr
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -341,6 +343,58 @@ func TestRecordKeepsBytes(t *testing.T) {
 	}
 }
 
+// A change of a record takes time as its members are many, not as their square: a volume
+// can have tens of thousands of keys, and is locked meanwhile.
+func TestRecordOfManyMembers(t *testing.T) {
+	type known struct {
+		Name string            `json:"name"`
+		Keys map[string]string `json:"keys"`
+	}
+	const many = 30000
+	var was, want bytes.Buffer
+	for i := range many { // unknown to the record itself, and its keys
+		fmt.Fprintf(&was, "\"u%06d\": \"\xff\",", i)
+	}
+	was.WriteString(`"keys":{`)
+	for i := range many {
+		fmt.Fprintf(&was, "\"k%06d\":\"\xff\",", i)
+	}
+	text := "{" + was.String() + `"z":""},"name":"a"}`
+	want.WriteString(`{"keys":{"k000000":"changed"`)
+	for i := 2; i < many; i++ {
+		fmt.Fprintf(&want, ",\"k%06d\":\"\xff\"", i)
+	}
+	want.WriteString(`,"new":"","z":""},"name":"b"`)
+	for i := range many {
+		fmt.Fprintf(&want, ",\"u%06d\":\"\xff\"", i)
+	}
+	want.WriteString("}\n")
+	done := make(chan error, 1)
+	go func() {
+		var k known
+		all, err := DecodeRecord([]byte(text), &k)
+		if err != nil {
+			done <- err
+			return
+		}
+		k.Name, k.Keys["k000000"], k.Keys["new"] = "b", "changed", ""
+		delete(k.Keys, "k000001")
+		got, err := EncodeRecord(&k, all)
+		if err == nil && !bytes.Equal(got, want.Bytes()) {
+			err = fmt.Errorf("%d bytes that are others than wanted: %.200q", len(got), got)
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Errorf("a record of %d keys, and as many unknown members, is not changed in 10 s", many)
+	}
+}
+
 // Whatever a marker is accepted as, a change of it takes effect and loses no member,
 // known or not.
 func FuzzMeta(f *testing.F) {
@@ -622,4 +676,56 @@ func TestErrorsOfTheSystem(t *testing.T) {
 			t.Errorf("%v: unseen %v, input/output error %v, class %v", c.err, Unseen(c.err), IsIO(c.err), Classify(c.err))
 		}
 	}
+}
+
+// A file is not free while anybody has it open for writing: a process, or a mapping of one
+// that has closed it. Who reads does not count.
+func TestFileIsFree(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := FileIsFree(path); err != nil {
+		t.Errorf("absent: %v", err)
+	}
+	if err := os.WriteFile(path, make([]byte, 8192), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	free := func(when string) {
+		t.Helper()
+		if err := FileIsFree(path); err != nil {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	refused := func(when, why string) {
+		t.Helper()
+		if err := FileIsFree(path); !errors.Is(err, ErrSRInUse) || !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v, want %q", when, err, why)
+		}
+	}
+	reader, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	free("read")
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("sleep", "60")
+	cmd.Stdin = f
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	mapping, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	refused("open", fmt.Sprintf("process %d (sleep) has it open for writing", cmd.Process.Pid))
+	cmd.Process.Kill()
+	cmd.Wait()
+	refused("mapped", "by no process that can be seen")
+	if err := unix.Munmap(mapping); err != nil {
+		t.Fatal(err)
+	}
+	free("at the end")
 }

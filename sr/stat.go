@@ -69,6 +69,10 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 			list := strings.Join(fixed, " ")
 			say("nothing can be made or removed in " + list + ", which has an attribute against that: chattr -i -a " + list)
 		}
+		if fixed, err := s.Root.Fixed(marker); err == nil && fixed {
+			path := s.Root.join(marker)
+			say(path + " cannot be changed, nor the SR's name, for it has an attribute against that: chattr -i -a " + path)
+		}
 		say(room.warning())
 		if warn != nil {
 			say(warn(s))

@@ -124,7 +124,7 @@ func (e *examination) prepare() (err error) {
 	if e.me, err = sr.ThisHost(); err != nil {
 		return err
 	}
-	if e.bound, err = loop.List(); err != nil {
+	if e.bound, err = boundNear(e.s); err != nil {
 		return err
 	}
 	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.Leases, ""), keysIn(e.survey.Locks, "")
@@ -258,6 +258,9 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 		f.add(orphan...)
 	}
 	f.add(e.s.Exposed(key)...)
+	for _, name := range []string{sr.Data(key), sr.Record(key)} {
+		f.add(e.s.Root.Unchangeable(name, name, key)...)
+	}
 	if err := e.lookAtUse(key, &f); err != nil {
 		return f, err
 	}
@@ -459,11 +462,14 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 		}
 	}
 	if err := inPlace(e.s, key, note, e.bound); errors.Is(err, sr.ErrDamaged) {
+		// Who only looked for the file may have told it: that it is to be restored is not true.
+		f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == sr.Damage && p.Text == err.Error() })
 		f.add(Problem{Kind: sr.Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
-			Repair: sr.Nothing("which of the two is right only you can tell")})
+			Repair: sr.Nothing("what is right only you can tell")})
 	} else if err != nil {
 		return err
 	}
+	f.add(e.formerIdentity(key, note)...)
 	for _, d := range devices {
 		if len(note.Domains) > 0 {
 			break
@@ -519,6 +525,26 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 		all = append(all, found...)
 	}
 	return all, nil
+}
+
+// formerIdentity notes that this host was called otherwise, in this boot, when the volume
+// was activated or opened: it stays usable, but other hosts and old records know it by that.
+func (e *examination) formerIdentity(key sr.Key, note Note) []Problem {
+	former := ""
+	for _, h := range note.Active {
+		if h.Here(e.me) && h.Host != e.me.UUID {
+			former = h.Host
+		}
+	}
+	if note.ThrowAway && note.Host != "" && note.Host != e.me.UUID {
+		former = note.Host
+	}
+	if former == "" {
+		return nil
+	}
+	return []Problem{{Kind: sr.NoIdentity, Name: e.noteFile(key), Key: key, Note: true,
+		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", plain(former), e.me.UUID),
+		Repair: sr.Nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")}}
 }
 
 // lostNote is what this host notes of a volume that is not there.
@@ -600,6 +626,11 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 	for _, h := range l.Holders {
 		if text := e.stale(h, note); text != "" {
 			p.Text, p.Repairable, p.Repair = text, true, "takes this host's part of the lease back; those of other hosts stay"
+			if !e.s.Meta.Filesystem.Clustered() {
+				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
+				// Since it was attached calls take it for that host's, as the toolstack expects.
+				p.Note = e.survey.Attached && h.whose(e.me, sr.ThisHardware, e.s.Meta.Filesystem) == elsewhere
+			}
 			f.add(p)
 			return nil
 		}

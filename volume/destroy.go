@@ -8,7 +8,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
 	"reflinksr/sr"
 )
 
@@ -167,7 +166,7 @@ func DestroySR(handle string) error {
 		if err != nil {
 			return err
 		}
-		bound, err := loop.List()
+		bound, err := boundNear(s)
 		if err != nil {
 			return err
 		}
@@ -176,11 +175,14 @@ func DestroySR(handle string) error {
 			if err == nil {
 				err = Mutable(s, key)
 			}
-			if sr.Classify(err) == nil && err != nil {
+			switch class := sr.Classify(err); {
+			case err == nil:
+			case class == nil:
 				return fmt.Errorf("SR %s: whether volume %s is in use: %w", s.Path, key, err)
-			}
-			if err != nil {
+			case class == sr.ErrInUse, class == sr.ErrElsewhere:
 				return sr.Errorf(sr.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)
+			default: // what should tell is damaged, say
+				return sr.Errorf(class, s.Path, "SR %s: whether volume %s is in use cannot be told: %v", s.Path, key, err)
 			}
 		}
 		return nil

@@ -17,11 +17,20 @@ import (
 // another file than the one in place, because somebody replaced it (a restored backup, a
 // repaired copy), acting on either would be wrong, and the error is ErrDamaged.
 func Devices(s *sr.SR, key sr.Key, st *unix.Stat_t) ([]loop.Device, error) {
-	bound, err := loop.List()
+	bound, err := boundNear(s)
 	if err != nil {
 		return nil, err
 	}
 	return devicesIn(s, key, st, bound)
+}
+
+// boundNear lists the loop devices that may be of the SR's files.
+func boundNear(s *sr.SR) (loop.Bound, error) {
+	all, err := loop.List()
+	if err != nil || len(all) == 0 {
+		return all, err
+	}
+	return all.Where(sr.Near(s.Path)), nil
 }
 
 func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
@@ -63,21 +72,32 @@ func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Boun
 	return bound.Former(filepath.Join(root, sr.Data(key)), s.Root.Device(), st.Ino)
 }
 
+// user says who has the volume's device.
+func user(note Note) string {
+	if len(note.Domains) > 0 {
+		return "domain " + plain(note.Domains[0])
+	}
+	return "a program of this host"
+}
+
 // replaced is the error for a volume of which a guest has another file than the one that is
 // in place, behind the device d.
 func replaced(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
-	who := "a program of this host"
-	if len(note.Domains) > 0 {
-		who = "domain " + plain(note.Domains[0])
-	}
 	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its file %s/%s was replaced while %s has it: %s still writes to the old one, and nothing is done with either: copy what is needed from %s, detach the volume, and attach it again",
-		key, s.Path, sr.Data(key), who, d.Path(), d.Path())
+		key, s.Path, sr.Data(key), user(note), d.Path(), d.Path())
+}
+
+// removed is the error for a volume of which a guest has the file, behind the device d, and
+// the directory has none. What is restored from a backup is older than what the guest has.
+func removed(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
+	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its file %s/%s was removed while %s has it: all of its data is in %s, and goes with that: keep the guest from writing (pause it), copy %s to %s/%s, and only then detach the volume, and attach it again",
+		key, s.Path, sr.Data(key), user(note), d.Path(), d.Path(), s.Path, sr.Data(key))
 }
 
 // InPlace refuses, with ErrDamaged, if a guest has another file than the one that is in
 // place, or than none.
 func InPlace(s *sr.SR, key sr.Key, note Note) error {
-	bound, err := loop.List()
+	bound, err := boundNear(s)
 	if err != nil {
 		return err
 	}
@@ -89,12 +109,16 @@ func inPlace(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, sr.ErrDamaged) {
 		return err
 	}
-	if st == nil {
+	there := st != nil
+	if !there {
 		st = new(unix.Stat_t) // no file is the guest's
 	}
 	others, err := otherFile(s, key, note, st, bound)
 	if err != nil || len(others) == 0 {
 		return err
+	}
+	if !there {
+		return removed(s, key, note, others[0])
 	}
 	return replaced(s, key, note, others[0])
 }

@@ -191,8 +191,12 @@ func SweepLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
 }
 
 // Strangers are the holders of a lease that are not of this boot, though the volume has a
-// device on this host: whoever made that still runs.
+// device on this host: whoever made that still runs. Where several hosts can have the
+// filesystem mounted, they have devices of their own.
 func Strangers(s *sr.SR, key sr.Key, me sr.Host) ([]Holder, error) {
+	if s.Meta.Filesystem.Clustered() {
+		return nil, nil
+	}
 	l, err := readFile(s, key)
 	if err != nil {
 		return nil, err
@@ -248,7 +252,7 @@ func CheckIdle(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	bound, err := loop.List()
+	bound, err := boundNear(s)
 	if err != nil {
 		return err
 	}

@@ -246,5 +246,15 @@ func missingData(s *sr.SR, key sr.Key) error {
 	if !there {
 		return sr.NoVolume(string(key), s.Path) // destroyed between two looks
 	}
+	note, err := noteOf(s, key)
+	if sr.Unseen(err) {
+		return fmt.Errorf("volume %s: its data file is missing, and who has it on this host: %w", key, err)
+	}
+	if err != nil {
+		note = Note{} // then devices tell
+	}
+	if err := InPlace(s, key, note); err != nil {
+		return err // not to be restored over what a guest has
+	}
 	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))
 }

@@ -120,7 +120,7 @@ func List(handle string) ([]Volume, error) {
 
 func list(s *sr.SR) ([]Volume, error) {
 	keys, err := s.Remember(func() ([]sr.Key, error) { return Keys(s) })
-	if err != nil && sr.IsIO(err) {
+	if err != nil && s.HasFailed(err) {
 		keys, err = recalled(s, err)
 	}
 	if err != nil {

@@ -136,6 +136,9 @@ func exportToFile(d *snapshot.Delta, path string) (size int64, err error) {
 // else to write meanwhile.
 func openPartial(target string) (*os.File, error) {
 	name := target + ".partial"
+	if err := sr.FileIsFree(name); err != nil {
+		return nil, err
+	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err

@@ -77,7 +77,11 @@ func run(args []string, out, errs io.Writer) int {
 				fmt.Fprintf(errs, "usage: srctl %s %s\n       %s\n", c.name, c.args, c.about)
 				return 2
 			}
-			fmt.Fprintf(errs, "srctl %s: %v\n", c.name, err)
+			why := sr.Refusal(err)
+			if why != "" {
+				why = ": " + why
+			}
+			fmt.Fprintf(errs, "srctl %s: %v%s\n", c.name, err, why)
 			if errors.Is(err, errUnchecked) {
 				return 3
 			}

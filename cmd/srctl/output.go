@@ -90,6 +90,8 @@ func openStdout(out io.Writer) (*stream, error) {
 		return nil, err
 	} else if err := sr.MayWriteFile(name); err != nil {
 		return nil, err
+	} else if err := sr.FileOfNoDevice(name); err != nil { // whoever gave it to us has it open as well
+		return nil, err
 	}
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)
 	if err != nil {

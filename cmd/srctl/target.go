@@ -12,7 +12,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/delta"
-	"reflinksr/datapath/loop"
 	"reflinksr/sr"
 )
 
@@ -67,7 +66,12 @@ func openTarget(path string, h delta.Header, destroy bool) (*target, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &target{f: f, path: path, header: h}, nil // it keeps its size
+		t := &target{f: f, path: path, header: h} // it keeps its size
+		if err := t.mayBegin(destroy); err != nil {
+			t.close()
+			return nil, err
+		}
+		return t, nil
 	}
 	if there && !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is neither a file nor a block device", path)
@@ -104,6 +108,21 @@ func openTarget(path string, h delta.Header, destroy bool) (*target, error) {
 	return t, nil
 }
 
+// mayBegin refuses a device that cannot be written to, and one to which the stream is no
+// use unless it holds a volume already: it cannot say which, so somebody has to.
+func (t *target) mayBegin(destroy bool) error {
+	protected, err := unix.IoctlGetInt(int(t.f.Fd()), unix.BLKROGET)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%s: asking whether it is write-protected: %w", t.path, err)
+	case protected != 0:
+		return fmt.Errorf("%s is write-protected, and nothing was written: give another device, or end that: blockdev --setrw, losetup without -r", t.path)
+	case !t.header.Full() && !destroy:
+		return fmt.Errorf("%s is a device, which cannot say what it holds, and this stream is only what has changed since volume %s: apply the streams in order, from the full one on; or, if it holds volume %s, say -overwrite", t.path, t.header.From, t.header.From)
+	}
+	return nil
+}
+
 func short(k sr.Key) string {
 	if k == "" {
 		return "new"
@@ -126,21 +145,13 @@ func (t *target) missing() error {
 
 // claim opens a file of that name that nobody else uses.
 func (t *target) claim(name string) (err error) {
+	if err := sr.FileIsFree(name); err != nil {
+		return err
+	}
 	if t.f, err = os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0); err != nil {
 		return err
 	}
-	if err := lockName(t.f, name); err != nil {
-		return err
-	}
-	st, err := sr.StatFile(t.f)
-	if err != nil {
-		return err
-	}
-	devices, err := loop.Find(st.Dev, st.Ino, filepath.Base(name))
-	if err == nil && len(devices) > 0 {
-		err = fmt.Errorf("%s is in use: it is the file of %s: detach that first", name, devices[0].Path())
-	}
-	return err
+	return lockName(t.f, name)
 }
 
 // reopen opens what an interrupted apply of the same stream left.

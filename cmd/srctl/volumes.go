@@ -92,7 +92,11 @@ func lsSRs(asJSON bool, out io.Writer) error {
 		if err != nil {
 			return err
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", oneLine(path), st.Health[0], volume.Bytes(st.FreeSpace), volume.Bytes(st.TotalSpace), oneLine(st.Name))
+		health := st.Health[0]
+		if st.Health[1] != "" {
+			health += ", but see below"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", oneLine(path), health, volume.Bytes(st.FreeSpace), volume.Bytes(st.TotalSpace), oneLine(st.Name))
 		if st.Health[1] != "" {
 			fmt.Fprintf(w, "\t%s\n", printable(st.Health[1]))
 		}

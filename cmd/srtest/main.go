@@ -25,7 +25,7 @@ func main() {
 	}
 	sandbox.Hook()
 	if len(os.Args) > 1 && commands[os.Args[1]].root {
-		if status, again := scratch.Isolate(); again {
+		if status, again := scratch.IsolateInRoom(); again {
 			os.Exit(status)
 		}
 	}

@@ -32,7 +32,10 @@ type Config struct {
 	SectorSize int
 	DirectIO   bool   // bypass the page cache of the file
 	Name       string // shown by losetup, at most 63 bytes are kept
-	Fresh      bool   // with a number that nobody has used, added if there is none
+	// Added is told of a number that is added for the device, because there is none that
+	// nobody has used: somebody should remove it some time after. If that is an error, the
+	// device has another number. nil: no number is added.
+	Added func(number int) error
 }
 
 // Device is one loop device, /dev/loopN, bound to the file with a device and inode
@@ -50,8 +53,10 @@ type Device struct {
 type Instance struct {
 	Sequence uint64 `json:"sequence,omitempty"` // the kernel's, never given twice (diskseq, Linux 5.15); 0: not known
 	Name     string `json:"name,omitempty"`     // of the file; what counts where there is no sequence
-	Added    bool   `json:"added,omitempty"`    // the number was added for this device, and may go with it
 }
+
+// Same says whether two are one number with one file.
+func (d Device) Same(o Device) bool { return d.Number == o.Number && d.Dev == o.Dev && d.Ino == o.Ino }
 
 // ErrGone says that the device is not bound to the file any more.
 var ErrGone = errors.New("the loop device is bound to its file no more")
@@ -79,15 +84,17 @@ func Attach(c Config) (Device, error) {
 	}
 	deadline := time.Now().Add(patience)
 	for attempt := 0; attempt < attempts && time.Now().Before(deadline); attempt++ {
-		n, added, err := takeNumber(control, c.Fresh && attempt < maxAdded)
+		n, added, err := takeNumber(control, c.Added, attempt)
 		if err == unix.EINTR {
 			continue
 		}
-		if err != nil {
-			// Its ENOSPC is about device numbers, not about anybody's filesystem.
-			return Device{}, fmt.Errorf("no free loop device: %v", err)
+		if err == unix.ENOSPC { // of device numbers: no filesystem is full
+			return Device{}, errors.New("no free loop device: the kernel has no number left: detach devices that nobody needs (losetup -a)")
 		}
-		d := Device{n, st.Dev, st.Ino, Instance{Name: filepath.Base(c.File.Name()), Added: added}}
+		if err != nil {
+			return Device{}, fmt.Errorf("no free loop device: %w", err)
+		}
+		d := Device{n, st.Dev, st.Ino, Instance{Name: filepath.Base(c.File.Name())}}
 		taken, err := d.bind(c)
 		if err != nil && added {
 			removeNumber(control, n) // or others have it
@@ -265,6 +272,13 @@ func readSmall(path string, page []byte) ([]byte, error) {
 	return page[:n], nil
 }
 
+// Where picks the devices of files at the paths that may says yes to. What another program's
+// device is like must not matter, and it can only be asked by looking at its file, which may
+// be on a filesystem that is dead.
+func (all Bound) Where(may func(path string) bool) Bound {
+	return slices.DeleteFunc(slices.Clone(all), func(b bound) bool { return !may(strings.TrimSuffix(b.path, deleted)) })
+}
+
 // Of picks the devices bound to the file with this device and inode number. Only
 // devices whose file's name contains hint are opened: opening somebody else's
 // device while it is being detached delays its end.
@@ -278,6 +292,7 @@ func (all Bound) Of(dev, ino uint64, hint string) ([]Device, error) {
 		d := Device{b.number, dev, ino, Instance{Name: strings.TrimSuffix(b.name(), deleted)}}
 		switch err := d.with(func(*os.File, *unix.LoopInfo64) error { return nil }); {
 		case err == nil:
+			d.Sequence = sequence(d.Number)
 			found = append(found, d)
 		case !errors.Is(err, ErrGone):
 			errs = errors.Join(errs, err)
@@ -352,9 +367,6 @@ func (d Device) Detach() (gone bool, err error) {
 	// udev and blkid open devices for moments; whoever stays longer is a user.
 	for range 50 {
 		if errors.Is(err, ErrGone) {
-			if d.Added {
-				RemoveNumber(d.Number) // or it is somebody's next
-			}
 			return true, nil
 		}
 		if err != nil {

@@ -21,14 +21,17 @@ import (
 const maxAdded = 3
 
 // takeNumber finds a free number: one that was never used, if it may be added.
-func takeNumber(control *os.File, add bool) (n int, added bool, err error) {
+func takeNumber(control *os.File, note func(int) error, attempt int) (n int, added bool, err error) {
 	n, err = unix.IoctlRetInt(int(control.Fd()), unix.LOOP_CTL_GET_FREE)
-	if err != nil || !add || unused(n) {
+	if err != nil || note == nil || attempt >= maxAdded || unused(n) {
 		return n, false, err
 	}
 	// -1, the next that there is not
 	if fresh, _, errno := unix.Syscall(unix.SYS_IOCTL, control.Fd(), unix.LOOP_CTL_ADD, ^uintptr(0)); errno == 0 {
-		return int(fresh), true, nil // #nosec G115 -- a device number
+		if note(int(fresh)) == nil { // #nosec G115 -- a device number
+			return int(fresh), true, nil // #nosec G115
+		}
+		removeNumber(control, int(fresh)) // #nosec G115
 	}
 	return n, false, nil
 }

@@ -74,7 +74,7 @@ func TestDetachSparesWhoHasTheNumberNow(t *testing.T) {
 	for try := 0; ; try++ {
 		d := attach(t, file(t, filepath.Join(ours, "disk")))
 		listed, err := Loops(Below(ours))
-		if err != nil || len(listed) != 1 || listed[0].Device != d || listed[0].File != filepath.Join(ours, "disk") {
+		if err != nil || len(listed) != 1 || !listed[0].Same(d) || listed[0].File != filepath.Join(ours, "disk") {
 			t.Fatalf("%+v, %v, want %+v", listed, err, d)
 		}
 		if gone, err := d.Detach(); !gone || err != nil {
@@ -168,7 +168,7 @@ func TestDeviceOfADeletedFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	listed, err := Loops(Below(dir))
-	if err != nil || len(listed) != 1 || listed[0].Device != d {
+	if err != nil || len(listed) != 1 || !listed[0].Same(d) {
 		t.Fatalf("%+v, %v", listed, err)
 	}
 	if err := Detach(listed); err != nil || bound(t, d) {

@@ -33,8 +33,34 @@ func Endings() []os.Signal {
 // what plugins keep in /run of its own, which end with it: also when it is killed because
 // it took too long. That it has without root as well, but for /run.
 func Isolate() (status int, again bool) {
-	tests := strings.HasSuffix(os.Args[0], ".test") && os.Getenv(inRoom) == ""
-	if os.Getuid() != 0 && !tests && os.Getenv(isolated) == "" {
+	if strings.HasSuffix(os.Args[0], ".test") {
+		return isolate(asTests)
+	}
+	return isolate(asProgram)
+}
+
+// IsolateInRoom is Isolate for a program that runs scenarios: it has a directory of its own
+// for temporary files as tests have, so that what it leaves when all of it is killed is
+// removed by the next run. What plugins keep in /run is everybody's.
+func IsolateInRoom() (status int, again bool) {
+	if os.Getuid() != 0 {
+		return Isolate()
+	}
+	return isolate(inARoom)
+}
+
+// How a program is run again.
+const (
+	asProgram = "program"
+	inARoom   = "room"
+	asTests   = "tests"
+)
+
+func isolate(as string) (status int, again bool) {
+	if os.Getenv(inRoom) != "" {
+		as = asProgram
+	}
+	if os.Getuid() != 0 && as == asProgram && os.Getenv(isolated) == "" {
 		return 0, false
 	}
 	if dir := os.Getenv(sweeping); dir != "" {
@@ -46,12 +72,12 @@ func Isolate() (status int, again bool) {
 		if os.Getuid() == 0 {
 			err = makePrivate()
 		}
-		if err == nil && how == "tests" && os.Getuid() == 0 {
+		if err == nil && how == asTests && os.Getuid() == 0 {
 			err = privateRun(os.TempDir())
 		}
 		return failed(err), err != nil
 	}
-	status, err := apart(tests)
+	status, err := apart(as)
 	if err != nil {
 		return failed(err), true
 	}
@@ -74,14 +100,14 @@ func makePrivate() error {
 }
 
 // apart runs the program again and waits for its end.
-func apart(tests bool) (status int, err error) {
+func apart(as string) (status int, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
 	}
 	c := exec.Command(self)
 	c.Args = os.Args
-	c.Env = append(os.Environ(), isolated+"="+map[bool]string{true: "tests", false: "program"}[tests])
+	c.Env = append(os.Environ(), isolated+"="+as)
 	c.Stdin, c.Stdout, c.Stderr = os.Stdin, os.Stdout, os.Stderr
 	c.SysProcAttr = &unix.SysProcAttr{Pdeathsig: unix.SIGTERM}
 	if os.Getuid() == 0 {
@@ -92,8 +118,10 @@ func apart(tests bool) (status int, err error) {
 	signals := make(chan os.Signal, 4)
 	endings := Endings()
 	var r *room
-	if tests {
+	if as == asTests {
 		endings = append(endings, unix.SIGQUIT) // what go test says when its patience ends
+	}
+	if as != asProgram {
 		if r, err = newRoom(); err != nil {
 			return 0, err
 		}
@@ -107,7 +135,7 @@ func apart(tests bool) (status int, err error) {
 				c.Process.Signal(s)
 			}
 		}()
-		if r != nil && os.Getuid() == 0 {
+		if as == asTests && os.Getuid() == 0 { // its /run has nothing but what the tests mounted
 			namespace, _ = os.Open(fmt.Sprintf("/proc/%d/ns/mnt", c.Process.Pid))
 		}
 		err = c.Wait()

@@ -19,8 +19,8 @@ import (
 	"reflinksr/scripts/owned"
 )
 
-// A room is where a test binary keeps everything: a directory for temporary files, which
-// the process outside, see Isolate, removes however the tests end, with what is left of
+// A room is where a test binary, or srtest, keeps everything: a directory for temporary files,
+// which the process outside, see Isolate, removes however the tests end, with what is left of
 // them. If that process is killed as well, the next run does it.
 type room struct {
 	dir  string
@@ -139,7 +139,7 @@ func (r *room) sweepApart(namespace *os.File) error {
 		return err
 	}
 	c := exec.Command(self)
-	c.Args = os.Args[:1]
+	c.Args = os.Args // as it was called it comes to Isolate
 	c.Env = append(os.Environ(), sweeping+"="+r.dir)
 	c.Stderr = os.Stderr
 	if namespace != nil {

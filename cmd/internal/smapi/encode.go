@@ -78,10 +78,11 @@ func Reply(w io.Writer, v any) error { return writeJSON(w, v) }
 
 // NewFailure turns an error of call into its wire form.
 func NewFailure(call string, err error) Failure {
-	letter := sanitize(call + ": " + err.Error())
-	if errors.Is(err, unix.EROFS) {
-		letter += ": the SR's filesystem is read-only: see the kernel's log for the reason, then remount it"
+	letter := call + ": " + err.Error()
+	if why := sr.Refusal(err); why != "" {
+		letter += ": " + why
 	}
+	letter = sanitize(letter)
 	f := Failure{Backtrace: Backtrace{Error: letter, Files: []string{}, Lines: []int{}}}
 	class := sr.Classify(err)
 	if errors.Is(err, ErrUnimplemented) {

@@ -294,8 +294,8 @@ func (v *verdict) cause(e explore.Ending, r *rig.Refusal) {
 		if want = classes[e.Fault.Errno]; want == "" || r.Named(want) {
 			return
 		}
-		if strings.Contains(e.Fault.Stop.Name, "LOOP_") && want != classes["EIO"] && r.Named("202") {
-			return // what a device has no room for, or may not, is not about the SR's filesystem
+		if e.Fault.Stop.Name == "ioctl LOOP_CTL_GET_FREE" && e.Fault.Errno == "ENOSPC" && r.Named("202") {
+			return // there are no more device numbers: no filesystem is full
 		}
 	} else if want == "" {
 		return // it was not disturbed
@@ -561,6 +561,9 @@ func nearest(allowed []*state, now *state, part func(*state) any) string {
 func (v *verdict) repeat(e explore.Ending) {
 	c, w := v.c, v.c.world
 	restarted := e.Cut || e.Recovered
+	if restarted && c.refused != "" {
+		return // what kept it from being made may be over: a domain is, an attribute was not on the disk yet
+	}
 	switch {
 	case restarted && c.device:
 		v.session()
