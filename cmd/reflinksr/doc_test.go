@@ -5,7 +5,9 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -134,5 +136,50 @@ func H() {}
 	}
 	if want := []string{"F", "T", "M", "B", "E", "H"}; !slices.Equal(got, want) {
 		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+var (
+	link   = regexp.MustCompile(`\]\(([^)#]+)[^)]*\)`)
+	source = regexp.MustCompile("`([a-z0-9_./-]+/[a-z0-9_.-]+\\.(?:go|txtar|mod|json))`")
+)
+
+// What the documents link to is there, and so are the source files that they name.
+func TestDocumentsNameWhatIsThere(t *testing.T) {
+	var pages []string
+	for _, pattern := range []string{"*.md", "docs/*.md", "scripts/*.md"} {
+		found, err := filepath.Glob("../../" + pattern)
+		if err != nil || len(found) == 0 {
+			t.Fatalf("%s: %v, %v", pattern, found, err)
+		}
+		pages = append(pages, found...)
+	}
+	there := func(page, path string) {
+		if _, err := os.Stat(path); err != nil {
+			t.Errorf("%s: %v", page, err)
+		}
+	}
+	named := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			if !strings.Contains(m[1], "://") {
+				there(page, filepath.Join(filepath.Dir(page), m[1]))
+				named++
+			}
+		}
+		for _, m := range source.FindAllStringSubmatch(string(text), -1) {
+			if strings.HasPrefix(m[1], "/") || !strings.Contains("cmd sr volume snapshot datapath scripts testdata tools", strings.SplitN(m[1], "/", 2)[0]) {
+				continue // a file of a host, or in an SR
+			}
+			there(page, filepath.Join("../..", m[1]))
+			named++
+		}
+	}
+	if named < 50 {
+		t.Errorf("only %d files are named", named)
 	}
 }

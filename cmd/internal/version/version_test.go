@@ -20,9 +20,11 @@ func TestDescribe(t *testing.T) {
 	}
 }
 
-// Each program tells its version, and the one that it was built with if that was set.
+// Each program tells its version, or the one that it was built with if that was set; so does
+// Plugin.query.
 func TestPrograms(t *testing.T) {
-	for name, flags := range map[string]string{"reflinksr": "", "srctl": "", "srtest": "-X reflinksr/cmd/internal/version.Version=9.8.7-set"} {
+	const set = "-X reflinksr/cmd/internal/version.Version=9.8.7-set"
+	for name, flags := range map[string]string{"reflinksr": set, "srctl": "", "srtest": ""} {
 		path := filepath.Join(t.TempDir(), name)
 		if out, err := exec.Command("go", "build", "-ldflags", flags, "-o", path, "reflinksr/cmd/"+name).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %s", err, out)
@@ -34,6 +36,12 @@ func TestPrograms(t *testing.T) {
 		out, err := exec.Command(path, "version").Output()
 		if err != nil || !strings.HasPrefix(string(out), want) || strings.Count(string(out), "\n") != 1 {
 			t.Errorf("%s version: %q, %v; want %s…", name, out, err, want)
+		}
+		if name != "reflinksr" {
+			continue
+		}
+		if out, err := exec.Command(path, "Plugin.query", "dbg").Output(); err != nil || !strings.Contains(string(out), `"version":"9.8.7-set"`) {
+			t.Errorf("Plugin.query: %s, %v", out, err)
 		}
 	}
 }
