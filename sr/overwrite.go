@@ -206,7 +206,7 @@ func loopOfFile(dev, ino uint64) (string, error) {
 func lookAtLoop(path string) (l looked, err error) {
 	info, err := loopStatus(filepath.Base(path))
 	if err == nil {
-		l.Dev, l.Ino, l.Rdev, l.Offset, l.Same = info.Device, info.Inode, info.Rdevice, int64(info.Offset), loopIdentity(info)
+		l.Dev, l.Ino, l.Rdev, l.Offset, l.Same = info.Device, info.Inode, info.Rdevice, int64(info.Offset), loopIdentity(info) // #nosec G115 -- of a file: below 2^63
 	}
 	return l, err
 }

@@ -227,7 +227,7 @@ func (o *ownership) byFile(sys string) (string, error) {
 	}
 	if file != "" {
 		if linked := byLinks(file, info.Device, info.Inode); linked != "" {
-			return linked
+			return linked, nil
 		}
 	}
 	// What the file is on; or the device that it is.
