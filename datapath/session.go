@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"strings"
 
@@ -35,8 +36,37 @@ func beginToGiveBack(uri string) (*session, error) {
 		return v, err
 	}
 	// Whatever has a note has a lock file, which is kept as long.
+	if there, e := isNoted(uri); e != nil || there {
+		return nil, errors.Join(err, e)
+	}
 	slog.Warn("there is no room in /run for a lock file, so this volume cannot be attached here", "uri", uri, "err", err)
 	return nil, nil
+}
+
+// isNoted says whether this host has a note of the volume.
+func isNoted(uri string) (bool, error) {
+	_, uuid, key, err := volume.ParseURI(uri)
+	if err != nil {
+		return false, err
+	}
+	dir, err := sr.LookRuntime(volume.NoteDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	defer dir.Close()
+	return dir.Exists(volume.NoteName(uuid, key) + ".json")
+}
+
+// notes opens the directory of notes, made if absent. One that is there needs no room.
+func notes() (*sr.Dir, error) {
+	dir, err := sr.LookRuntime(volume.NoteDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return sr.Runtime(volume.NoteDir)
+	}
+	return dir, err
 }
 
 // begin locks the volume on this host and reads its state.
@@ -49,7 +79,7 @@ func begin(uri string) (*session, error) {
 	if v.me, err = sr.ThisHost(); err != nil {
 		return nil, err
 	}
-	if v.dir, err = sr.Runtime(volume.NoteDir); err != nil {
+	if v.dir, err = notes(); err != nil {
 		return nil, err
 	}
 	if v.lock, err = v.dir.Lock(v.name+".lock", "volume "+string(key)+" on this host"); err != nil {
