@@ -37,12 +37,7 @@ func Runtime(name string) (*Dir, error) {
 // LookRuntime is Runtime for who only reads: it makes nothing, and is os.ErrNotExist
 // if nothing was ever noted there.
 func LookRuntime(name string) (*Dir, error) {
-	run, err := OpenDir("/run")
-	if err != nil {
-		return nil, err
-	}
-	defer run.Close()
-	top, err := run.Sub("reflinksr")
+	top, err := OpenDir(RuntimeDir)
 	if err != nil {
 		return nil, err
 	}
