@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -129,6 +130,10 @@ func apart(as string) (status int, err error) {
 	}
 	signal.Notify(signals, endings...)
 	var namespace *os.File
+	// The signal comes when the thread ends that has started the process, not when the process
+	// does: this one stays until then.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	if err = c.Start(); err == nil {
 		go func() {
 			for s := range signals {

@@ -20,7 +20,7 @@ import (
 func TestLeavesEverything(t *testing.T) {
 	how := os.Getenv("REFLINKSR_LEAVE")
 	if how == "" {
-		t.Skip("it is a part of TestNothingIsLeft")
+		return // it is a part of TestNothingIsLeft
 	}
 	if os.Getuid() == 0 {
 		for _, dir := range []string{"/run/reflinksr/sr", "/run/simple-sr", "/run/sr-mount/x"} {
