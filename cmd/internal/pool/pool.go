@@ -112,8 +112,20 @@ func Interruptible() (context.Context, func()) {
 	broken := make(chan os.Signal, 1)
 	signal.Notify(broken, unix.SIGPIPE) // for good: we go on printing
 	go func() {
-		<-broken
-		cancel()
+		// It comes as well when a plugin ends without having read what it was asked.
+		for range broken {
+			if hungUp(os.Stdout) {
+				cancel()
+				return
+			}
+		}
 	}()
 	return ctx, cancel
+}
+
+// hungUp says whether nobody reads what is written to a pipe any more.
+func hungUp(f *os.File) bool {
+	fds := []unix.PollFd{{Fd: int32(f.Fd())}} // #nosec G115 -- a descriptor
+	n, err := unix.Poll(fds, 0)
+	return err == nil && n > 0 && fds[0].Revents&(unix.POLLERR|unix.POLLHUP) != 0
 }
