@@ -7,7 +7,8 @@ import (
 	"os"
 	"slices"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -37,7 +38,7 @@ func Activate(uri, domain string, readOnly bool) error {
 			return err
 		}
 		if !v.state.Attached(domain) {
-			return sr.Errorf(sr.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
+			return fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
 		}
 		write := !readOnly && (r.ReadWrite || v.state.ThrowAway)
 		lease, err := volume.ReadLease(s, v.key, v.me)
@@ -99,7 +100,7 @@ func (v *session) present(write bool) error {
 		return err
 	}
 	if len(devices) == 0 {
-		return sr.Errorf(sr.ErrInvalid, string(v.key), "volume %s has lost its device: call Datapath.attach again", v.key)
+		return fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device: call Datapath.attach again", v.key)
 	}
 	for _, d := range devices {
 		bound, err := d.Binding()
@@ -107,7 +108,7 @@ func (v *session) present(write bool) error {
 			return err
 		}
 		if bound.ReadOnly && write {
-			return sr.Errorf(sr.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only: detach it and attach it again", v.key)
+			return fault.Errorf(fault.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only: detach it and attach it again", v.key)
 		}
 	}
 	return v.allow(write)
@@ -190,7 +191,7 @@ func (v *session) hasFailed(err error) bool {
 // publish tells other hosts who of this one has the volume active.
 func (v *session) publish() error {
 	err := v.publishWith(volume.PublishLease)
-	if errors.Is(err, sr.ErrNotAttached) || errors.Is(err, sr.ErrVolumeNotFound) {
+	if errors.Is(err, fault.ErrNotAttached) || errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil // there is no lease
 	}
 	return err

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"syscall"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 	"reflinksr/sr"
 )
 

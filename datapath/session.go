@@ -9,7 +9,8 @@ import (
 	"slices"
 	"strings"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -32,7 +33,7 @@ type session struct {
 // volume has nothing on this host, and there is no room in /run to find that out properly.
 func beginToGiveBack(uri string) (*session, error) {
 	v, err := begin(uri)
-	if sr.Classify(err) != sr.ErrNoSpace {
+	if fault.Classify(err) != fault.ErrNoSpace {
 		return v, err
 	}
 	// Whatever has a note has a lock file, which is kept as long.
@@ -201,7 +202,7 @@ func (v *session) devices() ([]loop.Device, error) {
 
 func checkDomain(domain string) error {
 	if domain == "" || len(domain) > 4096 {
-		return sr.Errorf(sr.ErrInvalid, "domain", "argument \"domain\" must have 1 to 4096 bytes")
+		return fault.Errorf(fault.ErrInvalid, "domain", "argument \"domain\" must have 1 to 4096 bytes")
 	}
 	return nil
 }
@@ -264,7 +265,7 @@ func DetachSR(handle string) error {
 func (v *session) unused(path string) error {
 	devices, err := v.devices()
 	if err == nil && len(devices) > 0 && len(v.state.Domains) > 0 {
-		err = sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
+		err = fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
 	}
 	return err
 }
@@ -277,11 +278,11 @@ func (v *session) settle(path string) error {
 	}
 	if v.state.Stuck {
 		_, err := v.unbind()
-		if sr.IsIO(err) {
+		if fault.IsIO(err) {
 			return fmt.Errorf("SR %s: volume %s has a device that cannot be detached: %w", path, v.key, err)
 		}
 		if err != nil {
-			return sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
+			return fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
 		}
 	}
 	if v.state.ThrowAway {
@@ -424,7 +425,7 @@ func (v *session) forgetLost() error {
 		return err
 	}
 	err = v.locked(func(*sr.SR) error { return nil })
-	if !errors.Is(err, sr.ErrVolumeNotFound) {
+	if !errors.Is(err, fault.ErrVolumeNotFound) {
 		return err // it is there after all
 	}
 	v.state = volume.Note{}
@@ -489,7 +490,7 @@ func (v *session) removeOthersThrowAways() error {
 				return err
 			}
 			if devices, err := v.devicesOf(st.Dev, st.Ino); err != nil || len(devices) > 0 {
-				return errors.Join(err, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
+				return errors.Join(err, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
 			}
 			if err := s.Staging.Remove(name); err != nil {
 				return err
@@ -545,7 +546,7 @@ func (v *session) discard() error {
 
 func (v *session) removeThrowAway() error {
 	err := v.locked(func(s *sr.SR) error { return s.Staging.Remove(v.throwAway()) })
-	if err != nil && !errors.Is(err, sr.ErrVolumeNotFound) && !errors.Is(err, sr.ErrNotAttached) {
+	if err != nil && !errors.Is(err, fault.ErrVolumeNotFound) && !errors.Is(err, fault.ErrNotAttached) {
 		return fmt.Errorf("volume %s: discarding its throw-away disk: %w", v.key, err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"reflinksr/internal/extent"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -70,7 +71,7 @@ func TestDestroyedSnapshotsKeepNothing(t *testing.T) {
 			for i, key := range destroyed {
 				f, err := os.Open(filepath.Join(bed.dir, key))
 				must(err)
-				u, err := UsageOf(f)
+				u, err := extent.UsageOf(f)
 				f.Close()
 				must(err)
 				if u.Exclusive+u.Shared != 0 {

@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -49,7 +51,7 @@ func Destroy(handle, key string) error {
 		switch {
 		case errors.Is(err, errInVain):
 			return err // and what was announced stays
-		case errors.Is(err, sr.ErrDamaged): // what cannot be read is lost with it
+		case errors.Is(err, fault.ErrDamaged): // what cannot be read is lost with it
 			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
 		case err != nil:
 			withdraw()
@@ -101,7 +103,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 			continue
 		}
 		l, _, err := loadLost(s, k)
-		if sr.Classify(err) == nil && err != nil {
+		if fault.Classify(err) == nil && err != nil {
 			return err // it can be read again in a moment
 		}
 		if err == nil {
@@ -117,7 +119,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 	}
 	slices.Reverse(all)
 	old, err := openDisk(s, key)
-	if errors.Is(err, sr.ErrDamaged) {
+	if errors.Is(err, fault.ErrDamaged) {
 		// There is nothing to pass on; those who need it say so from now on.
 		slog.Error("what a damaged volume kept for others goes with it", "key", key, "for", all, "err", err)
 		return nil
@@ -139,7 +141,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 		switch {
 		case err == nil:
 			done = append(done, k)
-		case errors.Is(err, sr.ErrDamaged) && !errors.Is(err, errInVain):
+		case errors.Is(err, fault.ErrDamaged) && !errors.Is(err, errInVain):
 			slog.Error("blocks that a volume kept for a damaged one go with it", "key", key, "for", k, "err", err)
 		default:
 			return fmt.Errorf("volume %s: passing on to %s what it keeps for it: %w", key, k, err)
@@ -234,7 +236,7 @@ func share(dst, src *os.File, start, length int64) error {
 			return nil
 		}
 		if err != unix.EINTR {
-			return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: sr.Unshared(dst, err)}
+			return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: reflink.Unshared(dst, err)}
 		}
 	}
 }

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -49,7 +51,7 @@ func setCBT(handle, key string, on bool) error {
 	case r.CBT == on:
 		return nil
 	case !r.ReadWrite:
-		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
+		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
 	}
 	return r.SetCBT(s, k, on)
 }
@@ -106,9 +108,9 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	case r.DataDestroyed:
 		return nil // the second attempt: what the first could not give back remains to be done
 	case r.ReadWrite:
-		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
+		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
 	case !r.CBT:
-		return sr.Errorf(sr.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep: destroy the volume itself", key)
+		return fault.Errorf(fault.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep: destroy the volume itself", key)
 	}
 	if err := volume.CheckIdle(s, key); err != nil {
 		return err
@@ -121,7 +123,7 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	}
 	there, err := s.CBT.Exists(string(key))
 	if err == nil && there {
-		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its record says that it has its data, %s/.reflinksr/cbt/%s that this was destroyed: restore the newer record, or destroy the volume", key, s.Path, key)
+		err = fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its record says that it has its data, %s/.reflinksr/cbt/%s that this was destroyed: restore the newer record, or destroy the volume", key, s.Path, key)
 	}
 	if err != nil {
 		return err
@@ -244,7 +246,7 @@ func plan(d, newer *disk) (*planned, error) {
 func (l *lostBlocks) unpunched(d *disk) (runList, error) {
 	var allocated runList
 	end := int64(0)
-	err := Extents(d.file, func(e Extent) bool {
+	err := extent.Each(d.file, func(e extent.Extent) bool {
 		first := max(e.Logical/granularity, end)
 		end = (e.Logical+e.Length-1)/granularity + 1
 		if end > first {
@@ -389,7 +391,7 @@ func recoverAll(s *sr.SR) error {
 		return err
 	}
 	lock, err := s.LockCBT(sr.Exclusive, true)
-	if errors.Is(err, sr.ErrBusy) {
+	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -402,7 +404,7 @@ func recoverAll(s *sr.SR) error {
 		if todo {
 			pending = append(pending, key)
 		}
-		if !errors.Is(e, sr.ErrVolumeNotFound) {
+		if !errors.Is(e, fault.ErrVolumeNotFound) {
 			err = errors.Join(err, e)
 		}
 	}
@@ -419,7 +421,7 @@ func recoverAll(s *sr.SR) error {
 func recoverLost(s *sr.SR, key sr.Key) (todo bool, err error) {
 	r, err := volume.LoadForChange(s, key)
 	switch {
-	case errors.Is(err, sr.ErrVolumeNotFound):
+	case errors.Is(err, fault.ErrVolumeNotFound):
 		return false, s.RemoveCBT(key)
 	case err != nil:
 		return false, err
@@ -469,7 +471,7 @@ func inOrder(s *sr.SR, keys []sr.Key) ([]sr.Key, error) {
 	keys = slices.DeleteFunc(slices.Clone(keys), func(k sr.Key) bool {
 		r, err := volume.LoadForChange(s, k)
 		records[k] = r
-		if sr.Classify(err) == nil {
+		if fault.Classify(err) == nil {
 			failed = errors.Join(failed, err)
 		}
 		return err != nil || !r.DataDestroyed
@@ -511,7 +513,7 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 	}
 	var n *disk
 	if newer != "" {
-		if n, err = openDisk(s, newer); sr.Unseen(err) {
+		if n, err = openDisk(s, newer); fault.Unseen(err) {
 			return false, err
 		} else if err != nil {
 			slog.Warn("a destroyed snapshot is trimmed as if there were no newer one", "key", key, "err", err)

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -15,7 +16,7 @@ func ancestry(s *sr.SR, key sr.Key) ([]sr.Key, error) {
 	line := []sr.Key{key}
 	for {
 		r, err := volume.Load(s, line[len(line)-1])
-		if sr.Unseen(err) {
+		if fault.Unseen(err) {
 			return nil, err // who has it for an ancestor would seem to be no relative
 		}
 		if err != nil || r.Origin == nil || slices.Contains(line, r.Origin.Of) {
@@ -57,7 +58,7 @@ func SimilarContent(handle, key string) ([]sr.Key, error) {
 	records, next := map[sr.Key]*volume.Record{}, map[sr.Key][]sr.Key{}
 	for _, other := range keys {
 		r, err := volume.Load(s, other)
-		if sr.Unseen(err) {
+		if fault.Unseen(err) {
 			return nil, err
 		}
 		if err != nil {

@@ -7,6 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -32,7 +35,7 @@ func Revert(handle, snapshot, key string) error {
 		return err
 	}
 	if from == to {
-		return sr.Errorf(sr.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
+		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
 	}
 	source, target, err := lockBoth(s, from, to, sr.Shared)
 	if err != nil {
@@ -53,9 +56,9 @@ func Revert(handle, snapshot, key string) error {
 	}
 	switch {
 	case !r.ReadWrite:
-		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is read-only and keeps its contents", key)
+		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is read-only and keeps its contents", key)
 	case r.SectorSize != was.SectorSize:
-		return sr.Errorf(sr.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", key, r.SectorSize, snapshot, was.SectorSize)
+		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", key, r.SectorSize, snapshot, was.SectorSize)
 	}
 	if err := volume.CheckIdle(s, to); err != nil {
 		return err
@@ -80,7 +83,7 @@ func shrinkRecord(s *sr.SR, from, to sr.Key, r *volume.Record) error {
 		return err
 	}
 	defer data.Close()
-	st, err := sr.StatFile(data)
+	st, err := sys.Fstat(data)
 	if err != nil {
 		return err
 	}
@@ -103,7 +106,7 @@ func replaceData(s *sr.SR, from, to sr.Key) error {
 	}
 	defer f.Close()
 	if err = attrs.Apply(f); err == nil {
-		err = sr.CloneFile(f, data)
+		err = reflink.CloneFile(f, data)
 	}
 	if err == nil {
 		err = volume.Align(f)

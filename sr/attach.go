@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
 )
 
 // Attach makes the SR of the configuration usable on this host, finishes what a
@@ -22,7 +25,7 @@ func Attach(conf map[string]string) (string, error) {
 		return c.attach()
 	}
 	if c.UUID == "" {
-		return "", Errorf(ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
+		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
 	}
 	handle := ""
 	err = withMount(c.UUID, func(notes *Dir) error {
@@ -51,11 +54,11 @@ func (c Configuration) attach() (string, error) {
 		if err := finishErase(root, c); err != nil {
 			return "", err
 		}
-		return "", Errorf(ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? SR.create makes an SR there, and adopts a simple file SR", c.Path)
+		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? SR.create makes an SR there, and adopts a simple file SR", c.Path)
 	case err != nil:
 		return "", err
 	case c.UUID != "" && c.UUID != m.UUID:
-		return "", Errorf(ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
+		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
 	}
 	if err := (&SR{Path: c.Path, Root: root}).sameFilesystem(m); err != nil {
 		return "", err
@@ -77,9 +80,9 @@ func (c Configuration) attach() (string, error) {
 }
 
 // admit checks that the SR can be attached, and recovers it.
-func (a *attachment) admit(root *Dir, data Attributes) error {
+func (a *attachment) admit(root *Dir, data reflink.Attributes) error {
 	before, err := lookup(a.UUID)
-	if Unseen(err) {
+	if fault.Unseen(err) {
 		return err
 	}
 	if err == nil && before.Path == a.Path {
@@ -87,17 +90,19 @@ func (a *attachment) admit(root *Dir, data Attributes) error {
 	}
 	if err == nil && before.Path != a.Path {
 		other, err := verify(before)
-		if Unseen(err) {
+		if fault.Unseen(err) {
 			return fmt.Errorf("SR %s is attached at %s, and whether it still is there cannot be told: %w: detach it first", a.UUID, before.Path, err)
 		}
 		if err == nil {
 			other.Close()
-			return Errorf(ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
+			return fault.Errorf(fault.ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
 		}
 	}
 	// A full or read-only filesystem cannot be asked, and is attached for what can
 	// still be done with it.
-	cannotAsk := func(err error) bool { return Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace }
+	cannotAsk := func(err error) bool {
+		return fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace
+	}
 	if err := root.Probe(data); err != nil && !cannotAsk(err) {
 		return err
 	}
@@ -144,7 +149,7 @@ func (a attachment) removeStaleMarker(root *Dir) error {
 	}
 	defer control.Close()
 	lock, err := control.lockFile("lock", "SR "+a.Path, Exclusive, true)
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
 	if err != nil {

@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
 )
 
 // attachment is what this boot of this host knows of an attached SR, so that an
@@ -99,7 +102,7 @@ func lookup(uuid string) (a attachment, err error) {
 		return a, err
 	}
 	defer dir.Close()
-	data, err := dir.Read(uuid+".json", recordLimit)
+	data, err := dir.Read(uuid+".json", record.Limit)
 	if err != nil {
 		return a, err
 	}
@@ -110,7 +113,7 @@ func lookup(uuid string) (a attachment, err error) {
 func parseAttachment(data []byte, uuid string) (a attachment, err error) {
 	err = json.Unmarshal(data, &a)
 	if err == nil && a.UUID != uuid {
-		err = fmt.Errorf("it speaks of SR %q", shorten(a.UUID))
+		err = fmt.Errorf("it speaks of SR %q", fault.Shorten(a.UUID))
 	}
 	if err == nil {
 		_, _, err = ParseHandle(a.handle())
@@ -132,7 +135,7 @@ func find(handle string) (attachment, error) {
 		return a, err
 	}
 	if err != nil || a.Path != path {
-		return a, Errorf(ErrNotAttached, handle, "SR %s is not attached on this host: call SR.attach first", path)
+		return a, fault.Errorf(fault.ErrNotAttached, handle, "SR %s is not attached on this host: call SR.attach first", path)
 	}
 	return a, nil
 }
@@ -162,7 +165,7 @@ func Attached() ([]string, error) {
 		case err == nil:
 			handles = append(handles, a.handle())
 		case errors.Is(err, os.ErrNotExist): // detached meanwhile
-		case Unseen(err):
+		case fault.Unseen(err):
 			return nil, err // it can be read again in a moment, and is attached
 		default:
 			slog.Error("an attached SR is left out", "uuid", uuid, "err", err)
@@ -186,5 +189,5 @@ func AttachedAt(path string) (string, error) {
 			return handle, nil
 		}
 	}
-	return "", Errorf(ErrNotAttached, path, "no SR is attached at %s on this host", path)
+	return "", fault.Errorf(fault.ErrNotAttached, path, "no SR is attached at %s on this host", path)
 }

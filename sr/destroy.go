@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
 )
 
 // tombstone is the marker of an SR that has been destroyed but is not yet erased.
@@ -40,7 +43,7 @@ func Destroy(handle string, check func(*SR) error) error {
 		// It may have been unmounted, under the SR or by an earlier attempt; which may have
 		// had its disk blank, too, before it was killed.
 		err = c.mount(notes)
-		if m.Over && errors.Is(err, ErrSRNotFound) {
+		if m.Over && errors.Is(err, fault.ErrSRNotFound) {
 			return unmount(notes, a.UUID)
 		}
 		if err != nil {
@@ -120,7 +123,7 @@ func (d *Dir) lockSelf() (*Lock, error) {
 			lock.passing = true
 			return lock, d.forget()
 		}
-		if Classify(err) != ErrNoSpace { // a full one can be destroyed
+		if fault.Classify(err) != fault.ErrNoSpace { // a full one can be destroyed
 			return nil, d.mayWrite(nil, err)
 		}
 	}
@@ -142,7 +145,7 @@ func destroyed(root *Dir) (*Meta, error) {
 	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	data, err := root.Read(tombstone, recordLimit)
+	data, err := root.Read(tombstone, record.Limit)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -150,8 +153,8 @@ func destroyed(root *Dir) (*Meta, error) {
 		return nil, err
 	}
 	m := new(Meta)
-	if _, err := DecodeRecord(data, m); err != nil {
-		return nil, Errorf(ErrUnavailable, root.Path(), "%s/%s, which tells of a destroyed SR, is damaged: %v", root.Path(), tombstone, err)
+	if _, err := record.Decode(data, m); err != nil {
+		return nil, fault.Errorf(fault.ErrUnavailable, root.Path(), "%s/%s, which tells of a destroyed SR, is damaged: %v", root.Path(), tombstone, err)
 	}
 	return m, nil
 }

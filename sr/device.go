@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/program"
 )
 
 // diskLabel is the label of the filesystems that SR.create makes.
@@ -49,12 +52,12 @@ func (c Configuration) locate() (onDisks, error) {
 		switch {
 		case isShortage(err):
 			return onDisks{}, err
-		case IsIO(err), errors.Is(err, errOwner):
+		case fault.IsIO(err), errors.Is(err, errOwner):
 			return onDisks{}, fmt.Errorf("whether %s carries the filesystem %s of SR %s cannot be told: %w", c.Device, c.FilesystemUUID, c.UUID, err)
 		case err == nil && c.carries(l) && l.taken(stayingUsers) == "":
 			found = append(found, l)
 		default:
-			return onDisks{}, Errorf(ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s%s", c.FilesystemUUID, c.UUID, describeLook(c.Device, l, err), taken, a.silence())
+			return onDisks{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s%s", c.FilesystemUUID, c.UUID, describeLook(c.Device, l, err), taken, a.silence())
 		}
 	}
 	o, err := c.whichOf(found, a)
@@ -119,7 +122,7 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 			continue
 		}
 		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !sameBlocks(l, other) {
-			return o, Errorf(ErrUnavailable, c.Device, "the filesystem %s%s is on several disks, %s and %s: one is a copy of the other: %s. If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.ofSR(), other.describe(), l.describe(), l.sb.whenCopied())
+			return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the filesystem %s%s is on several disks, %s and %s: one is a copy of the other: %s. If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.ofSR(), other.describe(), l.describe(), l.sb.whenCopied())
 		}
 		slog.Info("an SR's disk has several names", "device", other.Path, "also", l.Path, "identity", l.Same)
 	}
@@ -133,9 +136,9 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 	there, want := uint64(len(o.disks)), o.sb.devices
 	switch {
 	case there < want:
-		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s%s is spread over %d disks, and %s missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.ofSR(), want, o.missing(want), o.describe(), a.silence())
+		return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the btrfs %s%s is spread over %d disks, and %s missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.ofSR(), want, o.missing(want), o.describe(), a.silence())
 	case there > want:
-		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s%s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.ofSR(), want, there, o.describe())
+		return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the btrfs %s%s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.ofSR(), want, there, o.describe())
 	}
 	return o, nil
 }
@@ -177,7 +180,7 @@ func (l looked) describe() string {
 	if l.Same == "" {
 		return l.Path
 	}
-	return fmt.Sprintf("%s (%s)", l.Path, shorten(l.Same))
+	return fmt.Sprintf("%s (%s)", l.Path, fault.Shorten(l.Same))
 }
 
 // samePath says whether a path leads to that device.
@@ -227,7 +230,7 @@ func (c Configuration) openDevice() (*disk, looked, error) {
 	if err == nil && l.Owner != "" {
 		return nil, l, notOurs(c.Device, l.Owner)
 	}
-	if IsIO(err) || errors.Is(err, errOwner) {
+	if fault.IsIO(err) || errors.Is(err, errOwner) {
 		return nil, l, err
 	}
 	d, err := openDisk(c.Device)
@@ -240,7 +243,7 @@ func (c Configuration) openDevice() (*disk, looked, error) {
 func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 	d, _, err := c.openDevice()
 	if errors.Is(err, os.ErrNotExist) {
-		return Errorf(ErrInvalid, "device", "%s does not exist: see lsblk", c.Device)
+		return fault.Errorf(fault.ErrInvalid, "device", "%s does not exist: see lsblk", c.Device)
 	}
 	if err != nil {
 		return err
@@ -282,7 +285,7 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 		} else if others, err := foreign(root); err != nil {
 			return err
 		} else if len(others) > 0 {
-			return Errorf(ErrUnsuitable, d.path, "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q: mount it, and move them away; or make another SR on it, with wipe=yes", d.path, c.UUID, len(others), shorten(others[0]))
+			return fault.Errorf(fault.ErrUnsuitable, d.path, "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q: mount it, and move them away; or make another SR on it, with wipe=yes", d.path, c.UUID, len(others), fault.Shorten(others[0]))
 		}
 		return create(root)
 	})
@@ -323,7 +326,7 @@ var mkfs = map[string]struct {
 // format makes a filesystem with that UUID on the disk, if it is still the same.
 func (d *disk) format(kind, uuid string, same func() error) error {
 	name, how := "mkfs."+kind, mkfs[kind]
-	if _, err := findProgram(how.pack, name); err != nil {
+	if _, err := program.Find(how.pack, name); err != nil {
 		return err // before anything is lost
 	}
 	if err := d.clear(same); err != nil {
@@ -332,11 +335,11 @@ func (d *disk) format(kind, uuid string, same func() error) error {
 	var status int
 	var out string
 	err := alone(d.path, func() (err error) {
-		status, out, err = runProgram(how.pack, name, append(how.args(uuid), d.path)...)
+		status, out, err = program.Run(how.pack, name, append(how.args(uuid), d.path)...)
 		return err
 	})
 	if err == nil && status != 0 {
-		err = Errorf(ErrUnsuitable, d.path, "%s made no filesystem on %s, which is blank now: it failed with exit status %d: %s", name, d.path, status, oneLine(out))
+		err = fault.Errorf(fault.ErrUnsuitable, d.path, "%s made no filesystem on %s, which is blank now: it failed with exit status %d: %s", name, d.path, status, program.OneLine(out))
 	}
 	if err != nil {
 		return errors.Join(err, d.clear(func() error { return nil })) // of what mkfs left
@@ -402,7 +405,7 @@ func (d *disk) looksBlank() bool {
 func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 	d, l, err := c.openDevice()
 	if errors.Is(err, os.ErrNotExist) {
-		return Candidate{}, Errorf(ErrSRNotFound, c.Device, "%s does not exist: see lsblk", c.Device)
+		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s does not exist: see lsblk", c.Device)
 	}
 	if err != nil {
 		return Candidate{}, err
@@ -413,7 +416,7 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 		return Candidate{}, err
 	}
 	if c.FilesystemUUID != "" && sb.uuid != c.FilesystemUUID {
-		return Candidate{}, Errorf(ErrSRNotFound, c.Device, "the filesystem %s was asked for; %s", c.FilesystemUUID, describeLook(c.Device, l, nil))
+		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "the filesystem %s was asked for; %s", c.FilesystemUUID, describeLook(c.Device, l, nil))
 	}
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{"total_space": fmt.Sprint(d.size), "filesystem": "none"}}
 	if sb.kind != "" && !sb.unfinished {
@@ -435,7 +438,7 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 		}
 	}
 	if c.UUID != "" {
-		return out, Errorf(ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
+		return out, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
 	}
 	_, err = d.mayFormat(sb, c.Wipe, true)
 	return out, err

@@ -9,6 +9,9 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // Dir is an open directory. The names given to its methods are single path
@@ -26,7 +29,7 @@ type Dir struct {
 // OpenDir opens the directory at an absolute path given by the operator. Links on
 // the way to it are the operator's business and are followed.
 func OpenDir(path string) (*Dir, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
@@ -45,7 +48,7 @@ func OpenDir(path string) (*Dir, error) {
 
 // Sub opens the subdirectory name. One on another filesystem is ErrUnavailable.
 func (d *Dir) Sub(name string) (*Dir, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Openat(d.fd(), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
@@ -58,14 +61,14 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	sub.remote = d.remote
 	if sub.dev != d.dev {
 		sub.Close()
-		return nil, Errorf(ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.join(name))
+		return nil, fault.Errorf(fault.ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.join(name))
 	}
 	return sub, nil
 }
 
 func newDir(fd int, path string) (*Dir, error) {
 	d := &Dir{f: os.NewFile(uintptr(fd), path)}
-	st, err := StatFile(d.f)
+	st, err := sys.Fstat(d.f)
 	if err != nil {
 		d.Close()
 		return nil, err
@@ -92,7 +95,7 @@ func (d *Dir) Mkdir(name string) (*Dir, error) {
 }
 
 func (d *Dir) mkdir(name string) error {
-	err := retry0(func() error { return unix.Mkdirat(d.fd(), name, 0o700) })
+	err := sys.Do(func() error { return unix.Mkdirat(d.fd(), name, 0o700) })
 	if err != nil && err != unix.EEXIST {
 		return &os.PathError{Op: "mkdir", Path: d.join(name), Err: err}
 	}
@@ -102,11 +105,11 @@ func (d *Dir) mkdir(name string) error {
 // setMode gives what is open a mode, if it has another: the umask, a default ACL and
 // the set-group-ID bit of the directory above all have their say in that of a new file.
 func setMode(f *os.File, mode uint32) error {
-	st, err := StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil || st.Mode&0o7777 == mode {
 		return err
 	}
-	if err := retry0(func() error { return unix.Fchmod(int(f.Fd()), mode) }); err != nil {
+	if err := sys.Do(func() error { return unix.Fchmod(int(f.Fd()), mode) }); err != nil {
 		return &os.PathError{Op: "chmod", Path: f.Name(), Err: err}
 	}
 	return nil
@@ -127,7 +130,7 @@ func (d *Dir) Open(name string, flags int) (*os.File, error) {
 			return f, err
 		}
 	}
-	return nil, Errorf(ErrBusy, name, "%s is replaced over and over by something else", d.join(name))
+	return nil, fault.Errorf(fault.ErrBusy, name, "%s is replaced over and over by something else", d.join(name))
 }
 
 var errReplaced = errors.New("replaced while it was opened")
@@ -135,7 +138,7 @@ var errReplaced = errors.New("replaced while it was opened")
 // open looks before it opens, and opens what it has looked at: opening a device or a
 // FIFO can have effects of its own.
 func (d *Dir) open(name string, flags int) (*os.File, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Openat(d.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
@@ -143,7 +146,7 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 	}
 	seen := os.NewFile(uintptr(fd), d.join(name))
 	defer seen.Close()
-	st, err := StatFile(seen)
+	st, err := sys.Fstat(seen)
 	if err == nil {
 		err = d.acceptable(name, st)
 	}
@@ -155,7 +158,7 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 		return nil, err
 	}
 	// Without O_NONBLOCK: it is a regular file, and Go would poll one that has the flag.
-	fd, err = retry(func() (int, error) { return unix.Open(magic, flags|unix.O_CLOEXEC, 0) })
+	fd, err = sys.Retry(func() (int, error) { return unix.Open(magic, flags|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
 	}
@@ -173,7 +176,7 @@ func (d *Dir) still(name, magic string) error {
 	// Whether it can be read does not matter, for that is found out under the lock: a
 	// filesystem that has failed may not list what it can still open.
 	var entries [512]byte // one fits; Names has a descriptor, and so a position, of its own
-	retry(func() (int, error) { return unix.Getdents(d.fd(), entries[:]) })
+	sys.Retry(func() (int, error) { return unix.Getdents(d.fd(), entries[:]) })
 	link, err := os.Readlink(magic)
 	if err == nil {
 		var here string
@@ -191,7 +194,7 @@ func (d *Dir) still(name, magic string) error {
 // Create makes a new regular file with mode 0600, open for reading and writing.
 // It is an error (os.ErrExist) if the name is taken.
 func (d *Dir) Create(name string) (*os.File, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Openat(d.fd(), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	})
 	if err != nil {
@@ -213,7 +216,7 @@ func (d *Dir) Stat(name string) (*unix.Stat_t, error) {
 		if d.remote {
 			d.ask(name, unix.AT_SYMLINK_NOFOLLOW) // the next line tells what is wrong
 		}
-		return retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+		return sys.Do(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	})
 	if err != nil {
 		return nil, &os.PathError{Op: "stat", Path: d.join(name), Err: err}
@@ -225,7 +228,7 @@ func (d *Dir) Stat(name string) (*unix.Stat_t, error) {
 func (d *Dir) Exists(name string) (bool, error) {
 	_, err := d.Stat(name)
 	switch {
-	case err == nil, errors.Is(err, ErrDamaged):
+	case err == nil, errors.Is(err, fault.ErrDamaged):
 		return true, nil
 	case errors.Is(err, os.ErrNotExist):
 		return false, nil
@@ -245,7 +248,7 @@ func (d *Dir) acceptable(name string, st *unix.Stat_t) error {
 	default:
 		return nil
 	}
-	return Errorf(ErrDamaged, name, "%s is refused: %s: put the file itself there, or move this away", d.join(name), why)
+	return fault.Errorf(fault.ErrDamaged, name, "%s is refused: %s: put the file itself there, or move this away", d.join(name), why)
 }
 
 // Read returns the contents of the regular file name, at most limit bytes; a
@@ -261,12 +264,12 @@ func (d *Dir) read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	st, err := StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil {
 		return nil, err
 	}
 	if st.Size > limit {
-		return nil, Errorf(ErrDamaged, name, "%s is longer than %d bytes", d.join(name), limit)
+		return nil, fault.Errorf(fault.ErrDamaged, name, "%s is longer than %d bytes", d.join(name), limit)
 	}
 	data := make([]byte, st.Size)
 	n, err := io.ReadFull(f, data)
@@ -279,9 +282,9 @@ func (d *Dir) read(name string, limit int64) ([]byte, error) {
 // Rename moves from, in d, to the name to, in dst, replacing what is there.
 func (d *Dir) Rename(from string, dst *Dir, to string) error {
 	rename := func() error { return unix.Renameat(d.fd(), from, dst.fd(), to) }
-	err := retry0(rename)
+	err := sys.Do(rename)
 	if err == unix.EXDEV && dst.adopt(d, from) {
-		err = retry0(rename)
+		err = sys.Do(rename)
 	}
 	if err != nil {
 		return &os.LinkError{Op: "rename", Old: d.join(from), New: dst.join(to), Err: err}
@@ -292,11 +295,11 @@ func (d *Dir) Rename(from string, dst *Dir, to string) error {
 // swap exchanges two existing names atomically (RENAME_EXCHANGE).
 func (d *Dir) swap(from string, dst *Dir, to string) error {
 	exchange := func() error { return unix.Renameat2(d.fd(), from, dst.fd(), to, unix.RENAME_EXCHANGE) }
-	err := retry0(exchange)
+	err := sys.Do(exchange)
 	if err == unix.EXDEV {
 		there, back := dst.adopt(d, from), d.adopt(dst, to)
 		if there || back {
-			err = retry0(exchange)
+			err = sys.Do(exchange)
 		}
 	}
 	if err != nil {
@@ -307,7 +310,7 @@ func (d *Dir) swap(from string, dst *Dir, to string) error {
 
 // Remove unlinks name; an absent name is no error.
 func (d *Dir) Remove(name string) error {
-	err := retry0(func() error { return unix.Unlinkat(d.fd(), name, 0) })
+	err := sys.Do(func() error { return unix.Unlinkat(d.fd(), name, 0) })
 	if err != nil && err != unix.ENOENT {
 		return &os.PathError{Op: "unlink", Path: d.join(name), Err: err}
 	}
@@ -316,7 +319,7 @@ func (d *Dir) Remove(name string) error {
 
 // Rmdir removes the empty directory name; an absent one is no error.
 func (d *Dir) Rmdir(name string) error {
-	err := retry0(func() error { return unix.Unlinkat(d.fd(), name, unix.AT_REMOVEDIR) })
+	err := sys.Do(func() error { return unix.Unlinkat(d.fd(), name, unix.AT_REMOVEDIR) })
 	if err != nil && err != unix.ENOENT {
 		return &os.PathError{Op: "rmdir", Path: d.join(name), Err: err}
 	}
@@ -356,27 +359,3 @@ func (d *Dir) Close() error {
 
 func (d *Dir) fd() int                 { return int(d.f.Fd()) }
 func (d *Dir) join(name string) string { return filepath.Join(d.f.Name(), name) }
-
-// StatFile describes an open file.
-func StatFile(f *os.File) (*unix.Stat_t, error) {
-	var st unix.Stat_t
-	if err := retry0(func() error { return unix.Fstat(int(f.Fd()), &st) }); err != nil {
-		return nil, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
-	}
-	return &st, nil
-}
-
-// retry repeats a system call that a signal interrupted, as package os does.
-func retry[T any](call func() (T, error)) (T, error) {
-	for {
-		v, err := call()
-		if err != unix.EINTR {
-			return v, err
-		}
-	}
-}
-
-func retry0(call func() error) error {
-	_, err := retry(func() (struct{}, error) { return struct{}{}, call() })
-	return err
-}

@@ -8,6 +8,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // doomList names, in the control directory, the files of an SR that is being destroyed.
@@ -43,7 +46,7 @@ func (s *SR) doom() error {
 		return err
 	}
 	// A time of change that is only in memory would be an older one after a power cut.
-	if err := retry0(func() error { return unix.Syncfs(s.Root.fd()) }); err != nil {
+	if err := sys.Do(func() error { return unix.Syncfs(s.Root.fd()) }); err != nil {
 		return err
 	}
 	names, err := s.Root.Names()
@@ -68,7 +71,7 @@ func (s *SR) doom() error {
 		return err
 	}
 	err = s.control.WriteNew(doomList, data)
-	if Classify(err) == ErrNoSpace {
+	if fault.Classify(err) == fault.ErrNoSpace {
 		slog.Warn("no room to write down what is to be removed with the SR", "path", s.Path, "err", err)
 		return nil
 	}

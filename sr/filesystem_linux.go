@@ -10,6 +10,10 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/sys"
 )
 
 // Filesystem identifies the filesystem an SR lives on, whatever device it is on
@@ -40,19 +44,10 @@ func (s *SR) MustMapExtents() error {
 	if s.Meta.Filesystem.MapsExtents() {
 		return nil
 	}
-	return Errorf(ErrNoExtents, s.Path, "SR %s is on NFS: %s", s.Path, noExtents)
+	return fault.Errorf(fault.ErrNoExtents, s.Path, "SR %s is on NFS: %s", s.Path, noExtents)
 }
 
 const noExtents = "NFS cannot tell which blocks two files share: there are no changed blocks, and data cannot be destroyed alone or composed; snapshots, clones and reverts are as anywhere"
-
-var kinds = map[int64]string{ // linux/magic.h
-	unix.BTRFS_SUPER_MAGIC: "btrfs",
-	unix.XFS_SUPER_MAGIC:   "xfs",
-	unix.EXT4_SUPER_MAGIC:  "ext4",
-	unix.TMPFS_MAGIC:       "tmpfs",
-	unix.NFS_SUPER_MAGIC:   "nfs",
-	unix.OCFS2_SUPER_MAGIC: "ocfs2",
-}
 
 const (
 	btrfsIocFsInfo     = 0x8400941f // BTRFS_IOC_FS_INFO, linux/btrfs.h
@@ -70,28 +65,9 @@ type xfsGeometry struct {
 	padding [4]byte
 }
 
-func kindOf(f *os.File) (string, error) {
-	st, err := fstatfs(f)
-	if err != nil {
-		return "", err
-	}
-	if k, ok := kinds[int64(st.Type)]; ok {
-		return k, nil
-	}
-	return fmt.Sprintf("filesystem %#x", st.Type), nil
-}
-
-func fstatfs(f *os.File) (*unix.Statfs_t, error) {
-	var st unix.Statfs_t
-	if err := retry0(func() error { return unix.Fstatfs(int(f.Fd()), &st) }); err != nil {
-		return nil, &os.PathError{Op: "statfs", Path: f.Name(), Err: err}
-	}
-	return &st, nil
-}
-
 // Filesystem identifies the filesystem of the directory.
 func (d *Dir) Filesystem() (Filesystem, error) {
-	kind, err := kindOf(d.f)
+	kind, err := sys.KindOf(d.f)
 	if err != nil {
 		return Filesystem{}, err
 	}
@@ -99,7 +75,7 @@ func (d *Dir) Filesystem() (Filesystem, error) {
 	switch kind {
 	case "btrfs":
 		var info [1024]byte // struct btrfs_ioctl_fs_info_args: max_id, num_devices, fsid, …
-		if err := ioctl(d.f, btrfsIocFsInfo, unsafe.Pointer(&info)); err != nil {
+		if err := sys.Ioctl(d.f, btrfsIocFsInfo, unsafe.Pointer(&info)); err != nil {
 			return fs, fmt.Errorf("%s: asking btrfs for its UUID: %w", d.Path(), err)
 		}
 		fs.UUID = uuid.UUID(info[16:32]).String()
@@ -118,7 +94,7 @@ func (d *Dir) Filesystem() (Filesystem, error) {
 
 func (d *Dir) xfs() (xfsGeometry, error) {
 	var geo xfsGeometry
-	if err := ioctl(d.f, xfsIocFsgeometryV1, unsafe.Pointer(&geo)); err != nil {
+	if err := sys.Ioctl(d.f, xfsIocFsgeometryV1, unsafe.Pointer(&geo)); err != nil {
 		return geo, fmt.Errorf("%s: asking XFS for its geometry: %w", d.Path(), err)
 	}
 	return geo, nil
@@ -127,7 +103,7 @@ func (d *Dir) xfs() (xfsGeometry, error) {
 // fsid is what every kernel tells: FS_IOC_GETFSUUID is of Linux 6.9, and an SR must not
 // seem to be on another filesystem after an update, or on one of two hosts.
 func (d *Dir) fsid() (string, error) {
-	st, err := fstatfs(d.f)
+	st, err := sys.Fstatfs(d.f)
 	if err != nil {
 		return "", err
 	}
@@ -142,7 +118,7 @@ const filesystemReadOnly, remountIt = "the SR's filesystem is read-only", "see t
 func (d *Dir) subvolume() string {
 	for path := d.Path(); ; path = filepath.Dir(path) {
 		var st unix.Stat_t
-		err := retry0(func() error { return unix.Stat(path, &st) })
+		err := sys.Do(func() error { return unix.Stat(path, &st) })
 		if err != nil || path == "/" {
 			return d.Path()
 		}
@@ -155,18 +131,18 @@ func (d *Dir) subvolume() string {
 // readOnly says what keeps the filesystem from being written to, and what to do: "" if
 // nothing does.
 func (d *Dir) readOnly() (what, remedy string, err error) {
-	st, err := fstatfs(d.f)
+	st, err := sys.Fstatfs(d.f)
 	if err != nil {
 		return "", "", err
 	}
 	if st.Flags&unix.ST_RDONLY != 0 {
 		return filesystemReadOnly, remountIt, nil
 	}
-	if kinds[int64(st.Type)] != "btrfs" {
+	if sys.KindOfMagic(st) != "btrfs" {
 		return "", "", nil
 	}
 	// A subvolume may be so by itself (btrfs_permission in fs/btrfs/inode.c).
-	err = retry0(func() error { return unix.Faccessat(d.fd(), ".", unix.W_OK, 0) })
+	err = sys.Do(func() error { return unix.Faccessat(d.fd(), ".", unix.W_OK, 0) })
 	if err == unix.EROFS {
 		return "the btrfs subvolume is read-only", "btrfs property set -t subvol " + d.subvolume() + " ro false", nil
 	}
@@ -176,9 +152,9 @@ func (d *Dir) readOnly() (what, remedy string, err error) {
 // Probe finds out by doing it whether files in the directory that are made as data files
 // are, with the attributes a, can share blocks. It leaves nothing behind. The error is
 // ErrUnsuitable with the remedy, or the system's own.
-func (d *Dir) Probe(a Attributes) error {
-	if fixed, err := Immutable(d.f); err == nil && fixed {
-		return Errorf(ErrUnsuitable, d.Path(), "%s: the directory has an attribute that keeps files from being made, renamed or removed in it: chattr -i -a %s", d.Path(), d.Path())
+func (d *Dir) Probe(a reflink.Attributes) error {
+	if fixed, err := reflink.Immutable(d.f); err == nil && fixed {
+		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: the directory has an attribute that keeps files from being made, renamed or removed in it: chattr -i -a %s", d.Path(), d.Path())
 	}
 	src, err := d.scratch()
 	if err := d.mayWrite(src, err); err != nil {
@@ -196,29 +172,29 @@ func (d *Dir) Probe(a Attributes) error {
 		_, err = src.Write(make([]byte, 4096))
 	}
 	if err == nil {
-		err = CloneFile(dst, src)
+		err = reflink.CloneFile(dst, src)
 	}
-	if kind, e := kindOf(d.f); e == nil && kind == "btrfs" && errors.Is(err, unix.EINVAL) {
-		return Errorf(ErrUnsuitable, d.Path(), "%s: files that are made as disks are cannot share blocks here: %v", d.Path(), err)
+	if kind, e := sys.KindOf(d.f); e == nil && kind == "btrfs" && errors.Is(err, unix.EINVAL) {
+		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: files that are made as disks are cannot share blocks here: %v", d.Path(), err)
 	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
-		kind, _ := kindOf(d.f)
+		kind, _ := sys.KindOf(d.f)
 		switch kind {
 		case "nfs":
-			return Errorf(ErrUnsuitable, d.Path(), "%s: this NFS cannot share blocks between files: mount it with vers=4.2, from a server that exports XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path())
+			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this NFS cannot share blocks between files: mount it with vers=4.2, from a server that exports XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path())
 		case "ocfs2":
-			return Errorf(ErrUnsuitable, d.Path(), "%s: this OCFS2 was made without reflink: tunefs.ocfs2 --fs-features=refcount", d.Path())
+			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this OCFS2 was made without reflink: tunefs.ocfs2 --fs-features=refcount", d.Path())
 		case "xfs":
-			return Errorf(ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink: make a new one with mkfs.xfs -m reflink=1, or use btrfs", d.Path())
+			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink: make a new one with mkfs.xfs -m reflink=1, or use btrfs", d.Path())
 		}
-		return Errorf(ErrUnsuitable, d.Path(), "%s: %s cannot share blocks between files: use XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path(), kind)
+		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: %s cannot share blocks between files: use XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path(), kind)
 	}
 	return err
 }
 
 // scratch makes a file without a name.
 func (d *Dir) scratch() (*os.File, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Openat(d.fd(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	})
 	if err == nil {

@@ -9,6 +9,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // Hardware is what tells this machine from others when its UUID does not: hosts that were
@@ -46,7 +49,7 @@ var ThisHardware = sync.OnceValue(func() Hardware {
 func systemUUID(text string) string {
 	u := strings.ToLower(strings.TrimSpace(text))
 	switch {
-	case !canonical(u), strings.Trim(u, "0-") == "", strings.Trim(u, "f-") == "", u == "03000200-0400-0500-0006-000700080009":
+	case !uuids.IsCanonical(u), strings.Trim(u, "0-") == "", strings.Trim(u, "f-") == "", u == "03000200-0400-0500-0006-000700080009":
 		return ""
 	}
 	return u
@@ -91,7 +94,7 @@ func permanentAddress(name string) string {
 	}
 	copy(request.name[:unix.IFNAMSIZ-1], name)
 	request.data = unsafe.Pointer(&answer)
-	if ioctl(s, unix.SIOCETHTOOL, unsafe.Pointer(&request)) != nil || answer.size != 6 {
+	if sys.Ioctl(s, unix.SIOCETHTOOL, unsafe.Pointer(&request)) != nil || answer.size != 6 {
 		return ""
 	}
 	return hardwareAddress(answer.data[:6])

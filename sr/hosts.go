@@ -6,6 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
+	"reflinksr/internal/uuids"
 )
 
 // hostsDir is the part of the control directory that tells which hosts have an SR attached,
@@ -29,7 +33,7 @@ func (a attachment) enlist() error {
 		return err
 	}
 	defer s.Close()
-	if err := s.enlist(); err != nil && Classify(err) != ErrReadOnly && Classify(err) != ErrNoSpace {
+	if err := s.enlist(); err != nil && fault.Classify(err) != fault.ErrReadOnly && fault.Classify(err) != fault.ErrNoSpace {
 		return err
 	}
 	return nil
@@ -47,7 +51,7 @@ func (s *SR) enlist() error {
 		return err
 	}
 	if me.Nameless() {
-		return Errorf(ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id: run systemd-machine-id-setup, then attach the SR again", s.Path)
+		return fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id: run systemd-machine-id-setup, then attach the SR again", s.Path)
 	}
 	lock, err := s.LockLeases()
 	if err != nil {
@@ -87,8 +91,8 @@ func (m participant) mayReplace(there participant, path string) error {
 	}
 	same, known := m.Hardware.Same(there.Hardware)
 	if known && !same {
-		return Errorf(ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s",
-			path, m.Host, shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
+		return fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s",
+			path, m.Host, fault.Shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
 	}
 	if !known {
 		slog.Warn("a host with this UUID has attached the SR in another boot, and nobody can tell whether that was this machine", "sr", path, "host", m.Host)
@@ -97,7 +101,7 @@ func (m participant) mayReplace(there participant, path string) error {
 }
 
 func readParticipant(hosts *Dir, uuid string) (m participant, err error) {
-	data, err := hosts.Read(uuid, recordLimit)
+	data, err := hosts.Read(uuid, record.Limit)
 	if err != nil {
 		return m, err
 	}
@@ -106,10 +110,10 @@ func readParticipant(hosts *Dir, uuid string) (m participant, err error) {
 
 func parseParticipant(data []byte, path string) (m participant, err error) {
 	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
-		return m, Errorf(ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
+		return m, fault.Errorf(fault.ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
 	}
 	if m.Format > Format {
-		return m, Errorf(ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, Format)
+		return m, fault.Errorf(fault.ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, Format)
 	}
 	return m, nil
 }
@@ -162,8 +166,8 @@ func (a attachment) delist() {
 // ForgetHost takes a host off the list of those that have the SR attached: it is no more.
 // Absent is no error.
 func (s *SR) ForgetHost(uuid string) error {
-	if !canonical(uuid) {
-		return Errorf(ErrInvalid, uuid, "%q is no host's UUID", shorten(uuid))
+	if !uuids.IsCanonical(uuid) {
+		return fault.Errorf(fault.ErrInvalid, uuid, "%q is no host's UUID", fault.Shorten(uuid))
 	}
 	hosts, err := s.control.Sub(hostsDir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -191,7 +195,7 @@ func (s *SR) eraseHosts() error {
 		return err
 	}
 	for _, name := range names {
-		if canonical(name) {
+		if uuids.IsCanonical(name) {
 			if err := hosts.removeFile(name); err != nil {
 				return err
 			}

@@ -9,6 +9,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // Inspect opens the SR in a directory to look at it, attached or not. It writes
@@ -42,7 +46,7 @@ func Inspect(path string) (_ *SR, err error) {
 	switch {
 	case err == nil && m != nil:
 		s.Meta = m
-	case Classify(err) == nil && err != nil:
+	case fault.Classify(err) == nil && err != nil:
 		return nil, err // it could not be read at all
 	}
 	return s, s.openControl()
@@ -55,9 +59,9 @@ func (s *SR) nothing() error {
 		return err
 	}
 	if there {
-		return Errorf(ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, marker)
+		return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, marker)
 	}
-	return Errorf(ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
+	return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
 }
 
 // openControl opens what there is of the control directory.
@@ -127,12 +131,12 @@ func (s *SR) Survey() (v Survey, err error) {
 			return ok || name == marker+".new"
 		}},
 		{s.Root, func(name string) bool { v.Root = append(v.Root, name); return true }},
-		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return canonical(name) }},
+		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return uuids.IsCanonical(name) }},
 		{s.CBT, func(name string) bool {
 			v.CBT = append(v.CBT, name)
-			return canonical(strings.TrimSuffix(name, PendingCBT))
+			return uuids.IsCanonical(strings.TrimSuffix(name, PendingCBT))
 		}},
-		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
+		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return uuids.IsCanonical(name) }},
 		{s.control, func(name string) bool {
 			return s.subdirs()[name] != nil || name == hostsDir || name == "lock" || slices.Contains(shortLocks, name) || name == doomList || name == sequenceFile
 		}},
@@ -168,7 +172,7 @@ func (s *SR) surveyMarker() ([]Problem, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		old, err := destroyed(s.Root)
-		if Unseen(err) {
+		if fault.Unseen(err) {
 			return nil, err
 		}
 		if err != nil || old == nil {
@@ -177,15 +181,15 @@ func (s *SR) surveyMarker() ([]Problem, error) {
 		return []Problem{{Kind: Unfinished, Name: tombstone, Repairable: true,
 			Text:   fmt.Sprintf("SR %s was destroyed, and SR.destroy was interrupted while it removed its files", old.UUID),
 			Repair: "removes the rest of the destroyed SR's files, as SR.attach and SR.create would"}}, nil
-	case errors.Is(err, ErrNewer):
+	case errors.Is(err, fault.ErrNewer):
 		return one(NewerFormat, marker, err.Error(), Nothing("update reflinksr on this host"))
-	case errors.Is(err, ErrUnavailable):
+	case errors.Is(err, fault.ErrUnavailable):
 		return one(Damage, marker, err.Error(), Nothing("restore it from a backup; nothing else in this SR is repaired before"))
 	case err != nil:
 		return nil, err
 	}
 	err = (&SR{Path: s.Path, Root: s.Root}).sameFilesystem(m)
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, fault.ErrUnavailable) {
 		return one(WrongPlace, marker, err.Error(), Nothing("mount the right filesystem, or srctl rehome; nothing else in this SR is repaired before"))
 	}
 	return nil, err
@@ -200,7 +204,7 @@ func (s *SR) place(v *Survey) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
-	case Unseen(err):
+	case fault.Unseen(err):
 		return err
 	case err != nil:
 		v.Problems = append(v.Problems, Problem{Kind: RuntimeNote, Name: RuntimeDir + "/sr/" + s.Meta.UUID + ".json",
@@ -208,7 +212,7 @@ func (s *SR) place(v *Survey) error {
 		return nil
 	}
 	there, err := OpenDir(a.Path)
-	if err != nil && (a.Path == s.Path || !Unseen(err)) {
+	if err != nil && (a.Path == s.Path || !fault.Unseen(err)) {
 		v.Attached = a.Path == s.Path
 		return nil
 	}
@@ -216,11 +220,11 @@ func (s *SR) place(v *Survey) error {
 		return fmt.Errorf("SR %s is attached on this host at %s, which cannot be looked at: %w: detach it there first", s.Meta.UUID, a.Path, err)
 	}
 	defer there.Close()
-	one, err := StatFile(there.f)
+	one, err := sys.Fstat(there.f)
 	if err != nil {
 		return err
 	}
-	two, err := StatFile(s.Root.f)
+	two, err := sys.Fstat(s.Root.f)
 	if err != nil {
 		return err
 	}
@@ -305,7 +309,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 
 func (d *Dir) isDir(name string) (bool, error) {
 	var st unix.Stat_t
-	err := retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	err := sys.Do(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	if err == unix.ENOENT {
 		return false, nil
 	}
@@ -407,7 +411,7 @@ func (d *Dir) LookLock(name string) (lock *Lock, busy string, err error) {
 // none. busy tells who has it alone if waiting did not help.
 func (d *Dir) lookLock(name string, wait time.Duration) (_ *Lock, busy string, err error) {
 	for {
-		fd, err := retry(func() (int, error) {
+		fd, err := sys.Retry(func() (int, error) {
 			return unix.Openat(d.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		})
 		if err == unix.ENOENT || err == unix.ELOOP {
@@ -427,7 +431,7 @@ func (d *Dir) lookLock(name string, wait time.Duration) (_ *Lock, busy string, e
 		if err == nil {
 			current, err = d.sameFile(name, f)
 		}
-		if err != nil && !errors.Is(err, ErrDamaged) {
+		if err != nil && !errors.Is(err, fault.ErrDamaged) {
 			f.Close()
 			return nil, "", err
 		}

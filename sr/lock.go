@@ -10,6 +10,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // LockTimeout bounds the wait for a lock. After it the call fails with ErrBusy
@@ -68,7 +71,7 @@ func (d *Dir) lockFile(name, what string, mode LockMode, try bool) (*Lock, error
 		}
 		f.Close()
 		if time.Now().After(deadline) {
-			return nil, Errorf(ErrBusy, what, "%s cannot be locked: %s is replaced over and over by something else", what, d.join(name))
+			return nil, fault.Errorf(fault.ErrBusy, what, "%s cannot be locked: %s is replaced over and over by something else", what, d.join(name))
 		}
 	}
 }
@@ -96,7 +99,7 @@ func (d *Dir) openLock(name string) (f *os.File, err error) {
 
 // sameFile says whether name still is the open file f.
 func (d *Dir) sameFile(name string, f *os.File) (bool, error) {
-	held, err := StatFile(f)
+	held, err := sys.Fstat(f)
 	if err == nil {
 		err = d.forget()
 	}
@@ -116,7 +119,7 @@ func flock(f *os.File, mode LockMode, deadline time.Time, try bool) error {
 		how = unix.LOCK_EX | unix.LOCK_NB
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 50*time.Millisecond) {
-		err := retry0(func() error { return unix.Flock(int(f.Fd()), how) })
+		err := sys.Do(func() error { return unix.Flock(int(f.Fd()), how) })
 		if err != unix.EWOULDBLOCK || try || time.Now().After(deadline) {
 			return err
 		}
@@ -152,13 +155,13 @@ func lockError(f *os.File, what string, err error) error {
 	if err != unix.EWOULDBLOCK {
 		return fmt.Errorf("locking %s: %w", what, err)
 	}
-	return Errorf(ErrBusy, what, "%s is locked by %s: try again, or end that process", what, holder(f))
+	return fault.Errorf(fault.ErrBusy, what, "%s is locked by %s: try again, or end that process", what, holder(f))
 }
 
 // holder describes who holds the flock on f, from /proc/locks. Only the slow
 // path asks.
 func holder(f *os.File) string {
-	st, err := StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil {
 		return "an unknown process"
 	}

@@ -12,6 +12,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // MountDir is where the filesystems of SRs are mounted that are configured by a device
@@ -63,11 +66,11 @@ func (m mountable) mount(point *Dir) error {
 	case err == nil:
 		return nil
 	case err == unix.ENODEV && m.kind == "nfs4":
-		return Errorf(ErrUnavailable, m.source, "%s cannot be mounted: this kernel has no NFS client: modprobe nfs, or install the module", m.source)
+		return fault.Errorf(fault.ErrUnavailable, m.source, "%s cannot be mounted: this kernel has no NFS client: modprobe nfs, or install the module", m.source)
 	case err == unix.ENODEV:
-		return Errorf(ErrUnavailable, m.source, "%s cannot be mounted: this kernel has no %s: modprobe %s", m.source, m.kind, m.kind)
+		return fault.Errorf(fault.ErrUnavailable, m.source, "%s cannot be mounted: this kernel has no %s: modprobe %s", m.source, m.kind, m.kind)
 	case err == unix.EBUSY:
-		return Errorf(ErrSRInUse, m.source, "%s cannot be mounted: it is in use%s", m.source, usedBy(m.source))
+		return fault.Errorf(fault.ErrSRInUse, m.source, "%s cannot be mounted: it is in use%s", m.source, usedBy(m.source))
 	}
 	return fmt.Errorf("mounting %s (%s) at %s: %w: the kernel's log tells more", m.source, m.kind, point.Path(), err)
 }
@@ -91,7 +94,7 @@ func (m mountable) mayMount() error {
 			continue
 		}
 		if users := stayingUsers(dev); len(users) > 0 {
-			return Errorf(ErrSRInUse, path, "%s is not mounted: it is in use by %s: end that; if it is for a guest, the disk is the guest's", path, strings.Join(users, ", "))
+			return fault.Errorf(fault.ErrSRInUse, path, "%s is not mounted: it is in use by %s: end that; if it is for a guest, the disk is the guest's", path, strings.Join(users, ", "))
 		}
 	}
 	return nil
@@ -137,7 +140,7 @@ func forgetGuests() {
 		var args [4096]byte // struct btrfs_ioctl_vol_args: a descriptor, and the path
 		copy(args[8:], "/dev/"+strings.ReplaceAll(e.Name(), "!", "/"))
 		// Most are unknown to it; Linux before 5.0 knows no such call.
-		ioctl(control, btrfsIocForgetDev, unsafe.Pointer(&args))
+		sys.Ioctl(control, btrfsIocForgetDev, unsafe.Pointer(&args))
 	}
 }
 
@@ -148,7 +151,7 @@ const btrfsIocForgetDev = 0x50009405 // BTRFS_IOC_FORGET_DEV, linux/btrfs.h
 func unmountPath(path string) error {
 	err := insist(unix.EBUSY, func() error { return unix.Unmount(path, unix.UMOUNT_NOFOLLOW) })
 	if err == unix.EBUSY {
-		return Errorf(ErrSRInUse, path, "%s cannot be unmounted: it is in use by %s: end that, then try again", path, users(path))
+		return fault.Errorf(fault.ErrSRInUse, path, "%s cannot be unmounted: it is in use by %s: end that, then try again", path, users(path))
 	}
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w", path, err)
@@ -160,7 +163,7 @@ func unmountPath(path string) error {
 func insist(errno error, do func() error) error {
 	deadline := time.Now().Add(mountPatience)
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := retry0(do)
+		err := sys.Do(do)
 		if err != errno || time.Now().After(deadline) {
 			return err
 		}
@@ -187,7 +190,7 @@ func openMountPoint(uuid string) (*Dir, error) {
 	if err := top.mkdir(uuid); err != nil {
 		return nil, err
 	}
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Openat(top.fd(), uuid, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {

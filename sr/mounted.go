@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
 )
 
 // mounted is the note of a filesystem that this plugin has mounted, or is about to, for
@@ -40,7 +43,7 @@ func withMount(uuid string, do func(notes *Dir) error) error {
 
 // readMounted reads the note about an SR: os.ErrNotExist if we have mounted nothing for it.
 func readMounted(notes *Dir, uuid string) (m mounted, err error) {
-	data, err := notes.Read(uuid+".json", recordLimit)
+	data, err := notes.Read(uuid+".json", record.Limit)
 	if err != nil {
 		return m, err
 	}
@@ -123,7 +126,7 @@ func (c Configuration) mountable() (mountable, error) {
 // no other.
 func (c Configuration) isAt(there []mountEntry) error {
 	foreign := func(why string) error {
-		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s: unmount that first", c.Path, why)
+		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s: unmount that first", c.Path, why)
 	}
 	top := there[len(there)-1]
 	if len(there) > 1 {
@@ -162,7 +165,7 @@ func (c Configuration) isConnected(m mountEntry) error {
 	if c.Device == "" {
 		return nil
 	}
-	gone := Errorf(ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", m.source, c.UUID)
+	gone := fault.Errorf(fault.ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", m.source, c.UUID)
 	number := m.device
 	if strings.HasPrefix(number, "0:") { // btrfs has none of its own
 		number = read("/sys/class/block/" + sysName(m.source) + "/dev")
@@ -179,7 +182,7 @@ func (c Configuration) isConnected(m mountEntry) error {
 		return err
 	}
 	if owner != "" {
-		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.source, owner)
+		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.source, owner)
 	}
 	// A loop device that was detached in use stays until its last close.
 	if _, err := os.Stat(sysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(read(sysOf(dev)+"/loop/autoclear")) == "1" {

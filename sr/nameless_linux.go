@@ -4,12 +4,14 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
 )
 
 // CreateNameless makes a file in the directory that has no name and goes when it is
 // closed, whatever becomes of the process.
 func (d *Dir) CreateNameless() (*os.File, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Openat(d.fd(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	})
 	switch err {

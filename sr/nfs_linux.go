@@ -7,6 +7,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // What is different where other hosts change the same directory by way of a server. A
@@ -15,7 +18,7 @@ import (
 
 // remote says whether what is open is on NFS.
 func remote(f *os.File) (bool, error) {
-	st, err := fstatfs(f)
+	st, err := sys.Fstatfs(f)
 	return err == nil && int64(st.Type) == unix.NFS_SUPER_MAGIC, err
 }
 
@@ -31,7 +34,7 @@ func (d *Dir) forget() error {
 // ask asks the server for the attributes of name.
 func (d *Dir) ask(name string, flags int) error {
 	var st unix.Statx_t
-	err := retry0(func() error {
+	err := sys.Do(func() error {
 		return unix.Statx(d.fd(), name, flags|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
 	})
 	if err != nil {
@@ -122,12 +125,12 @@ func (d *Dir) mayWrite(f *os.File, err error) error {
 		return err
 	}
 	if err == nil {
-		st, err := StatFile(f)
+		st, err := sys.Fstat(f)
 		if err != nil || st.Uid == 0 {
 			return err
 		}
 	}
-	return Errorf(ErrUnsuitable, d.Path(), "%s: its NFS server does not let root of this host be root there (%s): export it with no_root_squash to the hosts of the pool, and to no others",
+	return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: its NFS server does not let root of this host be root there (%s): export it with no_root_squash to the hosts of the pool, and to no others",
 		d.Path(), squashed(err))
 }
 

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
 )
 
 // A loop device shows a part of another device, or of a file that others show as well, and
@@ -193,7 +195,7 @@ func (d *disk) freeByOverlaps() error {
 		if use, err := o.disk.use(); err != nil {
 			return err
 		} else if use != "" {
-			return Errorf(ErrSRInUse, d.path, "%s %s %s, which is in use%s: choose another device, or end that", d.path, o.shares, o.disk.path, use)
+			return fault.Errorf(fault.ErrSRInUse, d.path, "%s %s %s, which is in use%s: choose another device, or end that", d.path, o.shares, o.disk.path, use)
 		}
 	}
 	return nil
@@ -234,7 +236,7 @@ func (d *disk) use() (string, error) {
 		}
 	}
 	if err != nil {
-		return "", Errorf(ErrUnavailable, d.path, "whether %s is in use cannot be told: %v", d.path, err)
+		return "", fault.Errorf(fault.ErrUnavailable, d.path, "whether %s is in use cannot be told: %v", d.path, err)
 	}
 	if users := deviceUsers(d.dev); len(users) > 0 {
 		return " by " + strings.Join(users, ", "), nil

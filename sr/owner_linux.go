@@ -10,6 +10,10 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // A guest chooses what its disk contains: superblocks of the host's own filesystems, if it
@@ -146,7 +150,7 @@ func madeOf(sys string) (below []uint64, err error) {
 func deviceNumber(text string) (uint64, error) {
 	var major, minor uint32
 	if _, err := fmt.Sscanf(text, "%d:%d", &major, &minor); err != nil {
-		return 0, fmt.Errorf("%q is no number of a device", shorten(strings.TrimSpace(text)))
+		return 0, fmt.Errorf("%q is no number of a device", fault.Shorten(strings.TrimSpace(text)))
 	}
 	return unix.Mkdev(major, minor), nil
 }
@@ -215,7 +219,7 @@ func (o *ownership) byFile(sys string) (string, error) {
 		for _, beside := range []string{marker, tombstone, base + ".inf"} {
 			if _, err := os.Lstat(dir + beside); err == nil {
 				return fmt.Sprintf("the device of %s, beside which is %s", file, beside), nil
-			} else if IsIO(err) {
+			} else if fault.IsIO(err) {
 				return "", err
 			}
 		}
@@ -256,12 +260,12 @@ func namedLikeVolume(path string) bool {
 		}
 	}
 	base := strings.TrimSuffix(filepath.Base(path), ".raw")
-	return canonical(strings.ToLower(base))
+	return uuids.IsCanonical(strings.ToLower(base))
 }
 
 // loopStatus asks a loop device what it is bound to: unix.ENXIO if it is not.
 func loopStatus(name string) (*unix.LoopInfo64, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Open("/dev/"+name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
@@ -299,12 +303,12 @@ func attachedVolume(dev, ino uint64) (string, error) {
 
 // fileWith finds the name that a volume's file has in the directory of an SR.
 func (d *Dir) fileWith(dev, ino uint64) string {
-	if st, err := StatFile(d.f); err != nil || st.Dev != dev {
+	if st, err := sys.Fstat(d.f); err != nil || st.Dev != dev {
 		return ""
 	}
 	names, _ := d.Names()
 	for _, name := range names {
-		if !canonical(name) {
+		if !uuids.IsCanonical(name) {
 			continue
 		}
 		if st, _ := d.Stat(name); st != nil && st.Ino == ino {

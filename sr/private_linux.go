@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
 )
 
 // privately runs do in a mount namespace of its own: what do mounts nobody else sees,
@@ -119,7 +121,7 @@ func (m mountable) peek(name string, do func(root *Dir) error) error {
 
 // openAs is OpenDir for a directory that messages call by another name.
 func openAs(path, name string) (*Dir, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {

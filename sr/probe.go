@@ -5,6 +5,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"reflinksr/internal/sys"
 )
 
 // ProbeSR answers SR.probe, in steps: without a path, device or server, the mounted
@@ -145,7 +147,7 @@ func unescape(s string) string {
 
 // mayShare is Probe without touching the filesystem.
 func (d *Dir) mayShare() bool {
-	if kind, err := kindOf(d.f); err != nil || kind != "xfs" {
+	if kind, err := sys.KindOf(d.f); err != nil || kind != "xfs" {
 		return err == nil
 	}
 	geo, err := d.xfs()

@@ -10,6 +10,9 @@ import (
 
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/extent"
+	"reflinksr/internal/sys"
 )
 
 // quota is what is left of the tightest limit that counts a directory of btrfs: of its
@@ -41,7 +44,7 @@ func (d *Dir) quota() (tightest quota, there bool, err error) {
 		treeID, objectID uint64
 		name             [4080]byte
 	}{objectID: btrfsFirstFree}
-	err = ioctl(d.f, btrfsIocInoLookup, unsafe.Pointer(&lookup))
+	err = sys.Ioctl(d.f, btrfsIocInoLookup, unsafe.Pointer(&lookup))
 	groups, seen := []uint64{lookup.treeID}, map[uint64]bool{}
 	for i := 0; i < len(groups) && err == nil; i++ {
 		var parents []uint64
@@ -73,9 +76,9 @@ func (d *Dir) quota() (tightest quota, there bool, err error) {
 func (d *Dir) qgroupParents(group uint64) (parents []uint64, err error) {
 	next := (group>>48 + 1) << 48
 	for next != 0 { // there is no level above the highest
-		s := btrfsSearch{treeID: btrfsQuotaTree, minObject: group, maxObject: group, minOffset: next, maxOffset: ^uint64(0), minType: btrfsQgroupRelation, maxType: btrfsQgroupRelation}
+		s := extent.TreeSearch{TreeID: btrfsQuotaTree, MinObject: group, MaxObject: group, MinOffset: next, MaxOffset: ^uint64(0), MinType: btrfsQgroupRelation, MaxType: btrfsQgroupRelation}
 		next = 0
-		err = s.search(d.f, func(_ uint64, _ uint32, other uint64, _ []byte) {
+		err = s.Search(d.f, func(_ uint64, _ uint32, other uint64, _ []byte) {
 			parents = append(parents, other)
 			next = other + 1
 		})
@@ -102,8 +105,8 @@ func (d *Dir) qgroup(group uint64) (q quota, limited bool, err error) {
 		}
 	}
 	for _, kind := range []uint32{btrfsQgroupLimit, btrfsQgroupInfo} {
-		s := btrfsSearch{treeID: btrfsQuotaTree, minOffset: group, maxOffset: group, minType: kind, maxType: kind}
-		if err := s.search(d.f, read); err != nil {
+		s := extent.TreeSearch{TreeID: btrfsQuotaTree, MinOffset: group, MaxOffset: group, MinType: kind, MaxType: kind}
+		if err := s.Search(d.f, read); err != nil {
 			return q, false, err
 		}
 		if flags&(btrfsLimitRfer|btrfsLimitExcl) == 0 {
@@ -127,7 +130,7 @@ func (d *Dir) qgroup(group uint64) (q quota, limited bool, err error) {
 // qgroupNow makes used what sysfs says, if it says all of it.
 func (d *Dir) qgroupNow(group uint64, used *[2]uint64) {
 	var info [1024]byte // struct btrfs_ioctl_fs_info_args: max_id, num_devices, fsid, …
-	if ioctl(d.f, btrfsIocFsInfo, unsafe.Pointer(&info)) != nil {
+	if sys.Ioctl(d.f, btrfsIocFsInfo, unsafe.Pointer(&info)) != nil {
 		return
 	}
 	dir := fmt.Sprintf("/sys/fs/btrfs/%s/qgroups/%d_%d/", uuid.UUID(info[16:32]), group>>48, group&(1<<48-1))

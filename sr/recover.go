@@ -4,6 +4,9 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/uuids"
 )
 
 // Recover finishes or takes back what a crash interrupted. It may run at any time
@@ -42,7 +45,7 @@ func (s *SR) Recover() error {
 // and ".composed" new data, or what it has replaced. Others begin with a key and a dot as well (package
 // datapath's throw-away disks) and are not ours to judge.
 func stagedName(name string) (key Key, kind string, ok bool) {
-	if len(name) < 36 || !canonical(name[:36]) {
+	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
 		return "", "", false
 	}
 	key, kind = Key(name[:36]), name[36:]
@@ -62,7 +65,7 @@ const ThrowAwaySuffix = ".throwaway"
 // tryLocked runs do under the volume's lock if nobody else has it now.
 func (s *SR) tryLocked(key Key, do func() error) error {
 	lock, err := s.Locks.lockFile(string(key), "volume "+string(key), Exclusive, true)
-	if errors.Is(err, ErrBusy) {
+	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
 	if err != nil {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
 )
 
 // Refusal says what the system's error does not: why something may not be written to that
@@ -84,7 +86,7 @@ func (d *Dir) Fixed(name string) (bool, error) { return fixedAt(d.fd(), name) }
 
 func fixedAt(dir int, name string) (bool, error) {
 	var st unix.Statx_t
-	err := retry0(func() error { return unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st) })
+	err := sys.Do(func() error { return unix.Statx(dir, name, unix.AT_SYMLINK_NOFOLLOW, unix.STATX_TYPE, &st) })
 	if err != nil {
 		return false, &os.PathError{Op: "stat", Path: name, Err: err}
 	}

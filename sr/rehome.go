@@ -3,6 +3,8 @@ package sr
 import (
 	"errors"
 	"strings"
+
+	"reflinksr/internal/fault"
 )
 
 // Rehome makes an SR that was moved or restored to another filesystem at home
@@ -30,11 +32,11 @@ func Rehome(path string) (from, to Filesystem, err error) {
 		return from, to, err
 	}
 	handle, err := AttachedAt(path)
-	if err != nil && !errors.Is(err, ErrNotAttached) {
+	if err != nil && !errors.Is(err, fault.ErrNotAttached) {
 		return from, to, err
 	}
 	if err == nil && strings.HasSuffix(handle, m.UUID) {
-		return from, to, Errorf(ErrSRInUse, path, "SR %s is attached: detach it first", path)
+		return from, to, fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached: detach it first", path)
 	}
 	if err := heal(root); err != nil {
 		return from, to, err

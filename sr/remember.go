@@ -6,6 +6,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"reflinksr/internal/fault"
 )
 
 // What volumes an SR has is told by its directory. A filesystem that has failed may not be
@@ -20,7 +22,7 @@ import (
 // HasFailed says whether an error comes from a filesystem that has failed for good: it could
 // not be read, and lets nobody write any more. Only this host can have it mounted.
 func (s *SR) HasFailed(err error) bool {
-	if !IsIO(err) || s.Meta.Filesystem.Clustered() {
+	if !fault.IsIO(err) || s.Meta.Filesystem.Clustered() {
 		return false
 	}
 	what, _, e := s.Root.readOnly()

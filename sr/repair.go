@@ -6,6 +6,9 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // Repair does for the SR in a directory what Attach does to finish what a crash
@@ -32,7 +35,7 @@ func Repair(path string) error {
 		return err
 	}
 	if readOnly, remedy, err := root.readOnly(); err != nil || readOnly != "" {
-		return errors.Join(err, Errorf(ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
+		return errors.Join(err, fault.Errorf(fault.ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
 	}
 	a := m.attachment(path)
 	return withAttachments(m.UUID, func(*Dir) error { return a.admit(root, m.Options.Attributes()) })
@@ -51,7 +54,7 @@ func (s *SR) MakePrivate(name string) error {
 		return err
 	}
 	f, err := dir.Open(base, unix.O_RDONLY)
-	if errors.Is(err, ErrDamaged) {
+	if errors.Is(err, fault.ErrDamaged) {
 		isDir, e := dir.isDir(base)
 		if e != nil {
 			return e
@@ -68,15 +71,15 @@ func (s *SR) MakePrivate(name string) error {
 		return err
 	}
 	defer f.Close()
-	st, err := StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil {
 		return err
 	}
 	// The owner first: until then the old one could change the mode back.
-	if err := retry0(func() error { return unix.Fchown(int(f.Fd()), 0, 0) }); err != nil {
+	if err := sys.Do(func() error { return unix.Fchown(int(f.Fd()), 0, 0) }); err != nil {
 		return fmt.Errorf("%s: giving it to root: %w", f.Name(), err)
 	}
-	if err := retry0(func() error { return unix.Fchmod(int(f.Fd()), want(st)) }); err != nil {
+	if err := sys.Do(func() error { return unix.Fchmod(int(f.Fd()), want(st)) }); err != nil {
 		return fmt.Errorf("%s: setting its mode: %w", f.Name(), err)
 	}
 	return f.Sync()
@@ -94,7 +97,7 @@ func (s *SR) find(name string) (*Dir, string, error) {
 			return place.dir, name[len(place.prefix):], nil
 		}
 	}
-	return nil, "", Errorf(ErrInvalid, name, "%q is no file of an SR", name)
+	return nil, "", fault.Errorf(fault.ErrInvalid, name, "%q is no file of an SR", name)
 }
 
 // Sync makes what was removed durable.

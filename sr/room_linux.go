@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/sys"
 )
 
 // room is what a directory's filesystem has left for us, and what sets the bound.
@@ -26,7 +29,7 @@ const (
 
 // room finds that out.
 func (d *Dir) room() (room, error) {
-	st, err := fstatfs(d.f)
+	st, err := sys.Fstatfs(d.f)
 	if err != nil {
 		return room{}, err
 	}
@@ -36,7 +39,7 @@ func (d *Dir) room() (room, error) {
 	}
 	// f_bavail, not f_bfree: on a full btrfs the latter still counts space nobody can have.
 	r := room{total: int64(st.Blocks) * unit, free: int64(st.Bavail) * unit, raise: "add space", counted: st.Files > 0, inodes: st.Ffree} // #nosec G115 -- of a filesystem: below 2^63 bytes
-	switch kinds[int64(st.Type)] {
+	switch sys.KindOfMagic(st) {
 	case "btrfs":
 		q, limited, err := d.quota()
 		if err != nil {
@@ -47,8 +50,8 @@ func (d *Dir) room() (room, error) {
 		}
 	case "xfs":
 		// What statfs tells of such a directory is the project's, if that has a quota.
-		if x, err := readFsxattr(d.f); err == nil && x.xflags&fsXflagProjinherit != 0 {
-			r.raise = fmt.Sprintf("raise the quota of project %d if it has one (xfs_quota), or add space", x.projid)
+		if project, inherited, err := reflink.ProjectOf(d.f); err == nil && inherited {
+			r.raise = fmt.Sprintf("raise the quota of project %d if it has one (xfs_quota), or add space", project)
 		}
 	}
 	return r, nil

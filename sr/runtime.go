@@ -6,6 +6,9 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // RuntimeDir holds what is about this boot of this host: which SRs are attached
@@ -75,7 +78,7 @@ func (d *Dir) Publish(name string, data []byte) error {
 // blanks, which in JSON mean nothing.
 func (d *Dir) Republish(name string, data []byte) error {
 	err := d.Publish(name, data)
-	if Classify(err) != ErrNoSpace {
+	if fault.Classify(err) != fault.ErrNoSpace {
 		return err
 	}
 	f, e := d.Open(name, unix.O_RDWR)
@@ -86,7 +89,7 @@ func (d *Dir) Republish(name string, data []byte) error {
 		return errors.Join(err, e)
 	}
 	defer f.Close()
-	st, e := StatFile(f)
+	st, e := sys.Fstat(f)
 	if e != nil || st.Size < int64(len(data)) {
 		return errors.Join(err, e)
 	}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
 )
 
 // MaxSequence is the largest number that Sequence gives; every reader of JSON has it.
@@ -28,8 +30,8 @@ const (
 // what this host had in memory another would not see after a crash.
 func (s *SR) Sequence(highest func() (int64, error)) (int64, error) {
 	lock, err := s.lockSequence()
-	switch Classify(err) {
-	case ErrNoSpace, ErrReadOnly:
+	switch fault.Classify(err) {
+	case fault.ErrNoSpace, fault.ErrReadOnly:
 		// There is no room for the note. Two at a time may get the same number, which
 		// is no worse than none.
 		n, err := highest()

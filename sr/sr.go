@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
 )
 
 // SR is an open, attached storage repository.
@@ -99,8 +101,8 @@ func (s *SR) verify(a attachment) (*Meta, error) {
 		return nil, gone(a, "another SR, "+m.UUID+", is there")
 	}
 	switch err := s.sameFilesystem(m); {
-	case errors.Is(err, ErrUnavailable):
-		return nil, Errorf(ErrNotAttached, a.handle(), "%v", err)
+	case errors.Is(err, fault.ErrUnavailable):
+		return nil, fault.Errorf(fault.ErrNotAttached, a.handle(), "%v", err)
 	case err != nil:
 		return nil, fmt.Errorf("SR %s: %w", a.Path, err)
 	}
@@ -113,7 +115,7 @@ func (s *SR) sameFilesystem(m *Meta) error {
 		return err
 	}
 	if fs != m.Filesystem {
-		return Errorf(ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s: mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s",
+		return fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s: mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s",
 			s.Path, fs.Type, fs.UUID, m.Filesystem.Type, m.Filesystem.UUID, s.Path, s.Path)
 	}
 	return nil
@@ -130,9 +132,9 @@ func absent(a attachment, err error) error {
 
 func gone(a attachment, why string) error {
 	if a.Path == mountPoint(a.UUID) {
-		return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
+		return fault.Errorf(fault.ErrNotAttached, a.handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
 	}
-	return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
+	return fault.Errorf(fault.ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
 }
 
 // Close releases the locks and the directories.
@@ -160,7 +162,7 @@ func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
 		return nil, err
 	}
 	lock, err := s.Locks.lockFile(string(key), "volume "+string(key), mode, false)
-	if Classify(err) == ErrNoSpace || Classify(err) == ErrReadOnly {
+	if fault.Classify(err) == fault.ErrNoSpace || fault.Classify(err) == fault.ErrReadOnly {
 		// No room for a lock file, and a full SR must still be able to destroy. The
 		// SR's own lock, held alone, excludes every other call as well.
 		return nil, s.alone(key)
@@ -169,7 +171,7 @@ func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
 		return nil, err
 	}
 	if err := errors.Join(s.forget(), s.mustExist(key)); err != nil {
-		if errors.Is(err, ErrVolumeNotFound) {
+		if errors.Is(err, fault.ErrVolumeNotFound) {
 			lock.Discard() // made for nothing; keys do not come back
 		} else {
 			lock.Unlock()
@@ -182,7 +184,7 @@ func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
 // LockLeases locks the leases of all volumes for a change of one, which is short.
 func (s *SR) LockLeases() (*Lock, error) {
 	lock, err := s.control.lockFile("leases.lock", "the leases of SR "+s.Path, Exclusive, false)
-	if Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace && !s.Meta.Filesystem.Clustered() {
+	if fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace && !s.Meta.Filesystem.Clustered() {
 		return nil, nil // nobody can change one, or nobody else would
 	}
 	return s.fresh(lock, err)
@@ -252,7 +254,7 @@ func (s *SR) mustExist(key Key) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return NoVolume(string(key), s.Path)
-	case errors.Is(err, ErrDamaged):
+	case errors.Is(err, fault.ErrDamaged):
 		return nil // it is there
 	}
 	return err
@@ -260,7 +262,7 @@ func (s *SR) mustExist(key Key) error {
 
 // NoVolume is the error for a key that names nothing in the SR at path.
 func NoVolume(key, path string) error {
-	return Errorf(ErrVolumeNotFound, key, "volume %s: no such volume in SR %s", key, path)
+	return fault.Errorf(fault.ErrVolumeNotFound, key, "volume %s: no such volume in SR %s", key, path)
 }
 
 // Data is the name of a volume's data file, in Root and in Staging.
@@ -297,7 +299,7 @@ func Detach(handle string) error {
 }
 
 func forget(handle, uuid string) error {
-	if _, err := find(handle); errors.Is(err, ErrNotAttached) {
+	if _, err := find(handle); errors.Is(err, fault.ErrNotAttached) {
 		return nil
 	}
 	return withAttachments(uuid, func(dir *Dir) error {

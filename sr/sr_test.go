@@ -15,6 +15,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
+	"reflinksr/internal/uuids"
 )
 
 const aKey = "365c68ee-966a-4644-880d-1122a36ab9a1"
@@ -28,7 +32,7 @@ func TestParseKey(t *testing.T) {
 		"{" + aKey[1:35] + "}", "urn:uuid:" + aKey, strings.ReplaceAll(aKey, "-", ""), aKey[:35] + "\x00",
 		aKey[:35] + "/", "365c68ee-966a-4644-880d-1122a36ab9g1", "%2e%2e", aKey + ".inf", " " + aKey[1:],
 	} {
-		if k, err := ParseKey(bad); !errors.Is(err, ErrVolumeNotFound) || k != "" {
+		if k, err := ParseKey(bad); !errors.Is(err, fault.ErrVolumeNotFound) || k != "" {
 			t.Errorf("%q is taken for the key %q, %v", bad, k, err)
 		}
 	}
@@ -46,7 +50,7 @@ func FuzzParseKey(f *testing.F) {
 		if err == nil && (string(k) != s || len(s) != 36 || strings.Trim(s, "0123456789abcdef-") != "") {
 			t.Errorf("%q is taken for a key", s)
 		}
-		if err != nil && (!errors.Is(err, ErrVolumeNotFound) || len(err.Error()) > 500) {
+		if err != nil && (!errors.Is(err, fault.ErrVolumeNotFound) || len(err.Error()) > 500) {
 			t.Errorf("%q: %v", s, err)
 		}
 		key, kind, ok := stagedName(s)
@@ -72,7 +76,7 @@ func TestHandle(t *testing.T) {
 		"file:///srv?uuid=x", "file:///srv/../etc?uuid=" + aKey, "file:srv?uuid=" + aKey,
 		"file:///srv?uuid=" + aKey + "&x=1", "file:///srv?uuid=" + aKey + "#x", "file:///srv/.reflinksr/x?uuid=" + aKey,
 	} {
-		if p, u, err := ParseHandle(bad); !errors.Is(err, ErrNotAttached) {
+		if p, u, err := ParseHandle(bad); !errors.Is(err, fault.ErrNotAttached) {
 			t.Errorf("%q is taken for a handle: %q, %q, %v", bad, p, u, err)
 		}
 	}
@@ -88,12 +92,12 @@ func FuzzParseHandle(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		path, uuid, err := ParseHandle(s)
 		if err != nil {
-			if !errors.Is(err, ErrNotAttached) || len(err.Error()) > 500 {
+			if !errors.Is(err, fault.ErrNotAttached) || len(err.Error()) > 500 {
 				t.Errorf("%q: %v", s, err)
 			}
 			return
 		}
-		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !canonical(uuid) || Handle(path, uuid) != s || len(path) > 4000 ||
+		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !uuids.IsCanonical(uuid) || Handle(path, uuid) != s || len(path) > 4000 ||
 			strings.ContainsRune(path, 0) || slices.Contains(strings.Split(path, "/"), controlDir) {
 			t.Errorf("%q became %q, %q", s, path, uuid)
 		}
@@ -115,13 +119,13 @@ func FuzzConfiguration(f *testing.F) {
 		}
 		c, err := ParseConfiguration(conf)
 		if err != nil {
-			var e *Error
-			if !errors.As(err, &e) || e.Class != ErrInvalid || OptionHelp[e.Item] == "" || len(err.Error()) > 500 {
+			var e *fault.Error
+			if !errors.As(err, &e) || e.Class != fault.ErrInvalid || OptionHelp[e.Item] == "" || len(err.Error()) > 500 {
 				t.Errorf("%q: %v", conf, err)
 			}
 			return
 		}
-		if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || c.UUID != "" && !canonical(c.UUID) ||
+		if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || c.UUID != "" && !uuids.IsCanonical(c.UUID) ||
 			c.Options.SectorSize != 512 && c.Options.SectorSize != 4096 {
 			t.Errorf("%q became %+v", conf, c)
 		}
@@ -216,11 +220,11 @@ func TestOpenOfAnotherFileIsRefused(t *testing.T) {
 		switch {
 		case string(data) == "theirs":
 			t.Error("a file with another name elsewhere was opened")
-		case errors.Is(err, ErrDamaged):
+		case errors.Is(err, fault.ErrDamaged):
 			refused++
 		case err == nil:
 			opened++
-		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, ErrBusy):
+		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fault.ErrBusy):
 			t.Error(err)
 		}
 	}
@@ -263,11 +267,11 @@ func TestConfiguration(t *testing.T) {
 		{map[string]string{"path": "/x", "sr_uuid": "x"}, "sr_uuid"},
 	} {
 		_, err := ParseConfiguration(tt.conf)
-		var e *Error
+		var e *fault.Error
 		switch {
 		case tt.item == "" && err != nil:
 			t.Errorf("%v: %v", tt.conf, err)
-		case tt.item != "" && (!errors.As(err, &e) || e.Class != ErrInvalid || e.Item != tt.item):
+		case tt.item != "" && (!errors.As(err, &e) || e.Class != fault.ErrInvalid || e.Item != tt.item):
 			t.Errorf("%v: %v, want the name of %s", tt.conf, err, tt.item)
 		}
 	}
@@ -283,12 +287,12 @@ func TestRecordKeepsUnknown(t *testing.T) {
 		Name string `json:"name"`
 	}
 	var k known
-	all, err := DecodeRecord([]byte(`{"name":"a","colour":{"r":1},"big":12345678901234567890}`), &k)
+	all, err := record.Decode([]byte(`{"name":"a","colour":{"r":1},"big":12345678901234567890}`), &k)
 	if err != nil {
 		t.Fatal(err)
 	}
 	k.Name = "b"
-	data, err := EncodeRecord(&k, all)
+	data, err := record.Encode(&k, all)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +300,7 @@ func TestRecordKeepsUnknown(t *testing.T) {
 		t.Errorf("%s, want %s", got, want)
 	}
 	for _, bad := range []string{"", "null", "[]", `"x"`, "{", `{"name":1}`, `{"name":"a"} x`} {
-		if _, err := DecodeRecord([]byte(bad), &k); err == nil {
+		if _, err := record.Decode([]byte(bad), &k); err == nil {
 			t.Errorf("%q is taken for a record", bad)
 		}
 	}
@@ -331,12 +335,12 @@ func TestRecordKeepsBytes(t *testing.T) {
 			"{\"keys\":{\"b\":\"\xff\"},\"left\":false,\"name\":\"y\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\",\"whole\":null}"},
 	} {
 		var k known
-		all, err := DecodeRecord([]byte(tt.was), &k)
+		all, err := record.Decode([]byte(tt.was), &k)
 		if err != nil {
 			t.Fatal(err)
 		}
 		tt.edit(&k)
-		got, err := EncodeRecord(&k, all)
+		got, err := record.Encode(&k, all)
 		if want := tt.want + "\n"; err != nil || string(got) != want {
 			t.Errorf("%q, %v\nwant %q", got, err, want)
 		}
@@ -372,14 +376,14 @@ func TestRecordOfManyMembers(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		var k known
-		all, err := DecodeRecord([]byte(text), &k)
+		all, err := record.Decode([]byte(text), &k)
 		if err != nil {
 			done <- err
 			return
 		}
 		k.Name, k.Keys["k000000"], k.Keys["new"] = "b", "changed", ""
 		delete(k.Keys, "k000001")
-		got, err := EncodeRecord(&k, all)
+		got, err := record.Encode(&k, all)
 		if err == nil && !bytes.Equal(got, want.Bytes()) {
 			err = fmt.Errorf("%d bytes that are others than wanted: %.200q", len(got), got)
 		}
@@ -404,7 +408,7 @@ func FuzzMeta(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := parseMeta("/srv/x", data)
 		if err != nil {
-			if class := Classify(err); class != ErrUnavailable && class != ErrNewer {
+			if class := fault.Classify(err); class != fault.ErrUnavailable && class != fault.ErrNewer {
 				t.Errorf("%q: %v", data, err)
 			}
 			return
@@ -480,7 +484,7 @@ func TestCheckText(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"\xff", strings.Repeat("x", TextLimit+1)} {
-		if err := CheckText("name", bad); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), `"name"`) {
+		if err := CheckText("name", bad); !errors.Is(err, fault.ErrInvalid) || !strings.Contains(err.Error(), `"name"`) {
 			t.Errorf("%.20q: %v", bad, err)
 		}
 	}
@@ -488,15 +492,15 @@ func TestCheckText(t *testing.T) {
 
 func TestClassify(t *testing.T) {
 	for _, tt := range []struct{ err, want error }{
-		{Errorf(ErrInUse, "x", "text"), ErrInUse},
-		{fmt.Errorf("wrapped: %w", Errorf(ErrDamaged, "x", "text")), ErrDamaged},
-		{&os.PathError{Op: "write", Err: unix.ENOSPC}, ErrNoSpace},
-		{&os.PathError{Op: "write", Err: unix.EDQUOT}, ErrNoSpace},
-		{&os.PathError{Op: "open", Err: unix.EROFS}, ErrReadOnly},
-		{&os.LinkError{Op: "FICLONE", Err: unix.EXDEV}, ErrOtherFS},
+		{fault.Errorf(fault.ErrInUse, "x", "text"), fault.ErrInUse},
+		{fmt.Errorf("wrapped: %w", fault.Errorf(fault.ErrDamaged, "x", "text")), fault.ErrDamaged},
+		{&os.PathError{Op: "write", Err: unix.ENOSPC}, fault.ErrNoSpace},
+		{&os.PathError{Op: "write", Err: unix.EDQUOT}, fault.ErrNoSpace},
+		{&os.PathError{Op: "open", Err: unix.EROFS}, fault.ErrReadOnly},
+		{&os.LinkError{Op: "FICLONE", Err: unix.EXDEV}, fault.ErrOtherFS},
 		{unix.EIO, nil},
 	} {
-		if got := Classify(tt.err); got != tt.want {
+		if got := fault.Classify(tt.err); got != tt.want {
 			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
 		}
 	}
@@ -524,7 +528,7 @@ func TestDirRefusesWhatIsNoFile(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"link", "inner", "dir", "fifo", "twice", "again"} {
-		if f, err := d.Open(name, unix.O_RDWR); !errors.Is(err, ErrDamaged) {
+		if f, err := d.Open(name, unix.O_RDWR); !errors.Is(err, fault.ErrDamaged) {
 			t.Errorf("%s was opened: %v, %v", name, f, err)
 		}
 		if there, err := d.Exists(name); err != nil || !there {
@@ -558,7 +562,7 @@ func TestDiscardedLock(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.lockFile("l", "it", Exclusive, true); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "locked by") {
+	if _, err := d.lockFile("l", "it", Exclusive, true); !errors.Is(err, fault.ErrBusy) || !strings.Contains(err.Error(), "locked by") {
 		t.Errorf("a held lock: %v", err)
 	}
 	got := make(chan *Lock)
@@ -666,14 +670,14 @@ func TestErrorsOfTheSystem(t *testing.T) {
 		{fmt.Errorf("volume: %w", path(unix.EBADMSG)), true, true, nil},
 		{path(unix.EMFILE), true, false, nil},
 		{path(unix.EACCES), true, false, nil},
-		{path(unix.ENOSPC), false, false, ErrNoSpace},
-		{Errorf(ErrDamaged, "x", "it is no file"), false, false, ErrDamaged},
+		{path(unix.ENOSPC), false, false, fault.ErrNoSpace},
+		{fault.Errorf(fault.ErrDamaged, "x", "it is no file"), false, false, fault.ErrDamaged},
 		{errors.New("no error of the system"), false, false, nil},
 		{errors.Join(NoVolume("x", "y"), path(unix.EIO)), true, true, nil},
-		{errors.Join(path(unix.EMFILE), NoVolume("x", "y")), false, false, ErrVolumeNotFound},
+		{errors.Join(path(unix.EMFILE), NoVolume("x", "y")), false, false, fault.ErrVolumeNotFound},
 	} {
-		if Unseen(c.err) != c.unseen || IsIO(c.err) != c.io || Classify(c.err) != c.class {
-			t.Errorf("%v: unseen %v, input/output error %v, class %v", c.err, Unseen(c.err), IsIO(c.err), Classify(c.err))
+		if fault.Unseen(c.err) != c.unseen || fault.IsIO(c.err) != c.io || fault.Classify(c.err) != c.class {
+			t.Errorf("%v: unseen %v, input/output error %v, class %v", c.err, fault.Unseen(c.err), fault.IsIO(c.err), fault.Classify(c.err))
 		}
 	}
 }
@@ -696,7 +700,7 @@ func TestFileIsFree(t *testing.T) {
 	}
 	refused := func(when, why string) {
 		t.Helper()
-		if err := FileIsFree(path); !errors.Is(err, ErrSRInUse) || !strings.Contains(err.Error(), why) {
+		if err := FileIsFree(path); !errors.Is(err, fault.ErrSRInUse) || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v, want %q", when, err, why)
 		}
 	}

@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
 )
 
 // Stat is what the protocol calls sr_stat.
@@ -96,7 +99,7 @@ func (s *SR) fixed() (names []string) {
 		if d == nil {
 			continue
 		}
-		if fixed, err := Immutable(d.f); err == nil && fixed {
+		if fixed, err := reflink.Immutable(d.f); err == nil && fixed {
 			names = append(names, d.Path())
 		}
 	}
@@ -138,7 +141,7 @@ func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, err
 			out.ExtraInfo["destroyed_sr"] = old.UUID // its files go when something is made here
 		}
 		if c.UUID != "" {
-			return out, Errorf(ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
+			return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
 		}
 		return out, root.Probe(c.Options.Attributes())
 	}
@@ -146,7 +149,7 @@ func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, err
 		return out, err
 	}
 	if c.UUID != "" && c.UUID != m.UUID {
-		return out, Errorf(ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
+		return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
 	}
 	c.settle(m.UUID)
 	s := &SR{Path: c.Path, Root: root, Meta: m}

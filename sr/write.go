@@ -8,10 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// recordLimit bounds what is read of a metadata file, in bytes. Names and
-// descriptions have at most 64 KiB each, so no record of ours comes near.
-const recordLimit = 1 << 20
-
 // Replace durably gives the file name in dst the contents data, in pieces, old or new and
 // nothing between: written to staging, fsynced, put in the old one's place,
 // directory fsynced. On error the old contents stand, also when the last fsync

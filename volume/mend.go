@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 )
 
@@ -22,7 +23,7 @@ func Mend(s *sr.SR) error {
 		if !p.Repairable {
 			continue
 		}
-		if err := mend(s, p); err != nil && !errors.Is(err, sr.ErrVolumeNotFound) {
+		if err := mend(s, p); err != nil && !errors.Is(err, fault.ErrVolumeNotFound) {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", p.Name, err))
 		}
 	}

@@ -7,7 +7,7 @@ import (
 	"os"
 	"slices"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 	"reflinksr/sr"
 )
 

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 )
 
@@ -48,10 +49,10 @@ func RoundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeU
 // that there is may not: it would be shorter than it was.
 func checkSize(arg string, size int64) error {
 	if size <= 0 {
-		return sr.Errorf(sr.ErrSize, arg, "argument %q is %d, it must be positive", arg, size)
+		return fault.Errorf(fault.ErrSize, arg, "argument %q is %d, it must be positive", arg, size)
 	}
 	if size > MaxSize {
-		return sr.Errorf(sr.ErrSize, arg, "argument %q is %d, at most %d bytes are possible", arg, size, int64(MaxSize))
+		return fault.Errorf(fault.ErrSize, arg, "argument %q is %d, at most %d bytes are possible", arg, size, int64(MaxSize))
 	}
 	return nil
 }
@@ -133,9 +134,9 @@ func list(s *sr.SR) ([]Volume, error) {
 		switch {
 		case err == nil:
 			all[i] = &v
-		case errors.Is(err, sr.ErrDamaged), sr.IsIO(err), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		case errors.Is(err, fault.ErrDamaged), fault.IsIO(err), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 			all[i] = damaged(s, keys[i], err)
-		case !errors.Is(err, sr.ErrVolumeNotFound):
+		case !errors.Is(err, fault.ErrVolumeNotFound):
 			errs[i] = err
 		}
 	})

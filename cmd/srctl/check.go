@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"reflinksr/datapath"
+	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -98,7 +99,7 @@ func repaired(before checked) (after checked, failed, err error) {
 	}
 	failed = mend(before.Path, before.UUID)
 	after, err = examine(before.Path)
-	if errors.Is(err, sr.ErrSRNotFound) {
+	if errors.Is(err, fault.ErrSRNotFound) {
 		after.UUID, err = before.UUID, nil // it had been destroyed, and now it is erased
 	}
 	left := append(slices.Clone(after.Problems), after.Notes...)
@@ -117,7 +118,7 @@ func mend(path, uuid string) error {
 		return err
 	}
 	s, err := sr.OpenAt(path, uuid, sr.Shared)
-	if errors.Is(err, sr.ErrNotAttached) {
+	if errors.Is(err, fault.ErrNotAttached) {
 		return nil // a destroyed SR, which is erased now
 	}
 	if err != nil {

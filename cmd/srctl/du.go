@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -100,7 +102,7 @@ func usageOf(handle string) (*usage, error) {
 	var failed error
 	for _, key := range keys {
 		v, err := spaceOf(s, key)
-		if errors.Is(err, sr.ErrVolumeNotFound) {
+		if errors.Is(err, fault.ErrVolumeNotFound) {
 			continue // destroyed meanwhile
 		}
 		if err != nil {
@@ -123,7 +125,7 @@ func spaceOf(s *sr.SR, key sr.Key) (space, error) {
 		return space{}, err
 	}
 	defer f.Close()
-	u, err := snapshot.UsageOf(f)
+	u, err := extent.UsageOf(f)
 	if err != nil {
 		return space{}, err
 	}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 )
 
@@ -40,7 +41,7 @@ func TestShippedImages(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer dir.Close()
-				if err := dir.Probe(sr.Attributes{NoCOW: true}); err != nil {
+				if err := dir.Probe(reflink.Attributes{NoCOW: true}); err != nil {
 					t.Error(err)
 				}
 				total, _, err := dir.Space()

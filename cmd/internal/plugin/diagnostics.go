@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/extent"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -68,7 +69,7 @@ func diagnose(b *strings.Builder, handle string) {
 		if err != nil {
 			continue
 		}
-		if n, err := snapshot.CountExtents(f); err == nil {
+		if n, err := extent.Count(f); err == nil {
 			counted++
 			most = max(most, n)
 		}

@@ -17,6 +17,7 @@ import (
 
 	"reflinksr/cmd/internal/smapi"
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -55,7 +56,7 @@ func run(p process) int {
 	name, where := identify(p.argv0)
 	c := find(name, where)
 	if c == nil {
-		fail(p, name, sr.Errorf(smapi.ErrUnimplemented, name, "this plugin has no such call"))
+		fail(p, name, fault.Errorf(smapi.ErrUnimplemented, name, "this plugin has no such call"))
 		return 1
 	}
 	params := smapi.Params("dbg " + c.params)

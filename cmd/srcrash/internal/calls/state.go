@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"reflinksr/cmd/srcrash/internal/disk"
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 	"reflinksr/scripts/owned"
 	"reflinksr/sr"
 )

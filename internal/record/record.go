@@ -1,4 +1,4 @@
-package sr
+package record
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"reflinksr/internal/fault"
 )
 
 // Unknown holds the members of a JSON object as they were read, so that a writer can keep
@@ -23,11 +25,11 @@ type member struct {
 	value json.RawMessage // as it was written
 }
 
-// DecodeRecord decodes a stored JSON object into known (a pointer to a struct)
+// Decode decodes a stored JSON object into known (a pointer to a struct)
 // and returns all its members, for EncodeRecord. A member is known by exactly its
 // name: encoding/json by itself takes one in any case, and with signs that fold to
 // a letter, so that a member that is kept as unknown could outlive every change.
-func DecodeRecord(data []byte, known any) (Unknown, error) {
+func Decode(data []byte, known any) (Unknown, error) {
 	all, err := parseMembers(data)
 	if err != nil {
 		return nil, err
@@ -35,17 +37,17 @@ func DecodeRecord(data []byte, known any) (Unknown, error) {
 	return all, decodeMembers(all, reflect.ValueOf(known).Elem())
 }
 
-// EncodeRecord encodes known (a pointer to a struct) over the members that were
+// Encode encodes known (a pointer to a struct) over the members that were
 // read with it.
-func EncodeRecord(known any, all Unknown) ([]byte, error) {
+func Encode(known any, all Unknown) ([]byte, error) {
 	merged, err := all.under(reflect.ValueOf(known).Elem())
 	if err != nil {
 		return nil, err
 	}
 	data, err := merged.encode()
 	data = append(data, '\n')
-	if err == nil && len(data) > recordLimit {
-		err = Errorf(ErrInvalid, "record", "the metadata would have %d bytes, at most %d are allowed", len(data), recordLimit)
+	if err == nil && len(data) > Limit {
+		err = fault.Errorf(fault.ErrInvalid, "record", "the metadata would have %d bytes, at most %d are allowed", len(data), Limit)
 	}
 	return data, err
 }

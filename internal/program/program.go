@@ -1,4 +1,4 @@
-package sr
+package program
 
 import (
 	"errors"
@@ -10,30 +10,32 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
 )
 
 // programDirs are where the programs are that are run: not where the caller's
 // environment says.
 var programDirs = []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"}
 
-// outputLimit bounds what is kept of what a program prints, in bytes.
-const outputLimit = 4 << 10
+// OutputLimit bounds what is kept of what a program prints, in bytes.
+const OutputLimit = 4 << 10
 
-// runProgram runs a program to its end, without a shell, and returns its exit status
+// Run runs a program to its end, without a shell, and returns its exit status
 // and what it printed. pack is the package that has it.
 //
 // A call starts no other program, which would cost more than the call. These are the
 // exceptions: SR.create of a device and the probe of one, for nobody should rewrite mkfs
 // and blkid; and what mounts an export of a server that is known by name. They are made
 // once in the life of an SR, or of a boot.
-func runProgram(pack, name string, args ...string) (status int, output string, err error) {
-	return runProgramFor(0, pack, name, args...)
+func Run(pack, name string, args ...string) (status int, output string, err error) {
+	return RunFor(0, pack, name, args...)
 }
 
-// runProgramFor is runProgram for at most so long; 0: as long as it takes. A program that a
+// RunFor is runProgram for at most so long; 0: as long as it takes. A program that a
 // dead disk holds up cannot be ended, and is left to itself.
-func runProgramFor(patience time.Duration, pack, name string, args ...string) (status int, output string, err error) {
-	path, err := findProgram(pack, name)
+func RunFor(patience time.Duration, pack, name string, args ...string) (status int, output string, err error) {
+	path, err := Find(pack, name)
 	if err != nil {
 		return 0, "", err
 	}
@@ -62,11 +64,11 @@ func runProgramFor(patience time.Duration, pack, name string, args ...string) (s
 			return 0, "", err
 		}
 	}
-	kept, readErr := io.ReadAll(io.LimitReader(r, outputLimit))
+	kept, readErr := io.ReadAll(io.LimitReader(r, OutputLimit))
 	if errors.Is(readErr, os.ErrDeadlineExceeded) {
 		err := p.Kill()
 		go p.Wait()
-		return 0, "", errors.Join(Errorf(ErrUnavailable, name, "%s did not come to its end within %v: does the disk answer?", path, patience), err)
+		return 0, "", errors.Join(fault.Errorf(fault.ErrUnavailable, name, "%s did not come to its end within %v: does the disk answer?", path, patience), err)
 	}
 	_, drainErr := io.Copy(io.Discard, r)
 	state, err := p.Wait()
@@ -76,15 +78,16 @@ func runProgramFor(patience time.Duration, pack, name string, args ...string) (s
 	return state.ExitCode(), string(kept), nil
 }
 
-func findProgram(pack, name string) (string, error) {
+// Find answers the path of a program. If it is nowhere, the error names the package that has it.
+func Find(pack, name string) (string, error) {
 	for _, dir := range programDirs {
 		path := filepath.Join(dir, name)
 		if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 {
 			return path, nil
 		}
 	}
-	return "", Errorf(ErrUnsuitable, name, "%s is not installed on this host (it is in none of %s): install the package %s", name, strings.Join(programDirs, ", "), pack)
+	return "", fault.Errorf(fault.ErrUnsuitable, name, "%s is not installed on this host (it is in none of %s): install the package %s", name, strings.Join(programDirs, ", "), pack)
 }
 
-// oneLine is what a program printed, fit for an error.
-func oneLine(output string) string { return strings.Join(strings.Fields(output), " ") }
+// OneLine is what a program printed, fit for an error.
+func OneLine(output string) string { return strings.Join(strings.Fields(output), " ") }

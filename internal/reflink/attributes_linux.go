@@ -1,4 +1,4 @@
-package sr
+package reflink
 
 import (
 	"fmt"
@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
 )
 
 // Attributes are what a data file must be given before its first byte.
@@ -41,7 +43,7 @@ const (
 
 // AttributesOf reads the attributes of an existing data file.
 func AttributesOf(f *os.File) (Attributes, error) {
-	fs, err := kindOf(f)
+	fs, err := sys.KindOf(f)
 	if err != nil || fs != "btrfs" {
 		return Attributes{}, err
 	}
@@ -52,7 +54,7 @@ func AttributesOf(f *os.File) (Attributes, error) {
 // Immutable says whether the file has an attribute that keeps it from being
 // removed (chattr +i, +a).
 func Immutable(f *os.File) (bool, error) {
-	flags, err := retry(func() (uint32, error) { return unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS) })
+	flags, err := sys.Retry(func() (uint32, error) { return unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS) })
 	if err == unix.ENOTTY || err == unix.EOPNOTSUPP {
 		return false, nil
 	}
@@ -63,7 +65,7 @@ func Immutable(f *os.File) (bool, error) {
 }
 
 func flagsOf(f *os.File) (uint32, error) {
-	flags, err := retry(func() (uint32, error) { return unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS) })
+	flags, err := sys.Retry(func() (uint32, error) { return unix.IoctlGetUint32(int(f.Fd()), unix.FS_IOC_GETFLAGS) })
 	if err != nil {
 		return 0, fmt.Errorf("%s: reading attributes: %w", f.Name(), err)
 	}
@@ -75,7 +77,7 @@ func flagsOf(f *os.File) (uint32, error) {
 // of one block, because with the default hint, or a larger hint for all extents, 16 MB
 // written after a snapshot occupy 300 MB more.
 func (a Attributes) Apply(f *os.File) error {
-	fs, err := kindOf(f)
+	fs, err := sys.KindOf(f)
 	if err != nil {
 		return err
 	}
@@ -102,7 +104,7 @@ func (a Attributes) applyBtrfs(f *os.File) error {
 		return err
 	}
 	set := func(flags uint32) error {
-		err := retry0(func() error { return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags)) })
+		err := sys.Do(func() error { return unix.IoctlSetPointerInt(int(f.Fd()), unix.FS_IOC_SETFLAGS, int(flags)) })
 		if err != nil {
 			return fmt.Errorf("%s: setting nodatacow=%v: %w", f.Name(), a.NoCOW, err)
 		}
@@ -123,7 +125,7 @@ func (a Attributes) applyBtrfs(f *os.File) error {
 	// How it is compressed is the directory's business. The flags alone say less than
 	// the property does, which goes with them.
 	how := make([]byte, 64)
-	n, err := retry(func() (int, error) { return unix.Fgetxattr(int(f.Fd()), btrfsCompression, how) })
+	n, err := sys.Retry(func() (int, error) { return unix.Fgetxattr(int(f.Fd()), btrfsCompression, how) })
 	if err != nil && err != unix.ENODATA && err != unix.EOPNOTSUPP {
 		return fmt.Errorf("%s: reading %s: %w", f.Name(), btrfsCompression, err)
 	}
@@ -134,7 +136,7 @@ func (a Attributes) applyBtrfs(f *os.File) error {
 	}
 	switch {
 	case n > 0:
-		err = retry0(func() error { return unix.Fsetxattr(int(f.Fd()), btrfsCompression, how[:n], 0) })
+		err = sys.Do(func() error { return unix.Fsetxattr(int(f.Fd()), btrfsCompression, how[:n], 0) })
 		if err != nil {
 			return fmt.Errorf("%s: setting %s: %w", f.Name(), btrfsCompression, err)
 		}
@@ -163,33 +165,40 @@ func COWExtentsLimited(f *os.File) (bool, error) {
 }
 
 func cowExtents(f *os.File) (x fsxattr, limited bool, err error) {
-	if fs, err := kindOf(f); err != nil || fs != "xfs" {
+	if fs, err := sys.KindOf(f); err != nil || fs != "xfs" {
 		return x, true, err
 	}
 	x, err = readFsxattr(f)
 	return x, x.xflags&fsXflagCowextsize != 0 && x.cowextsize == cowExtentHintBytes, err
 }
 
+// ProjectOf answers the project of a file (for quotas, XFS), and of a directory whether what is made in it
+// gets that project as well.
+func ProjectOf(f *os.File) (project uint32, inherited bool, err error) {
+	x, err := readFsxattr(f)
+	return x.projid, x.xflags&fsXflagProjinherit != 0, err
+}
+
+// SetProject gives a file to a project.
+func SetProject(f *os.File, project uint32) error {
+	x, err := readFsxattr(f)
+	if err != nil {
+		return err
+	}
+	x.projid = project
+	return writeFsxattr(f, &x)
+}
+
 func readFsxattr(f *os.File) (x fsxattr, err error) {
-	if err := ioctl(f, fsIocFsgetxattr, unsafe.Pointer(&x)); err != nil {
+	if err := sys.Ioctl(f, fsIocFsgetxattr, unsafe.Pointer(&x)); err != nil {
 		return x, fmt.Errorf("%s: reading attributes: %w", f.Name(), err)
 	}
 	return x, nil
 }
 
 func writeFsxattr(f *os.File, x *fsxattr) error {
-	if err := ioctl(f, fsIocFssetxattr, unsafe.Pointer(x)); err != nil {
+	if err := sys.Ioctl(f, fsIocFssetxattr, unsafe.Pointer(x)); err != nil {
 		return fmt.Errorf("%s: setting attributes: %w", f.Name(), err)
 	}
 	return nil
-}
-
-func ioctl(f *os.File, request uintptr, arg unsafe.Pointer) error {
-	return retry0(func() error {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), request, uintptr(arg))
-		if errno != 0 {
-			return errno
-		}
-		return nil
-	})
 }

@@ -1,14 +1,13 @@
-package snapshot
+package extent
 
 import (
 	"fmt"
 	"os"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/sr"
+	"reflinksr/internal/fault"
 )
 
 // Extent is a piece of a file as the filesystem holds it (struct fiemap_extent
@@ -20,6 +19,12 @@ type Extent struct {
 
 // Shared says whether another file may hold the same blocks.
 func (e Extent) Shared() bool { return e.Flags&fiemapExtentShared != 0 }
+
+// Unwritten says whether it is allocated and reads as zeros.
+func (e Extent) Unwritten() bool { return e.Flags&fiemapExtentUnwritten != 0 }
+
+// Vague says whether its physical offset says nothing of the contents.
+func (e Extent) Vague() bool { return e.Flags&vague != 0 }
 
 const (
 	fsIocFiemap           = 0xc020660b // FS_IOC_FIEMAP
@@ -35,7 +40,6 @@ const (
 	fiemapExtentUnwritten = 0x800
 	fiemapExtentShared    = 0x2000
 
-	// vague is what makes a physical offset say nothing of the contents.
 	vague = fiemapExtentUnknown | fiemapExtentDelalloc | fiemapExtentEncoded | fiemapExtentEncrypted |
 		fiemapExtentUnaligned | fiemapExtentInline | fiemapExtentTail
 
@@ -55,20 +59,23 @@ type fiemapExtent struct { // struct fiemap_extent
 	_                         [3]uint32
 }
 
-// Extents calls visit for every extent of the file in order, until visit returns
+// Each calls visit for every extent of the file in order, until visit returns
 // false. Memory use does not depend on their number.
-func Extents(f *os.File, visit func(Extent) bool) error {
-	c := extentCursor{f: f}
+func Each(f *os.File, visit func(Extent) bool) error {
+	c := NewCursor(f, 0)
 	for {
-		e, ok, err := c.next()
+		e, ok, err := c.Next()
 		if err != nil || !ok || !visit(e) {
 			return err
 		}
 	}
 }
 
-// extentCursor reads the extents of a file one by one, from the one at start on.
-type extentCursor struct {
+// NewCursor begins with the extent at the offset start, in bytes.
+func NewCursor(f *os.File, start int64) Cursor { return Cursor{f: f, start: start} }
+
+// Cursor reads the extents of a file one by one.
+type Cursor struct {
 	f     *os.File
 	start int64
 
@@ -82,7 +89,8 @@ type fiemapRequest struct {
 	extents [fiemapBatch]fiemapExtent
 }
 
-func (c *extentCursor) next() (e Extent, ok bool, err error) {
+// Next answers the next extent; ok is false after the last one.
+func (c *Cursor) Next() (e Extent, ok bool, err error) {
 	if len(c.batch) == 0 && !c.last {
 		if c.fiemapRequest == nil {
 			c.fiemapRequest = new(fiemapRequest)
@@ -106,12 +114,22 @@ func (c *extentCursor) next() (e Extent, ok bool, err error) {
 	return e, true, nil
 }
 
-// CountExtents returns how many extents the file has, without fetching them. A
+// Count returns how many extents the file has, without fetching them. A
 // snapshot takes about 11 µs (btrfs) or 20 to 40 µs (XFS) for each.
-func CountExtents(f *os.File) (int, error) {
+func Count(f *os.File) (int, error) {
 	header := fiemapHeader{length: ^uint64(0), flags: fiemapFlagSync}
 	err := fiemap(f, unsafe.Pointer(&header))
 	return int(header.mapped), err
+}
+
+// AskForOne asks for the extent at the beginning of the file: to be answered, what has been written to
+// it has to be where the filesystem keeps its extents.
+func AskForOne(f *os.File) error {
+	one := struct {
+		header fiemapHeader
+		extent fiemapExtent
+	}{header: fiemapHeader{length: 1, flags: fiemapFlagSync, count: 1}}
+	return fiemap(f, unsafe.Pointer(&one))
 }
 
 func fiemap(f *os.File, request unsafe.Pointer) error {
@@ -122,7 +140,7 @@ func fiemap(f *os.File, request unsafe.Pointer) error {
 			return nil
 		case unix.EINTR:
 		case unix.EOPNOTSUPP, unix.ENOTTY:
-			return sr.Errorf(sr.ErrNoExtents, f.Name(), "%s: its filesystem cannot tell which blocks files share (no FIEMAP, as on NFS)", f.Name())
+			return fault.Errorf(fault.ErrNoExtents, f.Name(), "%s: its filesystem cannot tell which blocks files share (no FIEMAP, as on NFS)", f.Name())
 		default:
 			return fmt.Errorf("%s: reading the extent map: %w", f.Name(), errno)
 		}
@@ -139,7 +157,7 @@ type Usage struct {
 // UsageOf walks the extents of a file.
 func UsageOf(f *os.File) (Usage, error) {
 	var u Usage
-	err := Extents(f, func(e Extent) bool {
+	err := Each(f, func(e Extent) bool {
 		u.Extents++
 		if e.Shared() {
 			u.Shared += e.Length
@@ -149,14 +167,4 @@ func UsageOf(f *os.File) (Usage, error) {
 		return true
 	})
 	return u, err
-}
-
-// Stall estimates how long a snapshot of a file with that many extents holds up
-// writes to it. Measured: 11 µs an extent on btrfs, 20 to 40 µs on XFS.
-func Stall(filesystem string, extents int) time.Duration {
-	each := 40 * time.Microsecond
-	if filesystem == "btrfs" {
-		each = 11 * time.Microsecond
-	}
-	return (time.Duration(extents) * each).Round(time.Millisecond)
 }

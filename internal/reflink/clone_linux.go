@@ -1,10 +1,12 @@
-package sr
+package reflink
 
 import (
 	"fmt"
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
 )
 
 // CloneFile makes the empty file dst share all blocks of src: one FICLONE
@@ -18,7 +20,7 @@ import (
 func CloneFile(dst, src *os.File) error {
 	err := ficlone(dst, src)
 	if err == unix.EINVAL {
-		if kind, e := kindOf(dst); e == nil && kind == "btrfs" {
+		if kind, e := sys.KindOf(dst); e == nil && kind == "btrfs" {
 			if e := (Attributes{NoCOW: true}).Apply(dst); e != nil {
 				return e
 			}
@@ -32,7 +34,7 @@ func CloneFile(dst, src *os.File) error {
 }
 
 func ficlone(dst, src *os.File) error {
-	err := retry0(func() error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) })
+	err := sys.Do(func() error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) })
 	return err
 }
 
@@ -42,7 +44,7 @@ func Unshared(dst *os.File, err error) error {
 	why := ""
 	switch err {
 	case unix.EINVAL:
-		switch kind, _ := kindOf(dst); kind {
+		switch kind, _ := sys.KindOf(dst); kind {
 		case "btrfs":
 			why = "btrfs shares no blocks between a file with checksums and one without (nodatacow, nodatasum)"
 		case "xfs":

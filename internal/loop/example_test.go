@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 )
 
 // A file becomes a block device, is found by what it is and not by its name, and becomes
