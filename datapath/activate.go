@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
 	"reflinksr/sr"
@@ -180,7 +181,7 @@ func (v *session) deactivate(domain string) error {
 
 // hasFailed says whether an error comes from a filesystem that has failed for good.
 func (v *session) hasFailed(err error) bool {
-	s, e := sr.Open(v.handle, sr.Unlocked)
+	s, e := sr.Open(v.handle, dirfs.Unlocked)
 	if e != nil {
 		return false
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
@@ -312,7 +313,7 @@ func (v *session) isStrange() (bool, error) {
 	if v.unreadable != nil || !v.state.Empty() {
 		return false, nil
 	}
-	s, err := sr.Open(v.handle, sr.Unlocked)
+	s, err := sr.Open(v.handle, dirfs.Unlocked)
 	if err != nil {
 		return false, err
 	}
@@ -383,7 +384,7 @@ func (v *session) files() [][2]uint64 {
 	if v.state.Ino != 0 {
 		files = append(files, [2]uint64{v.state.Dev, v.state.Ino})
 	}
-	s, err := sr.Open(v.handle, sr.Unlocked)
+	s, err := sr.Open(v.handle, dirfs.Unlocked)
 	if err != nil {
 		return files
 	}

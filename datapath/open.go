@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
 	"reflinksr/sr"
@@ -120,7 +121,7 @@ func (v *session) removeStale(s *sr.SR) error {
 // forgotten says whether there is a throw-away disk that the note does not tell
 // of: its open died before it could.
 func (v *session) forgotten() bool {
-	s, err := sr.Open(v.handle, sr.Unlocked)
+	s, err := sr.Open(v.handle, dirfs.Unlocked)
 	if err != nil {
 		return false
 	}

@@ -9,8 +9,10 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -24,9 +26,9 @@ type session struct {
 	unreadable  error // why the note could not be read
 	detached    bool  // the SR need not be attached: for repairs
 
-	dir  *sr.Dir
+	dir  *dirfs.Dir
 	name string
-	lock *sr.Lock
+	lock *dirfs.Lock
 }
 
 // beginToGiveBack is begin for who gives something back, which never needs room: nil if the
@@ -50,7 +52,7 @@ func isNoted(uri string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	dir, err := sr.LookRuntime(volume.NoteDir)
+	dir, err := rundir.Look(volume.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -62,10 +64,10 @@ func isNoted(uri string) (bool, error) {
 }
 
 // notes opens the directory of notes, made if absent. One that is there needs no room.
-func notes() (*sr.Dir, error) {
-	dir, err := sr.LookRuntime(volume.NoteDir)
+func notes() (*dirfs.Dir, error) {
+	dir, err := rundir.Look(volume.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
-		return sr.Runtime(volume.NoteDir)
+		return rundir.Open(volume.NoteDir)
 	}
 	return dir, err
 }
@@ -148,7 +150,7 @@ func (v *session) locked(do func(*sr.SR) error) error {
 		return err
 	}
 	defer s.Close()
-	lock, err := s.LockVolume(v.key, sr.Shared)
+	lock, err := s.LockVolume(v.key, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -158,13 +160,13 @@ func (v *session) locked(do func(*sr.SR) error) error {
 
 func (v *session) open() (*sr.SR, error) {
 	if !v.detached {
-		return sr.Open(v.handle, sr.Shared)
+		return sr.Open(v.handle, dirfs.Shared)
 	}
 	path, uuid, err := sr.ParseHandle(v.handle)
 	if err != nil {
 		return nil, err
 	}
-	return sr.OpenAt(path, uuid, sr.Shared)
+	return sr.OpenAt(path, uuid, dirfs.Shared)
 }
 
 // throwAway is the name of the throw-away disk in staging.
@@ -217,7 +219,7 @@ func DetachSR(handle string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := sr.Runtime(volume.NoteDir)
+	dir, err := rundir.Open(volume.NoteDir)
 	if err != nil {
 		return err
 	}
@@ -297,7 +299,7 @@ func (v *session) settle(path string) error {
 // of a former boot, throw-away disks that have served their guest, devices that
 // could not be unbound, and notes of volumes that are no more.
 func Recover(handle string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -314,7 +316,7 @@ func Recover(handle string) error {
 
 // Repair is Recover for an SR that need not be attached.
 func Repair(path, uuid string) error {
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -365,7 +367,7 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := sr.Runtime(volume.NoteDir)
+	dir, err := rundir.Open(volume.NoteDir)
 	if err != nil {
 		return nil, err
 	}
@@ -396,7 +398,7 @@ func ofThrowAway(key sr.Key) func(name string) bool {
 }
 
 // addLost adds what is noted of volumes that are no more.
-func addLost(s *sr.SR, dir *sr.Dir, found map[string]leftover) error {
+func addLost(s *sr.SR, dir *dirfs.Dir, found map[string]leftover) error {
 	names, err := dir.Names()
 	for _, name := range names {
 		name, ok := strings.CutPrefix(name, volume.NoteName(s.Meta.UUID, ""))

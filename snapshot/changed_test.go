@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -151,7 +152,7 @@ func TestHolesOfDisksInUseAreMapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	mapped := func() bool {
-		s, err := sr.Open(bed.handle, sr.Shared)
+		s, err := sr.Open(bed.handle, dirfs.Shared)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -129,7 +130,7 @@ func staleNotes(s *sr.SR, key sr.Key, gone bool) (problems []sr.Problem, err err
 
 // Repair is Recover for an SR that need not be attached.
 func Repair(path, uuid string) error {
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if err != nil {
 		return err
 	}

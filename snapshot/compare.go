@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -48,7 +49,7 @@ func (l *BlockList) coarsen() {
 // is what is not empty in the first.
 func Compare(handle, key, key2 string) (BlockList, error) {
 	list := BlockList{BlockSize: volume.SizeUnit, Ranges: [][2]int64{}}
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return list, err
 	}
@@ -144,20 +145,20 @@ func (p *pair) close() {
 // lockToCompare keeps two volumes, and what is known of those whose data was
 // destroyed, from being changed.
 func lockToCompare(s *sr.SR, keys ...sr.Key) (unlock func(), err error) {
-	var held []*sr.Lock
+	var held []*dirfs.Lock
 	unlock = func() {
 		for _, l := range slices.Backward(held) {
 			l.Unlock()
 		}
 	}
-	l, err := s.LockCBT(sr.Shared, false)
+	l, err := s.LockCBT(dirfs.Shared, false)
 	if err != nil {
 		return nil, err
 	}
 	held = append(held, l)
 	slices.Sort(keys)
 	for _, k := range slices.Compact(keys) {
-		l, err := s.LockVolume(k, sr.Shared)
+		l, err := s.LockVolume(k, dirfs.Shared)
 		if err != nil {
 			unlock()
 			return nil, err
@@ -213,7 +214,7 @@ const bitmapLimit = 128 << 20
 // from the block of the byte offset on. A length of -1 is to the end of key2. What key2
 // is longer than key has changed.
 func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedBlocks, error) {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return ChangedBlocks{}, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
@@ -25,7 +26,7 @@ import (
 // data removed. Stopped after the exchange, the volume has everything, and the parent is
 // still there: the second attempt ends it.
 func Compose(handle, key, parent string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -45,7 +46,7 @@ func Compose(handle, key, parent string) error {
 	if err != nil {
 		return err
 	}
-	cbt, err := s.LockCBT(sr.Exclusive, false)
+	cbt, err := s.LockCBT(dirfs.Exclusive, false)
 	if err != nil {
 		return err
 	}
@@ -66,7 +67,7 @@ func Compose(handle, key, parent string) error {
 // composeLocked composes, and lets go of all files: as long as one is open, its blocks
 // are shared with it.
 func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key) error {
-	lock, target, err := lockBoth(s, parent, child, sr.Exclusive)
+	lock, target, err := lockBoth(s, parent, child, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}

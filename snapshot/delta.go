@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
 	"reflinksr/sr"
@@ -30,7 +31,7 @@ type Delta struct {
 // in use, whose contents are those of no moment. Both ends of a difference are snapshots:
 // the key of a writable volume does not say which of its contents a backup holds.
 func DeltaOf(handle, from, to string) (*Delta, error) {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -121,7 +122,7 @@ func keep(s *sr.SR, d *disk) (_ *os.File, err error) {
 // Related says whether two volumes come from one, by their records or by what they
 // share. Volumes that are not related have nothing in common to compare.
 func Related(handle, key, key2 string) (bool, error) {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return false, err
 	}

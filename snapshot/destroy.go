@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
 	"reflinksr/sr"
@@ -19,7 +20,7 @@ import (
 // volumes whose data was destroyed they get first, and what only those still have goes
 // with it.
 func Destroy(handle, key string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -71,13 +72,13 @@ func Destroy(handle, key string) error {
 // lockDestroyed takes SR.LockCBT, and says whether there are volumes whose data was
 // destroyed. Where there are none, none can come to be before that is unlocked, which
 // would take what is about to go for shared; that all may know at once.
-func lockDestroyed(s *sr.SR) (lock *sr.Lock, some bool, err error) {
-	for _, mode := range []sr.LockMode{sr.Shared, sr.Exclusive} {
+func lockDestroyed(s *sr.SR) (lock *dirfs.Lock, some bool, err error) {
+	for _, mode := range []dirfs.LockMode{dirfs.Shared, dirfs.Exclusive} {
 		if lock, err = s.LockCBT(mode, false); err != nil {
 			return nil, false, err
 		}
 		kept, err := destroyedVolumes(s)
-		if some = len(kept) > 0; err == nil && (!some || mode == sr.Exclusive) {
+		if some = len(kept) > 0; err == nil && (!some || mode == dirfs.Exclusive) {
 			break
 		}
 		lock.Unlock()
@@ -153,7 +154,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 // inherit makes a volume independent of old. The blocks take it gets from there; the
 // others that it left to old have other keepers now.
 func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
 	"reflinksr/sr"
@@ -25,7 +26,7 @@ func EnableCBT(handle, key string) error { return setCBT(handle, key, true) }
 func DisableCBT(handle, key string) error { return setCBT(handle, key, false) }
 
 func setCBT(handle, key string, on bool) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -39,7 +40,7 @@ func setCBT(handle, key string, on bool) error {
 	if err != nil {
 		return err
 	}
-	lock, err := s.LockVolume(k, sr.Exclusive)
+	lock, err := s.LockVolume(k, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -67,7 +68,7 @@ func setCBT(handle, key string, on bool) error {
 // Order: what will be lost noted and durable, and that relatives may lose more; the
 // record says that there is no data (the commit); blocks given back; that noted.
 func DestroyData(handle, key string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -79,7 +80,7 @@ func DestroyData(handle, key string) error {
 	if err != nil {
 		return err
 	}
-	cbt, err := s.LockCBT(sr.Exclusive, false)
+	cbt, err := s.LockCBT(dirfs.Exclusive, false)
 	if err != nil {
 		return err
 	}
@@ -96,7 +97,7 @@ func DestroyData(handle, key string) error {
 
 // destroyData is all but giving the blocks back.
 func destroyData(s *sr.SR, key sr.Key) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -377,7 +378,7 @@ func trimAll(s *sr.SR, family []sr.Key) error {
 // Recover finishes or takes back what interrupted calls left of destroyed data. What
 // others are at it leaves to them.
 func Recover(handle string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -390,7 +391,7 @@ func recoverAll(s *sr.SR) error {
 	if err != nil || len(keys) == 0 {
 		return err
 	}
-	lock, err := s.LockCBT(sr.Exclusive, true)
+	lock, err := s.LockCBT(dirfs.Exclusive, true)
 	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
@@ -429,7 +430,7 @@ func recoverLost(s *sr.SR, key sr.Key) (todo bool, err error) {
 		return s.CBT.Exists(string(key) + sr.PendingCBT)
 	}
 	// It ended before its commit.
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return false, err
 	}
@@ -498,7 +499,7 @@ func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
 // trim lets one volume whose data was destroyed lose what it can, and says whether that
 // was something. newer may be "".
 func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return false, err
 	}

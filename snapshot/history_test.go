@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
 	"reflinksr/sr"
@@ -564,7 +565,7 @@ func (h *history) compose() bool {
 	if parent == nil {
 		return false
 	}
-	s, err := sr.Open(h.handle, sr.Shared)
+	s, err := sr.Open(h.handle, dirfs.Shared)
 	h.must(err)
 	related, err := relatives(s, child.key, parent.key)
 	s.Close()

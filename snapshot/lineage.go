@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -38,7 +39,7 @@ func kin(a, b []sr.Key) bool {
 // first: by the number of snapshots, clones and copies between the two, then by how many
 // volumes were made in between. Volumes without data are left out.
 func SimilarContent(handle, key string) ([]sr.Key, error) {
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
@@ -21,7 +22,7 @@ import (
 // staged and fsynced, takes the place of the volume's data (the commit), directory
 // fsynced; if the volume grows, its record says so.
 func Revert(handle, snapshot, key string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -37,7 +38,7 @@ func Revert(handle, snapshot, key string) error {
 	if from == to {
 		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
 	}
-	source, target, err := lockBoth(s, from, to, sr.Shared)
+	source, target, err := lockBoth(s, from, to, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -123,12 +124,12 @@ func replaceData(s *sr.SR, from, to sr.Key) error {
 
 // lockBoth locks a source as told and a target Exclusive, in the order of their keys as
 // everybody does.
-func lockBoth(s *sr.SR, from, to sr.Key, mode sr.LockMode) (source, target *sr.Lock, err error) {
+func lockBoth(s *sr.SR, from, to sr.Key, mode dirfs.LockMode) (source, target *dirfs.Lock, err error) {
 	if from < to {
 		source, err = s.LockVolume(from, mode)
 	}
 	if err == nil {
-		target, err = s.LockVolume(to, sr.Exclusive)
+		target, err = s.LockVolume(to, dirfs.Exclusive)
 	}
 	if err == nil && from > to {
 		source, err = s.LockVolume(from, mode)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
@@ -34,12 +35,12 @@ func Copy(handle, key, dest string) (volume.Volume, error) {
 	if dest == handle {
 		return within(handle, key, volume.Copy)
 	}
-	src, err := sr.Open(handle, sr.Shared)
+	src, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return volume.Volume{}, err
 	}
 	defer src.Close()
-	dst, err := sr.Open(dest, sr.Shared)
+	dst, err := sr.Open(dest, dirfs.Shared)
 	if err != nil {
 		return volume.Volume{}, err
 	}
@@ -52,7 +53,7 @@ func Copy(handle, key, dest string) (volume.Volume, error) {
 }
 
 func within(handle, key string, kind volume.Kind) (volume.Volume, error) {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return volume.Volume{}, err
 	}
@@ -69,7 +70,7 @@ func derive(src *sr.SR, key string, dst *sr.SR, kind volume.Kind) (volume.Volume
 	}
 	// Shared: several snapshots at once do not disturb each other, and everything
 	// that would change what they copy is kept out.
-	lock, err := src.LockVolume(k, sr.Shared)
+	lock, err := src.LockVolume(k, dirfs.Shared)
 	if err != nil {
 		return volume.Volume{}, err
 	}

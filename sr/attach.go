@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"os"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/reflink"
 )
 
@@ -28,7 +30,7 @@ func Attach(conf map[string]string) (string, error) {
 		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
 	}
 	handle := ""
-	err = withMount(c.UUID, func(notes *Dir) error {
+	err = withMount(c.UUID, func(notes *dirfs.Dir) error {
 		if err := c.mount(notes); err != nil {
 			return err
 		}
@@ -64,7 +66,7 @@ func (c Configuration) attach() (string, error) {
 		return "", err
 	}
 	a := m.attachment(c.Path)
-	err = withAttachments(m.UUID, func(dir *Dir) error {
+	err = withAttachments(m.UUID, func(dir *dirfs.Dir) error {
 		if err := a.admit(root, m.Options.Attributes()); err != nil {
 			return err
 		}
@@ -80,7 +82,7 @@ func (c Configuration) attach() (string, error) {
 }
 
 // admit checks that the SR can be attached, and recovers it.
-func (a *attachment) admit(root *Dir, data reflink.Attributes) error {
+func (a *attachment) admit(root *dirfs.Dir, data reflink.Attributes) error {
 	before, err := lookup(a.UUID)
 	if fault.Unseen(err) {
 		return err
@@ -103,7 +105,7 @@ func (a *attachment) admit(root *Dir, data reflink.Attributes) error {
 	cannotAsk := func(err error) bool {
 		return fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace
 	}
-	if err := root.Probe(data); err != nil && !cannotAsk(err) {
+	if err := filesystem.Probe(root, data); err != nil && !cannotAsk(err) {
 		return err
 	}
 	if err := a.heal(root); err != nil && !cannotAsk(err) {
@@ -112,7 +114,7 @@ func (a *attachment) admit(root *Dir, data reflink.Attributes) error {
 	if err := a.removeStaleMarker(root); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
 	}
-	s, err := open(*a, Shared)
+	s, err := open(*a, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -124,8 +126,8 @@ func (a *attachment) admit(root *Dir, data reflink.Attributes) error {
 }
 
 // heal is heal, unless the SR has been destroyed meanwhile.
-func (a attachment) heal(root *Dir) error {
-	lock, err := root.lockSelf() // SR.destroy's
+func (a attachment) heal(root *dirfs.Dir) error {
+	lock, err := root.LockSelf() // SR.destroy's
 	if err != nil {
 		return err
 	}
@@ -142,13 +144,13 @@ func (a attachment) heal(root *Dir) error {
 
 // removeStaleMarker removes an unfinished rewrite of the marker, and the list of a
 // destruction that was not to be, unless somebody is at it now.
-func (a attachment) removeStaleMarker(root *Dir) error {
+func (a attachment) removeStaleMarker(root *dirfs.Dir) error {
 	control, err := root.Sub(controlDir)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	lock, err := control.lockFile("lock", "SR "+a.Path, Exclusive, true)
+	lock, err := control.LockFile("lock", "SR "+a.Path, dirfs.Exclusive, true)
 	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
@@ -166,7 +168,7 @@ func (a attachment) removeStaleMarker(root *Dir) error {
 
 // heal makes control directories that are missing: only their names were ever
 // durable by necessity, and a restored backup may lack empty ones.
-func heal(root *Dir) error {
+func heal(root *dirfs.Dir) error {
 	s := &SR{Root: root}
 	var err error
 	if s.control, err = root.Mkdir(controlDir); err != nil {

@@ -8,8 +8,10 @@ import (
 	"os"
 	"strings"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/record"
+	"reflinksr/internal/rundir"
 )
 
 // attachment is what this boot of this host knows of an attached SR, so that an
@@ -46,7 +48,7 @@ func (m *Meta) attachment(path string) attachment {
 
 // edit changes what is noted, unless the SR has been detached meanwhile.
 func (a attachment) edit(change func(*attachment)) error {
-	return withAttachments(a.UUID, func(dir *Dir) error {
+	return withAttachments(a.UUID, func(dir *dirfs.Dir) error {
 		now, err := lookup(a.UUID)
 		if errors.Is(err, os.ErrNotExist) || err == nil && now.Path != a.Path {
 			return nil
@@ -59,7 +61,7 @@ func (a attachment) edit(change func(*attachment)) error {
 	})
 }
 
-func (a attachment) saveIn(dir *Dir) error {
+func (a attachment) saveIn(dir *dirfs.Dir) error {
 	data, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -69,18 +71,18 @@ func (a attachment) saveIn(dir *Dir) error {
 
 // withAttachments runs do with the directory of attachments, and the SR's entry
 // locked in it.
-func withAttachments(uuid string, do func(*Dir) error) error {
-	dir, err := Runtime("sr")
+func withAttachments(uuid string, do func(*dirfs.Dir) error) error {
+	dir, err := rundir.Open("sr")
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return dir.noted(uuid, "SR "+uuid+" on this host", func() error { return do(dir) })
+	return noted(dir, uuid, "SR "+uuid+" on this host", func() error { return do(dir) })
 }
 
 // noted runs do with the note of an SR locked. The lock file stays as long as the note does:
 // who gives back what is noted must not need room for one.
-func (d *Dir) noted(uuid, what string, do func() error) error {
+func noted(d *dirfs.Dir, uuid, what string, do func() error) error {
 	lock, err := d.Lock(uuid+".lock", what)
 	if err != nil {
 		return err
@@ -97,7 +99,7 @@ func (d *Dir) noted(uuid, what string, do func() error) error {
 
 // lookup finds an attached SR by its UUID; os.ErrNotExist if it is not attached.
 func lookup(uuid string) (a attachment, err error) {
-	dir, err := LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if err != nil {
 		return a, err
 	}
@@ -119,7 +121,7 @@ func parseAttachment(data []byte, uuid string) (a attachment, err error) {
 		_, _, err = ParseHandle(a.handle())
 	}
 	if err != nil {
-		return attachment{}, fmt.Errorf("what is noted of SR %s in %s/sr/%s.json is damaged: attach the SR again: %w", uuid, RuntimeDir, uuid, err)
+		return attachment{}, fmt.Errorf("what is noted of SR %s in %s/sr/%s.json is damaged: attach the SR again: %w", uuid, rundir.Path, uuid, err)
 	}
 	return a, nil
 }
@@ -142,7 +144,7 @@ func find(handle string) (attachment, error) {
 
 // Attached lists the handles of the SRs attached on this host.
 func Attached() ([]string, error) {
-	dir, err := LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if errors.Is(err, os.ErrNotExist) {
 		return []string{}, nil
 	}

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/program"
 )
@@ -249,7 +250,7 @@ func (d *disk) beginsBtrfs(at int64) (bool, error) {
 
 // foreign lists what is in the root of a filesystem that carries no SR, but what our own
 // calls left there when they were interrupted. Nothing is foreign where an SR is.
-func foreign(root *Dir) ([]string, error) {
+func foreign(root *dirfs.Dir) ([]string, error) {
 	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -276,7 +277,7 @@ func (d *disk) isLeft(sb superblock, probe bool) (bool, error) {
 }
 
 func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
-	err = d.peek(sb, data, nil, func(root *Dir) error {
+	err = d.peek(sb, data, nil, func(root *dirfs.Dir) error {
 		if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
 			return nil // an SR, whatever can be read of it
 		}
@@ -293,7 +294,7 @@ func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
 // isVestige says whether the control directory in the root of a filesystem that carries
 // nothing else is of an SR that was destroyed, or that never came to be. One that lost its
 // marker has more in it.
-func isVestige(root *Dir) (bool, error) {
+func isVestige(root *dirfs.Dir) (bool, error) {
 	if m, err := destroyed(root); err != nil || m != nil {
 		return m != nil, err
 	}
@@ -344,7 +345,7 @@ var withoutLog = map[string]string{"xfs": "norecovery", "btrfs": "rescue=nologre
 // peek runs do with the root of the disk's filesystem, mounted privately and read-only. One
 // that is mounted already is only mounted as it is, which changes nothing. others are
 // options that name the other disks that it is on.
-func (d *disk) peek(sb superblock, data string, others []string, do func(root *Dir) error) error {
+func (d *disk) peek(sb superblock, data string, others []string, do func(root *dirfs.Dir) error) error {
 	mounts := d.mounts()
 	if len(mounts) > 0 {
 		data = ""

@@ -9,7 +9,9 @@ import (
 	"strings"
 	"time"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/uuids"
 )
 
@@ -44,15 +46,15 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 	if err == nil && other.Path != c.Path {
 		return nil, fault.Errorf(fault.ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
 	}
-	create := func(root *Dir) error { return c.create(root, conf, name, description) }
+	create := func(root *dirfs.Dir) error { return c.create(root, conf, name, description) }
 	switch {
 	case c.Device != "":
 		if _, given := conf["datacow"]; given && c.Filesystem != "btrfs" {
 			return nil, fault.Errorf(fault.ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs: say filesystem=btrfs")
 		}
-		err = withMount(id, func(*Dir) error { return c.createOnDisk(create) })
+		err = withMount(id, func(*dirfs.Dir) error { return c.createOnDisk(create) })
 	case c.Server != "":
-		err = withMount(id, func(*Dir) error { return c.createOnExport(create) })
+		err = withMount(id, func(*dirfs.Dir) error { return c.createOnExport(create) })
 	default:
 		err = c.createAtPath(create)
 	}
@@ -62,7 +64,7 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 	return c.answer(conf), nil
 }
 
-func (c Configuration) createAtPath(create func(root *Dir) error) error {
+func (c Configuration) createAtPath(create func(root *dirfs.Dir) error) error {
 	root, err := openPath(c.Path)
 	if err != nil {
 		return err
@@ -71,7 +73,7 @@ func (c Configuration) createAtPath(create func(root *Dir) error) error {
 	return create(root)
 }
 
-func (c Configuration) createOnExport(create func(root *Dir) error) error {
+func (c Configuration) createOnExport(create func(root *dirfs.Dir) error) error {
 	m, err := c.mountable()
 	if err != nil {
 		return err
@@ -80,10 +82,10 @@ func (c Configuration) createOnExport(create func(root *Dir) error) error {
 }
 
 // create makes the open directory the SR of the configuration.
-func (c Configuration) create(root *Dir, conf map[string]string, name, description string) error {
+func (c Configuration) create(root *dirfs.Dir, conf map[string]string, name, description string) error {
 	// Two creations of one directory exclude each other by a lock on the directory
 	// itself: nothing is written to it yet.
-	lock, err := root.lockSelf()
+	lock, err := root.LockSelf()
 	if err != nil {
 		return err
 	}
@@ -98,11 +100,11 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 	case !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s already holds an SR: %w", c.Path, err)
 	}
-	fs, err := root.Filesystem()
+	fs, err := filesystem.Of(root)
 	if err != nil {
 		return err
 	}
-	if err := root.Probe(c.Options.Attributes()); err != nil {
+	if err := filesystem.Probe(root, c.Options.Attributes()); err != nil {
 		return err
 	}
 	if _, given := conf["datacow"]; given && fs.Type != "btrfs" {
@@ -123,7 +125,7 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 	}
 	if err := s.writeMeta(m); err != nil {
 		s.abandon()
-		return fmt.Errorf("writing %s: %w", root.join(marker), err)
+		return fmt.Errorf("writing %s: %w", root.Join(marker), err)
 	}
 	return nil
 }
@@ -158,7 +160,7 @@ func (s *SR) makeSubdirs() error {
 	}
 	// Made now, while there is room: see LockLeases.
 	for _, name := range shortLocks {
-		lock, err := s.control.openLock(name)
+		lock, err := s.control.OpenLock(name)
 		if err != nil {
 			return err
 		}

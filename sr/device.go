@@ -10,8 +10,10 @@ import (
 	"strings"
 	"time"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/program"
+	"reflinksr/internal/sys"
 )
 
 // diskLabel is the label of the filesystems that SR.create makes.
@@ -240,7 +242,7 @@ func (c Configuration) openDevice() (*disk, looked, error) {
 // createOnDisk makes a filesystem on the device of the configuration and, by create, the
 // SR in it. The filesystem has the SR's UUID: whoever repeats this after a crash finds what
 // was made. It is mounted for nobody but this process, and only meanwhile.
-func (c Configuration) createOnDisk(create func(root *Dir) error) error {
+func (c Configuration) createOnDisk(create func(root *dirfs.Dir) error) error {
 	d, _, err := c.openDevice()
 	if errors.Is(err, os.ErrNotExist) {
 		return fault.Errorf(fault.ErrInvalid, "device", "%s does not exist: see lsblk", c.Device)
@@ -251,8 +253,8 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 	defer d.Close()
 	// So that two creations exclude each other; and udev, which locks a disk to look at it,
 	// does not look at half a filesystem.
-	if err := flock(d.f, Exclusive, time.Now().Add(LockTimeout), false); err != nil {
-		return lockError(d.f, d.path, err)
+	if err := dirfs.Flock(d.f, dirfs.Exclusive, time.Now().Add(dirfs.LockTimeout), false); err != nil {
+		return dirfs.LockError(d.f, d.path, err)
 	}
 	sb, err := d.superblock()
 	if err != nil {
@@ -277,9 +279,9 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 		}
 		m = o.mountable()
 	}
-	err = c.inFilesystem(m, func(root *Dir) error {
+	err = c.inFilesystem(m, func(root *dirfs.Dir) error {
 		if made {
-			if err := setMode(root.f, 0o700); err != nil {
+			if err := dirfs.SetMode(root.File(), 0o700); err != nil {
 				return err
 			}
 		} else if others, err := foreign(root); err != nil {
@@ -298,7 +300,7 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 // inFilesystem runs do with the root of the SR's filesystem, which is mounted privately if
 // SR.attach has not mounted it already. The caller has the mount point locked. Messages
 // call it by that.
-func (c Configuration) inFilesystem(m mountable, do func(root *Dir) error) error {
+func (c Configuration) inFilesystem(m mountable, do func(root *dirfs.Dir) error) error {
 	there, err := mountsAt(c.Path)
 	if err != nil {
 		return err
@@ -394,7 +396,7 @@ func (d *disk) looksBlank() bool {
 	if slices.ContainsFunc(guestDevices, func(kind string) bool { return strings.HasPrefix(name, kind) }) || len(d.partitions()) > 0 {
 		return false
 	}
-	if mapped := read(d.sys + "/dm/uuid"); mapped != "" && !strings.HasPrefix(mapped, "mpath-") {
+	if mapped := sys.Text(d.sys + "/dm/uuid"); mapped != "" && !strings.HasPrefix(mapped, "mpath-") {
 		return false // a logical volume
 	}
 	at, err := d.firstByte(128 << 10)
@@ -425,7 +427,7 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 			return Candidate{}, err
 		}
 		found := false
-		err = d.peek(sb, withoutLog[sb.kind], others, func(root *Dir) error {
+		err = d.peek(sb, withoutLog[sb.kind], others, func(root *dirfs.Dir) error {
 			if _, err := readMeta(root); errors.Is(err, os.ErrNotExist) {
 				return nil
 			}

@@ -64,7 +64,7 @@ func openDisk(path string) (*disk, error) {
 
 // node finds the device's node by the name that the kernel gave it.
 func (d *disk) node(path string) (string, error) {
-	for line := range strings.Lines(read(d.sys + "/uevent")) {
+	for line := range strings.Lines(sys.Text(d.sys + "/uevent")) {
 		name, ok := strings.CutPrefix(strings.TrimSpace(line), "DEVNAME=")
 		var st unix.Stat_t
 		if ok && unix.Stat("/dev/"+name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == d.dev {
@@ -93,7 +93,7 @@ func (d *disk) holders() (names []string) {
 	entries, _ := os.ReadDir(d.sys + "/holders")
 	for _, e := range entries {
 		name := "/dev/" + e.Name()
-		if mapped := strings.TrimSpace(read(d.sys + "/holders/" + e.Name() + "/dm/name")); mapped != "" {
+		if mapped := strings.TrimSpace(sys.Text(d.sys + "/holders/" + e.Name() + "/dm/name")); mapped != "" {
 			name = "/dev/mapper/" + mapped
 		}
 		names = append(names, name)
@@ -103,7 +103,7 @@ func (d *disk) holders() (names []string) {
 
 // mounts are where the disk is mounted.
 func (d *disk) mounts() []mountEntry {
-	all := parseMountinfo(read("/proc/self/mountinfo"))
+	all := parseMountinfo(sys.Text("/proc/self/mountinfo"))
 	return slices.DeleteFunc(all, func(e mountEntry) bool { return e.device != d.number() && e.source != d.path })
 }
 
@@ -357,11 +357,11 @@ func blockDevices() (nodes []string, err error) {
 	}
 	o := owners(false)
 	for _, e := range entries {
-		sys := "/sys/class/block/" + e.Name()
-		if size := strings.TrimSpace(read(sys + "/size")); size == "0" || size == "" || discDrive(e.Name()) {
+		sysfs := "/sys/class/block/" + e.Name()
+		if size := strings.TrimSpace(sys.Text(sysfs + "/size")); size == "0" || size == "" || discDrive(e.Name()) {
 			continue
 		}
-		dev, err := deviceNumber(read(sys + "/dev"))
+		dev, err := deviceNumber(sys.Text(sysfs + "/dev"))
 		if err != nil {
 			continue
 		}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/sys"
 )
@@ -27,7 +28,7 @@ type identity struct {
 	Changed int64  `json:"changed"` // nanoseconds
 }
 
-func (d *Dir) identify(name string) (id identity, there bool, err error) {
+func identify(d *dirfs.Dir, name string) (id identity, there bool, err error) {
 	st, err := d.Stat(name)
 	switch {
 	case st != nil: // also of what is no regular file
@@ -46,7 +47,7 @@ func (s *SR) doom() error {
 		return err
 	}
 	// A time of change that is only in memory would be an older one after a power cut.
-	if err := sys.Do(func() error { return unix.Syncfs(s.Root.fd()) }); err != nil {
+	if err := sys.Do(func() error { return unix.Syncfs(s.Root.Fd()) }); err != nil {
 		return err
 	}
 	names, err := s.Root.Names()
@@ -58,7 +59,7 @@ func (s *SR) doom() error {
 		if _, err := ParseKey(strings.TrimSuffix(name, ".inf")); err != nil {
 			continue
 		}
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		if err != nil {
 			return err
 		}
@@ -112,7 +113,7 @@ func (s *SR) doomed() (ours mine, err error) {
 		return nil, err
 	}
 	return func(name string) (bool, error) {
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		return err == nil && (!there || id == list[name]), err
 	}, nil
 }
@@ -125,7 +126,7 @@ func (s *SR) unlisted() (ours mine, err error) {
 		return nil, err
 	}
 	return func(name string) (bool, error) {
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		return err == nil && (!there || id.Changed <= end.Ctim.Nano()), err
 	}, nil
 }

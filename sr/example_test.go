@@ -29,13 +29,3 @@ func ExampleHandle() {
 	// file:///srv/tank?uuid=3f2504e0-4f89-41d3-9a0c-0305e82c3301
 	// /srv/tank 3f2504e0-4f89-41d3-9a0c-0305e82c3301 <nil>
 }
-
-// An error is a sentence for an operator, and a class for the program.
-func ExampleErrorf() {
-	err := fmt.Errorf("taking the snapshot: %w", fault.Errorf(fault.ErrNoSpace, "/srv/tank", "no space left in %s: destroy a volume or grow the filesystem", "/srv/tank"))
-	fmt.Println(err)
-	fmt.Println(fault.Classify(err) == fault.ErrNoSpace)
-	// Output:
-	// taking the snapshot: no space left in /srv/tank: destroy a volume or grow the filesystem
-	// true
-}

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/program"
 )
@@ -63,7 +64,7 @@ func resolve(server string) (netip.Addr, error) {
 }
 
 // peekExport runs do with the directory of the export, which is mounted privately.
-func (c Configuration) peekExport(do func(root *Dir) error) error {
+func (c Configuration) peekExport(do func(root *dirfs.Dir) error) error {
 	m, err := c.mountable()
 	if err != nil {
 		return err

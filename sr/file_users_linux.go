@@ -90,7 +90,7 @@ func fileWriters(file *unix.Stat_t, path string) (users []string, err error) {
 			continue
 		}
 		if writesFile(pid, file, filepath.Base(path), remote) {
-			users = append(users, fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(read(fmt.Sprintf("/proc/%d/comm", pid)))))
+			users = append(users, fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(sys.Text(fmt.Sprintf("/proc/%d/comm", pid)))))
 		}
 	}
 	return users, nil
@@ -113,7 +113,7 @@ func writesFile(pid int, file *unix.Stat_t, name string, remote []string) bool {
 		if err != nil || st.Ino != file.Ino || unix.Mkdev(st.Dev_major, st.Dev_minor) != file.Dev {
 			continue
 		}
-		for line := range strings.Lines(read(dir + "fdinfo/" + e.Name())) {
+		for line := range strings.Lines(sys.Text(dir + "fdinfo/" + e.Name())) {
 			flags, ok := strings.CutPrefix(line, "flags:")
 			n, err := strconv.ParseUint(strings.TrimSpace(flags), 8, 64)
 			if ok && err == nil && n&unix.O_PATH == 0 && n&unix.O_ACCMODE != unix.O_RDONLY {

@@ -42,7 +42,7 @@ func (h Hardware) Known() bool { return h.System != "" || len(h.NICs) > 0 }
 
 // ThisHardware looks at the machine, once.
 var ThisHardware = sync.OnceValue(func() Hardware {
-	return Hardware{System: systemUUID(read("/sys/class/dmi/id/product_uuid")), NICs: permanentAddresses()}
+	return Hardware{System: systemUUID(sys.Text("/sys/class/dmi/id/product_uuid")), NICs: permanentAddresses()}
 })
 
 // systemUUID is the UUID in the firmware, unless it is one that makers leave in every board.
@@ -62,8 +62,8 @@ func permanentAddresses() (all []string) {
 	for _, link := range links {
 		dir := filepath.Dir(link)
 		address := permanentAddress(filepath.Base(dir))
-		if address == "" && strings.TrimSpace(read(dir+"/addr_assign_type")) == "0" {
-			address = strings.TrimSpace(read(dir + "/address"))
+		if address == "" && strings.TrimSpace(sys.Text(dir+"/addr_assign_type")) == "0" {
+			address = strings.TrimSpace(sys.Text(dir + "/address"))
 		}
 		if strings.Trim(address, "0:") != "" && strings.Trim(address, "f:") != "" {
 			all = append(all, address)

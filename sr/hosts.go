@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/record"
 	"reflinksr/internal/uuids"
@@ -28,7 +29,7 @@ type participant struct {
 
 // enlist is SR.enlist for SR.attach, once the SR is recovered.
 func (a attachment) enlist() error {
-	s, err := open(a, Shared)
+	s, err := open(a, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -100,12 +101,12 @@ func (m participant) mayReplace(there participant, path string) error {
 	return nil
 }
 
-func readParticipant(hosts *Dir, uuid string) (m participant, err error) {
+func readParticipant(hosts *dirfs.Dir, uuid string) (m participant, err error) {
 	data, err := hosts.Read(uuid, record.Limit)
 	if err != nil {
 		return m, err
 	}
-	return parseParticipant(data, hosts.join(uuid))
+	return parseParticipant(data, hosts.Join(uuid))
 }
 
 func parseParticipant(data []byte, path string) (m participant, err error) {
@@ -132,7 +133,7 @@ func (a attachment) leaving() (stay func()) {
 		slog.Warn("this host stays on the list of those that have the SR attached: its filesystem does not answer", "sr", a.Path)
 	}
 	return func() {
-		if s, err := open(a, Shared); err == nil {
+		if s, err := open(a, dirfs.Shared); err == nil {
 			if err := s.enlist(); err != nil {
 				slog.Warn("this host is not on the list of those that have the SR attached", "sr", a.Path, "err", err)
 			}
@@ -196,7 +197,7 @@ func (s *SR) eraseHosts() error {
 	}
 	for _, name := range names {
 		if uuids.IsCanonical(name) {
-			if err := hosts.removeFile(name); err != nil {
+			if err := hosts.RemoveFile(name); err != nil {
 				return err
 			}
 		}

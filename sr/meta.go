@@ -13,7 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/record"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/uuids"
@@ -33,13 +35,13 @@ const (
 
 // Meta is sr.json.
 type Meta struct {
-	Format      int        `json:"format"`
-	UUID        string     `json:"uuid"`
-	Name        string     `json:"name"`
-	Description string     `json:"description"`
-	Created     time.Time  `json:"created"`
-	Filesystem  Filesystem `json:"filesystem"`
-	Options     Options    `json:"options"`
+	Format      int                 `json:"format"`
+	UUID        string              `json:"uuid"`
+	Name        string              `json:"name"`
+	Description string              `json:"description"`
+	Created     time.Time           `json:"created"`
+	Filesystem  filesystem.Identity `json:"filesystem"`
+	Options     Options             `json:"options"`
 
 	unknown record.Unknown
 }
@@ -69,7 +71,7 @@ func CheckText(arg, text string) error {
 
 // readMeta reads the marker of the directory: an error that is os.ErrNotExist
 // where there is none.
-func readMeta(d *Dir) (*Meta, error) {
+func readMeta(d *dirfs.Dir) (*Meta, error) {
 	var data []byte
 	err := d.Patiently(controlDir, func() (err error) {
 		data, err = d.Read(marker, record.Limit)
@@ -198,8 +200,8 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 }
 
 // openPath opens the directory that a configuration names.
-func openPath(path string) (*Dir, error) {
-	d, err := OpenDir(path)
+func openPath(path string) (*dirfs.Dir, error) {
+	d, err := dirfs.OpenDir(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil, fault.Errorf(fault.ErrSRNotFound, path, "%s does not exist: is its filesystem mounted?", path)

@@ -12,6 +12,7 @@ import (
 
 	"reflinksr/internal/fault"
 	"reflinksr/internal/record"
+	"reflinksr/internal/rundir"
 	"reflinksr/internal/sys"
 )
 
@@ -126,7 +127,7 @@ type deviceNote struct {
 
 // noteOfFile finds the note of a volume whose device is of that file; nil if there is none.
 func noteOfFile(dev, ino uint64) (*deviceNote, error) {
-	dir, err := LookRuntime("volume")
+	dir, err := rundir.Look("volume")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

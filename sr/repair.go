@@ -7,7 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/sys"
 )
 
@@ -34,15 +36,15 @@ func Repair(path string) error {
 	if err := (&SR{Path: path, Root: root}).sameFilesystem(m); err != nil {
 		return err
 	}
-	if readOnly, remedy, err := root.readOnly(); err != nil || readOnly != "" {
+	if readOnly, remedy, err := filesystem.ReadOnly(root); err != nil || readOnly != "" {
 		return errors.Join(err, fault.Errorf(fault.ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
 	}
 	a := m.attachment(path)
-	return withAttachments(m.UUID, func(*Dir) error { return a.admit(root, m.Options.Attributes()) })
+	return withAttachments(m.UUID, func(*dirfs.Dir) error { return a.admit(root, m.Options.Attributes()) })
 }
 
 // OpenAt is Open for an SR that need not be attached: for repairs.
-func OpenAt(path, uuid string, mode LockMode) (*SR, error) {
+func OpenAt(path, uuid string, mode dirfs.LockMode) (*SR, error) {
 	return open(attachment{Path: path, UUID: uuid}, mode)
 }
 
@@ -55,7 +57,7 @@ func (s *SR) MakePrivate(name string) error {
 	}
 	f, err := dir.Open(base, unix.O_RDONLY)
 	if errors.Is(err, fault.ErrDamaged) {
-		isDir, e := dir.isDir(base)
+		isDir, e := dir.IsDir(base)
 		if e != nil {
 			return e
 		}
@@ -64,7 +66,7 @@ func (s *SR) MakePrivate(name string) error {
 			if e != nil {
 				return e
 			}
-			f, err = sub.f, nil
+			f, err = sub.File(), nil
 		}
 	}
 	if err != nil {
@@ -86,10 +88,10 @@ func (s *SR) MakePrivate(name string) error {
 }
 
 // find is the reverse of relative, for what is ours.
-func (s *SR) find(name string) (*Dir, string, error) {
+func (s *SR) find(name string) (*dirfs.Dir, string, error) {
 	for _, place := range []struct {
 		prefix string
-		dir    *Dir
+		dir    *dirfs.Dir
 	}{
 		{controlDir + "/leases/", s.Leases}, {controlDir + "/locks/", s.Locks}, {controlDir + "/cbt/", s.CBT}, {controlDir + "/staging/", s.Staging}, {controlDir + "/", s.control}, {"", s.Root},
 	} {

@@ -1,7 +1,6 @@
 package sr
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,12 +11,12 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
-	"reflinksr/internal/record"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/uuids"
 )
 
@@ -182,59 +181,6 @@ func FuzzReflinkMounts(f *testing.F) {
 	})
 }
 
-// A file that has a name elsewhere as well is refused, also if it loses the one in the
-// directory between two looks at it and so seems to have no other.
-func TestOpenOfAnotherFileIsRefused(t *testing.T) {
-	outside, path := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(outside, "file"), []byte("theirs"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	dir, err := OpenDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	done, swapped := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for n := 0; ; n++ {
-			select {
-			case <-done:
-				swapped <- nil
-				return
-			default:
-			}
-			theirs, ours, name := filepath.Join(path, "theirs"), filepath.Join(path, "ours"), filepath.Join(path, "name")
-			if err := errors.Join(os.Link(filepath.Join(outside, "file"), theirs), os.Rename(theirs, name),
-				os.WriteFile(ours, []byte("ours"), 0o600), os.Rename(ours, name)); err != nil {
-				swapped <- err
-				return
-			}
-		}
-	}()
-	refused, opened := 0, 0
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end) || refused == 0 || opened == 0; {
-		if len(swapped) > 0 || t.Failed() {
-			break
-		}
-		data, err := dir.Read("name", 100)
-		switch {
-		case string(data) == "theirs":
-			t.Error("a file with another name elsewhere was opened")
-		case errors.Is(err, fault.ErrDamaged):
-			refused++
-		case err == nil:
-			opened++
-		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fault.ErrBusy):
-			t.Error(err)
-		}
-	}
-	close(done)
-	if err := <-swapped; err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("opened %d times, refused %d times", opened, refused)
-}
-
 func TestStagedName(t *testing.T) {
 	for name, want := range map[string]string{
 		aKey: "", aKey + ".inf": ".inf", aKey + ".inf.new": ".inf.new", aKey + ".revert": ".revert",
@@ -278,124 +224,6 @@ func TestConfiguration(t *testing.T) {
 	c, err := ParseConfiguration(map[string]string{"path": "/a/../b/", "colour": "blue"})
 	if err != nil || c.Path != "/b" || !slices.Equal(c.Unknown, []string{"colour"}) || c.Options.SectorSize != 512 {
 		t.Errorf("%+v, %v", c, err)
-	}
-}
-
-// A writer keeps the members that it does not know.
-func TestRecordKeepsUnknown(t *testing.T) {
-	type known struct {
-		Name string `json:"name"`
-	}
-	var k known
-	all, err := record.Decode([]byte(`{"name":"a","colour":{"r":1},"big":12345678901234567890}`), &k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.Name = "b"
-	data, err := record.Encode(&k, all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := string(data), `{"big":12345678901234567890,"colour":{"r":1},"name":"b"}`+"\n"; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-	for _, bad := range []string{"", "null", "[]", `"x"`, "{", `{"name":1}`, `{"name":"a"} x`} {
-		if _, err := record.Decode([]byte(bad), &k); err == nil {
-			t.Errorf("%q is taken for a record", bad)
-		}
-	}
-}
-
-// What a writer does not change stays as it was written, byte by byte.
-func TestRecordKeepsBytes(t *testing.T) {
-	type known struct {
-		Name string            `json:"name"`
-		Text string            `json:"text"`
-		Keys map[string]string `json:"keys"`
-		Part struct {
-			C string `json:"c"`
-			D string `json:"d"`
-		} `json:"part"`
-		Whole *struct{} `json:"whole"`
-		Left  bool      `json:"left,omitempty"`
-	}
-	for _, tt := range []struct {
-		was  string
-		edit func(k *known)
-		want string
-	}{
-		{"{\"text\":\"\xff\\ud800\",\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"\xfd\":1.10 , \"name\":\"a\"}",
-			func(k *known) { k.Name = "b" },
-			"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"name\":\"b\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\xff\\ud800\",\"whole\":null,\"\xfd\":1.10}"},
-		{"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\",\"b\":\"\xfd\",\"a\":\"\xfc\"},\"part\":{\"c\":\"\xfb\",\"d\":\"\xfa\",\"e\":\"\xf9\"}}",
-			func(k *known) { k.Keys["b"] = "2"; k.Keys["n"] = "3"; k.Part.C = "4" },
-			"{\"keys\":{\"a\":\"\xfe\",\"a\":\"\xfc\",\"b\":\"2\",\"n\":\"3\",\"\xff\":\"1\"},\"name\":\"\",\"part\":{\"c\":\"4\",\"d\":\"\xfa\",\"e\":\"\xf9\"},\"text\":\"\",\"whole\":null}"},
-		{"{\"keys\":{\"a\":\"1\",\"b\":\"\xff\"},\"name\":\"\xff\",\"name\":\"x\",\"left\":false}",
-			func(k *known) { delete(k.Keys, "a"); k.Name = "y" },
-			"{\"keys\":{\"b\":\"\xff\"},\"left\":false,\"name\":\"y\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\",\"whole\":null}"},
-	} {
-		var k known
-		all, err := record.Decode([]byte(tt.was), &k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tt.edit(&k)
-		got, err := record.Encode(&k, all)
-		if want := tt.want + "\n"; err != nil || string(got) != want {
-			t.Errorf("%q, %v\nwant %q", got, err, want)
-		}
-	}
-}
-
-// A change of a record takes time as its members are many, not as their square: a volume
-// can have tens of thousands of keys, and is locked meanwhile.
-func TestRecordOfManyMembers(t *testing.T) {
-	type known struct {
-		Name string            `json:"name"`
-		Keys map[string]string `json:"keys"`
-	}
-	const many = 30000
-	var was, want bytes.Buffer
-	for i := range many { // unknown to the record itself, and its keys
-		fmt.Fprintf(&was, "\"u%06d\": \"\xff\",", i)
-	}
-	was.WriteString(`"keys":{`)
-	for i := range many {
-		fmt.Fprintf(&was, "\"k%06d\":\"\xff\",", i)
-	}
-	text := "{" + was.String() + `"z":""},"name":"a"}`
-	want.WriteString(`{"keys":{"k000000":"changed"`)
-	for i := 2; i < many; i++ {
-		fmt.Fprintf(&want, ",\"k%06d\":\"\xff\"", i)
-	}
-	want.WriteString(`,"new":"","z":""},"name":"b"`)
-	for i := range many {
-		fmt.Fprintf(&want, ",\"u%06d\":\"\xff\"", i)
-	}
-	want.WriteString("}\n")
-	done := make(chan error, 1)
-	go func() {
-		var k known
-		all, err := record.Decode([]byte(text), &k)
-		if err != nil {
-			done <- err
-			return
-		}
-		k.Name, k.Keys["k000000"], k.Keys["new"] = "b", "changed", ""
-		delete(k.Keys, "k000001")
-		got, err := record.Encode(&k, all)
-		if err == nil && !bytes.Equal(got, want.Bytes()) {
-			err = fmt.Errorf("%d bytes that are others than wanted: %.200q", len(got), got)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Errorf("a record of %d keys, and as many unknown members, is not changed in 10 s", many)
 	}
 }
 
@@ -490,103 +318,12 @@ func TestCheckText(t *testing.T) {
 	}
 }
 
-func TestClassify(t *testing.T) {
-	for _, tt := range []struct{ err, want error }{
-		{fault.Errorf(fault.ErrInUse, "x", "text"), fault.ErrInUse},
-		{fmt.Errorf("wrapped: %w", fault.Errorf(fault.ErrDamaged, "x", "text")), fault.ErrDamaged},
-		{&os.PathError{Op: "write", Err: unix.ENOSPC}, fault.ErrNoSpace},
-		{&os.PathError{Op: "write", Err: unix.EDQUOT}, fault.ErrNoSpace},
-		{&os.PathError{Op: "open", Err: unix.EROFS}, fault.ErrReadOnly},
-		{&os.LinkError{Op: "FICLONE", Err: unix.EXDEV}, fault.ErrOtherFS},
-		{unix.EIO, nil},
-	} {
-		if got := fault.Classify(tt.err); got != tt.want {
-			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
-		}
-	}
-}
-
-// What a Dir opens is a regular file with one name, whatever was planted.
-func TestDirRefusesWhatIsNoFile(t *testing.T) {
-	base := t.TempDir()
-	d, err := OpenDir(base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	at := func(name string) string { return filepath.Join(base, name) }
-	for _, err := range []error{
-		os.Symlink(secret, at("link")), os.Symlink("file", at("inner")), os.Mkdir(at("dir"), 0o700), unix.Mkfifo(at("fifo"), 0o600),
-		os.WriteFile(at("file"), nil, 0o600), os.WriteFile(at("twice"), nil, 0o600), os.Link(at("twice"), at("again")),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"link", "inner", "dir", "fifo", "twice", "again"} {
-		if f, err := d.Open(name, unix.O_RDWR); !errors.Is(err, fault.ErrDamaged) {
-			t.Errorf("%s was opened: %v, %v", name, f, err)
-		}
-		if there, err := d.Exists(name); err != nil || !there {
-			t.Errorf("%s is not there: %v", name, err)
-		}
-	}
-	if _, err := d.Open("none", unix.O_RDONLY); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("an absent file: %v", err)
-	}
-	if f, err := d.Create("link"); err == nil {
-		t.Errorf("created through a link: %v", f.Name())
-	}
-	f, err := d.Open("file", unix.O_RDWR)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	if _, err := d.Sub("link"); err == nil {
-		t.Error("a link is taken for a directory")
-	}
-}
-
-// Whoever waited for a lock file that its holder unlinked locks the new one.
-func TestDiscardedLock(t *testing.T) {
-	d, err := OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	first, err := d.Lock("l", "it")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.lockFile("l", "it", Exclusive, true); !errors.Is(err, fault.ErrBusy) || !strings.Contains(err.Error(), "locked by") {
-		t.Errorf("a held lock: %v", err)
-	}
-	got := make(chan *Lock)
-	go func() {
-		l, err := d.Lock("l", "it")
-		if err != nil {
-			t.Error(err)
-		}
-		got <- l
-	}()
-	first.Discard()
-	second := <-got
-	if same, err := d.sameFile("l", second.f); err != nil || !same {
-		t.Errorf("the second lock is on a file without a name: %v", err)
-	}
-	second.Unlock()
-}
-
 // Every number is greater than those before, whoever asks at the same time, and whatever
 // became of what was noted.
 func TestSequence(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *SR {
-		root, err := OpenDir(dir)
+		root, err := dirfs.OpenDir(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -594,7 +331,7 @@ func TestSequence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &SR{Path: dir, Root: root, control: control, Meta: &Meta{UUID: aKey, Filesystem: Filesystem{Type: "ocfs2"}}}
+		s := &SR{Path: dir, Root: root, control: control, Meta: &Meta{UUID: aKey, Filesystem: filesystem.Identity{Type: "ocfs2"}}}
 		t.Cleanup(s.Close)
 		return s
 	}
@@ -651,34 +388,6 @@ func TestSequence(t *testing.T) {
 	os.Remove(filepath.Join(dir, sequenceFile))
 	if _, err := s.Sequence(func() (int64, error) { return 0, unix.EIO }); !errors.Is(err, unix.EIO) {
 		t.Errorf("an error of the disk is no sequence of 0: %v", err)
-	}
-}
-
-// What the system says is told from what we say, and bad blocks from the rest of it.
-func TestErrorsOfTheSystem(t *testing.T) {
-	path := func(errno unix.Errno) error { return &os.PathError{Op: "stat", Path: "x", Err: errno} }
-	for _, c := range []struct {
-		err        error
-		unseen, io bool
-		class      error
-	}{
-		{nil, false, false, nil},
-		{path(unix.ENOENT), false, false, nil},
-		{path(unix.ENOTDIR), false, false, nil},
-		{path(unix.EIO), true, true, nil},
-		{path(unix.EUCLEAN), true, true, nil},
-		{fmt.Errorf("volume: %w", path(unix.EBADMSG)), true, true, nil},
-		{path(unix.EMFILE), true, false, nil},
-		{path(unix.EACCES), true, false, nil},
-		{path(unix.ENOSPC), false, false, fault.ErrNoSpace},
-		{fault.Errorf(fault.ErrDamaged, "x", "it is no file"), false, false, fault.ErrDamaged},
-		{errors.New("no error of the system"), false, false, nil},
-		{errors.Join(NoVolume("x", "y"), path(unix.EIO)), true, true, nil},
-		{errors.Join(path(unix.EMFILE), NoVolume("x", "y")), false, false, fault.ErrVolumeNotFound},
-	} {
-		if fault.Unseen(c.err) != c.unseen || fault.IsIO(c.err) != c.io || fault.Classify(c.err) != c.class {
-			t.Errorf("%v: unseen %v, input/output error %v, class %v", c.err, fault.Unseen(c.err), fault.IsIO(c.err), fault.Classify(c.err))
-		}
 	}
 }
 

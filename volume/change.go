@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/sys"
@@ -15,7 +16,7 @@ import (
 
 // change edits a volume's record under its lock.
 func change(handle, key string, edit func(*Record) error) error {
-	return locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+	return locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
 		r, err := LoadForChange(s, k)
 		if err != nil {
 			return err
@@ -28,8 +29,8 @@ func change(handle, key string, edit func(*Record) error) error {
 }
 
 // locked runs do with the SR open and the volume locked.
-func locked(handle, key string, mode sr.LockMode, do func(*sr.SR, sr.Key) error) error {
-	s, err := sr.Open(handle, sr.Shared)
+func locked(handle, key string, mode dirfs.LockMode, do func(*sr.SR, sr.Key) error) error {
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -95,7 +96,7 @@ func Resize(handle, key string, size int64) error {
 	if err := checkSize("new_size", size); err != nil {
 		return err
 	}
-	return locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+	return locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
 		r, err := LoadForChange(s, k)
 		if err != nil {
 			return err

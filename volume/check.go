@@ -9,9 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 )
 
@@ -116,7 +118,7 @@ type examination struct {
 	survey  sr.Survey
 	me      sr.Host
 	bound   loop.Bound
-	runtime *sr.Dir         // notes of this host; nil if there are none, or none of this SR
+	runtime *dirfs.Dir      // notes of this host; nil if there are none, or none of this SR
 	noted   map[sr.Key]bool // keys of those
 	leased  map[sr.Key]bool
 	locked  map[sr.Key]bool
@@ -133,7 +135,7 @@ func (e *examination) prepare() (err error) {
 	if e.survey.Elsewhere || !e.survey.Whole {
 		return nil // what is noted is of another
 	}
-	e.runtime, err = sr.LookRuntime(NoteDir)
+	e.runtime, err = rundir.Look(NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -223,7 +225,7 @@ func (e *examination) settled(key sr.Key) (finding, error) {
 
 // quiet keeps calls away from the volume, those of its datapath as well.
 func (e *examination) quiet(key sr.Key) (release func(), busy string, err error) {
-	var note *sr.Lock // on this host
+	var note *dirfs.Lock // on this host
 	if e.runtime != nil {
 		note, busy, err = e.runtime.LookLock(NoteName(e.s.Meta.UUID, key) + ".lock")
 		if err != nil || busy != "" {
@@ -261,7 +263,7 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 	}
 	f.add(e.s.Exposed(key)...)
 	for _, name := range []string{sr.Data(key), sr.Record(key)} {
-		f.add(e.s.Root.Unchangeable(name, name, key)...)
+		f.add(sr.Unchangeable(e.s.Root, name, name, key)...)
 	}
 	if err := e.lookAtUse(key, &f); err != nil {
 		return f, err
@@ -500,7 +502,7 @@ func (e *examination) note(key sr.Key) (Note, error) {
 }
 
 func (e *examination) noteFile(key sr.Key) string {
-	return sr.RuntimeDir + "/" + NoteDir + "/" + NoteName(e.s.Meta.UUID, key) + ".json"
+	return rundir.Path + "/" + NoteDir + "/" + NoteName(e.s.Meta.UUID, key) + ".json"
 }
 
 // devices are those of the volume's files.
@@ -509,7 +511,7 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 	if err != nil {
 		note = Note{} // it is told of elsewhere
 	}
-	for dir, name := range map[*sr.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
+	for dir, name := range map[*dirfs.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
 		if dir == nil || !e.bound.Any(string(key)) {
 			continue
 		}

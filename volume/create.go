@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
@@ -25,7 +26,7 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 	if err := errors.Join(sr.CheckText("name", name), sr.CheckText("description", description)); err != nil {
 		return Volume{}, err
 	}
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return Volume{}, err
 	}

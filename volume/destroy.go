@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
 	"reflinksr/sr"
@@ -63,7 +64,7 @@ func destroyClone(s *sr.SR, key sr.Key) error {
 }
 
 func destroy(s *sr.SR, key sr.Key) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil
 	}

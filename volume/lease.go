@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/loop"
 	"reflinksr/sr"
 )
@@ -58,7 +60,7 @@ const (
 // whose is told by the boot. That another boot of a host with this UUID is over is certain
 // where only one host can have the filesystem mounted. Where several can, it takes that
 // the machine is the same: hosts that were installed from one image have one UUID.
-func (h Holder) whose(me sr.Host, hardware func() sr.Hardware, fs sr.Filesystem) whose {
+func (h Holder) whose(me sr.Host, hardware func() sr.Hardware, fs filesystem.Identity) whose {
 	switch {
 	case h.Boot == me.Boot:
 		return here
@@ -276,7 +278,7 @@ func checkIdle(s *sr.SR, key sr.Key, me sr.Host, bound loop.Bound) error {
 		return err
 	}
 	for _, place := range []struct {
-		dir  *sr.Dir
+		dir  *dirfs.Dir
 		name string
 	}{{s.Root, sr.Data(key)}, {s.Staging, note.ThrowAwayName(key, me)}} {
 		st, err := place.dir.Stat(place.name)
@@ -315,7 +317,7 @@ func ThrowAway(key sr.Key, host sr.Host) string {
 // volume, or that nobody can tell, for the lease was damaged. What this host has active
 // is ended by Datapath.deactivate.
 func BreakLease(handle, key string) (holders []Holder, damaged bool, err error) {
-	err = locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+	err = locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
 		me, err := sr.ThisHost()
 		if err != nil {
 			return err
@@ -358,7 +360,7 @@ func ForgetHost(path, host string) (broken map[sr.Key][]Holder, err error) {
 	}
 	uuid := seen.Meta.UUID
 	seen.Close()
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if err != nil {
 		return nil, err
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 )
 
@@ -13,10 +14,10 @@ func TestWhoseLease(t *testing.T) {
 	me := sr.Host{UUID: "me", Boot: "now"}
 	mine := sr.Hardware{System: "u", NICs: []string{"m"}}
 	other := sr.Hardware{System: "v", NICs: []string{"n"}}
-	local, shared := sr.Filesystem{Type: "xfs"}, sr.Filesystem{Type: "nfs"}
+	local, shared := filesystem.Identity{Type: "xfs"}, filesystem.Identity{Type: "nfs"}
 	for _, c := range []struct {
 		why  string
-		fs   sr.Filesystem
+		fs   filesystem.Identity
 		h    Holder
 		want whose
 		code error // of the refusal

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/sr"
 )
@@ -47,7 +48,7 @@ func mend(s *sr.SR, p Problem) error {
 
 // withRecord runs do with the volume locked, if its record is of our making.
 func withRecord(s *sr.SR, key sr.Key, do func(*Record) error) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}

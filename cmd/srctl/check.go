@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"reflinksr/datapath"
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
@@ -117,7 +118,7 @@ func mend(path, uuid string) error {
 	if err := sr.Repair(path); err != nil {
 		return err
 	}
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if errors.Is(err, fault.ErrNotAttached) {
 		return nil // a destroyed SR, which is erased now
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
@@ -354,7 +355,7 @@ func exportVolume(handle, key string, to *stream) (size int64, err error) {
 }
 
 func copyOut(handle string, key sr.Key, to *stream) error {
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"reflinksr/cmd/internal/smapi"
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -81,7 +82,7 @@ func run(p process) int {
 		answer, err = c.run(request)
 	}
 	if err != nil && request != nil {
-		err = sr.Explain(directory(request), err)
+		err = filesystem.Explain(directory(request), err)
 	}
 	if err != nil {
 		slog.Error("failed", "sr", of(request, "sr"), "key", of(request, "key", "uri"), "took", time.Since(start), "err", err)

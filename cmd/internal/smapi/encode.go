@@ -11,7 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/fault"
-	"reflinksr/sr"
+	"reflinksr/internal/filesystem"
 )
 
 // Failure is the wire form of an error. All fields are required by the caller.
@@ -80,7 +80,7 @@ func Reply(w io.Writer, v any) error { return writeJSON(w, v) }
 // NewFailure turns an error of call into its wire form.
 func NewFailure(call string, err error) Failure {
 	letter := call + ": " + err.Error()
-	if why := sr.Refusal(err); why != "" {
+	if why := filesystem.Refusal(err); why != "" {
 		letter += ": " + why
 	}
 	letter = sanitize(letter)

@@ -1,9 +1,10 @@
-package sr
+package dirfs
 
 import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -35,7 +36,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	d, err := newDir(fd, path)
+	d, err := FromFD(fd, path)
 	if err == nil {
 		d.remote, err = remote(d.f)
 	}
@@ -49,24 +50,25 @@ func OpenDir(path string) (*Dir, error) {
 // Sub opens the subdirectory name. One on another filesystem is ErrUnavailable.
 func (d *Dir) Sub(name string) (*Dir, error) {
 	fd, err := sys.Retry(func() (int, error) {
-		return unix.Openat(d.fd(), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		return unix.Openat(d.Fd(), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
+		return nil, &os.PathError{Op: "open", Path: d.Join(name), Err: err}
 	}
-	sub, err := newDir(fd, d.join(name))
+	sub, err := FromFD(fd, d.Join(name))
 	if err != nil {
 		return nil, err
 	}
 	sub.remote = d.remote
 	if sub.dev != d.dev {
 		sub.Close()
-		return nil, fault.Errorf(fault.ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.join(name))
+		return nil, fault.Errorf(fault.ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.Join(name))
 	}
 	return sub, nil
 }
 
-func newDir(fd int, path string) (*Dir, error) {
+// FromFD makes a Dir of a descriptor, which belongs to it from now on; path is its name in errors.
+func FromFD(fd int, path string) (*Dir, error) {
 	d := &Dir{f: os.NewFile(uintptr(fd), path)}
 	st, err := sys.Fstat(d.f)
 	if err != nil {
@@ -80,31 +82,32 @@ func newDir(fd int, path string) (*Dir, error) {
 // Mkdir makes the subdirectory name if it is not there, and opens it. Its mode is
 // 0700, also if it is there with another.
 func (d *Dir) Mkdir(name string) (*Dir, error) {
-	if err := d.mkdir(name); err != nil {
+	if err := d.Make(name); err != nil {
 		return nil, err
 	}
 	sub, err := d.Sub(name)
 	if err != nil {
 		return nil, err
 	}
-	if err := setMode(sub.f, 0o700); err != nil {
+	if err := SetMode(sub.f, 0o700); err != nil {
 		sub.Close()
 		return nil, err
 	}
 	return sub, nil
 }
 
-func (d *Dir) mkdir(name string) error {
-	err := sys.Do(func() error { return unix.Mkdirat(d.fd(), name, 0o700) })
+// Make makes the subdirectory name if it is not there.
+func (d *Dir) Make(name string) error {
+	err := sys.Do(func() error { return unix.Mkdirat(d.Fd(), name, 0o700) })
 	if err != nil && err != unix.EEXIST {
-		return &os.PathError{Op: "mkdir", Path: d.join(name), Err: err}
+		return &os.PathError{Op: "mkdir", Path: d.Join(name), Err: err}
 	}
 	return nil
 }
 
-// setMode gives what is open a mode, if it has another: the umask, a default ACL and
+// SetMode gives what is open a mode, if it has another: the umask, a default ACL and
 // the set-group-ID bit of the directory above all have their say in that of a new file.
-func setMode(f *os.File, mode uint32) error {
+func SetMode(f *os.File, mode uint32) error {
 	st, err := sys.Fstat(f)
 	if err != nil || st.Mode&0o7777 == mode {
 		return err
@@ -130,7 +133,7 @@ func (d *Dir) Open(name string, flags int) (*os.File, error) {
 			return f, err
 		}
 	}
-	return nil, fault.Errorf(fault.ErrBusy, name, "%s is replaced over and over by something else", d.join(name))
+	return nil, fault.Errorf(fault.ErrBusy, name, "%s is replaced over and over by something else", d.Join(name))
 }
 
 var errReplaced = errors.New("replaced while it was opened")
@@ -139,12 +142,12 @@ var errReplaced = errors.New("replaced while it was opened")
 // FIFO can have effects of its own.
 func (d *Dir) open(name string, flags int) (*os.File, error) {
 	fd, err := sys.Retry(func() (int, error) {
-		return unix.Openat(d.fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		return unix.Openat(d.Fd(), name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
+		return nil, &os.PathError{Op: "open", Path: d.Join(name), Err: err}
 	}
-	seen := os.NewFile(uintptr(fd), d.join(name))
+	seen := os.NewFile(uintptr(fd), d.Join(name))
 	defer seen.Close()
 	st, err := sys.Fstat(seen)
 	if err == nil {
@@ -160,9 +163,9 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 	// Without O_NONBLOCK: it is a regular file, and Go would poll one that has the flag.
 	fd, err = sys.Retry(func() (int, error) { return unix.Open(magic, flags|unix.O_CLOEXEC, 0) })
 	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: d.join(name), Err: err}
+		return nil, &os.PathError{Op: "open", Path: d.Join(name), Err: err}
 	}
-	return os.NewFile(uintptr(fd), d.join(name)), nil
+	return os.NewFile(uintptr(fd), d.Join(name)), nil
 }
 
 // still is errReplaced unless the link name of the directory, by which the file at magic
@@ -176,17 +179,17 @@ func (d *Dir) still(name, magic string) error {
 	// Whether it can be read does not matter, for that is found out under the lock: a
 	// filesystem that has failed may not list what it can still open.
 	var entries [512]byte // one fits; Names has a descriptor, and so a position, of its own
-	sys.Retry(func() (int, error) { return unix.Getdents(d.fd(), entries[:]) })
+	sys.Retry(func() (int, error) { return unix.Getdents(d.Fd(), entries[:]) })
 	link, err := os.Readlink(magic)
 	if err == nil {
 		var here string
-		here, err = os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd()))
+		here, err = os.Readlink("/proc/self/fd/" + strconv.Itoa(d.Fd()))
 		if err == nil && link != filepath.Join(here, name) {
 			return errReplaced
 		}
 	}
 	if errors.Is(err, os.ErrNotExist) { // not of the file, which is open
-		return fmt.Errorf("opening %s by %s: is /proc mounted?", d.join(name), magic)
+		return fmt.Errorf("opening %s by %s: is /proc mounted?", d.Join(name), magic)
 	}
 	return err
 }
@@ -195,13 +198,13 @@ func (d *Dir) still(name, magic string) error {
 // It is an error (os.ErrExist) if the name is taken.
 func (d *Dir) Create(name string) (*os.File, error) {
 	fd, err := sys.Retry(func() (int, error) {
-		return unix.Openat(d.fd(), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+		return unix.Openat(d.Fd(), name, unix.O_RDWR|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	})
 	if err != nil {
-		return nil, &os.PathError{Op: "create", Path: d.join(name), Err: err}
+		return nil, &os.PathError{Op: "create", Path: d.Join(name), Err: err}
 	}
-	f := os.NewFile(uintptr(fd), d.join(name))
-	if err := setMode(f, 0o600); err != nil {
+	f := os.NewFile(uintptr(fd), d.Join(name))
+	if err := SetMode(f, 0o600); err != nil {
 		f.Close()
 		d.Remove(name)
 		return nil, err
@@ -216,10 +219,10 @@ func (d *Dir) Stat(name string) (*unix.Stat_t, error) {
 		if d.remote {
 			d.ask(name, unix.AT_SYMLINK_NOFOLLOW) // the next line tells what is wrong
 		}
-		return sys.Do(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+		return sys.Do(func() error { return unix.Fstatat(d.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	})
 	if err != nil {
-		return nil, &os.PathError{Op: "stat", Path: d.join(name), Err: err}
+		return nil, &os.PathError{Op: "stat", Path: d.Join(name), Err: err}
 	}
 	return &st, d.acceptable(name, &st)
 }
@@ -248,7 +251,7 @@ func (d *Dir) acceptable(name string, st *unix.Stat_t) error {
 	default:
 		return nil
 	}
-	return fault.Errorf(fault.ErrDamaged, name, "%s is refused: %s: put the file itself there, or move this away", d.join(name), why)
+	return fault.Errorf(fault.ErrDamaged, name, "%s is refused: %s: put the file itself there, or move this away", d.Join(name), why)
 }
 
 // Read returns the contents of the regular file name, at most limit bytes; a
@@ -269,7 +272,7 @@ func (d *Dir) read(name string, limit int64) ([]byte, error) {
 		return nil, err
 	}
 	if st.Size > limit {
-		return nil, fault.Errorf(fault.ErrDamaged, name, "%s is longer than %d bytes", d.join(name), limit)
+		return nil, fault.Errorf(fault.ErrDamaged, name, "%s is longer than %d bytes", d.Join(name), limit)
 	}
 	data := make([]byte, st.Size)
 	n, err := io.ReadFull(f, data)
@@ -281,20 +284,20 @@ func (d *Dir) read(name string, limit int64) ([]byte, error) {
 
 // Rename moves from, in d, to the name to, in dst, replacing what is there.
 func (d *Dir) Rename(from string, dst *Dir, to string) error {
-	rename := func() error { return unix.Renameat(d.fd(), from, dst.fd(), to) }
+	rename := func() error { return unix.Renameat(d.Fd(), from, dst.Fd(), to) }
 	err := sys.Do(rename)
 	if err == unix.EXDEV && dst.adopt(d, from) {
 		err = sys.Do(rename)
 	}
 	if err != nil {
-		return &os.LinkError{Op: "rename", Old: d.join(from), New: dst.join(to), Err: err}
+		return &os.LinkError{Op: "rename", Old: d.Join(from), New: dst.Join(to), Err: err}
 	}
 	return nil
 }
 
-// swap exchanges two existing names atomically (RENAME_EXCHANGE).
-func (d *Dir) swap(from string, dst *Dir, to string) error {
-	exchange := func() error { return unix.Renameat2(d.fd(), from, dst.fd(), to, unix.RENAME_EXCHANGE) }
+// Swap exchanges two existing names atomically (RENAME_EXCHANGE).
+func (d *Dir) Swap(from string, dst *Dir, to string) error {
+	exchange := func() error { return unix.Renameat2(d.Fd(), from, dst.Fd(), to, unix.RENAME_EXCHANGE) }
 	err := sys.Do(exchange)
 	if err == unix.EXDEV {
 		there, back := dst.adopt(d, from), d.adopt(dst, to)
@@ -303,25 +306,25 @@ func (d *Dir) swap(from string, dst *Dir, to string) error {
 		}
 	}
 	if err != nil {
-		return &os.LinkError{Op: "exchange", Old: d.join(from), New: dst.join(to), Err: err}
+		return &os.LinkError{Op: "exchange", Old: d.Join(from), New: dst.Join(to), Err: err}
 	}
 	return nil
 }
 
 // Remove unlinks name; an absent name is no error.
 func (d *Dir) Remove(name string) error {
-	err := sys.Do(func() error { return unix.Unlinkat(d.fd(), name, 0) })
+	err := sys.Do(func() error { return unix.Unlinkat(d.Fd(), name, 0) })
 	if err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "unlink", Path: d.join(name), Err: err}
+		return &os.PathError{Op: "unlink", Path: d.Join(name), Err: err}
 	}
 	return nil
 }
 
 // Rmdir removes the empty directory name; an absent one is no error.
 func (d *Dir) Rmdir(name string) error {
-	err := sys.Do(func() error { return unix.Unlinkat(d.fd(), name, unix.AT_REMOVEDIR) })
+	err := sys.Do(func() error { return unix.Unlinkat(d.Fd(), name, unix.AT_REMOVEDIR) })
 	if err != nil && err != unix.ENOENT {
-		return &os.PathError{Op: "rmdir", Path: d.join(name), Err: err}
+		return &os.PathError{Op: "rmdir", Path: d.Join(name), Err: err}
 	}
 	return nil
 }
@@ -344,7 +347,7 @@ func (d *Dir) Names() ([]string, error) {
 func (d *Dir) Device() uint64 { return d.dev }
 
 // Real is the path of the directory as the kernel sees it, without links.
-func (d *Dir) Real() (string, error) { return os.Readlink("/proc/self/fd/" + strconv.Itoa(d.fd())) }
+func (d *Dir) Real() (string, error) { return os.Readlink("/proc/self/fd/" + strconv.Itoa(d.Fd())) }
 
 // Path is the path the directory was opened by, for messages.
 func (d *Dir) Path() string { return d.f.Name() }
@@ -357,5 +360,38 @@ func (d *Dir) Close() error {
 	return d.f.Close()
 }
 
-func (d *Dir) fd() int                 { return int(d.f.Fd()) }
-func (d *Dir) join(name string) string { return filepath.Join(d.f.Name(), name) }
+// File is the open directory itself. It belongs to the Dir.
+func (d *Dir) File() *os.File { return d.f }
+
+// Remote says whether it is on NFS.
+func (d *Dir) Remote() bool { return d.remote }
+
+// Fd is the descriptor of the open directory. It belongs to the Dir.
+func (d *Dir) Fd() int { return int(d.f.Fd()) }
+
+// Join is the path of a name in the directory, for errors.
+func (d *Dir) Join(name string) string { return filepath.Join(d.f.Name(), name) }
+
+// IsDir says whether name is a directory, without following links. What is not there is none.
+func (d *Dir) IsDir(name string) (bool, error) {
+	var st unix.Stat_t
+	err := sys.Do(func() error { return unix.Fstatat(d.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
+	if err == unix.ENOENT {
+		return false, nil
+	}
+	if err != nil {
+		return false, &os.PathError{Op: "stat", Path: d.Join(name), Err: err}
+	}
+	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
+}
+
+// RemoveFile is Remove for what should be a file of ours. A directory is none and
+// stays.
+func (d *Dir) RemoveFile(name string) error {
+	err := d.Remove(name)
+	if errors.Is(err, unix.EISDIR) {
+		slog.Warn("a directory with the name of a file of ours stays", "dir", d.Join(name))
+		return nil
+	}
+	return err
+}

@@ -1,10 +1,9 @@
-package sr
+package dirfs
 
 import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/procs"
 	"reflinksr/internal/sys"
 )
 
@@ -41,27 +41,27 @@ type Lock struct {
 	passing bool // the file goes with the lock
 }
 
-// lockFile locks the file name in d, made if absent. what is the noun for the
+// LockFile locks the file name in d, made if absent. what is the noun for the
 // error. It waits until LockTimeout, or only for a glance if try is set.
 //
 // Lock files may be unlinked by their holder (Discard): whoever waited for one
 // that is gone by now starts again with the new one.
-func (d *Dir) lockFile(name, what string, mode LockMode, try bool) (*Lock, error) {
+func (d *Dir) LockFile(name, what string, mode LockMode, try bool) (*Lock, error) {
 	deadline := time.Now().Add(LockTimeout)
 	if try {
 		deadline = time.Now().Add(glance)
 	}
 	for {
-		f, err := d.openLock(name)
+		f, err := d.OpenLock(name)
 		if err != nil {
 			return nil, err
 		}
-		if err := flock(f, mode, deadline, false); err != nil {
-			err = lockError(f, what, err)
+		if err := Flock(f, mode, deadline, false); err != nil {
+			err = LockError(f, what, err)
 			f.Close()
 			return nil, err
 		}
-		current, err := d.sameFile(name, f)
+		current, err := d.SameFile(name, f)
 		if err != nil {
 			f.Close()
 			return nil, err
@@ -71,14 +71,14 @@ func (d *Dir) lockFile(name, what string, mode LockMode, try bool) (*Lock, error
 		}
 		f.Close()
 		if time.Now().After(deadline) {
-			return nil, fault.Errorf(fault.ErrBusy, what, "%s cannot be locked: %s is replaced over and over by something else", what, d.join(name))
+			return nil, fault.Errorf(fault.ErrBusy, what, "%s cannot be locked: %s is replaced over and over by something else", what, d.Join(name))
 		}
 	}
 }
 
-// openLock opens the file name in d, made if absent. Others may make or discard it
+// OpenLock opens the file name in d, made if absent. Others may make or discard it
 // at the same time.
-func (d *Dir) openLock(name string) (f *os.File, err error) {
+func (d *Dir) OpenLock(name string) (f *os.File, err error) {
 	for range 100 {
 		f, err = d.Open(name, unix.O_RDWR)
 		if errors.Is(err, os.ErrNotExist) {
@@ -97,11 +97,11 @@ func (d *Dir) openLock(name string) (f *os.File, err error) {
 	return f, err
 }
 
-// sameFile says whether name still is the open file f.
-func (d *Dir) sameFile(name string, f *os.File) (bool, error) {
+// SameFile says whether name still is the open file f.
+func (d *Dir) SameFile(name string, f *os.File) (bool, error) {
 	held, err := sys.Fstat(f)
 	if err == nil {
-		err = d.forget()
+		err = d.Forget()
 	}
 	if err != nil {
 		return false, err
@@ -113,7 +113,8 @@ func (d *Dir) sameFile(name string, f *os.File) (bool, error) {
 	return err == nil && now.Ino == held.Ino && now.Dev == held.Dev, err
 }
 
-func flock(f *os.File, mode LockMode, deadline time.Time, try bool) error {
+// Flock locks an open file, and waits for that until the deadline: unix.EWOULDBLOCK after it, or at once if try is set.
+func Flock(f *os.File, mode LockMode, deadline time.Time, try bool) error {
 	how := unix.LOCK_SH | unix.LOCK_NB
 	if mode == Exclusive {
 		how = unix.LOCK_EX | unix.LOCK_NB
@@ -126,6 +127,9 @@ func flock(f *os.File, mode LockMode, deadline time.Time, try bool) error {
 		time.Sleep(pause)
 	}
 }
+
+// File is the open lock file. It belongs to the lock.
+func (l *Lock) File() *os.File { return l.f }
 
 // Unlock releases the lock. Unlocking nil does nothing.
 func (l *Lock) Unlock() {
@@ -148,7 +152,8 @@ func (l *Lock) Discard() {
 	l.Unlock()
 }
 
-func lockError(f *os.File, what string, err error) error {
+// LockError is the error of a lock that could not be had: it names who has it. what is the noun.
+func LockError(f *os.File, what string, err error) error {
 	if err == unix.EBADF { // NFS, mounted read-only: see openLock
 		err = unix.EROFS
 	}
@@ -173,38 +178,45 @@ func holder(f *os.File) string {
 			continue
 		}
 		pid, err := strconv.Atoi(fields[4])
-		if err != nil || pid == os.Getpid() || !hasOpen(pid, st) {
+		if err != nil || pid == os.Getpid() || !procs.HasOpen(pid, st) {
 			continue
 		}
-		return describe(pid)
+		return procs.Describe(pid)
 	}
 	return "another host"
 }
 
-// hasOpen says whether process pid has the file open. The device number in
-// /proc/locks is the superblock's, which on btrfs is not what stat tells.
-func hasOpen(pid int, want *unix.Stat_t) bool {
-	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
-	for _, fd := range fds {
-		var st unix.Stat_t
-		if unix.Stat(fd, &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino {
-			return true
+// TryLock is Lock for a moment: ErrBusy if somebody else has it.
+func (d *Dir) TryLock(name, what string) (*Lock, error) {
+	return d.LockFile(name, what, Exclusive, true)
+}
+
+// Lock takes an exclusive lock on the file name in d; what is the noun for the error.
+func (d *Dir) Lock(name, what string) (*Lock, error) {
+	return d.LockFile(name, what, Exclusive, false)
+}
+
+// LockSelf locks a directory that is, was or may become an SR's. Nothing of that is
+// left in it.
+func (d *Dir) LockSelf() (*Lock, error) {
+	if d.remote {
+		lock, err := d.LockFile(SelfLock, d.Path(), Exclusive, false)
+		if err == nil {
+			lock.passing = true
+			return lock, d.Forget()
+		}
+		if fault.Classify(err) != fault.ErrNoSpace { // a full one can be destroyed
+			return nil, d.MayWrite(nil, err)
 		}
 	}
-	return false
-}
-
-func describe(pid int) string {
-	call, _, _ := strings.Cut(read(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
-	text := fmt.Sprintf("process %d (%s", pid, filepath.Base(call))
-	if info, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
-		// The directory's time is about when the process started; a call is one process.
-		text += ", since " + info.ModTime().Format(time.TimeOnly)
+	own, err := d.Sub(".") // a descriptor of its own, to be closed with the lock
+	if err != nil {
+		return nil, err
 	}
-	return text + ")"
-}
-
-func read(path string) string {
-	data, _ := os.ReadFile(path)
-	return string(data)
+	if err := Flock(own.f, Exclusive, time.Now().Add(LockTimeout), false); err != nil {
+		err = LockError(own.f, d.Path(), err)
+		own.Close()
+		return nil, err
+	}
+	return &Lock{f: own.f}, nil
 }

@@ -1,4 +1,4 @@
-package sr
+package filesystem
 
 import (
 	"encoding/hex"
@@ -11,14 +11,15 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
 )
 
-// Filesystem identifies the filesystem an SR lives on, whatever device it is on
+// Identity identifies the filesystem an SR lives on, whatever device it is on
 // today and wherever it is mounted.
-type Filesystem struct {
+type Identity struct {
 	Type string `json:"type"` // "btrfs", "xfs", …
 	// UUID is the filesystem's own UUID; where the kernel tells none, the f_fsid of
 	// statfs(2) in hexadecimal, which is the same on all hosts. NFS tells nothing of
@@ -27,7 +28,7 @@ type Filesystem struct {
 }
 
 // Clustered says whether other hosts may have the filesystem mounted as well.
-func (fs Filesystem) Clustered() bool {
+func (fs Identity) Clustered() bool {
 	switch fs.Type {
 	case "btrfs", "xfs", "ext4", "tmpfs":
 		return false
@@ -37,17 +38,7 @@ func (fs Filesystem) Clustered() bool {
 
 // MapsExtents says whether it can be asked which blocks files share. NFS has no call for
 // that.
-func (fs Filesystem) MapsExtents() bool { return fs.Type != "nfs" }
-
-// MustMapExtents refuses, with ErrNoExtents, what has to know which blocks files share.
-func (s *SR) MustMapExtents() error {
-	if s.Meta.Filesystem.MapsExtents() {
-		return nil
-	}
-	return fault.Errorf(fault.ErrNoExtents, s.Path, "SR %s is on NFS: %s", s.Path, noExtents)
-}
-
-const noExtents = "NFS cannot tell which blocks two files share: there are no changed blocks, and data cannot be destroyed alone or composed; snapshots, clones and reverts are as anywhere"
+func (fs Identity) MapsExtents() bool { return fs.Type != "nfs" }
 
 const (
 	btrfsIocFsInfo     = 0x8400941f // BTRFS_IOC_FS_INFO, linux/btrfs.h
@@ -65,36 +56,37 @@ type xfsGeometry struct {
 	padding [4]byte
 }
 
-// Filesystem identifies the filesystem of the directory.
-func (d *Dir) Filesystem() (Filesystem, error) {
-	kind, err := sys.KindOf(d.f)
+// Of identifies the filesystem of the directory.
+func Of(d *dirfs.Dir) (Identity, error) {
+	kind, err := sys.KindOf(d.File())
 	if err != nil {
-		return Filesystem{}, err
+		return Identity{}, err
 	}
-	fs := Filesystem{Type: kind}
+	fs := Identity{Type: kind}
 	switch kind {
 	case "btrfs":
 		var info [1024]byte // struct btrfs_ioctl_fs_info_args: max_id, num_devices, fsid, …
-		if err := sys.Ioctl(d.f, btrfsIocFsInfo, unsafe.Pointer(&info)); err != nil {
+		if err := sys.Ioctl(d.File(), btrfsIocFsInfo, unsafe.Pointer(&info)); err != nil {
 			return fs, fmt.Errorf("%s: asking btrfs for its UUID: %w", d.Path(), err)
 		}
 		fs.UUID = uuid.UUID(info[16:32]).String()
 	case "xfs":
-		geo, err := d.xfs()
+		geo, err := XFS(d)
 		if err != nil {
 			return fs, err
 		}
 		fs.UUID = uuid.UUID(geo.uuid).String()
 	case "nfs":
 	default:
-		fs.UUID, err = d.fsid()
+		fs.UUID, err = fsid(d)
 	}
 	return fs, err
 }
 
-func (d *Dir) xfs() (xfsGeometry, error) {
+// XFS asks XFS for its geometry.
+func XFS(d *dirfs.Dir) (xfsGeometry, error) {
 	var geo xfsGeometry
-	if err := sys.Ioctl(d.f, xfsIocFsgeometryV1, unsafe.Pointer(&geo)); err != nil {
+	if err := sys.Ioctl(d.File(), xfsIocFsgeometryV1, unsafe.Pointer(&geo)); err != nil {
 		return geo, fmt.Errorf("%s: asking XFS for its geometry: %w", d.Path(), err)
 	}
 	return geo, nil
@@ -102,8 +94,8 @@ func (d *Dir) xfs() (xfsGeometry, error) {
 
 // fsid is what every kernel tells: FS_IOC_GETFSUUID is of Linux 6.9, and an SR must not
 // seem to be on another filesystem after an update, or on one of two hosts.
-func (d *Dir) fsid() (string, error) {
-	st, err := sys.Fstatfs(d.f)
+func fsid(d *dirfs.Dir) (string, error) {
+	st, err := sys.Fstatfs(d.File())
 	if err != nil {
 		return "", err
 	}
@@ -115,7 +107,7 @@ const filesystemReadOnly, remountIt = "the SR's filesystem is read-only", "see t
 
 // subvolume is the path of the btrfs subvolume that the directory is in: the nearest above
 // that has the inode number of the root of one (BTRFS_FIRST_FREE_OBJECTID).
-func (d *Dir) subvolume() string {
+func subvolume(d *dirfs.Dir) string {
 	for path := d.Path(); ; path = filepath.Dir(path) {
 		var st unix.Stat_t
 		err := sys.Do(func() error { return unix.Stat(path, &st) })
@@ -128,10 +120,10 @@ func (d *Dir) subvolume() string {
 	}
 }
 
-// readOnly says what keeps the filesystem from being written to, and what to do: "" if
+// ReadOnly says what keeps the filesystem from being written to, and what to do: "" if
 // nothing does.
-func (d *Dir) readOnly() (what, remedy string, err error) {
-	st, err := sys.Fstatfs(d.f)
+func ReadOnly(d *dirfs.Dir) (what, remedy string, err error) {
+	st, err := sys.Fstatfs(d.File())
 	if err != nil {
 		return "", "", err
 	}
@@ -142,9 +134,9 @@ func (d *Dir) readOnly() (what, remedy string, err error) {
 		return "", "", nil
 	}
 	// A subvolume may be so by itself (btrfs_permission in fs/btrfs/inode.c).
-	err = sys.Do(func() error { return unix.Faccessat(d.fd(), ".", unix.W_OK, 0) })
+	err = sys.Do(func() error { return unix.Faccessat(d.Fd(), ".", unix.W_OK, 0) })
 	if err == unix.EROFS {
-		return "the btrfs subvolume is read-only", "btrfs property set -t subvol " + d.subvolume() + " ro false", nil
+		return "the btrfs subvolume is read-only", "btrfs property set -t subvol " + subvolume(d) + " ro false", nil
 	}
 	return "", "", nil
 }
@@ -152,17 +144,17 @@ func (d *Dir) readOnly() (what, remedy string, err error) {
 // Probe finds out by doing it whether files in the directory that are made as data files
 // are, with the attributes a, can share blocks. It leaves nothing behind. The error is
 // ErrUnsuitable with the remedy, or the system's own.
-func (d *Dir) Probe(a reflink.Attributes) error {
-	if fixed, err := reflink.Immutable(d.f); err == nil && fixed {
+func Probe(d *dirfs.Dir, a reflink.Attributes) error {
+	if fixed, err := reflink.Immutable(d.File()); err == nil && fixed {
 		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: the directory has an attribute that keeps files from being made, renamed or removed in it: chattr -i -a %s", d.Path(), d.Path())
 	}
-	src, err := d.scratch()
-	if err := d.mayWrite(src, err); err != nil {
+	src, err := scratch(d)
+	if err := d.MayWrite(src, err); err != nil {
 		src.Close()
 		return err
 	}
 	defer src.Close()
-	dst, err := d.scratch()
+	dst, err := scratch(d)
 	if err != nil {
 		return err
 	}
@@ -174,11 +166,11 @@ func (d *Dir) Probe(a reflink.Attributes) error {
 	if err == nil {
 		err = reflink.CloneFile(dst, src)
 	}
-	if kind, e := sys.KindOf(d.f); e == nil && kind == "btrfs" && errors.Is(err, unix.EINVAL) {
+	if kind, e := sys.KindOf(d.File()); e == nil && kind == "btrfs" && errors.Is(err, unix.EINVAL) {
 		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: files that are made as disks are cannot share blocks here: %v", d.Path(), err)
 	}
 	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) || errors.Is(err, unix.ENOSYS) || errors.Is(err, unix.EINVAL) {
-		kind, _ := sys.KindOf(d.f)
+		kind, _ := sys.KindOf(d.File())
 		switch kind {
 		case "nfs":
 			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this NFS cannot share blocks between files: mount it with vers=4.2, from a server that exports XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path())
@@ -193,9 +185,9 @@ func (d *Dir) Probe(a reflink.Attributes) error {
 }
 
 // scratch makes a file without a name.
-func (d *Dir) scratch() (*os.File, error) {
+func scratch(d *dirfs.Dir) (*os.File, error) {
 	fd, err := sys.Retry(func() (int, error) {
-		return unix.Openat(d.fd(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
+		return unix.Openat(d.Fd(), ".", unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
 	})
 	if err == nil {
 		return os.NewFile(uintptr(fd), d.Path()), nil
@@ -214,4 +206,13 @@ func (d *Dir) scratch() (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// MayShare is Probe without touching the filesystem.
+func MayShare(d *dirfs.Dir) bool {
+	if kind, err := sys.KindOf(d.File()); err != nil || kind != "xfs" {
+		return err == nil
+	}
+	geo, err := XFS(d)
+	return err == nil && geo.flags&xfsFlagReflink != 0
 }

@@ -1,4 +1,4 @@
-package sr
+package dirfs
 
 import (
 	"golang.org/x/sys/unix"

@@ -1,6 +1,7 @@
-package sr
+package dirfs
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"os"
@@ -11,41 +12,29 @@ import (
 	"reflinksr/internal/sys"
 )
 
-// RuntimeDir holds what is about this boot of this host: which SRs are attached
-// (sr/) and which volumes have a device (volume/). It is on tmpfs and gone with
-// the boot, as are the things it speaks of.
-const RuntimeDir = "/run/reflinksr"
-
-// Runtime opens a subdirectory of RuntimeDir, made if absent.
-func Runtime(name string) (*Dir, error) {
-	run, err := OpenDir("/run")
+// WriteNew makes the new file name with the contents data, in pieces, fsynced. On error
+// nothing is left. The entry in the directory is not yet durable.
+func (d *Dir) WriteNew(name string, data ...[]byte) (err error) {
+	f, err := d.Create(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	defer run.Close()
-	if err := run.mkdir("reflinksr"); err != nil {
-		return nil, err
+	defer func() {
+		if e := f.Close(); err == nil {
+			err = e
+		}
+		if err != nil {
+			d.Remove(name)
+		}
+	}()
+	w := bufio.NewWriter(f)
+	for _, piece := range data {
+		w.Write(piece) // Flush has the error
 	}
-	top, err := OpenDir(RuntimeDir) // not by Sub: it may be a filesystem of its own
-	if err != nil {
-		return nil, err
+	if err := w.Flush(); err != nil {
+		return err
 	}
-	defer top.Close()
-	if err := setMode(top.f, 0o700); err != nil {
-		return nil, err
-	}
-	return top.Mkdir(name)
-}
-
-// LookRuntime is Runtime for who only reads: it makes nothing, and is os.ErrNotExist
-// if nothing was ever noted there.
-func LookRuntime(name string) (*Dir, error) {
-	top, err := OpenDir(RuntimeDir)
-	if err != nil {
-		return nil, err
-	}
-	defer top.Close()
-	return top.Sub(name)
+	return f.Sync()
 }
 
 // Publish gives the file name the contents data, atomically but not durably:
@@ -95,14 +84,4 @@ func (d *Dir) Republish(name string, data []byte) error {
 	}
 	_, e = f.WriteAt(append(data, bytes.Repeat([]byte{' '}, int(st.Size)-len(data))...), 0)
 	return e
-}
-
-// TryLock is Lock for a moment: ErrBusy if somebody else has it.
-func (d *Dir) TryLock(name, what string) (*Lock, error) {
-	return d.lockFile(name, what, Exclusive, true)
-}
-
-// Lock takes an exclusive lock on the file name in d; what is the noun for the error.
-func (d *Dir) Lock(name, what string) (*Lock, error) {
-	return d.lockFile(name, what, Exclusive, false)
 }

@@ -1,4 +1,4 @@
-package sr
+package filesystem
 
 import (
 	"errors"
@@ -7,13 +7,16 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/rundir"
 	"reflinksr/internal/sys"
+	"reflinksr/internal/units"
 )
 
-// room is what a directory's filesystem has left for us, and what sets the bound.
-type room struct {
-	total, free int64  // bytes
+// Room is what a directory's filesystem has left for us, and what sets the bound.
+type Room struct {
+	Total, Free int64  // bytes
 	quota       string // that sets it, and not the filesystem's size; "" if none does
 	raise       string // what makes it larger
 	counted     bool   // the filesystem has only so many inodes
@@ -27,30 +30,30 @@ const (
 	fewInodes  = 300
 )
 
-// room finds that out.
-func (d *Dir) room() (room, error) {
-	st, err := sys.Fstatfs(d.f)
+// RoomOf finds that out.
+func RoomOf(d *dirfs.Dir) (Room, error) {
+	st, err := sys.Fstatfs(d.File())
 	if err != nil {
-		return room{}, err
+		return Room{}, err
 	}
 	unit := st.Frsize
 	if unit == 0 {
 		unit = st.Bsize
 	}
 	// f_bavail, not f_bfree: on a full btrfs the latter still counts space nobody can have.
-	r := room{total: int64(st.Blocks) * unit, free: int64(st.Bavail) * unit, raise: "add space", counted: st.Files > 0, inodes: st.Ffree} // #nosec G115 -- of a filesystem: below 2^63 bytes
+	r := Room{Total: int64(st.Blocks) * unit, Free: int64(st.Bavail) * unit, raise: "add space", counted: st.Files > 0, inodes: st.Ffree} // #nosec G115 -- of a filesystem: below 2^63 bytes
 	switch sys.KindOfMagic(st) {
 	case "btrfs":
-		q, limited, err := d.quota()
+		q, limited, err := quotaOf(d)
 		if err != nil {
 			return r, err
 		}
-		if limited && q.left < r.free {
-			r.total, r.free, r.quota, r.raise = min(r.total, q.limit), q.left, q.String(), "raise the limit (btrfs qgroup limit)"
+		if limited && q.left < r.Free {
+			r.Total, r.Free, r.quota, r.raise = min(r.Total, q.limit), q.left, q.String(), "raise the limit (btrfs qgroup limit)"
 		}
 	case "xfs":
 		// What statfs tells of such a directory is the project's, if that has a quota.
-		if project, inherited, err := reflink.ProjectOf(d.f); err == nil && inherited {
+		if project, inherited, err := reflink.ProjectOf(d.File()); err == nil && inherited {
 			r.raise = fmt.Sprintf("raise the quota of project %d if it has one (xfs_quota), or add space", project)
 		}
 	}
@@ -59,13 +62,13 @@ func (d *Dir) room() (room, error) {
 
 // Space returns the size of the filesystem and what is left of it for us, in bytes: of a
 // quota, where one leaves less.
-func (d *Dir) Space() (total, free int64, err error) {
-	r, err := d.room()
-	return r.total, r.free, err
+func Space(d *dirfs.Dir) (total, free int64, err error) {
+	r, err := RoomOf(d)
+	return r.Total, r.Free, err
 }
 
-// warning says what is running out, or has: "" if nothing is.
-func (r room) warning() string {
+// Warning says what is running out, or has: "" if nothing is.
+func (r Room) Warning() string {
 	var all []string
 	what, of := "the filesystem", ""
 	if r.quota != "" {
@@ -73,18 +76,18 @@ func (r room) warning() string {
 	}
 	const remedy = ", or destroy snapshots and disks"
 	switch {
-	case r.free <= 0:
+	case r.Free <= 0:
 		all = append(all, what+of+" is used up: guests' writes fail, and nothing can be made: "+r.raise+remedy)
-	case r.free < min(r.total/20, nearlyFull):
-		all = append(all, what+of+" is nearly used up: "+Bytes(r.free)+" of "+Bytes(r.total)+" are left: "+r.raise+remedy)
+	case r.Free < min(r.Total/20, nearlyFull):
+		all = append(all, what+of+" is nearly used up: "+units.Bytes(r.Free)+" of "+units.Bytes(r.Total)+" are left: "+r.raise+remedy)
 	}
-	if r.counted && r.free > 0 {
+	if r.counted && r.Free > 0 {
 		const remedy = ": remove files, or let inodes have a larger share of the filesystem (xfs_growfs -m)"
 		switch {
 		case r.inodes == 0:
-			all = append(all, "the filesystem has no inodes left, so nothing can be made, though "+Bytes(r.free)+" are free"+remedy)
+			all = append(all, "the filesystem has no inodes left, so nothing can be made, though "+units.Bytes(r.Free)+" are free"+remedy)
 		case r.inodes < fewInodes:
-			all = append(all, fmt.Sprintf("the filesystem has %d inodes left, of which a disk takes three, though %s are free%s", r.inodes, Bytes(r.free), remedy))
+			all = append(all, fmt.Sprintf("the filesystem has %d inodes left, of which a disk takes three, though %s are free%s", r.inodes, units.Bytes(r.Free), remedy))
 		}
 	}
 	return strings.Join(all, "; ")
@@ -95,21 +98,21 @@ func (r room) warning() string {
 // whichever.
 func Explain(path string, err error) error {
 	quota := errors.Is(err, unix.EDQUOT)
-	if !quota && !errors.Is(err, unix.ENOSPC) || strings.Contains(err.Error(), RuntimeDir) {
+	if !quota && !errors.Is(err, unix.ENOSPC) || strings.Contains(err.Error(), rundir.Path) {
 		return err
 	}
-	d, e := OpenDir(path)
+	d, e := dirfs.OpenDir(path)
 	if e != nil {
 		return err
 	}
 	defer d.Close()
-	r, e := d.room()
-	switch text := r.warning(); {
+	r, e := RoomOf(d)
+	switch text := r.Warning(); {
 	case e != nil:
 	case quota && r.quota != "":
-		return fmt.Errorf("%w: the quota of %s has %s left: %s, or destroy snapshots and disks", err, r.quota, Bytes(r.free), r.raise)
+		return fmt.Errorf("%w: the quota of %s has %s left: %s, or destroy snapshots and disks", err, r.quota, units.Bytes(r.Free), r.raise)
 	case quota:
-		return fmt.Errorf("%w: a quota is used up, not the filesystem, of which %s are free: raise it, or destroy snapshots and disks", err, Bytes(r.free))
+		return fmt.Errorf("%w: a quota is used up, not the filesystem, of which %s are free: raise it, or destroy snapshots and disks", err, units.Bytes(r.Free))
 	case text != "":
 		return fmt.Errorf("%w: %s", err, text)
 	}

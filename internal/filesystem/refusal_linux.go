@@ -1,4 +1,4 @@
-package sr
+package filesystem
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/sys"
 )
 
@@ -62,12 +63,12 @@ func refused(err error, errno unix.Errno) (paths []string) {
 
 // readOnlyAt is Dir.readOnly of the directory in which the path is, or would be.
 func readOnlyAt(path string) (what, remedy string) {
-	d, err := OpenDir(filepath.Dir(path))
+	d, err := dirfs.OpenDir(filepath.Dir(path))
 	if err != nil {
 		return "", ""
 	}
 	defer d.Close()
-	what, remedy, err = d.readOnly()
+	what, remedy, err = ReadOnly(d)
 	if err != nil {
 		return "", ""
 	}
@@ -82,7 +83,7 @@ func isFixed(path string) bool {
 }
 
 // Fixed is Immutable of a name in the directory, whatever it is. It opens nothing.
-func (d *Dir) Fixed(name string) (bool, error) { return fixedAt(d.fd(), name) }
+func Fixed(d *dirfs.Dir, name string) (bool, error) { return fixedAt(d.Fd(), name) }
 
 func fixedAt(dir int, name string) (bool, error) {
 	var st unix.Statx_t

@@ -1,4 +1,4 @@
-package sr
+package filesystem
 
 import (
 	"encoding/binary"
@@ -11,8 +11,10 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/sys"
+	"reflinksr/internal/units"
 )
 
 // quota is what is left of the tightest limit that counts a directory of btrfs: of its
@@ -23,7 +25,7 @@ type quota struct {
 }
 
 func (q quota) String() string {
-	return fmt.Sprintf("btrfs qgroup %d/%d (%s)", q.group>>48, q.group&(1<<48-1), Bytes(q.limit))
+	return fmt.Sprintf("btrfs qgroup %d/%d (%s)", q.group>>48, q.group&(1<<48-1), units.Bytes(q.limit))
 }
 
 const (
@@ -37,18 +39,18 @@ const (
 	btrfsLimitExcl      = 1 << 1     // BTRFS_QGROUP_LIMIT_MAX_EXCL
 )
 
-// quota asks btrfs for the directory's: there is false where nothing is limited, or where
+// quotaOf asks btrfs for the directory's: there is false where nothing is limited, or where
 // only root may ask.
-func (d *Dir) quota() (tightest quota, there bool, err error) {
+func quotaOf(d *dirfs.Dir) (tightest quota, there bool, err error) {
 	lookup := struct {
 		treeID, objectID uint64
 		name             [4080]byte
 	}{objectID: btrfsFirstFree}
-	err = sys.Ioctl(d.f, btrfsIocInoLookup, unsafe.Pointer(&lookup))
+	err = sys.Ioctl(d.File(), btrfsIocInoLookup, unsafe.Pointer(&lookup))
 	groups, seen := []uint64{lookup.treeID}, map[uint64]bool{}
 	for i := 0; i < len(groups) && err == nil; i++ {
 		var parents []uint64
-		if parents, err = d.qgroupParents(groups[i]); err == nil {
+		if parents, err = qgroupParents(d, groups[i]); err == nil {
 			for _, p := range parents { // one that is reached by several ways counts once
 				if !seen[p] {
 					seen[p] = true
@@ -57,7 +59,7 @@ func (d *Dir) quota() (tightest quota, there bool, err error) {
 			}
 			var q quota
 			var limited bool
-			if q, limited, err = d.qgroup(groups[i]); limited && (!there || q.left < tightest.left) {
+			if q, limited, err = qgroupOf(d, groups[i]); limited && (!there || q.left < tightest.left) {
 				tightest, there = q, true
 			}
 		}
@@ -73,12 +75,12 @@ func (d *Dir) quota() (tightest quota, there bool, err error) {
 
 // qgroupParents are the groups that one is in directly: of a higher level. Its members, of
 // which there may be more than one search finds, have the same kind of item.
-func (d *Dir) qgroupParents(group uint64) (parents []uint64, err error) {
+func qgroupParents(d *dirfs.Dir, group uint64) (parents []uint64, err error) {
 	next := (group>>48 + 1) << 48
 	for next != 0 { // there is no level above the highest
 		s := extent.TreeSearch{TreeID: btrfsQuotaTree, MinObject: group, MaxObject: group, MinOffset: next, MaxOffset: ^uint64(0), MinType: btrfsQgroupRelation, MaxType: btrfsQgroupRelation}
 		next = 0
-		err = s.Search(d.f, func(_ uint64, _ uint32, other uint64, _ []byte) {
+		err = s.Search(d.File(), func(_ uint64, _ uint32, other uint64, _ []byte) {
 			parents = append(parents, other)
 			next = other + 1
 		})
@@ -89,10 +91,10 @@ func (d *Dir) qgroupParents(group uint64) (parents []uint64, err error) {
 	return parents, nil
 }
 
-// qgroup says what is left of one group's limits. The tree has what was counted when the
+// qgroupOf says what is left of one group's limits. The tree has what was counted when the
 // last transaction ended; what has been promised since, which counts against the limit
 // as well, the kernel tells in sysfs (Linux 5.9).
-func (d *Dir) qgroup(group uint64) (q quota, limited bool, err error) {
+func qgroupOf(d *dirfs.Dir, group uint64) (q quota, limited bool, err error) {
 	u64 := binary.LittleEndian.Uint64
 	var flags uint64
 	var most, used [2]uint64 // referenced, exclusive
@@ -106,14 +108,14 @@ func (d *Dir) qgroup(group uint64) (q quota, limited bool, err error) {
 	}
 	for _, kind := range []uint32{btrfsQgroupLimit, btrfsQgroupInfo} {
 		s := extent.TreeSearch{TreeID: btrfsQuotaTree, MinOffset: group, MaxOffset: group, MinType: kind, MaxType: kind}
-		if err := s.Search(d.f, read); err != nil {
+		if err := s.Search(d.File(), read); err != nil {
 			return q, false, err
 		}
 		if flags&(btrfsLimitRfer|btrfsLimitExcl) == 0 {
 			return q, false, nil
 		}
 	}
-	d.qgroupNow(group, &used)
+	qgroupNow(d, group, &used)
 	for i, flag := range []uint64{btrfsLimitRfer, btrfsLimitExcl} {
 		if flags&flag == 0 {
 			continue
@@ -128,9 +130,9 @@ func (d *Dir) qgroup(group uint64) (q quota, limited bool, err error) {
 }
 
 // qgroupNow makes used what sysfs says, if it says all of it.
-func (d *Dir) qgroupNow(group uint64, used *[2]uint64) {
+func qgroupNow(d *dirfs.Dir, group uint64, used *[2]uint64) {
 	var info [1024]byte // struct btrfs_ioctl_fs_info_args: max_id, num_devices, fsid, …
-	if sys.Ioctl(d.f, btrfsIocFsInfo, unsafe.Pointer(&info)) != nil {
+	if sys.Ioctl(d.File(), btrfsIocFsInfo, unsafe.Pointer(&info)) != nil {
 		return
 	}
 	dir := fmt.Sprintf("/sys/fs/btrfs/%s/qgroups/%d_%d/", uuid.UUID(info[16:32]), group>>48, group&(1<<48-1))
