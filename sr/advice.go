@@ -1,6 +1,10 @@
 package sr
 
-import "fmt"
+import (
+	"fmt"
+
+	"reflinksr/internal/blockdev"
+)
 
 // ofSR names the SR that a call is about, for within a sentence: a probe knows none.
 func (c Configuration) ofSR() string {
@@ -12,12 +16,12 @@ func (c Configuration) ofSR() string {
 
 // whenCopied says what to do when a disk is there twice. A disk of several must never get
 // another UUID: its tool would write that to what it takes for the others as well.
-func (sb superblock) whenCopied() string {
+func whenCopied(sb blockdev.Superblock) string {
 	const alone = "disconnect that; or, with the original disconnected and the copy not mounted, give the copy another UUID (%s)"
 	switch {
-	case sb.devices > 1:
-		return fmt.Sprintf("disconnect that. The filesystem is on %d disks: give none of them another UUID (no btrfstune), or the SR is lost", sb.devices)
-	case sb.kind == "xfs":
+	case sb.Devices > 1:
+		return fmt.Sprintf("disconnect that. The filesystem is on %d disks: give none of them another UUID (no btrfstune), or the SR is lost", sb.Devices)
+	case sb.Kind == "xfs":
 		return fmt.Sprintf(alone, "xfs_admin -U generate")
 	}
 	return fmt.Sprintf(alone, "btrfstune -u")
@@ -28,10 +32,10 @@ func (o onDisks) missing(want uint64) string {
 	there := uint64(len(o.disks))
 	known := map[uint64]bool{}
 	for _, l := range o.disks {
-		known[l.sb.devid] = true
+		known[l.Super.Devid] = true
 	}
 	var missing []string
-	for id := uint64(1); id <= want && o.disks[there-1].sb.devid <= want; id++ {
+	for id := uint64(1); id <= want && o.disks[there-1].Super.Devid <= want; id++ {
 		if !known[id] {
 			missing = append(missing, fmt.Sprint("disk ", id))
 		}

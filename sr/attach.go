@@ -6,9 +6,11 @@ import (
 	"log/slog"
 	"os"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/reflink"
 )
 
@@ -50,7 +52,7 @@ func (c Configuration) attach() (string, error) {
 		return "", err
 	}
 	defer root.Close()
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		if err := finishErase(root, c); err != nil {
@@ -65,25 +67,25 @@ func (c Configuration) attach() (string, error) {
 	if err := (&SR{Path: c.Path, Root: root}).sameFilesystem(m); err != nil {
 		return "", err
 	}
-	a := m.attachment(c.Path)
-	err = withAttachments(m.UUID, func(dir *dirfs.Dir) error {
-		if err := a.admit(root, m.Options.Attributes()); err != nil {
+	a := attachmentOf(m, c.Path)
+	err = attached.With(m.UUID, func(dir *dirfs.Dir) error {
+		if err := admit(&a, root, m.Options.Attributes()); err != nil {
 			return err
 		}
-		if _, err := lookup(m.UUID); errors.Is(err, os.ErrNotExist) {
+		if _, err := attached.Lookup(m.UUID); errors.Is(err, os.ErrNotExist) {
 			forgetSequence(m.UUID) // others may have used the SR since
 		}
-		if err := a.enlist(); err != nil {
+		if err := enlist(a); err != nil {
 			return fmt.Errorf("SR %s: %w", a.Path, err)
 		}
-		return a.saveIn(dir)
+		return a.SaveIn(dir)
 	})
-	return a.handle(), err
+	return a.Handle(), err
 }
 
 // admit checks that the SR can be attached, and recovers it.
-func (a *attachment) admit(root *dirfs.Dir, data reflink.Attributes) error {
-	before, err := lookup(a.UUID)
+func admit(a *attached.SR, root *dirfs.Dir, data reflink.Attributes) error {
+	before, err := attached.Lookup(a.UUID)
 	if fault.Unseen(err) {
 		return err
 	}
@@ -108,10 +110,10 @@ func (a *attachment) admit(root *dirfs.Dir, data reflink.Attributes) error {
 	if err := filesystem.Probe(root, data); err != nil && !cannotAsk(err) {
 		return err
 	}
-	if err := a.heal(root); err != nil && !cannotAsk(err) {
+	if err := healAt(*a, root); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: %w", a.Path, err)
 	}
-	if err := a.removeStaleMarker(root); err != nil && !cannotAsk(err) {
+	if err := removeStaleMarker(*a, root); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
 	}
 	s, err := open(*a, dirfs.Shared)
@@ -125,14 +127,14 @@ func (a *attachment) admit(root *dirfs.Dir, data reflink.Attributes) error {
 	return nil
 }
 
-// heal is heal, unless the SR has been destroyed meanwhile.
-func (a attachment) heal(root *dirfs.Dir) error {
+// healAt is heal, unless the SR has been destroyed meanwhile.
+func healAt(a attached.SR, root *dirfs.Dir) error {
 	lock, err := root.LockSelf() // SR.destroy's
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	switch {
 	case errors.Is(err, os.ErrNotExist), err == nil && m.UUID != a.UUID:
 		return gone(a, "it was destroyed meanwhile")
@@ -144,8 +146,8 @@ func (a attachment) heal(root *dirfs.Dir) error {
 
 // removeStaleMarker removes an unfinished rewrite of the marker, and the list of a
 // destruction that was not to be, unless somebody is at it now.
-func (a attachment) removeStaleMarker(root *dirfs.Dir) error {
-	control, err := root.Sub(controlDir)
+func removeStaleMarker(a attached.SR, root *dirfs.Dir) error {
+	control, err := root.Sub(layout.ControlDir)
 	if err != nil {
 		return err
 	}
@@ -163,7 +165,7 @@ func (a attachment) removeStaleMarker(root *dirfs.Dir) error {
 		return err
 	}
 	defer staging.Close()
-	return errors.Join(staging.Remove(marker+".new"), control.Remove(doomList))
+	return errors.Join(staging.Remove(layout.MarkerFile+".new"), control.Remove(layout.DestroyList))
 }
 
 // heal makes control directories that are missing: only their names were ever
@@ -171,7 +173,7 @@ func (a attachment) removeStaleMarker(root *dirfs.Dir) error {
 func heal(root *dirfs.Dir) error {
 	s := &SR{Root: root}
 	var err error
-	if s.control, err = root.Mkdir(controlDir); err != nil {
+	if s.control, err = root.Mkdir(layout.ControlDir); err != nil {
 		return err
 	}
 	defer s.control.Close()

@@ -9,9 +9,11 @@ import (
 	"strings"
 	"time"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/uuids"
 )
 
@@ -39,7 +41,7 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 		return nil, fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
 	}
 	c.settle(id)
-	other, err := lookup(id)
+	other, err := attached.Lookup(id)
 	if fault.Unseen(err) {
 		return nil, err
 	}
@@ -90,9 +92,9 @@ func (c Configuration) create(root *dirfs.Dir, conf map[string]string, name, des
 		return err
 	}
 	defer lock.Unlock()
-	switch m, err := readMeta(root); {
+	switch m, err := layout.ReadMeta(root); {
 	case err == nil && m.UUID == c.UUID:
-		return m.sameOptions(c, conf)
+		return sameOptions(m, c, conf)
 	case err == nil:
 		return fault.Errorf(fault.ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, fault.Shorten(m.Name))
 	case fault.Unseen(err):
@@ -119,19 +121,19 @@ func (c Configuration) create(root *dirfs.Dir, conf map[string]string, name, des
 		s.abandon()
 		return fmt.Errorf("preparing %s: %w", c.Path, err)
 	}
-	m := &Meta{
-		Format: Format, UUID: c.UUID, Name: name, Description: description,
+	m := &layout.Meta{
+		Format: layout.Format, UUID: c.UUID, Name: name, Description: description,
 		Created: time.Now().UTC().Truncate(time.Second), Filesystem: fs, Options: c.Options,
 	}
 	if err := s.writeMeta(m); err != nil {
 		s.abandon()
-		return fmt.Errorf("writing %s: %w", root.Join(marker), err)
+		return fmt.Errorf("writing %s: %w", root.Join(layout.MarkerFile), err)
 	}
 	return nil
 }
 
 // sameOptions refuses to make an SR again with other options than it has.
-func (m *Meta) sameOptions(c Configuration, conf map[string]string) error {
+func sameOptions(m *layout.Meta, c Configuration, conf map[string]string) error {
 	if _, given := conf["sector_size"]; given && c.Options.SectorSize != m.Options.SectorSize {
 		return fault.Errorf(fault.ErrInvalid, "sector_size", "SR %s is there already, with sector_size %d", m.UUID, m.Options.SectorSize)
 	}
@@ -144,7 +146,7 @@ func (m *Meta) sameOptions(c Configuration, conf map[string]string) error {
 // begin makes the control directory.
 func (s *SR) begin() error {
 	var err error
-	if s.control, err = s.Root.Mkdir(controlDir); err != nil {
+	if s.control, err = s.Root.Mkdir(layout.ControlDir); err != nil {
 		return err
 	}
 	return s.makeSubdirs()
@@ -159,7 +161,7 @@ func (s *SR) makeSubdirs() error {
 		}
 	}
 	// Made now, while there is room: see LockLeases.
-	for _, name := range shortLocks {
+	for _, name := range layout.ShortLocks {
 		lock, err := s.control.OpenLock(name)
 		if err != nil {
 			return err
@@ -169,21 +171,18 @@ func (s *SR) makeSubdirs() error {
 	return nil
 }
 
-// shortLocks are locks of the control directory that are held for a part of a call.
-var shortLocks = []string{"leases.lock", "cbt.lock"}
-
 // abandon removes what begin made, if it is empty.
 func (s *SR) abandon() {
 	if s.control != nil {
 		s.control.Remove("lock")
-		for _, name := range shortLocks {
+		for _, name := range layout.ShortLocks {
 			s.control.Remove(name)
 		}
 		for name := range s.subdirs() {
 			s.control.Rmdir(name)
 		}
 	}
-	s.Root.Rmdir(controlDir)
+	s.Root.Rmdir(layout.ControlDir)
 }
 
 // answer is the configuration that SR.attach needs.

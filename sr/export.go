@@ -6,6 +6,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/mount"
 	"reflinksr/internal/program"
 )
 
@@ -40,8 +41,8 @@ func (s Source) export() string {
 // what mount.nfs(8) would tell it. vers=4.2 can clone ranges of files; hard: a guest's
 // write waits for a server that is away, and does not fail. The callback's address
 // (clientaddr) is only needed by NFS 4.0.
-func (s Source) mountableExport(ip netip.Addr) mountable {
-	return mountable{source: s.export(), kind: "nfs4", flags: mountFlags, data: "vers=4.2,hard,addr=" + ip.String()}
+func (s Source) mountableExport(ip netip.Addr) mount.Spec {
+	return mount.Spec{Source: s.export(), Kind: "nfs4", Flags: mount.Flags, Data: "vers=4.2,hard,addr=" + ip.String()}
 }
 
 // resolve finds the address of a file server: mount(2) knows no names. getent asks as
@@ -69,5 +70,5 @@ func (c Configuration) peekExport(do func(root *dirfs.Dir) error) error {
 	if err != nil {
 		return err
 	}
-	return m.peek(m.source, do)
+	return m.Peek(m.Source, do)
 }

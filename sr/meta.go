@@ -1,61 +1,24 @@
 package sr
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
-	"reflinksr/internal/filesystem"
-	"reflinksr/internal/record"
-	"reflinksr/internal/reflink"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/uuids"
 )
 
-// Format is the newest format of sr.json and of volume records that this version
-// writes. What carries a higher number is read-only for us.
-const Format = 1
-
 // TextLimit bounds names and descriptions, in bytes.
 const TextLimit = 64 << 10
-
-const (
-	marker     = "sr.json"
-	controlDir = ".reflinksr"
-)
-
-// Meta is sr.json.
-type Meta struct {
-	Format      int                 `json:"format"`
-	UUID        string              `json:"uuid"`
-	Name        string              `json:"name"`
-	Description string              `json:"description"`
-	Created     time.Time           `json:"created"`
-	Filesystem  filesystem.Identity `json:"filesystem"`
-	Options     Options             `json:"options"`
-
-	unknown record.Unknown
-}
-
-// Options are decided at SR.create and never change.
-type Options struct {
-	// SectorSize is the logical sector size that guests see on new volumes, in bytes.
-	SectorSize int `json:"sector_size"`
-	// DataCOW keeps btrfs's copy-on-write and checksums for new volumes.
-	DataCOW bool `json:"datacow"`
-}
-
-// Attributes are those of new data files.
-func (o Options) Attributes() reflink.Attributes { return reflink.Attributes{NoCOW: !o.DataCOW} }
 
 // CheckText refuses what cannot be a name or a description; arg names the
 // argument it came in.
@@ -69,60 +32,13 @@ func CheckText(arg, text string) error {
 	return nil
 }
 
-// readMeta reads the marker of the directory: an error that is os.ErrNotExist
-// where there is none.
-func readMeta(d *dirfs.Dir) (*Meta, error) {
-	var data []byte
-	err := d.Patiently(controlDir, func() (err error) {
-		data, err = d.Read(marker, record.Limit)
-		return err
-	})
-	if errors.Is(err, fault.ErrDamaged) {
-		err = fault.Errorf(fault.ErrUnavailable, d.Path(), "%v", err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	return parseMeta(d.Path(), data)
-}
-
-// parseMeta reads the marker of the directory at path.
-func parseMeta(path string, data []byte) (*Meta, error) {
-	m := new(Meta)
-	var err error
-	if m.unknown, err = record.Decode(data, m); err != nil {
-		return nil, fault.Errorf(fault.ErrUnavailable, path, "%s/%s is damaged: %v: restore it from a backup", path, marker, err)
-	}
-	if m.Format > Format {
-		return nil, fault.Errorf(fault.ErrNewer, path, "%s/%s has format %d, this version knows %d: update reflinksr on this host", path, marker, m.Format, Format)
-	}
-	if size := m.Options.SectorSize; !uuids.IsCanonical(m.UUID) || m.Format < 1 || size != 512 && size != 4096 {
-		return nil, fault.Errorf(fault.ErrUnavailable, path, "%s/%s is damaged: it is no SR's: restore it from a backup", path, marker)
-	}
-	return m, nil
-}
-
 // writeMeta replaces the marker. The caller holds the SR's lock exclusively.
-func (s *SR) writeMeta(m *Meta) error {
-	data, err := m.encode()
+func (s *SR) writeMeta(m *layout.Meta) error {
+	data, err := m.Encode()
 	if err != nil {
 		return err
 	}
-	return s.Replace(s.Root, marker, data)
-}
-
-func (m *Meta) encode() ([]byte, error) {
-	data, err := record.Encode(m, m.unknown)
-	return indent(data), err
-}
-
-func indent(data []byte) []byte {
-	var b bytes.Buffer
-	if json.Indent(&b, bytes.TrimSpace(data), "", "  ") != nil {
-		return data
-	}
-	b.WriteByte('\n')
-	return b.Bytes()
+	return s.Replace(s.Root, layout.MarkerFile, data)
 }
 
 // Configuration is what SR.create and SR.attach are configured with.
@@ -130,7 +46,7 @@ type Configuration struct {
 	Path string // absolute and clean; where the Source is mounted, if there is one
 	UUID string // of the SR that must be there; "" for whichever is
 	Source
-	Options Options
+	Options layout.Options
 	Unknown []string // names of options that mean nothing to us
 
 	// For SR.create of a device.
@@ -157,7 +73,7 @@ var OptionHelp = map[string]string{
 
 // ParseConfiguration checks a configuration. Unknown names are collected, not refused.
 func ParseConfiguration(conf map[string]string) (Configuration, error) {
-	c := Configuration{Options: Options{SectorSize: 512}}
+	c := Configuration{Options: layout.Options{SectorSize: 512}}
 	for name, value := range conf {
 		switch name {
 		case "path", "sr_uuid", "device", "filesystem", "wipe", "filesystem_uuid", "server", "serverpath": // below
@@ -187,7 +103,7 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 		return c, err
 	}
 	if path, given := conf["path"]; given {
-		c.Path, err = cleanPath(path)
+		c.Path, err = layout.CleanPath(path)
 		return c, err
 	}
 	if err := c.parseSource(conf); err != nil {
@@ -212,4 +128,8 @@ func openPath(path string) (*dirfs.Dir, error) {
 		return nil, fmt.Errorf("opening the SR's directory: %w", err)
 	}
 	return d, nil
+}
+
+func attachmentOf(m *layout.Meta, path string) attached.SR {
+	return attached.SR{Path: path, UUID: m.UUID, Name: m.Name, Description: m.Description}
 }

@@ -11,9 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/attached"
+	"reflinksr/internal/blockdev"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/mount"
+	"reflinksr/internal/mountinfo"
 	"reflinksr/internal/record"
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/sys"
@@ -42,7 +47,7 @@ func withMount(uuid string, do func(notes *dirfs.Dir) error) error {
 		return err
 	}
 	defer notes.Close()
-	return noted(notes, uuid, "the mount point of SR "+uuid, func() error { return do(notes) })
+	return attached.Noted(notes, uuid, "the mount point of SR "+uuid, func() error { return do(notes) })
 }
 
 // readMounted reads the note about an SR: os.ErrNotExist if we have mounted nothing for it.
@@ -76,7 +81,7 @@ func (m mounted) save(notes *dirfs.Dir) error {
 // mount mounts the SR's filesystem at its mount point. One that is there stays, and is
 // still not ours if somebody else has mounted it.
 func (c Configuration) mount(notes *dirfs.Dir) error {
-	there, err := mountsAt(c.Path)
+	there, err := mountinfo.At(c.Path)
 	if err != nil {
 		return err
 	}
@@ -93,16 +98,16 @@ func (c Configuration) mount(notes *dirfs.Dir) error {
 	if err := (mounted{Source: c.Source, UUID: c.UUID}).save(notes); err != nil {
 		return err
 	}
-	if err := m.mountFor(c.UUID); err != nil {
-		removeMountPoint(c.UUID)
+	if err := mountFor(m, c.UUID); err != nil {
+		mount.RemovePoint(c.UUID)
 		return errors.Join(err, notes.Remove(c.UUID+".json"))
 	}
 	return nil
 }
 
 // mountFor mounts m at the SR's mount point.
-func (m mountable) mountFor(uuid string) error {
-	point, err := openMountPoint(uuid)
+func mountFor(m mount.Spec, uuid string) error {
+	point, err := mount.OpenPoint(uuid)
 	if err != nil {
 		return err
 	}
@@ -110,35 +115,35 @@ func (m mountable) mountFor(uuid string) error {
 	if err := dirfs.SetMode(point.File(), 0o700); err != nil {
 		return err
 	}
-	return m.mount(point)
+	return m.Mount(point)
 }
 
 // mountable finds out what mount(2) is to be told.
-func (c Configuration) mountable() (mountable, error) {
+func (c Configuration) mountable() (mount.Spec, error) {
 	if c.Server != "" {
 		ip, err := resolve(c.Server)
 		return c.mountableExport(ip), err
 	}
 	o, err := c.locate()
 	if err != nil {
-		return mountable{}, err
+		return mount.Spec{}, err
 	}
 	return o.mountable(), nil
 }
 
 // isAt says whether the mounts at a place are the filesystem of the configuration, and
 // no other.
-func (c Configuration) isAt(there []mountEntry) error {
+func (c Configuration) isAt(there []mountinfo.Entry) error {
 	foreign := func(why string) error {
 		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s: unmount that first", c.Path, why)
 	}
 	top := there[len(there)-1]
 	if len(there) > 1 {
-		return foreign(fmt.Sprintf("%s (%s) is mounted over what was there", top.source, top.kind))
+		return foreign(fmt.Sprintf("%s (%s) is mounted over what was there", top.Source, top.Kind))
 	}
 	if c.Server != "" {
-		if top.source != c.export() {
-			return foreign(fmt.Sprintf("%s is mounted there, not %s", top.source, c.export()))
+		if top.Source != c.export() {
+			return foreign(fmt.Sprintf("%s is mounted there, not %s", top.Source, c.export()))
 		}
 		return nil
 	}
@@ -157,39 +162,39 @@ func (c Configuration) isAt(there []mountEntry) error {
 	if fs.UUID != c.FilesystemUUID {
 		return foreign(fmt.Sprintf("%s %s is mounted there, not %s", fs.Type, fs.UUID, c.FilesystemUUID))
 	}
-	if top.root != "/" {
-		return foreign(fmt.Sprintf("only %s of the filesystem %s is mounted there, and the SR is in its top directory", top.root, fs.UUID))
+	if top.Root != "/" {
+		return foreign(fmt.Sprintf("only %s of the filesystem %s is mounted there, and the SR is in its top directory", top.Root, fs.UUID))
 	}
 	return nil
 }
 
 // isConnected refuses a filesystem whose disk is the host's no more, though it is mounted
 // still: it was taken away under the mount, or is a guest's.
-func (c Configuration) isConnected(m mountEntry) error {
+func (c Configuration) isConnected(m mountinfo.Entry) error {
 	if c.Device == "" {
 		return nil
 	}
-	gone := fault.Errorf(fault.ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", m.source, c.UUID)
-	number := m.device
+	gone := fault.Errorf(fault.ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", m.Source, c.UUID)
+	number := m.Device
 	if strings.HasPrefix(number, "0:") { // btrfs has none of its own
-		number = sys.Text("/sys/class/block/" + sysName(m.source) + "/dev")
-		if dev, err := blockDevice(m.source); err == nil {
+		number = sys.Text("/sys/class/block/" + blockdev.SysName(m.Source) + "/dev")
+		if dev, err := blockdev.Number(m.Source); err == nil {
 			number = fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
 		}
 	}
-	dev, err := deviceNumber(number)
+	dev, err := blockdev.ParseNumber(number)
 	if err != nil {
 		return gone
 	}
-	owner, err := diskOwner(dev, true)
+	owner, err := blockdev.OwnerOf(dev, true)
 	if err != nil {
 		return err
 	}
 	if owner != "" {
-		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.source, owner)
+		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.Source, owner)
 	}
 	// A loop device that was detached in use stays until its last close.
-	if _, err := os.Stat(sysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(sys.Text(sysOf(dev)+"/loop/autoclear")) == "1" {
+	if _, err := os.Stat(blockdev.SysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(sys.Text(blockdev.SysOf(dev)+"/loop/autoclear")) == "1" {
 		return gone
 	}
 	return nil
@@ -206,7 +211,7 @@ func unmount(notes *dirfs.Dir, uuid string) error {
 		return err
 	}
 	c := m.configuration()
-	there, err := mountsAt(c.Path)
+	there, err := mountinfo.At(c.Path)
 	if err != nil {
 		return err
 	}
@@ -217,7 +222,7 @@ func unmount(notes *dirfs.Dir, uuid string) error {
 			if err := c.blankRest(); err != nil {
 				slog.Error("the disk of a destroyed SR is not blank", "device", c.Device, "err", err)
 			}
-		} else if there, err = mountsAt(c.Path); err != nil {
+		} else if there, err = mountinfo.At(c.Path); err != nil {
 			return err
 		}
 	}
@@ -229,16 +234,16 @@ func unmount(notes *dirfs.Dir, uuid string) error {
 		if err := m.save(notes); err != nil {
 			return err
 		}
-		if err := unmountPath(c.Path); err != nil {
+		if err := mount.Unmount(c.Path); err != nil {
 			return err
 		}
 		if m.Over {
-			if err := c.blank(there[0].source); err != nil {
-				slog.Error("the disk of a destroyed SR is not blank", "device", there[0].source, "err", err)
+			if err := c.blank(there[0].Source); err != nil {
+				slog.Error("the disk of a destroyed SR is not blank", "device", there[0].Source, "err", err)
 			}
 		}
 	}
-	removeMountPoint(uuid)
+	mount.RemovePoint(uuid)
 	return notes.Remove(uuid + ".json")
 }
 
@@ -251,7 +256,7 @@ func isOver(c Configuration) bool {
 			return false, err
 		}
 		defer root.Close()
-		m, err := destroyed(root)
+		m, err := layout.ReadDestroyed(root)
 		if err != nil || m == nil || m.UUID != c.UUID {
 			return false, err
 		}
@@ -266,14 +271,14 @@ func isOver(c Configuration) bool {
 
 // blank makes the disks that the SR's filesystem was on blank.
 func (c Configuration) blank(device string) error {
-	d, err := openDisk(device)
+	d, err := blockdev.Open(device)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	sb, err := d.superblock()
-	if err != nil || sb.devices == 1 {
-		return errors.Join(err, d.unsign(c.FilesystemUUID))
+	sb, err := d.ReadSuperblock()
+	if err != nil || sb.Devices == 1 {
+		return errors.Join(err, d.Unsign(c.FilesystemUUID))
 	}
 	o, err := c.locate()
 	if err != nil {
@@ -281,15 +286,15 @@ func (c Configuration) blank(device string) error {
 	}
 	// All of them end before any is blank: of what is left nobody takes a part for a
 	// filesystem whose other disks are missing.
-	if err := o.each(func(d *disk) error { return d.unfinish(c.FilesystemUUID) }); err != nil {
+	if err := o.each(func(d *blockdev.Disk) error { return d.Unfinish(c.FilesystemUUID) }); err != nil {
 		return err
 	}
-	return o.each(func(d *disk) error { return d.unsign(c.FilesystemUUID) })
+	return o.each(func(d *blockdev.Disk) error { return d.Unsign(c.FilesystemUUID) })
 }
 
-func (o onDisks) each(do func(*disk) error) error {
+func (o onDisks) each(do func(*blockdev.Disk) error) error {
 	for _, l := range o.disks {
-		d, err := openDisk(l.Path)
+		d, err := blockdev.Open(l.Path)
 		if err != nil {
 			return err
 		}
@@ -304,22 +309,22 @@ func (o onDisks) each(do func(*disk) error) error {
 
 // blankRest finishes what a blank began that was killed.
 func (c Configuration) blankRest() error {
-	a, err := lookAround()
+	a, err := blockdev.Around()
 	if err != nil {
 		return err
 	}
-	a.disks = slices.DeleteFunc(a.disks, func(l looked) bool {
-		return l.Member != "" || l.sb.uuid != c.FilesystemUUID || !l.sb.unfinished
+	a.Disks = slices.DeleteFunc(a.Disks, func(l blockdev.Look) bool {
+		return l.Member != "" || l.Super.UUID != c.FilesystemUUID || !l.Super.Unfinished
 	})
-	return onDisks{disks: a.disks}.each(func(d *disk) error { return d.unsign(c.FilesystemUUID) })
+	return onDisks{disks: a.Disks}.each(func(d *blockdev.Disk) error { return d.Unsign(c.FilesystemUUID) })
 }
 
 // forgetMounted unmounts what was mounted for an SR that did not become attached.
 func forgetMounted(notes *dirfs.Dir, uuid string) {
-	if _, err := lookup(uuid); !errors.Is(err, os.ErrNotExist) {
+	if _, err := attached.Lookup(uuid); !errors.Is(err, os.ErrNotExist) {
 		return
 	}
 	if err := unmount(notes, uuid); err != nil {
-		slog.Error("a filesystem stays mounted for an SR that is not attached", "path", mountPoint(uuid), "err", err)
+		slog.Error("a filesystem stays mounted for an SR that is not attached", "path", mount.Point(uuid), "err", err)
 	}
 }

@@ -3,11 +3,10 @@ package sr
 import (
 	"log/slog"
 	"os"
-	"strconv"
-	"strings"
 
+	"reflinksr/internal/blockdev"
 	"reflinksr/internal/dirfs"
-	"reflinksr/internal/filesystem"
+	"reflinksr/internal/mountinfo"
 )
 
 // ProbeSR answers SR.probe, in steps: without a path, device or server, the mounted
@@ -65,12 +64,12 @@ func probeMounts(conf map[string]string) ([]Candidate, error) {
 	}
 	out := []Candidate{}
 	paths := reflinkMounts(string(mounts))
-	for i, answer := range lookAtAll("mount", paths) {
-		if isShortage(answer.err) {
-			return nil, answer.err
+	for i, answer := range blockdev.LookAtAll("mount", paths) {
+		if blockdev.IsShortage(answer.Err) {
+			return nil, answer.Err
 		}
-		if answer.err != nil {
-			slog.Warn("what is mounted cannot be looked at", "path", paths[i], "err", answer.err)
+		if answer.Err != nil {
+			slog.Warn("what is mounted cannot be looked at", "path", paths[i], "err", answer.Err)
 			continue
 		}
 		if answer.Owner != "" || answer.Info == nil {
@@ -84,42 +83,17 @@ func probeMounts(conf map[string]string) ([]Candidate, error) {
 	return out, nil
 }
 
-// lookAtMount looks at what is mounted at a path: at nothing if it cannot share blocks.
-func lookAtMount(path string) (l looked, err error) {
-	there, err := mountsAt(path)
-	if err != nil || len(there) == 0 {
-		return l, err
-	}
-	// btrfs has no number of its own here.
-	if dev, err := blockDevice(there[len(there)-1].source); err == nil {
-		if l.Owner, err = diskOwner(dev, true); err != nil || l.Owner != "" {
-			return l, err
-		}
-	}
-	root, err := dirfs.OpenDir(path)
-	if err != nil {
-		return l, err
-	}
-	defer root.Close()
-	info := map[string]string{}
-	if err := describeSpace(root, info); err != nil || !filesystem.MayShare(root) {
-		return l, err
-	}
-	l.Info = info
-	return l, nil
-}
-
 // reflinkMounts picks the mount points of filesystems that can share blocks out
 // of /proc/self/mountinfo (proc_pid_mountinfo(5)), the visible one where several
 // are mounted over each other.
-func reflinkMounts(mountinfo string) []string {
+func reflinkMounts(table string) []string {
 	var order []string
 	kind := map[string]string{}
-	for _, e := range parseMountinfo(mountinfo) {
-		if _, seen := kind[e.path]; !seen {
-			order = append(order, e.path)
+	for _, e := range mountinfo.Parse(table) {
+		if _, seen := kind[e.Path]; !seen {
+			order = append(order, e.Path)
 		}
-		kind[e.path] = e.kind
+		kind[e.Path] = e.Kind
 	}
 	var out []string
 	for _, path := range order {
@@ -128,33 +102,4 @@ func reflinkMounts(mountinfo string) []string {
 		}
 	}
 	return out
-}
-
-// unescape undoes the octal escapes (\040 for a blank) of mountinfo.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-func describeSpace(d *dirfs.Dir, info map[string]string) error {
-	fs, err := filesystem.Of(d)
-	if err != nil {
-		return err
-	}
-	total, free, err := filesystem.Space(d)
-	info["filesystem"] = fs.Type
-	info["filesystem_uuid"] = fs.UUID
-	info["total_space"] = strconv.FormatInt(total, 10)
-	info["free_space"] = strconv.FormatInt(free, 10)
-	return err
 }

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/mount"
 	"reflinksr/internal/uuids"
 )
 
@@ -117,7 +118,7 @@ func (c *Configuration) settle(uuid string) {
 	if !c.mounts() {
 		return
 	}
-	c.Path = mountPoint(uuid)
+	c.Path = mount.Point(uuid)
 	if c.Device != "" && c.FilesystemUUID == "" {
 		c.FilesystemUUID = uuid // as SR.create makes it
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/mount"
 )
 
 func TestSources(t *testing.T) {
@@ -58,9 +59,9 @@ func TestSettle(t *testing.T) {
 		fs    string
 		whole bool
 	}{
-		{map[string]string{"device": "/dev/sdb", "sr_uuid": strings.ToUpper(aKey)}, MountDir + "/" + aKey, aKey, true},
-		{map[string]string{"device": "/dev/sdb", "sr_uuid": aKey, "filesystem_uuid": other}, MountDir + "/" + aKey, other, false},
-		{map[string]string{"server": "a", "serverpath": "/b", "sr_uuid": aKey}, MountDir + "/" + aKey, "", false},
+		{map[string]string{"device": "/dev/sdb", "sr_uuid": strings.ToUpper(aKey)}, mount.Dir + "/" + aKey, aKey, true},
+		{map[string]string{"device": "/dev/sdb", "sr_uuid": aKey, "filesystem_uuid": other}, mount.Dir + "/" + aKey, other, false},
+		{map[string]string{"server": "a", "serverpath": "/b", "sr_uuid": aKey}, mount.Dir + "/" + aKey, "", false},
 		{map[string]string{"path": "/srv/x", "sr_uuid": aKey}, "/srv/x", "", false},
 	} {
 		c, err := ParseConfiguration(tt.conf)
@@ -84,7 +85,7 @@ func TestExport(t *testing.T) {
 			continue
 		}
 		m := c.mountableExport(netip.MustParseAddr(tt.ip))
-		if m.source != tt.source || m.data != tt.data || m.kind != "nfs4" {
+		if m.Source != tt.source || m.Data != tt.data || m.Kind != "nfs4" {
 			t.Errorf("%s:%s is mounted as %+v", tt.server, tt.path, m)
 		}
 		if ip, err := resolve(c.Server); tt.server != "filer" && (err != nil || ip.String() != tt.ip) {
@@ -126,7 +127,7 @@ func FuzzMounted(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if c := m.configuration(); c.Path != mountPoint(aKey) || c.UUID != aKey {
+		if c := m.configuration(); c.Path != mount.Point(aKey) || c.UUID != aKey {
 			t.Errorf("%s is of %+v", data, c)
 		}
 		out, err := json.Marshal(m)
@@ -139,16 +140,15 @@ func FuzzMounted(f *testing.F) {
 	})
 }
 
-func TestSignature(t *testing.T) {
-	for out, want := range map[string]string{
-		"": "",
-		"DEVNAME=/dev/sdb1\nPART_ENTRY_SCHEME=gpt\nPART_ENTRY_NUMBER=1\n": "",
-		"DEVNAME=/dev/sdb\nUUID=5b14\nLABEL=my\\ disk\nTYPE=ext4\n":       `ext4, label "my\\ disk", uuid "5b14"`,
-		"PTUUID=1\nPTTYPE=gpt\n":     "a partition table (gpt)",
-		"TYPE=iso9660\nPTTYPE=dos\n": "iso9660, a partition table (dos)",
+// What mkfs or SR.attach does not need to wait for: names that are the disk's own.
+func TestOwnName(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/dev/disk/by-id/wwn-0x5000c500a1b2c3d4": true, "/dev/disk/by-id/nvme-eui.0025385b": true,
+		"/dev/disk/by-id/dm-uuid-mpath-3600": true, "/dev/disk/by-id/lvm-pv-uuid-x": false, "/dev/disk/by-id/dm-name-x": false,
+		"/dev/disk/by-uuid/0a5f8a3e-3b0e-4c8c-9d53-0d7c0f8a2b11": false, "/dev/sdb": false, "/dev/mapper/wwn-x": false,
 	} {
-		if got := signature(out); got != want {
-			t.Errorf("%q is taken for %q, want %q", out, got, want)
+		if ownName(path) != want {
+			t.Errorf("%s: %v", path, !want)
 		}
 	}
 }

@@ -6,9 +6,12 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/internal/attached"
+	"reflinksr/internal/blockdev"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/reflink"
 )
 
@@ -34,7 +37,7 @@ const (
 // StatSR describes an attached SR. An SR that is not where it was attached is
 // described as well, as Unreachable. warn may add a text to a healthy one.
 func StatSR(handle string, warn func(*SR) string) (Stat, error) {
-	a, err := find(handle)
+	a, err := attached.Find(handle)
 	if err != nil {
 		return Stat{}, err
 	}
@@ -73,8 +76,8 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 			list := strings.Join(fixed, " ")
 			say("nothing can be made or removed in " + list + ", which has an attribute against that: chattr -i -a " + list)
 		}
-		if fixed, err := filesystem.Fixed(s.Root, marker); err == nil && fixed {
-			path := s.Root.Join(marker)
+		if fixed, err := filesystem.Fixed(s.Root, layout.MarkerFile); err == nil && fixed {
+			path := s.Root.Join(layout.MarkerFile)
 			say(path + " cannot be changed, nor the SR's name, for it has an attribute against that: chattr -i -a " + path)
 		}
 		say(room.Warning())
@@ -130,15 +133,15 @@ func known(conf map[string]string) map[string]string {
 // inspect says what SR.create or SR.attach could do with the open directory of c.
 func inspect(root *dirfs.Dir, c Configuration, conf map[string]string) (Candidate, error) {
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
-	if err := describeSpace(root, out.ExtraInfo); err != nil {
+	if err := blockdev.DescribeSpace(root, out.ExtraInfo); err != nil {
 		return out, err
 	}
 	if fs := (filesystem.Identity{Type: out.ExtraInfo["filesystem"]}); !fs.MapsExtents() {
 		out.ExtraInfo["changed_blocks"] = noExtents
 	}
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	if errors.Is(err, os.ErrNotExist) {
-		if old, err := destroyed(root); err == nil && old != nil {
+		if old, err := layout.ReadDestroyed(root); err == nil && old != nil {
 			out.ExtraInfo["destroyed_sr"] = old.UUID // its files go when something is made here
 		}
 		if c.UUID != "" {

@@ -9,6 +9,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
@@ -173,7 +174,7 @@ func Resize(handle, key string, size int64) error {
 // noDeviceElsewhere refuses with ErrElsewhere if a guest of another host has the volume:
 // only there its device can be told how long it is.
 func noDeviceElsewhere(s *sr.SR, key sr.Key) error {
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return err
 	}

@@ -56,6 +56,8 @@ func TestArrows(t *testing.T) {
 		"internal/units":      {},
 		"internal/uuids":      {},
 		"internal/extent":     {"internal/fault", "internal/sys"},
+		"internal/hostinfo":   {"internal/sys", "internal/uuids"},
+		"internal/mountinfo":  {"internal/sys"},
 		"internal/procs":      {"internal/sys"},
 		"internal/program":    {"internal/fault"},
 		"internal/record":     {"internal/fault"},
@@ -63,10 +65,15 @@ func TestArrows(t *testing.T) {
 		"internal/dirfs":      {"internal/fault", "internal/procs", "internal/reflink", "internal/sys"},
 		"internal/rundir":     {"internal/dirfs"},
 		"internal/filesystem": {"internal/dirfs", "internal/extent", "internal/fault", "internal/reflink", "internal/rundir", "internal/sys", "internal/units"},
-		"sr":                  {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/procs", "internal/program", "internal/record", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids"},
-		"volume":              {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/loop", "internal/record", "internal/reflink", "internal/rundir", "internal/sys", "internal/units", "sr"},
-		"datapath":            {"internal/dirfs", "internal/fault", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
-		"snapshot":            {"internal/dirfs", "internal/extent", "internal/fault", "internal/loop", "internal/reflink", "internal/sys", "sr", "volume"},
+		"internal/layout":     {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/record", "internal/reflink", "internal/uuids"},
+		"internal/attached":   {"internal/dirfs", "internal/fault", "internal/layout", "internal/mountinfo", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
+		"internal/blockdev":   {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mountinfo", "internal/sys", "internal/uuids"},
+		"internal/mount":      {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/mountinfo", "internal/procs", "internal/rundir", "internal/sys"},
+		"internal/overwrite":  {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/layout", "internal/mount", "internal/mountinfo", "internal/program", "internal/sys"},
+		"sr":                  {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/program", "internal/record", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids"},
+		"volume":              {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/reflink", "internal/rundir", "internal/sys", "internal/units", "sr"},
+		"datapath":            {"internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
+		"snapshot":            {"internal/dirfs", "internal/extent", "internal/fault", "internal/layout", "internal/loop", "internal/reflink", "internal/sys", "sr", "volume"},
 	}
 	for _, name := range goList(t, "reflinksr/internal/...") {
 		if may[strings.TrimPrefix(name, "reflinksr/")] == nil {

@@ -6,6 +6,7 @@ import (
 
 	"reflinksr/cmd/internal/smapi"
 	"reflinksr/datapath"
+	"reflinksr/internal/attached"
 	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
@@ -37,7 +38,7 @@ func unit(err error) (any, error) { return nil, err }
 var calls = []call{
 	{"Plugin.query", "", inVolume, "Describe this plugin.", func(r *smapi.Request) (any, error) { return volumeQuery, nil }},
 	{"Plugin.query", "", inDatapath, "Describe this plugin.", func(r *smapi.Request) (any, error) { return datapathQuery, nil }},
-	{"Plugin.ls", "", inVolume, "List the attached SRs.", func(r *smapi.Request) (any, error) { return sr.Attached() }},
+	{"Plugin.ls", "", inVolume, "List the attached SRs.", func(r *smapi.Request) (any, error) { return attached.Handles() }},
 	{"Plugin.diagnostics", "", inVolume | inDatapath, "Tell what a bug report needs, without personal data.", func(r *smapi.Request) (any, error) { return diagnostics() }},
 
 	{"SR.probe", "configuration:map", inVolume, "List what a configuration could become, step by step.", func(r *smapi.Request) (any, error) { return sr.ProbeSR(r.Map("configuration")) }},

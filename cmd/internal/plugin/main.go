@@ -19,7 +19,7 @@ import (
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
-	"reflinksr/sr"
+	"reflinksr/internal/layout"
 	"reflinksr/volume"
 )
 
@@ -118,7 +118,7 @@ func directory(r *smapi.Request) string {
 	if uri := r.Text("uri"); uri != "" {
 		handle, _, _, _ = volume.ParseURI(uri)
 	}
-	if path, _, err := sr.ParseHandle(handle); err == nil {
+	if path, _, err := layout.ParseHandle(handle); err == nil {
 		return path
 	}
 	return r.Map("configuration")["path"]
