@@ -40,6 +40,16 @@ any plugin.
 Every call is one process, made as the toolstack makes it. A call that is refused
 must leave the SR as it was: ` + "`! call`" + ` looks.
 
+## Where they are
+
+`)
+	for _, f := range folders {
+		fmt.Fprintf(&b, "- [%s/](%s): %s.\n", f.name, f.name, f.about)
+	}
+	b.WriteString(`
+A name is there once, whatever the folder: ` + "`-run '^clone$'`" + ` means it. An expression
+with a slash is held against FOLDER/NAME: ` + "`-run '^snapshot/'`" + `.
+
 ## Verbs
 
 `)
