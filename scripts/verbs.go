@@ -32,6 +32,7 @@ func init() {
 		{"sr", "sr [NAME] [KEY=VALUE]...", "make (after fs, if there is none yet) an SR with the run's configuration, that of conf, and those keys; attach it. NAME (by default SR) is set to its handle, NAME_PATH and NAME_UUID as by conf, NAME_CONF to what SR.create answered", (*script).sr},
 		{"conf", "conf [NAME]", "prepare for a script that calls SR.create itself: NAME_PATH (NAME is SR by default) is an empty directory on the filesystem, NAME_UUID a UUID, NAME_CONF the run's configuration for an SR there", (*script).conf},
 		{"call", "[!] call [PLUGIN/]METHOD [JSON]", "call the plugin as the toolstack does: one process, --json, arguments on standard input. $NAME in the JSON is replaced, inside strings as text, outside as it is; dbg is added. The answer must be of the interface's type. ! expects a refusal, after which the SR must be as before. A call that the plugin does not offer ends the scenario as skipped", (*script).call},
+		{"volume", "volume NAME SIZE [ARG=VALUE]...", "make a volume with one call of Volume.create, as call does, and set NAME to its key. ARG is sr (by default $SR), name (disk), description (none) or sharable (false)", (*script).volume},
 		{"needs", "needs METHOD...", "programs of the scenario (exec) make these calls: where one is not offered, the scenario ends as skipped", (*script).needs},
 		{"get", "get NAME PATH", "set the variable NAME to a field of the last answer: .key, .uri[0], . for all of it, or '.[#]' (in quotes: # begins a comment) for how many", (*script).get},
 		{"answer", "[!] answer PATH VALUE", "the field of the last answer is VALUE: a string's text, else its JSON", (*script).answer},
@@ -81,7 +82,7 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 		if i := slices.Index(args, ""); i >= 0 && !slices.Contains([]string{"answer", "refused", "call"}, v.name) {
 			ts.Fatalf("%s: word %d is empty: is a variable not set?", v.name, i+1)
 		}
-		s.naming = slices.Contains([]string{"call", "plug", "unplug", "changed", "compared", "retry"}, v.name)
+		s.naming = slices.Contains([]string{"call", "volume", "plug", "unplug", "changed", "compared", "retry"}, v.name)
 		err := v.run(s, not, args)
 		s.naming = false
 		var absent errNotOffered
