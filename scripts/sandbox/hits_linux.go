@@ -14,7 +14,7 @@ import (
 // The file s.Hits has a line for each fault that came to pass, and for each call that a
 // fault could have been about.
 const (
-	hitLine  = "hit %s %d\n"
+	hitLine  = "hit %s=%d\n"
 	seenLine = "seen %s %s\n"
 )
 
@@ -49,13 +49,13 @@ func (s Sandbox) Missed() error {
 	}
 	os.Remove(s.Hits)
 	for _, f := range s.Faults {
-		want := []string{fmt.Sprintf("\nhit %s ", f)}
+		want := []string{fmt.Sprintf("\nhit %s=", f)}
 		for i, n := range f.Only {
 			want = append(want[:i], "\n"+fmt.Sprintf(hitLine, f, n))
 		}
 		for _, w := range want {
 			if !strings.Contains("\n"+string(text), w) {
-				return fmt.Errorf("%q never came to pass: nothing was injected there; %s", strings.TrimSpace(w[len("\nhit "):]), seen(string(text), f.Call))
+				return fmt.Errorf("%s never came to pass: %s", strings.Trim(w[len("\nhit "):], "=\n"), seen(string(text), f.Call))
 			}
 		}
 	}

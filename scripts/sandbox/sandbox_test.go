@@ -96,8 +96,8 @@ func TestFaultsCountTogether(t *testing.T) {
 // A fault that never came to pass proves nothing, and is said to.
 func TestMissed(t *testing.T) {
 	for hits, want := range map[string]bool{
-		"": false, "hit fsync:k 2\n": true, "seen fsync k\nhit fsync:k 2\n": true, "hit fsync:k 1\n": false, "hit fsync:k 22\n": false,
-		"hit write:k 2\n": false, "hit fsync 2\n": false, "seen fsync k\n": false,
+		"": false, "hit fsync:k=2\n": true, "seen fsync k\nhit fsync:k=2\n": true, "hit fsync:k=1\n": false, "hit fsync:k=22\n": false,
+		"hit write:k=2\n": false, "hit fsync=2\n": false, "seen fsync k\n": false,
 	} {
 		path := filepath.Join(t.TempDir(), "hits")
 		if err := os.WriteFile(path, []byte(hits), 0o600); err != nil {
