@@ -6,6 +6,7 @@ import (
 
 	"reflinksr/cmd/internal/smapi"
 	"reflinksr/datapath"
+	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -164,8 +165,8 @@ func attach(configuration map[string]string) (any, error) {
 // makes the caller copy them itself.
 func copyVolume(from, key, to string) (any, error) {
 	v, err := snapshot.Copy(from, key, to)
-	if sr.Classify(err) == sr.ErrOtherFS {
-		return nil, sr.Errorf(smapi.ErrUnimplemented, "Volume.copy", "%v", err)
+	if fault.Classify(err) == fault.ErrOtherFS {
+		return nil, fault.Errorf(smapi.ErrUnimplemented, "Volume.copy", "%v", err)
 	}
 	return v, err
 }

@@ -17,6 +17,8 @@ import (
 
 	"reflinksr/cmd/internal/smapi"
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -55,7 +57,7 @@ func run(p process) int {
 	name, where := identify(p.argv0)
 	c := find(name, where)
 	if c == nil {
-		fail(p, name, sr.Errorf(smapi.ErrUnimplemented, name, "this plugin has no such call"))
+		fail(p, name, fault.Errorf(smapi.ErrUnimplemented, name, "this plugin has no such call"))
 		return 1
 	}
 	params := smapi.Params("dbg " + c.params)
@@ -80,7 +82,7 @@ func run(p process) int {
 		answer, err = c.run(request)
 	}
 	if err != nil && request != nil {
-		err = sr.Explain(directory(request), err)
+		err = filesystem.Explain(directory(request), err)
 	}
 	if err != nil {
 		slog.Error("failed", "sr", of(request, "sr"), "key", of(request, "key", "uri"), "took", time.Since(start), "err", err)
