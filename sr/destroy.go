@@ -14,6 +14,7 @@ import (
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/mount"
+	"reflinksr/internal/source"
 )
 
 // Destroy ends the SR: its marker goes (the commit), then its volumes' files and
@@ -28,28 +29,28 @@ func Destroy(handle string, check func(*SR) error) error {
 	if a.Path != mount.Point(a.UUID) {
 		return destroy(a, check, false)
 	}
-	return withMount(a.UUID, func(notes *dirfs.Dir) error {
-		m, err := readMounted(notes, a.UUID)
+	return source.WithNote(a.UUID, func(notes *dirfs.Dir) error {
+		m, err := source.ReadNote(notes, a.UUID)
 		if errors.Is(err, os.ErrNotExist) {
 			return destroy(a, check, false) // somebody else has mounted it there
 		}
 		if err != nil {
 			return err
 		}
-		c := m.configuration()
+		c := m.Configuration()
 		// It may have been unmounted, under the SR or by an earlier attempt; which may have
 		// had its disk blank, too, before it was killed.
-		err = c.mount(notes)
+		err = c.Mount(notes)
 		if m.Over && errors.Is(err, fault.ErrSRNotFound) {
-			return unmount(notes, a.UUID)
+			return source.Unmount(notes, a.UUID)
 		}
 		if err != nil {
 			return err
 		}
-		if err := destroy(a, check, c.whole()); err != nil {
+		if err := destroy(a, check, c.Whole()); err != nil {
 			return err
 		}
-		if err := unmount(notes, a.UUID); err != nil {
+		if err := source.Unmount(notes, a.UUID); err != nil {
 			slog.Error("a destroyed SR's filesystem could not be unmounted; SR.detach tries again", "path", a.Path, "err", err)
 		}
 		return nil
@@ -133,13 +134,13 @@ func eraseDestroyed(root *dirfs.Dir, uuid string, whole bool) (done bool, err er
 }
 
 // finishErase is eraseDestroyed for SR.attach.
-func finishErase(root *dirfs.Dir, c Configuration) error {
+func finishErase(root *dirfs.Dir, c source.Configuration) error {
 	lock, err := root.LockSelf()
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	_, err = eraseDestroyed(root, c.UUID, c.whole())
+	_, err = eraseDestroyed(root, c.UUID, c.Whole())
 	return err
 }
 

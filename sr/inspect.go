@@ -15,6 +15,7 @@ import (
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/source"
 	"reflinksr/internal/sys"
 	"reflinksr/internal/uuids"
 )
@@ -28,7 +29,7 @@ func Inspect(path string) (_ *SR, err error) {
 		return nil, err
 	}
 	s := &SR{Path: path, Meta: new(layout.Meta)}
-	if s.Root, err = openPath(path); err != nil {
+	if s.Root, err = source.OpenPath(path); err != nil {
 		return nil, err
 	}
 	defer func() {

@@ -9,6 +9,7 @@ import (
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
 )
 
 // Rehome makes an SR that was moved or restored to another filesystem at home
@@ -19,7 +20,7 @@ func Rehome(path string) (from, to filesystem.Identity, err error) {
 	if err != nil {
 		return from, to, err
 	}
-	root, err := openPath(path)
+	root, err := source.OpenPath(path)
 	if err != nil {
 		return from, to, err
 	}

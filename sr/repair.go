@@ -12,6 +12,7 @@ import (
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
 	"reflinksr/internal/sys"
 )
 
@@ -23,14 +24,14 @@ func Repair(path string) error {
 	if err != nil {
 		return err
 	}
-	root, err := openPath(path)
+	root, err := source.OpenPath(path)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
 	m, err := layout.ReadMeta(root)
 	if errors.Is(err, os.ErrNotExist) {
-		return finishErase(root, Configuration{})
+		return finishErase(root, source.Configuration{})
 	}
 	if err != nil {
 		return err

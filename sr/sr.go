@@ -15,6 +15,7 @@ import (
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/mount"
+	"reflinksr/internal/source"
 )
 
 // SR is an open, attached storage repository.
@@ -294,8 +295,8 @@ func Detach(handle string) error {
 	if path != mount.Point(uuid) {
 		return forget(handle, uuid)
 	}
-	return withMount(uuid, func(notes *dirfs.Dir) error {
-		if err := unmount(notes, uuid); err != nil {
+	return source.WithNote(uuid, func(notes *dirfs.Dir) error {
+		if err := source.Unmount(notes, uuid); err != nil {
 			stay()
 			return err
 		}
@@ -325,7 +326,7 @@ func SetDescription(handle, description string) error {
 }
 
 func change(handle, arg, text string, edit func(*layout.Meta)) error {
-	if err := CheckText(arg, text); err != nil {
+	if err := source.CheckText(arg, text); err != nil {
 		return err
 	}
 	s, err := Open(handle, dirfs.Exclusive)
@@ -344,4 +345,17 @@ func change(handle, arg, text string, edit func(*layout.Meta)) error {
 		slog.Warn("the name noted for when the SR is unreachable is out of date", "sr", handle, "err", err)
 	}
 	return nil
+}
+
+// writeMeta replaces the marker. The caller holds the SR's lock exclusively.
+func (s *SR) writeMeta(m *layout.Meta) error {
+	data, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	return s.Replace(s.Root, layout.MarkerFile, data)
+}
+
+func attachmentOf(m *layout.Meta, path string) attached.SR {
+	return attached.SR{Path: path, UUID: m.UUID, Name: m.Name, Description: m.Description}
 }

@@ -13,6 +13,7 @@ import (
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/source"
 )
 
 // Stat is what the protocol calls sr_stat.
@@ -123,7 +124,7 @@ type Candidate struct {
 func known(conf map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range conf {
-		if OptionHelp[k] != "" {
+		if source.OptionHelp[k] != "" {
 			out[k] = v
 		}
 	}
@@ -131,7 +132,7 @@ func known(conf map[string]string) map[string]string {
 }
 
 // inspect says what SR.create or SR.attach could do with the open directory of c.
-func inspect(root *dirfs.Dir, c Configuration, conf map[string]string) (Candidate, error) {
+func inspect(root *dirfs.Dir, c source.Configuration, conf map[string]string) (Candidate, error) {
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
 	if err := blockdev.DescribeSpace(root, out.ExtraInfo); err != nil {
 		return out, err
@@ -155,7 +156,7 @@ func inspect(root *dirfs.Dir, c Configuration, conf map[string]string) (Candidat
 	if c.UUID != "" && c.UUID != m.UUID {
 		return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
 	}
-	c.settle(m.UUID)
+	c.Settle(m.UUID)
 	s := &SR{Path: c.Path, Root: root, Meta: m}
 	st, err := s.Stat(nil)
 	if err != nil {

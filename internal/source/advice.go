@@ -1,4 +1,4 @@
-package sr
+package source
 
 import (
 	"fmt"

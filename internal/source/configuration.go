@@ -1,4 +1,4 @@
-package sr
+package source
 
 import (
 	"errors"
@@ -10,7 +10,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
@@ -32,15 +31,6 @@ func CheckText(arg, text string) error {
 	return nil
 }
 
-// writeMeta replaces the marker. The caller holds the SR's lock exclusively.
-func (s *SR) writeMeta(m *layout.Meta) error {
-	data, err := m.Encode()
-	if err != nil {
-		return err
-	}
-	return s.Replace(s.Root, layout.MarkerFile, data)
-}
-
 // Configuration is what SR.create and SR.attach are configured with.
 type Configuration struct {
 	Path string // absolute and clean; where the Source is mounted, if there is one
@@ -54,8 +44,9 @@ type Configuration struct {
 	Wipe       bool   // what else is on it may be destroyed
 }
 
-// fromToolstack are names that the toolstack itself adds to a configuration.
-var fromToolstack = map[string]bool{"SRmaster": true}
+// FromToolstack are names that the toolstack itself adds to a configuration.
+// FromToolstack are keys of a configuration that the toolstack adds and that say nothing to us.
+var FromToolstack = map[string]bool{"SRmaster": true}
 
 // OptionHelp describes every configuration key, for Plugin.query and --help.
 var OptionHelp = map[string]string{
@@ -71,8 +62,8 @@ var OptionHelp = map[string]string{
 	"datacow":         "btrfs only: on = new disks are copy-on-write with checksums; off (default) = faster random writes, no checksums",
 }
 
-// ParseConfiguration checks a configuration. Unknown names are collected, not refused.
-func ParseConfiguration(conf map[string]string) (Configuration, error) {
+// Parse checks a configuration. Unknown names are collected, not refused.
+func Parse(conf map[string]string) (Configuration, error) {
 	c := Configuration{Options: layout.Options{SectorSize: 512}}
 	for name, value := range conf {
 		switch name {
@@ -89,7 +80,7 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 			}
 			c.Options.DataCOW = value == "on"
 		default:
-			if !fromToolstack[name] {
+			if !FromToolstack[name] {
 				c.Unknown = append(c.Unknown, name)
 			}
 		}
@@ -110,13 +101,13 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 		return c, err
 	}
 	if c.UUID != "" {
-		c.settle(c.UUID)
+		c.Settle(c.UUID)
 	}
 	return c, nil
 }
 
-// openPath opens the directory that a configuration names.
-func openPath(path string) (*dirfs.Dir, error) {
+// OpenPath opens the directory that a configuration names.
+func OpenPath(path string) (*dirfs.Dir, error) {
 	d, err := dirfs.OpenDir(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -128,8 +119,4 @@ func openPath(path string) (*dirfs.Dir, error) {
 		return nil, fmt.Errorf("opening the SR's directory: %w", err)
 	}
 	return d, nil
-}
-
-func attachmentOf(m *layout.Meta, path string) attached.SR {
-	return attached.SR{Path: path, UUID: m.UUID, Name: m.Name, Description: m.Description}
 }

@@ -1,4 +1,4 @@
-package sr
+package source
 
 import (
 	"encoding/json"
@@ -24,24 +24,25 @@ import (
 	"reflinksr/internal/sys"
 )
 
-// mounted is the note of a filesystem that this plugin has mounted, or is about to, for
+// Mounted is the note of a filesystem that this plugin has mounted, or is about to, for
 // an SR on this boot of this host. Only what is noted is ever unmounted. It is not a part
 // of the note of the attached SR because it comes before that, and goes after it: an
 // attach or a detach that was killed leaves one without the other.
-type mounted struct {
+type Mounted struct {
 	Source
 	UUID string `json:"uuid"`           // of the SR
 	Over bool   `json:"over,omitempty"` // the filesystem of a destroyed SR is about to go
 }
 
-func (m mounted) configuration() Configuration {
+// Configuration is the configuration of the SR that is mounted there.
+func (m Mounted) Configuration() Configuration {
 	c := Configuration{Source: m.Source}
-	c.settle(m.UUID)
+	c.Settle(m.UUID)
 	return c
 }
 
-// withMount runs do with the directory of these notes, and the SR's mount point locked.
-func withMount(uuid string, do func(notes *dirfs.Dir) error) error {
+// WithNote runs do with the directory of these notes, and the SR's mount point locked.
+func WithNote(uuid string, do func(notes *dirfs.Dir) error) error {
 	notes, err := rundir.Open("mount")
 	if err != nil {
 		return err
@@ -50,8 +51,8 @@ func withMount(uuid string, do func(notes *dirfs.Dir) error) error {
 	return attached.Noted(notes, uuid, "the mount point of SR "+uuid, func() error { return do(notes) })
 }
 
-// readMounted reads the note about an SR: os.ErrNotExist if we have mounted nothing for it.
-func readMounted(notes *dirfs.Dir, uuid string) (m mounted, err error) {
+// ReadNote reads the note about an SR: os.ErrNotExist if we have mounted nothing for it.
+func ReadNote(notes *dirfs.Dir, uuid string) (m Mounted, err error) {
 	data, err := notes.Read(uuid+".json", record.Limit)
 	if err != nil {
 		return m, err
@@ -59,18 +60,18 @@ func readMounted(notes *dirfs.Dir, uuid string) (m mounted, err error) {
 	return parseMounted(data, uuid)
 }
 
-func parseMounted(data []byte, uuid string) (m mounted, err error) {
+func parseMounted(data []byte, uuid string) (m Mounted, err error) {
 	err = json.Unmarshal(data, &m)
-	if err == nil && (m.UUID != uuid || !m.mounts()) {
+	if err == nil && (m.UUID != uuid || !m.Mounts()) {
 		err = errors.New("it is of something else")
 	}
 	if err != nil {
-		return mounted{}, fmt.Errorf("what is noted of the filesystem of SR %s in %s/mount/%s.json is damaged: attach the SR again: %w", uuid, rundir.Path, uuid, err)
+		return Mounted{}, fmt.Errorf("what is noted of the filesystem of SR %s in %s/mount/%s.json is damaged: attach the SR again: %w", uuid, rundir.Path, uuid, err)
 	}
 	return m, nil
 }
 
-func (m mounted) save(notes *dirfs.Dir) error {
+func (m Mounted) save(notes *dirfs.Dir) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -78,9 +79,9 @@ func (m mounted) save(notes *dirfs.Dir) error {
 	return notes.Publish(m.UUID+".json", data)
 }
 
-// mount mounts the SR's filesystem at its mount point. One that is there stays, and is
+// Mount mounts the SR's filesystem at its mount point. One that is there stays, and is
 // still not ours if somebody else has mounted it.
-func (c Configuration) mount(notes *dirfs.Dir) error {
+func (c Configuration) Mount(notes *dirfs.Dir) error {
 	there, err := mountinfo.At(c.Path)
 	if err != nil {
 		return err
@@ -95,7 +96,7 @@ func (c Configuration) mount(notes *dirfs.Dir) error {
 	if err != nil {
 		return err
 	}
-	if err := (mounted{Source: c.Source, UUID: c.UUID}).save(notes); err != nil {
+	if err := (Mounted{Source: c.Source, UUID: c.UUID}).save(notes); err != nil {
 		return err
 	}
 	if err := mountFor(m, c.UUID); err != nil {
@@ -200,24 +201,24 @@ func (c Configuration) isConnected(m mountinfo.Entry) error {
 	return nil
 }
 
-// unmount undoes mount, if we have mounted it. A disk with nothing on it but a destroyed
+// Unmount undoes mount, if we have mounted it. A disk with nothing on it but a destroyed
 // SR's filesystem becomes blank.
-func unmount(notes *dirfs.Dir, uuid string) error {
-	m, err := readMounted(notes, uuid)
+func Unmount(notes *dirfs.Dir, uuid string) error {
+	m, err := ReadNote(notes, uuid)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	c := m.configuration()
+	c := m.Configuration()
 	there, err := mountinfo.At(c.Path)
 	if err != nil {
 		return err
 	}
 	if len(there) == 0 && m.Over {
 		// An earlier attempt unmounted it. Is it still there, and still over?
-		if err := c.mount(notes); err != nil {
+		if err := c.Mount(notes); err != nil {
 			slog.Info("a destroyed SR's filesystem is not there any more", "device", c.Device, "err", err)
 			if err := c.blankRest(); err != nil {
 				slog.Error("the disk of a destroyed SR is not blank", "device", c.Device, "err", err)
@@ -230,7 +231,7 @@ func unmount(notes *dirfs.Dir, uuid string) error {
 		if err := c.isAt(there); err != nil {
 			return err
 		}
-		m.Over = c.whole() && isOver(c)
+		m.Over = c.Whole() && isOver(c)
 		if err := m.save(notes); err != nil {
 			return err
 		}
@@ -319,12 +320,12 @@ func (c Configuration) blankRest() error {
 	return onDisks{disks: a.Disks}.each(func(d *blockdev.Disk) error { return d.Unsign(c.FilesystemUUID) })
 }
 
-// forgetMounted unmounts what was mounted for an SR that did not become attached.
-func forgetMounted(notes *dirfs.Dir, uuid string) {
+// Forget unmounts what was mounted for an SR that did not become attached.
+func Forget(notes *dirfs.Dir, uuid string) {
 	if _, err := attached.Lookup(uuid); !errors.Is(err, os.ErrNotExist) {
 		return
 	}
-	if err := unmount(notes, uuid); err != nil {
+	if err := Unmount(notes, uuid); err != nil {
 		slog.Error("a filesystem stays mounted for an SR that is not attached", "path", mount.Point(uuid), "err", err)
 	}
 }

@@ -1,4 +1,4 @@
-package sr
+package source
 
 import (
 	"path/filepath"
@@ -27,10 +27,10 @@ func (s Source) String() string {
 	return s.Device
 }
 
-// sources are the configuration keys one of which says where the SR is, and those that
+// Kinds are the configuration keys one of which says where the SR is, and those that
 // only go with it.
-var sources = []struct {
-	key  string
+var Kinds = []struct {
+	Key  string
 	with []string
 }{
 	{"path", nil},
@@ -41,19 +41,19 @@ var sources = []struct {
 // checkSources refuses configurations that say where the SR is in several ways, or in none.
 func checkSources(conf map[string]string) error {
 	given := ""
-	for _, s := range sources {
-		_, there := conf[s.key]
+	for _, s := range Kinds {
+		_, there := conf[s.Key]
 		if there && given != "" {
-			return fault.Errorf(fault.ErrInvalid, s.key, "configuration %q and %q exclude each other: an SR is configured by path, by device, or by server and serverpath", given, s.key)
+			return fault.Errorf(fault.ErrInvalid, s.Key, "configuration %q and %q exclude each other: an SR is configured by path, by device, or by server and serverpath", given, s.Key)
 		}
 		if there {
-			given = s.key
+			given = s.Key
 		}
 	}
-	for _, s := range sources {
+	for _, s := range Kinds {
 		for _, with := range s.with {
-			if _, there := conf[with]; there && given != s.key {
-				return fault.Errorf(fault.ErrInvalid, with, "configuration %q goes with %q only", with, s.key)
+			if _, there := conf[with]; there && given != s.Key {
+				return fault.Errorf(fault.ErrInvalid, with, "configuration %q goes with %q only", with, s.Key)
 			}
 		}
 	}
@@ -111,11 +111,12 @@ func (c *Configuration) parseDevice(device string, conf map[string]string) error
 	return nil
 }
 
-// settle completes the configuration of the SR with that UUID: where its filesystem is
+// Settle completes the configuration of the SR with that UUID: where its filesystem is
 // mounted, and which that is.
-func (c *Configuration) settle(uuid string) {
+// Settle completes what follows from the SR's UUID.
+func (c *Configuration) Settle(uuid string) {
 	c.UUID = uuid
-	if !c.mounts() {
+	if !c.Mounts() {
 		return
 	}
 	c.Path = mount.Point(uuid)
@@ -124,11 +125,13 @@ func (c *Configuration) settle(uuid string) {
 	}
 }
 
-// mounts says whether SR.attach mounts the SR's filesystem.
-func (s Source) mounts() bool { return s.Device != "" || s.Server != "" }
+// Mounts says whether SR.attach mounts the SR's filesystem.
+// Mounts says whether SR.attach mounts something.
+func (s Source) Mounts() bool { return s.Device != "" || s.Server != "" }
 
-// whole says whether the filesystem was made for the SR and goes with it.
-func (c Configuration) whole() bool { return c.Device != "" && c.FilesystemUUID == c.UUID }
+// Whole says whether the filesystem was made for the SR and goes with it.
+// Whole says whether the filesystem was made for the SR: it is all of the disk.
+func (c Configuration) Whole() bool { return c.Device != "" && c.FilesystemUUID == c.UUID }
 
 func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)

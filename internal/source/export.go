@@ -1,4 +1,4 @@
-package sr
+package source
 
 import (
 	"net/netip"
@@ -64,8 +64,8 @@ func resolve(server string) (netip.Addr, error) {
 	return ip.Unmap(), nil
 }
 
-// peekExport runs do with the directory of the export, which is mounted privately.
-func (c Configuration) peekExport(do func(root *dirfs.Dir) error) error {
+// PeekExport runs do with the directory of the export, which is mounted privately.
+func (c Configuration) PeekExport(do func(root *dirfs.Dir) error) error {
 	m, err := c.mountable()
 	if err != nil {
 		return err
