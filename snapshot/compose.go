@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
@@ -120,7 +121,7 @@ func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 		if err := d.record.MustHaveData(d.key); err != nil {
 			return c, p, err
 		}
-		if err := volume.CheckIdle(s, d.key); err != nil {
+		if err := lease.CheckIdle(s, d.key); err != nil {
 			return c, p, err
 		}
 		if err := volume.Mutable(s, d.key); err != nil {

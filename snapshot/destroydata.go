@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
@@ -113,7 +114,7 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	case !r.CBT:
 		return fault.Errorf(fault.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep: destroy the volume itself", key)
 	}
-	if err := volume.CheckIdle(s, key); err != nil {
+	if err := lease.CheckIdle(s, key); err != nil {
 		return err
 	}
 	if err := volume.Mutable(s, key); err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
@@ -54,7 +55,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		return nil, err
 	}
 	d.size = st.Size
-	devices, err := volume.Devices(s, key, st)
+	devices, err := lease.Devices(s, key, st)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/hostinfo"
@@ -130,14 +131,14 @@ func (e *examination) prepare() (err error) {
 	if e.me, err = hostinfo.ThisHost(); err != nil {
 		return err
 	}
-	if e.bound, err = boundNear(e.s); err != nil {
+	if e.bound, err = lease.BoundNear(e.s); err != nil {
 		return err
 	}
 	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.Leases, ""), keysIn(e.survey.Locks, "")
 	if e.survey.Elsewhere || !e.survey.Whole {
 		return nil // what is noted is of another
 	}
-	e.runtime, err = rundir.Look(NoteDir)
+	e.runtime, err = rundir.Look(lease.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -146,7 +147,7 @@ func (e *examination) prepare() (err error) {
 	}
 	names, err := e.runtime.Names()
 	for _, name := range names {
-		if rest, ok := strings.CutPrefix(name, NoteName(e.s.Meta.UUID, "")); ok {
+		if rest, ok := strings.CutPrefix(name, lease.NoteName(e.s.Meta.UUID, "")); ok {
 			if rest, ok = strings.CutSuffix(rest, ".json"); ok {
 				e.noted[sr.Key(rest)] = true
 			}
@@ -229,7 +230,7 @@ func (e *examination) settled(key sr.Key) (finding, error) {
 func (e *examination) quiet(key sr.Key) (release func(), busy string, err error) {
 	var note *dirfs.Lock // on this host
 	if e.runtime != nil {
-		note, busy, err = e.runtime.LookLock(NoteName(e.s.Meta.UUID, key) + ".lock")
+		note, busy, err = e.runtime.LookLock(lease.NoteName(e.s.Meta.UUID, key) + ".lock")
 		if err != nil || busy != "" {
 			return func() {}, busy, err
 		}
@@ -445,7 +446,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 	if err != nil {
 		return err
 	}
-	var note Note
+	var note lease.Note
 	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.Staged[key]) > 0 {
 		note, err = e.note(key)
 	}
@@ -467,7 +468,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 			return err
 		}
 	}
-	if err := inPlace(e.s, key, note, e.bound); errors.Is(err, fault.ErrDamaged) {
+	if err := lease.InPlaceAmong(e.s, key, note, e.bound); errors.Is(err, fault.ErrDamaged) {
 		// Who only looked for the file may have told it: that it is to be restored is not true.
 		f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == sr.Damage && p.Text == err.Error() })
 		f.add(Problem{Kind: sr.Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
@@ -496,22 +497,22 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 }
 
 // note reads what this host notes of the volume.
-func (e *examination) note(key sr.Key) (Note, error) {
+func (e *examination) note(key sr.Key) (lease.Note, error) {
 	if e.runtime == nil {
-		return Note{}, nil
+		return lease.Note{}, nil
 	}
-	return ReadNote(e.runtime, NoteName(e.s.Meta.UUID, key))
+	return lease.ReadNote(e.runtime, lease.NoteName(e.s.Meta.UUID, key))
 }
 
 func (e *examination) noteFile(key sr.Key) string {
-	return rundir.Path + "/" + NoteDir + "/" + NoteName(e.s.Meta.UUID, key) + ".json"
+	return rundir.Path + "/" + lease.NoteDir + "/" + lease.NoteName(e.s.Meta.UUID, key) + ".json"
 }
 
 // devices are those of the volume's files.
 func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 	note, err := e.note(key)
 	if err != nil {
-		note = Note{} // it is told of elsewhere
+		note = lease.Note{} // it is told of elsewhere
 	}
 	for dir, name := range map[*dirfs.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
 		if dir == nil || !e.bound.Any(string(key)) {
@@ -535,7 +536,7 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 
 // formerIdentity notes that this host was called otherwise, in this boot, when the volume
 // was activated or opened: it stays usable, but other hosts and old records know it by that.
-func (e *examination) formerIdentity(key sr.Key, note Note) []Problem {
+func (e *examination) formerIdentity(key sr.Key, note lease.Note) []Problem {
 	former := ""
 	for _, h := range note.Active {
 		if h.Here(e.me) && h.Host != e.me.UUID {
@@ -549,12 +550,12 @@ func (e *examination) formerIdentity(key sr.Key, note Note) []Problem {
 		return nil
 	}
 	return []Problem{{Kind: sr.NoIdentity, Name: e.noteFile(key), Key: key, Note: true,
-		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", plain(former), e.me.UUID),
+		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", lease.Plain(former), e.me.UUID),
 		Repair: sr.Nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")}}
 }
 
 // lostNote is what this host notes of a volume that is not there.
-func (e *examination) lostNote(key sr.Key, note Note) []Problem {
+func (e *examination) lostNote(key sr.Key, note lease.Note) []Problem {
 	p := Problem{Kind: sr.RuntimeNote, Name: e.noteFile(key), Key: key, Repairable: true,
 		Text: "this host notes who has the volume attached, but the volume is no more", Repair: "removes the note"}
 	devices, err := e.bound.Of(note.Dev, note.Ino, string(key))
@@ -566,7 +567,7 @@ func (e *examination) lostNote(key sr.Key, note Note) []Problem {
 
 // throwAways judges the throw-away disks of a volume; those of a volume that is no
 // more are unfinished.
-func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []Problem, err error) {
+func (e *examination) throwAways(key sr.Key, note lease.Note, there bool) (problems []Problem, err error) {
 	for _, kind := range e.survey.Staged[key] {
 		host, ok := strings.CutSuffix(kind, sr.ThrowAwaySuffix)
 		if !ok || !there {
@@ -600,12 +601,12 @@ func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []
 }
 
 // lookAtLease compares a lease with what there is.
-func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
+func (e *examination) lookAtLease(key sr.Key, note lease.Note, f *finding) error {
 	if !e.leased[key] {
 		return nil
 	}
 	p := Problem{Kind: sr.StaleLease, Name: ".reflinksr/leases/" + string(key), Key: key}
-	l, err := readFile(e.s, key)
+	l, err := lease.ReadFile(e.s, key)
 	switch {
 	case errors.Is(err, fault.ErrNewer):
 		p.Kind, p.Text, p.Repair = sr.NewerFormat, err.Error(), sr.Nothing("update reflinksr on this host")
@@ -635,7 +636,7 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 			if !e.s.Meta.Filesystem.Clustered() {
 				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
 				// Since it was attached calls take it for that host's, as the toolstack expects.
-				p.Note = e.survey.Attached && h.whose(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) == elsewhere
+				p.Note = e.survey.Attached && h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) == lease.Elsewhere
 			}
 			f.add(p)
 			return nil
@@ -645,15 +646,15 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 }
 
 // stale says why a holder is none.
-func (e *examination) stale(h Holder, note Note) string {
+func (e *examination) stale(h lease.Holder, note lease.Note) string {
 	local := !e.s.Meta.Filesystem.Clustered()
-	switch h.whose(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) {
-	case elsewhere:
+	switch h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) {
+	case lease.Elsewhere:
 		if local {
 			return fmt.Sprintf("a lease of another host, or of this one when it had another identity: %s; but only one host at a time can have this filesystem mounted, and that is this one", h)
 		}
 		return "" // only that host knows
-	case over:
+	case lease.Over:
 		return fmt.Sprintf("a lease of a former boot of this host: %s", h)
 	}
 	if own, active := note.Holder(h.Domain); active && own.Write == h.Write {

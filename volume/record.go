@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/record"
@@ -109,17 +110,14 @@ func (r *Record) enumerate(s *sr.SR) error {
 	return err
 }
 
-const (
-	recordLimit = 1 << 20 // bytes
-	keysLimit   = 512 << 10
-)
+const keysLimit = 512 << 10 // bytes
 
 // Load reads a volume's record. ErrVolumeNotFound if there is none, ErrDamaged if
 // it cannot be understood.
 func Load(s *sr.SR, key sr.Key) (*Record, error) {
 	var data []byte
 	err := s.Root.Patiently(sr.Data(key), func() (err error) {
-		data, err = s.Root.Read(sr.Record(key), recordLimit)
+		data, err = s.Root.Read(sr.Record(key), record.Limit)
 		return err
 	})
 	if errors.Is(err, os.ErrNotExist) {
@@ -249,14 +247,14 @@ func missingData(s *sr.SR, key sr.Key) error {
 	if !there {
 		return sr.NoVolume(string(key), s.Path) // destroyed between two looks
 	}
-	note, err := noteOf(s, key)
+	note, err := lease.NoteOf(s, key)
 	if fault.Unseen(err) {
 		return fmt.Errorf("volume %s: its data file is missing, and who has it on this host: %w", key, err)
 	}
 	if err != nil {
-		note = Note{} // then devices tell
+		note = lease.Note{} // then devices tell
 	}
-	if err := InPlace(s, key, note); err != nil {
+	if err := lease.InPlace(s, key, note); err != nil {
 		return err // not to be restored over what a guest has
 	}
 	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))

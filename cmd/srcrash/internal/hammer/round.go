@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
 	"reflinksr/scripts/owned"
@@ -138,7 +139,7 @@ func (r *round) leftovers(list map[string]Seen) {
 	for _, l := range devices {
 		bad("%s is still bound to %s", l.Path(), l.File)
 	}
-	if names, err := r.notes(volume.NoteDir); err != nil || len(names) > 0 {
+	if names, err := r.notes(lease.NoteDir); err != nil || len(names) > 0 {
 		bad("notes of volumes: %v, %v", names, err)
 	}
 }
