@@ -73,9 +73,10 @@ func TestArrows(t *testing.T) {
 		"internal/source":     {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/program", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
 		"sr":                  {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
 		"datapath/lease":      {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "sr"},
-		"volume":              {"datapath/lease", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/units", "sr"},
+		"volume":              {"datapath/lease", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
 		"datapath":            {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
-		"snapshot":            {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/layout", "internal/loop", "internal/reflink", "internal/sys", "sr", "volume"},
+		"snapshot":            {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/loop", "internal/reflink", "internal/sys", "sr", "volume"},
+		"internal/check":      {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids", "snapshot", "sr", "volume"},
 	}
 	for _, name := range goList(t, "reflinksr/internal/...") {
 		if may[strings.TrimPrefix(name, "reflinksr/")] == nil {

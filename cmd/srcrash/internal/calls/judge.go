@@ -13,6 +13,7 @@ import (
 	"reflinksr/cmd/srcrash/internal/explore"
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
 	"reflinksr/sr"
@@ -536,7 +537,7 @@ func (v *verdict) agree(now *state) {
 		return
 	}
 	defer s.Close()
-	problems, err := volumes.Check(s)
+	problems, err := check.Volumes(s)
 	if err != nil {
 		v.add("srctl check: %v", err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/datapath/lease"
+	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
 	"reflinksr/scripts/owned"
@@ -109,7 +110,7 @@ func (r *round) leftovers(list map[string]Seen) {
 		return
 	}
 	defer open.Close()
-	problems, err := volume.Check(open)
+	problems, err := check.Volumes(open)
 	if err != nil {
 		bad("%w", err)
 	}
