@@ -11,7 +11,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -138,9 +138,9 @@ func FuzzAnswer(f *testing.F) {
 		case "Volume.create", "Volume.snapshot", "Volume.clone", "Volume.copy", "Volume.stat":
 			into = &volume.Volume{}
 		case "Volume.compare":
-			into = &snapshot.BlockList{}
+			into = &cbt.BlockList{}
 		case "Volume.list_changed_blocks":
-			into = &snapshot.ChangedBlocks{}
+			into = &cbt.ChangedBlocks{}
 		case "Volume.similar_content":
 			into = &[]string{}
 		default:

@@ -43,7 +43,7 @@ func TestClockDecidesNothing(t *testing.T) {
 	if err != nil || len(inner) == 0 {
 		t.Fatalf("no packages in internal: %v", err)
 	}
-	dirs := []string{"sr", "volume", "snapshot", "datapath", "datapath/lease", "cmd/internal/plugin", "cmd/internal/smapi"}
+	dirs := []string{"sr", "volume", "snapshot", "snapshot/cbt", "datapath", "datapath/lease", "cmd/internal/plugin", "cmd/internal/smapi"}
 	for _, dir := range inner {
 		dirs = append(dirs, strings.TrimPrefix(dir, "../../"))
 	}

@@ -75,8 +75,9 @@ func TestArrows(t *testing.T) {
 		"datapath/lease":      {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "sr"},
 		"volume":              {"datapath/lease", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
 		"datapath":            {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
-		"snapshot":            {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/loop", "internal/reflink", "internal/sys", "sr", "volume"},
-		"internal/check":      {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids", "snapshot", "sr", "volume"},
+		"snapshot":            {"datapath/lease", "internal/dirfs", "internal/fault", "internal/reflink", "internal/sys", "sr", "volume"},
+		"snapshot/cbt":        {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/reflink", "internal/sys", "sr", "volume"},
+		"internal/check":      {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids", "snapshot/cbt", "sr", "volume"},
 	}
 	for _, name := range goList(t, "reflinksr/internal/...") {
 		if may[strings.TrimPrefix(name, "reflinksr/")] == nil {

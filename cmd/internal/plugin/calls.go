@@ -9,6 +9,7 @@ import (
 	"reflinksr/internal/attached"
 	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -63,7 +64,7 @@ var calls = []call{
 	{"Volume.copy", "sr key dest_sr", inVolume, "Make a writable volume in another SR on the same filesystem.", func(r *smapi.Request) (any, error) {
 		return copyVolume(r.Text("sr"), r.Text("key"), r.Text("dest_sr"))
 	}},
-	{"Volume.destroy", "sr key", inVolume, "Destroy a volume that is not in use.", func(r *smapi.Request) (any, error) { return unit(snapshot.Destroy(r.Text("sr"), r.Text("key"))) }},
+	{"Volume.destroy", "sr key", inVolume, "Destroy a volume that is not in use.", func(r *smapi.Request) (any, error) { return unit(cbt.Destroy(r.Text("sr"), r.Text("key"))) }},
 	{"Volume.revert", "sr snapshot key", inVolume, "Give a volume the contents of a snapshot.", func(r *smapi.Request) (any, error) {
 		return unit(snapshot.Revert(r.Text("sr"), r.Text("snapshot"), r.Text("key")))
 	}},
@@ -84,25 +85,25 @@ var calls = []call{
 	}},
 	{"Volume.stat", "sr key", inVolume, "Describe a volume.", func(r *smapi.Request) (any, error) { return volume.Stat(r.Text("sr"), r.Text("key")) }},
 	{"Volume.compare", "sr key key2", inVolume, "List the blocks that may differ between two volumes.", func(r *smapi.Request) (any, error) {
-		return snapshot.Compare(r.Text("sr"), r.Text("key"), r.Text("key2"))
+		return cbt.Compare(r.Text("sr"), r.Text("key"), r.Text("key2"))
 	}},
 	{"Volume.similar_content", "sr key", inVolume, "List the relatives of a volume, nearest first.", func(r *smapi.Request) (any, error) {
-		return snapshot.SimilarContent(r.Text("sr"), r.Text("key"))
+		return cbt.SimilarContent(r.Text("sr"), r.Text("key"))
 	}},
 	{"Volume.enable_cbt", "sr key", inVolume, "Let changed blocks be asked for between the snapshots to come.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.EnableCBT(r.Text("sr"), r.Text("key")))
+		return unit(cbt.EnableCBT(r.Text("sr"), r.Text("key")))
 	}},
 	{"Volume.disable_cbt", "sr key", inVolume, "End that for the snapshots to come.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.DisableCBT(r.Text("sr"), r.Text("key")))
+		return unit(cbt.DisableCBT(r.Text("sr"), r.Text("key")))
 	}},
 	{"Volume.data_destroy", "sr key", inVolume, "Give back a snapshot's data, but not what tells of changed blocks.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.DestroyData(r.Text("sr"), r.Text("key")))
+		return unit(cbt.DestroyData(r.Text("sr"), r.Text("key")))
 	}},
 	{"Volume.list_changed_blocks", "sr key key2 offset:size length:size", inVolume, "Tell which blocks of key2 may differ from those of key.", func(r *smapi.Request) (any, error) {
-		return snapshot.ListChangedBlocks(r.Text("sr"), r.Text("key"), r.Text("key2"), r.Size("offset"), r.Size("length"))
+		return cbt.ListChangedBlocks(r.Text("sr"), r.Text("key"), r.Text("key2"), r.Size("offset"), r.Size("length"))
 	}},
 	{"Volume.compose", "sr key key2", inVolume, "Lay what was written to key over key2, which is gone then.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.Compose(r.Text("sr"), r.Text("key"), r.Text("key2")))
+		return unit(cbt.Compose(r.Text("sr"), r.Text("key"), r.Text("key2")))
 	}},
 
 	{"Datapath.open", "uri persistent:bool", inDatapath, "Say whether writes are to last.", func(r *smapi.Request) (any, error) {
@@ -156,7 +157,7 @@ func attach(configuration map[string]string) (any, error) {
 		// It is attached and usable; the next attach tries again.
 		slog.Error("what guests of a former boot left could not all be removed", "sr", handle, "err", err)
 	}
-	if err := snapshot.Recover(handle); err != nil {
+	if err := cbt.Recover(handle); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "sr", handle, "err", err)
 	}
 	return handle, nil

@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/extent"
+	"reflinksr/snapshot"
 	"reflinksr/volume"
 )
 
@@ -66,7 +67,7 @@ func (d *benchDisk) write(tb testing.TB, step int) {
 
 func (d *benchDisk) snapshot(tb testing.TB) string {
 	tb.Helper()
-	v, err := Snapshot(d.handle, d.key)
+	v, err := snapshot.Snapshot(d.handle, d.key)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"errors"
@@ -60,7 +60,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		return nil, err
 	}
 	if d.record.ReadWrite && !d.record.DataDestroyed { // or nobody has written to its device
-		if d.inUse, err = flush(key, devices); err != nil {
+		if d.inUse, err = lease.Flush(key, devices); err != nil {
 			return nil, err
 		}
 	}

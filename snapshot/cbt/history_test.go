@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"bytes"
@@ -20,6 +20,7 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
+	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -436,8 +437,8 @@ func (h *history) derive(kind volume.Kind, make func(handle, key string) (volume
 	return true
 }
 
-func (h *history) snapshot() bool { return h.derive(volume.Snapshot, Snapshot) }
-func (h *history) clone() bool    { return h.derive(volume.Clone, Clone) }
+func (h *history) snapshot() bool { return h.derive(volume.Snapshot, snapshot.Snapshot) }
+func (h *history) clone() bool    { return h.derive(volume.Clone, snapshot.Clone) }
 
 func (h *history) revert() bool {
 	from, to := h.pick((*modelDisk).living), h.pick(writable, (*modelDisk).idle)
@@ -445,7 +446,7 @@ func (h *history) revert() bool {
 		return false
 	}
 	h.note("revert %s to %s", to, from)
-	h.must(Revert(h.handle, string(from.key), string(to.key)))
+	h.must(snapshot.Revert(h.handle, string(from.key), string(to.key)))
 	to.bytes, to.changed = bytes.Clone(from.bytes), h.now
 	return true
 }
@@ -640,14 +641,14 @@ func (h *history) refuse() bool {
 		h.refused("data_destroy of what is in use", DestroyData(h.handle, key), fault.ErrInUse)
 	}
 	if d.destroyed {
-		_, err := Snapshot(h.handle, key)
+		_, err := snapshot.Snapshot(h.handle, key)
 		h.refused("a snapshot of destroyed data", err, fault.ErrNoData)
-		_, err = Clone(h.handle, key)
+		_, err = snapshot.Clone(h.handle, key)
 		h.refused("a clone of destroyed data", err, fault.ErrNoData)
 		err = h.attach(&modelDisk{key: d.key})
 		h.refused("attaching destroyed data", err, fault.ErrNoData)
 		if to := h.pick(writable, (*modelDisk).idle); to != nil {
-			h.refused("reverting to destroyed data", Revert(h.handle, key, string(to.key)), fault.ErrNoData)
+			h.refused("reverting to destroyed data", snapshot.Revert(h.handle, key, string(to.key)), fault.ErrNoData)
 			h.refused("composing with destroyed data", Compose(h.handle, string(to.key), key), fault.ErrNoData)
 		}
 	}
