@@ -33,13 +33,13 @@ func TestClockDecidesNothing(t *testing.T) {
 		"snapshot/snapshot.go derive":                 "noted in the record and never read again",
 		"volume/lease.go NewHolder":                   "noted in the lease and told to the operator",
 		"sr/hosts.go enlist":                          "noted and told to the operator",
-		"cmd/internal/plugin/main.go run":             "logged",
+		"cmd/internal/plugin/main.go explained":       "logged",
 		"sr/doom.go identify":                         "compared for being the same",
 		"sr/doom.go unlisted":                         "a full filesystem has no room for the list that needs no clock",
 	}
 	clocks := []string{"Now", "Since", "Until", "ModTime", "Ctim", "Mtim", "Atim", "Btime"}
 	found := map[string]bool{}
-	for _, dir := range []string{"sr", "volume", "snapshot", "datapath", "datapath/loop", "cmd/internal/plugin", "cmd/internal/smapi"} {
+	for _, dir := range []string{"sr", "volume", "snapshot", "datapath", "datapath/loop", "cmd/internal/plugin", "internal/smapi", "internal/smapi/serve"} {
 		files, err := filepath.Glob(filepath.Join("../..", dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files in %s: %v", dir, err)

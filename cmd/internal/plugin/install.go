@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/smapi/serve"
 	"reflinksr/sr"
 )
 
@@ -26,10 +27,10 @@ const binary = "reflinksr"
 // comes first: a volume plugin's URIs must find theirs.
 var directories = []struct {
 	path  string
-	where place
+	calls []serve.Handler
 }{
-	{"datapath/" + datapathPlugin, inDatapath},
-	{"volume/" + volumePlugin, inVolume},
+	{"datapath/" + datapathPlugin, datapathCalls()},
+	{"volume/" + volumePlugin, volumeCalls()},
 }
 
 // Install puts the two plugin directories in place under the root, each complete
@@ -59,7 +60,7 @@ func Install(args []string, out io.Writer) error {
 	defer os.RemoveAll(temp)
 	for _, d := range directories {
 		staged := filepath.Join(temp, filepath.Base(d.path))
-		if err := build(staged, program, links(d.where)); err != nil {
+		if err := build(staged, program, links(d.calls)); err != nil {
 			return err
 		}
 		target := filepath.Join(root, d.path)
@@ -69,7 +70,7 @@ func Install(args []string, out io.Writer) error {
 		if err := putInPlace(staged, target); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.where))-1)
+		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.calls))-1)
 	}
 	return nil
 }
