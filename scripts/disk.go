@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/datapath/loop"
+	"reflinksr/internal/smapi"
 )
 
 // plugged is a disk that a domain has.
@@ -32,7 +33,7 @@ func (s *script) plug(not bool, args []string) error {
 	}
 	p, err := s.doPlug(key, readOnly, domain)
 	if not {
-		var r *refusal
+		var r *smapi.Failure
 		if errors.As(err, &r) {
 			return nil
 		}
@@ -67,7 +68,7 @@ func plugArgs(verb string, args []string) (key string, readOnly bool, domain str
 }
 
 func (s *script) stat(key string) (map[string]any, error) {
-	v, err := s.mustCall("Volume.stat", map[string]any{"sr": s.ts.Getenv("SR"), "key": key})
+	v, err := s.mustCall(smapi.VolumeStat{SR: s.ts.Getenv("SR"), Key: key})
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +90,7 @@ func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, er
 		return p, errors.New("the volume has no URI")
 	}
 	p = plugged{domain: domain, uri: encode(uris[0])}
-	args := map[string]any{"uri": p.uri, "domain": domain}
-	answer, err := s.mustCall("Datapath.attach", args)
+	answer, err := s.mustCall(smapi.DatapathAttach{URI: p.uri, Domain: domain})
 	if err != nil {
 		return p, err
 	}
@@ -98,13 +98,13 @@ func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, er
 	if p.device, err = blockDevice(answer); err != nil {
 		return p, err
 	}
-	method := "Datapath.activate"
+	var activate smapi.Request = smapi.DatapathActivate{URI: p.uri, Domain: domain}
 	if readOnly {
-		method = "Datapath.activate_readonly"
+		activate = smapi.DatapathActivateReadonly{URI: p.uri, Domain: domain}
 	}
-	if _, err := s.mustCall(method, args); err != nil {
+	if _, err := s.mustCall(activate); err != nil {
 		refused := s.refusal
-		if _, e := s.mustCall("Datapath.detach", args); e != nil {
+		if _, e := s.mustCall(smapi.DatapathDetach{URI: p.uri, Domain: domain}); e != nil {
 			return p, errors.Join(err, e)
 		}
 		s.refusal = refused
@@ -115,20 +115,9 @@ func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, er
 
 // blockDevice finds the path of the first BlockDevice, else File, in a backend.
 func blockDevice(v any) (string, error) {
-	record, _ := v.(map[string]any)
-	list, _ := record["implementations"].([]any)
-	for _, wanted := range []string{"BlockDevice", "File"} {
-		for _, i := range list {
-			variant, _ := i.([]any)
-			if len(variant) != 2 || variant[0] != wanted {
-				continue
-			}
-			if fields, ok := variant[1].(map[string]any); ok {
-				if path, ok := fields["path"].(string); ok {
-					return path, nil
-				}
-			}
-		}
+	backend, err := as[smapi.Backend](v)
+	if path := backend.Path(); err == nil && path != "" {
+		return path, nil
 	}
 	return "", fmt.Errorf("there is neither a BlockDevice nor a File in %s", encode(v))
 }
@@ -149,9 +138,8 @@ func (s *script) unplug(_ bool, args []string) error {
 }
 
 func (s *script) doUnplug(p plugged) error {
-	args := map[string]any{"uri": p.uri, "domain": p.domain}
-	_, err := s.mustCall("Datapath.deactivate", args)
-	_, err2 := s.mustCall("Datapath.detach", args)
+	_, err := s.mustCall(smapi.DatapathDeactivate{URI: p.uri, Domain: p.domain})
+	_, err2 := s.mustCall(smapi.DatapathDetach{URI: p.uri, Domain: p.domain})
 	return errors.Join(err, err2)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"reflinksr/internal/smapi"
 	"reflinksr/scripts/domain"
 )
 
@@ -218,7 +219,7 @@ func (s *script) snapshotDomain(d *domain.Domain, key string) error {
 	}
 	mark := s.marks["next"]
 	delete(s.marks, "next")
-	answer, err := s.mustCall("Volume.snapshot", map[string]any{"sr": s.ts.Getenv("SR"), "key": key})
+	answer, err := s.mustCall(smapi.VolumeSnapshot{SR: s.ts.Getenv("SR"), Key: key})
 	if err != nil {
 		return err
 	}

@@ -71,6 +71,12 @@ func TestArrows(t *testing.T) {
 			}
 		}
 	}
+	// The toolstack's end of the interface is for whoever tests plugins, also others'.
+	for _, i := range goList(t, "-f", `{{join .Imports "\n"}}`, "reflinksr/internal/smapi/invoke") {
+		if strings.HasPrefix(i, "reflinksr/") && i != "reflinksr/internal/smapi" {
+			t.Errorf("reflinksr/internal/smapi/invoke imports %s", i)
+		}
+	}
 	for _, door := range []string{"reflinksr/internal/smapi/serve", "reflinksr/cmd/internal/plugin"} {
 		for _, i := range goList(t, "-f", `{{join .Imports "\n"}}`, door) {
 			if strings.HasPrefix(i, "reflinksr/scripts") {

@@ -106,3 +106,12 @@ func PluginsOf(name string) Plugins {
 	}
 	return in
 }
+
+// Names are the names of all calls, in the order of Calls.
+func Names() []string {
+	names := make([]string, len(Calls))
+	for i, c := range Calls {
+		names[i] = c.Call()
+	}
+	return names
+}

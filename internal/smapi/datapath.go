@@ -72,18 +72,19 @@ type Backend struct {
 	Implementations []Implementation `json:"implementations"`
 }
 
-// Path is the node of the block device, or the file, that programs of this host open; "" if
-// there is none.
+// Path is the node of the first block device, else the first file, that programs of this host
+// can open; "" if there is none.
 func (b Backend) Path() string {
+	file := ""
 	for _, i := range b.Implementations {
 		switch {
 		case i.BlockDevice != nil:
 			return i.BlockDevice.Path
-		case i.File != nil:
-			return i.File.Path
+		case i.File != nil && file == "":
+			file = i.File.Path
 		}
 	}
-	return ""
+	return file
 }
 
 // Implementation is one of them.

@@ -73,3 +73,6 @@ func Argument(r Request, names ...string) string {
 	}
 	return ""
 }
+
+// NewResult is a pointer to a zero value of what a request is answered with, to read one into.
+func NewResult(r Request) any { return reflect.New(reflect.TypeOf(r.result())).Interface() }
