@@ -7,7 +7,9 @@ import (
 	"os"
 	"slices"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -37,7 +39,7 @@ func Activate(uri, domain string, readOnly bool) error {
 			return err
 		}
 		if !v.state.Attached(domain) {
-			return sr.Errorf(sr.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
+			return fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
 		}
 		write := !readOnly && (r.ReadWrite || v.state.ThrowAway)
 		lease, err := volume.ReadLease(s, v.key, v.me)
@@ -99,7 +101,7 @@ func (v *session) present(write bool) error {
 		return err
 	}
 	if len(devices) == 0 {
-		return sr.Errorf(sr.ErrInvalid, string(v.key), "volume %s has lost its device: call Datapath.attach again", v.key)
+		return fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device: call Datapath.attach again", v.key)
 	}
 	for _, d := range devices {
 		bound, err := d.Binding()
@@ -107,7 +109,7 @@ func (v *session) present(write bool) error {
 			return err
 		}
 		if bound.ReadOnly && write {
-			return sr.Errorf(sr.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only: detach it and attach it again", v.key)
+			return fault.Errorf(fault.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only: detach it and attach it again", v.key)
 		}
 	}
 	return v.allow(write)
@@ -179,7 +181,7 @@ func (v *session) deactivate(domain string) error {
 
 // hasFailed says whether an error comes from a filesystem that has failed for good.
 func (v *session) hasFailed(err error) bool {
-	s, e := sr.Open(v.handle, sr.Unlocked)
+	s, e := sr.Open(v.handle, dirfs.Unlocked)
 	if e != nil {
 		return false
 	}
@@ -190,7 +192,7 @@ func (v *session) hasFailed(err error) bool {
 // publish tells other hosts who of this one has the volume active.
 func (v *session) publish() error {
 	err := v.publishWith(volume.PublishLease)
-	if errors.Is(err, sr.ErrNotAttached) || errors.Is(err, sr.ErrVolumeNotFound) {
+	if errors.Is(err, fault.ErrNotAttached) || errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil // there is no lease
 	}
 	return err

@@ -8,7 +8,11 @@ import (
 	"path/filepath"
 	"slices"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -86,7 +90,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 		return loop.Device{}, err
 	}
 	if len(existing) > 1 {
-		return loop.Device{}, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: it has several devices, %s and %s, not all of our making: detach them (losetup -d)", v.key, existing[0].Path(), existing[1].Path())
+		return loop.Device{}, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it has several devices, %s and %s, not all of our making: detach them (losetup -d)", v.key, existing[0].Path(), existing[1].Path())
 	}
 	want, err := wanted(s, f, r, size, writable)
 	if err != nil {
@@ -99,7 +103,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 			return loop.Device{}, err
 		}
 		if len(strangers) > 0 {
-			return loop.Device{}, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: it has the device %s, which this host does not know of, and is active in %s: detach it there; if that is no more: losetup -d %s", v.key, existing[0].Path(), strangers[0], existing[0].Path())
+			return loop.Device{}, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it has the device %s, which this host does not know of, and is active in %s: detach it there; if that is no more: losetup -d %s", v.key, existing[0].Path(), strangers[0], existing[0].Path())
 		}
 	}
 	if len(existing) == 1 {
@@ -168,7 +172,7 @@ func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device,
 			return d, false, err
 		}
 	}
-	return d, false, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: %s is bound to it in another way (offset %d, size limit %d, sectors of %d bytes, direct I/O %v): detach that (losetup -d)",
+	return d, false, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: %s is bound to it in another way (offset %d, size limit %d, sectors of %d bytes, direct I/O %v): detach that (losetup -d)",
 		v.key, d.Path(), bound.Offset, bound.SizeLimit, have.SectorSize, have.DirectIO)
 }
 
@@ -203,7 +207,7 @@ func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 func directIO(s *sr.SR, f *os.File, sectorSize int) (bool, error) {
 	switch s.Meta.Filesystem.Type {
 	case "btrfs":
-		attrs, err := sr.AttributesOf(f)
+		attrs, err := reflink.AttributesOf(f)
 		return attrs.NoCOW, err
 	case "nfs":
 		return true, nil
@@ -213,7 +217,7 @@ func directIO(s *sr.SR, f *os.File, sectorSize int) (bool, error) {
 }
 
 func identify(f *os.File) (dev, ino uint64, size int64, err error) {
-	st, err := sr.StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -277,14 +281,14 @@ func (v *session) isStrange() (bool, error) {
 	if v.unreadable != nil || !v.state.Empty() {
 		return false, nil
 	}
-	s, err := sr.Open(v.handle, sr.Unlocked)
+	s, err := sr.Open(v.handle, dirfs.Unlocked)
 	if err != nil {
 		return false, err
 	}
 	defer s.Close()
 	strangers, err := v.strangers(s)
 	// Of a lease that cannot be read nobody knows whose it is.
-	return len(strangers) > 0 || sr.Classify(err) == sr.ErrDamaged || sr.IsIO(err), err
+	return len(strangers) > 0 || fault.Classify(err) == fault.ErrDamaged || fault.IsIO(err), err
 }
 
 // unbind lets go of the volume's devices, and says whether they are gone: one that
@@ -348,7 +352,7 @@ func (v *session) files() [][2]uint64 {
 	if v.state.Ino != 0 {
 		files = append(files, [2]uint64{v.state.Dev, v.state.Ino})
 	}
-	s, err := sr.Open(v.handle, sr.Unlocked)
+	s, err := sr.Open(v.handle, dirfs.Unlocked)
 	if err != nil {
 		return files
 	}

@@ -9,7 +9,10 @@ import (
 	"slices"
 	"strings"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -23,16 +26,16 @@ type session struct {
 	unreadable  error // why the note could not be read
 	detached    bool  // the SR need not be attached: for repairs
 
-	dir  *sr.Dir
+	dir  *dirfs.Dir
 	name string
-	lock *sr.Lock
+	lock *dirfs.Lock
 }
 
 // beginToGiveBack is begin for who gives something back, which never needs room: nil if the
 // volume has nothing on this host, and there is no room in /run to find that out properly.
 func beginToGiveBack(uri string) (*session, error) {
 	v, err := begin(uri)
-	if sr.Classify(err) != sr.ErrNoSpace {
+	if fault.Classify(err) != fault.ErrNoSpace {
 		return v, err
 	}
 	// Whatever has a note has a lock file, which is kept as long.
@@ -49,7 +52,7 @@ func isNoted(uri string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	dir, err := sr.LookRuntime(volume.NoteDir)
+	dir, err := rundir.Look(volume.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -61,10 +64,10 @@ func isNoted(uri string) (bool, error) {
 }
 
 // notes opens the directory of notes, made if absent. One that is there needs no room.
-func notes() (*sr.Dir, error) {
-	dir, err := sr.LookRuntime(volume.NoteDir)
+func notes() (*dirfs.Dir, error) {
+	dir, err := rundir.Look(volume.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
-		return sr.Runtime(volume.NoteDir)
+		return rundir.Open(volume.NoteDir)
 	}
 	return dir, err
 }
@@ -147,7 +150,7 @@ func (v *session) locked(do func(*sr.SR) error) error {
 		return err
 	}
 	defer s.Close()
-	lock, err := s.LockVolume(v.key, sr.Shared)
+	lock, err := s.LockVolume(v.key, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -157,13 +160,13 @@ func (v *session) locked(do func(*sr.SR) error) error {
 
 func (v *session) open() (*sr.SR, error) {
 	if !v.detached {
-		return sr.Open(v.handle, sr.Shared)
+		return sr.Open(v.handle, dirfs.Shared)
 	}
 	path, uuid, err := sr.ParseHandle(v.handle)
 	if err != nil {
 		return nil, err
 	}
-	return sr.OpenAt(path, uuid, sr.Shared)
+	return sr.OpenAt(path, uuid, dirfs.Shared)
 }
 
 // throwAway is the name of the throw-away disk in staging.
@@ -201,7 +204,7 @@ func (v *session) devices() ([]loop.Device, error) {
 
 func checkDomain(domain string) error {
 	if domain == "" || len(domain) > 4096 {
-		return sr.Errorf(sr.ErrInvalid, "domain", "argument \"domain\" must have 1 to 4096 bytes")
+		return fault.Errorf(fault.ErrInvalid, "domain", "argument \"domain\" must have 1 to 4096 bytes")
 	}
 	return nil
 }
@@ -216,7 +219,7 @@ func DetachSR(handle string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := sr.Runtime(volume.NoteDir)
+	dir, err := rundir.Open(volume.NoteDir)
 	if err != nil {
 		return err
 	}
@@ -264,7 +267,7 @@ func DetachSR(handle string) error {
 func (v *session) unused(path string) error {
 	devices, err := v.devices()
 	if err == nil && len(devices) > 0 && len(v.state.Domains) > 0 {
-		err = sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
+		err = fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
 	}
 	return err
 }
@@ -277,11 +280,11 @@ func (v *session) settle(path string) error {
 	}
 	if v.state.Stuck {
 		_, err := v.unbind()
-		if sr.IsIO(err) {
+		if fault.IsIO(err) {
 			return fmt.Errorf("SR %s: volume %s has a device that cannot be detached: %w", path, v.key, err)
 		}
 		if err != nil {
-			return sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
+			return fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
 		}
 	}
 	if v.state.ThrowAway {
@@ -296,7 +299,7 @@ func (v *session) settle(path string) error {
 // of a former boot, throw-away disks that have served their guest, devices that
 // could not be unbound, and notes of volumes that are no more.
 func Recover(handle string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -313,7 +316,7 @@ func Recover(handle string) error {
 
 // Repair is Recover for an SR that need not be attached.
 func Repair(path, uuid string) error {
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -364,7 +367,7 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := sr.Runtime(volume.NoteDir)
+	dir, err := rundir.Open(volume.NoteDir)
 	if err != nil {
 		return nil, err
 	}
@@ -395,7 +398,7 @@ func ofThrowAway(key sr.Key) func(name string) bool {
 }
 
 // addLost adds what is noted of volumes that are no more.
-func addLost(s *sr.SR, dir *sr.Dir, found map[string]leftover) error {
+func addLost(s *sr.SR, dir *dirfs.Dir, found map[string]leftover) error {
 	names, err := dir.Names()
 	for _, name := range names {
 		name, ok := strings.CutPrefix(name, volume.NoteName(s.Meta.UUID, ""))
@@ -424,7 +427,7 @@ func (v *session) forgetLost() error {
 		return err
 	}
 	err = v.locked(func(*sr.SR) error { return nil })
-	if !errors.Is(err, sr.ErrVolumeNotFound) {
+	if !errors.Is(err, fault.ErrVolumeNotFound) {
 		return err // it is there after all
 	}
 	v.state = volume.Note{}
@@ -489,7 +492,7 @@ func (v *session) removeOthersThrowAways() error {
 				return err
 			}
 			if devices, err := v.devicesOf(st.Dev, st.Ino); err != nil || len(devices) > 0 {
-				return errors.Join(err, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
+				return errors.Join(err, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
 			}
 			if err := s.Staging.Remove(name); err != nil {
 				return err
@@ -545,7 +548,7 @@ func (v *session) discard() error {
 
 func (v *session) removeThrowAway() error {
 	err := v.locked(func(s *sr.SR) error { return s.Staging.Remove(v.throwAway()) })
-	if err != nil && !errors.Is(err, sr.ErrVolumeNotFound) && !errors.Is(err, sr.ErrNotAttached) {
+	if err != nil && !errors.Is(err, fault.ErrVolumeNotFound) && !errors.Is(err, fault.ErrNotAttached) {
 		return fmt.Errorf("volume %s: discarding its throw-away disk: %w", v.key, err)
 	}
 	return nil

@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 )
 
 // A scenario that ends detaches what is left of its own, and nothing of another's that has

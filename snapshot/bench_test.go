@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/extent"
 	"reflinksr/volume"
 )
 
@@ -346,7 +347,7 @@ func TestMemoryIsBounded(t *testing.T) {
 							t.Fatal(err)
 						}
 						defer f.Close()
-						if u, err := UsageOf(f); err != nil || u.Extents != extents {
+						if u, err := extent.UsageOf(f); err != nil || u.Extents != extents {
 							t.Errorf("%+v, %v", u, err)
 						}
 					}),

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/rundir"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 		os.Exit(status)
 	}
 	if os.Getuid() == 0 {
-		if err := unix.Mount("tmpfs", filepath.Dir(sr.RuntimeDir), "tmpfs", 0, "mode=755"); err != nil {
+		if err := unix.Mount("tmpfs", filepath.Dir(rundir.Path), "tmpfs", 0, "mode=755"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

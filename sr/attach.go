@@ -5,6 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/reflink"
 )
 
 // Attach makes the SR of the configuration usable on this host, finishes what a
@@ -22,10 +27,10 @@ func Attach(conf map[string]string) (string, error) {
 		return c.attach()
 	}
 	if c.UUID == "" {
-		return "", Errorf(ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
+		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
 	}
 	handle := ""
-	err = withMount(c.UUID, func(notes *Dir) error {
+	err = withMount(c.UUID, func(notes *dirfs.Dir) error {
 		if err := c.mount(notes); err != nil {
 			return err
 		}
@@ -51,17 +56,17 @@ func (c Configuration) attach() (string, error) {
 		if err := finishErase(root, c); err != nil {
 			return "", err
 		}
-		return "", Errorf(ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? SR.create makes an SR there, and adopts a simple file SR", c.Path)
+		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? SR.create makes an SR there, and adopts a simple file SR", c.Path)
 	case err != nil:
 		return "", err
 	case c.UUID != "" && c.UUID != m.UUID:
-		return "", Errorf(ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
+		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
 	}
 	if err := (&SR{Path: c.Path, Root: root}).sameFilesystem(m); err != nil {
 		return "", err
 	}
 	a := m.attachment(c.Path)
-	err = withAttachments(m.UUID, func(dir *Dir) error {
+	err = withAttachments(m.UUID, func(dir *dirfs.Dir) error {
 		if err := a.admit(root, m.Options.Attributes()); err != nil {
 			return err
 		}
@@ -77,9 +82,9 @@ func (c Configuration) attach() (string, error) {
 }
 
 // admit checks that the SR can be attached, and recovers it.
-func (a *attachment) admit(root *Dir, data Attributes) error {
+func (a *attachment) admit(root *dirfs.Dir, data reflink.Attributes) error {
 	before, err := lookup(a.UUID)
-	if Unseen(err) {
+	if fault.Unseen(err) {
 		return err
 	}
 	if err == nil && before.Path == a.Path {
@@ -87,18 +92,20 @@ func (a *attachment) admit(root *Dir, data Attributes) error {
 	}
 	if err == nil && before.Path != a.Path {
 		other, err := verify(before)
-		if Unseen(err) {
+		if fault.Unseen(err) {
 			return fmt.Errorf("SR %s is attached at %s, and whether it still is there cannot be told: %w: detach it first", a.UUID, before.Path, err)
 		}
 		if err == nil {
 			other.Close()
-			return Errorf(ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
+			return fault.Errorf(fault.ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
 		}
 	}
 	// A full or read-only filesystem cannot be asked, and is attached for what can
 	// still be done with it.
-	cannotAsk := func(err error) bool { return Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace }
-	if err := root.Probe(data); err != nil && !cannotAsk(err) {
+	cannotAsk := func(err error) bool {
+		return fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace
+	}
+	if err := filesystem.Probe(root, data); err != nil && !cannotAsk(err) {
 		return err
 	}
 	if err := a.heal(root); err != nil && !cannotAsk(err) {
@@ -107,7 +114,7 @@ func (a *attachment) admit(root *Dir, data Attributes) error {
 	if err := a.removeStaleMarker(root); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
 	}
-	s, err := open(*a, Shared)
+	s, err := open(*a, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -119,8 +126,8 @@ func (a *attachment) admit(root *Dir, data Attributes) error {
 }
 
 // heal is heal, unless the SR has been destroyed meanwhile.
-func (a attachment) heal(root *Dir) error {
-	lock, err := root.lockSelf() // SR.destroy's
+func (a attachment) heal(root *dirfs.Dir) error {
+	lock, err := root.LockSelf() // SR.destroy's
 	if err != nil {
 		return err
 	}
@@ -137,14 +144,14 @@ func (a attachment) heal(root *Dir) error {
 
 // removeStaleMarker removes an unfinished rewrite of the marker, and the list of a
 // destruction that was not to be, unless somebody is at it now.
-func (a attachment) removeStaleMarker(root *Dir) error {
+func (a attachment) removeStaleMarker(root *dirfs.Dir) error {
 	control, err := root.Sub(controlDir)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	lock, err := control.lockFile("lock", "SR "+a.Path, Exclusive, true)
-	if errors.Is(err, ErrBusy) {
+	lock, err := control.LockFile("lock", "SR "+a.Path, dirfs.Exclusive, true)
+	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -161,7 +168,7 @@ func (a attachment) removeStaleMarker(root *Dir) error {
 
 // heal makes control directories that are missing: only their names were ever
 // durable by necessity, and a restored backup may lack empty ones.
-func heal(root *Dir) error {
+func heal(root *dirfs.Dir) error {
 	s := &SR{Root: root}
 	var err error
 	if s.control, err = root.Mkdir(controlDir); err != nil {

@@ -7,6 +7,11 @@ import (
 	"log/slog"
 	"os"
 	"strings"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
+	"reflinksr/internal/rundir"
 )
 
 // attachment is what this boot of this host knows of an attached SR, so that an
@@ -43,7 +48,7 @@ func (m *Meta) attachment(path string) attachment {
 
 // edit changes what is noted, unless the SR has been detached meanwhile.
 func (a attachment) edit(change func(*attachment)) error {
-	return withAttachments(a.UUID, func(dir *Dir) error {
+	return withAttachments(a.UUID, func(dir *dirfs.Dir) error {
 		now, err := lookup(a.UUID)
 		if errors.Is(err, os.ErrNotExist) || err == nil && now.Path != a.Path {
 			return nil
@@ -56,7 +61,7 @@ func (a attachment) edit(change func(*attachment)) error {
 	})
 }
 
-func (a attachment) saveIn(dir *Dir) error {
+func (a attachment) saveIn(dir *dirfs.Dir) error {
 	data, err := json.Marshal(a)
 	if err != nil {
 		return err
@@ -66,18 +71,18 @@ func (a attachment) saveIn(dir *Dir) error {
 
 // withAttachments runs do with the directory of attachments, and the SR's entry
 // locked in it.
-func withAttachments(uuid string, do func(*Dir) error) error {
-	dir, err := Runtime("sr")
+func withAttachments(uuid string, do func(*dirfs.Dir) error) error {
+	dir, err := rundir.Open("sr")
 	if err != nil {
 		return err
 	}
 	defer dir.Close()
-	return dir.noted(uuid, "SR "+uuid+" on this host", func() error { return do(dir) })
+	return noted(dir, uuid, "SR "+uuid+" on this host", func() error { return do(dir) })
 }
 
 // noted runs do with the note of an SR locked. The lock file stays as long as the note does:
 // who gives back what is noted must not need room for one.
-func (d *Dir) noted(uuid, what string, do func() error) error {
+func noted(d *dirfs.Dir, uuid, what string, do func() error) error {
 	lock, err := d.Lock(uuid+".lock", what)
 	if err != nil {
 		return err
@@ -94,12 +99,12 @@ func (d *Dir) noted(uuid, what string, do func() error) error {
 
 // lookup finds an attached SR by its UUID; os.ErrNotExist if it is not attached.
 func lookup(uuid string) (a attachment, err error) {
-	dir, err := LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if err != nil {
 		return a, err
 	}
 	defer dir.Close()
-	data, err := dir.Read(uuid+".json", recordLimit)
+	data, err := dir.Read(uuid+".json", record.Limit)
 	if err != nil {
 		return a, err
 	}
@@ -110,13 +115,13 @@ func lookup(uuid string) (a attachment, err error) {
 func parseAttachment(data []byte, uuid string) (a attachment, err error) {
 	err = json.Unmarshal(data, &a)
 	if err == nil && a.UUID != uuid {
-		err = fmt.Errorf("it speaks of SR %q", shorten(a.UUID))
+		err = fmt.Errorf("it speaks of SR %q", fault.Shorten(a.UUID))
 	}
 	if err == nil {
 		_, _, err = ParseHandle(a.handle())
 	}
 	if err != nil {
-		return attachment{}, fmt.Errorf("what is noted of SR %s in %s/sr/%s.json is damaged: attach the SR again: %w", uuid, RuntimeDir, uuid, err)
+		return attachment{}, fmt.Errorf("what is noted of SR %s in %s/sr/%s.json is damaged: attach the SR again: %w", uuid, rundir.Path, uuid, err)
 	}
 	return a, nil
 }
@@ -132,14 +137,14 @@ func find(handle string) (attachment, error) {
 		return a, err
 	}
 	if err != nil || a.Path != path {
-		return a, Errorf(ErrNotAttached, handle, "SR %s is not attached on this host: call SR.attach first", path)
+		return a, fault.Errorf(fault.ErrNotAttached, handle, "SR %s is not attached on this host: call SR.attach first", path)
 	}
 	return a, nil
 }
 
 // Attached lists the handles of the SRs attached on this host.
 func Attached() ([]string, error) {
-	dir, err := LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if errors.Is(err, os.ErrNotExist) {
 		return []string{}, nil
 	}
@@ -162,7 +167,7 @@ func Attached() ([]string, error) {
 		case err == nil:
 			handles = append(handles, a.handle())
 		case errors.Is(err, os.ErrNotExist): // detached meanwhile
-		case Unseen(err):
+		case fault.Unseen(err):
 			return nil, err // it can be read again in a moment, and is attached
 		default:
 			slog.Error("an attached SR is left out", "uuid", uuid, "err", err)
@@ -186,5 +191,5 @@ func AttachedAt(path string) (string, error) {
 			return handle, nil
 		}
 	}
-	return "", Errorf(ErrNotAttached, path, "no SR is attached at %s on this host", path)
+	return "", fault.Errorf(fault.ErrNotAttached, path, "no SR is attached at %s on this host", path)
 }

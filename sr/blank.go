@@ -10,6 +10,10 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/program"
 )
 
 // A disk is blank if nothing is on it, and what is on it is asked of the disk itself, never
@@ -52,7 +56,7 @@ func (d *disk) mayFormat(sb superblock, wipe, probe bool) (same func() error, er
 			content.ours = left && err == nil
 		}
 		if !content.ours || sb.label != diskLabel {
-			return nil, Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s%s: choose another device, or say wipe=yes to destroy all that is on it", d.path, content.what, doubt)
+			return nil, fault.Errorf(fault.ErrUnsuitable, d.path, "%s is not blank: it carries %s%s: choose another device, or say wipe=yes to destroy all that is on it", d.path, content.what, doubt)
 		}
 	}
 	d.forget()
@@ -76,7 +80,7 @@ func (d *disk) isStill(what string, seen superblocks) error {
 		return err
 	}
 	if now.what != what || !blocks.equal(seen) {
-		return Errorf(ErrSRInUse, d.path, "%s was written to by somebody else meanwhile, and stays as it is: try again", d.path)
+		return fault.Errorf(fault.ErrSRInUse, d.path, "%s was written to by somebody else meanwhile, and stays as it is: try again", d.path)
 	}
 	return nil
 }
@@ -96,7 +100,7 @@ func (d *disk) carries(sb superblock) (c content, err error) {
 	if bound, err := d.bound(); err != nil || bound != "" {
 		return content{what: bound}, err
 	}
-	status, out, err := runProgramFor(blkidPatience, "util-linux", "blkid", "-p", "-o", "export", d.path)
+	status, out, err := program.RunFor(blkidPatience, "util-linux", "blkid", "-p", "-o", "export", d.path)
 	if err != nil {
 		return c, err
 	}
@@ -109,13 +113,13 @@ func (d *disk) carries(sb superblock) (c content, err error) {
 		c.ours = sb.kind != "" && found["TYPE"] == sb.kind && found["PTTYPE"] == ""
 	case 2:
 		if said := strings.TrimSpace(out); said != "" {
-			return c, fmt.Errorf("%s: blkid cannot tell what it carries: %s", d.path, shorten(oneLine(said)))
+			return c, fmt.Errorf("%s: blkid cannot tell what it carries: %s", d.path, fault.Shorten(program.OneLine(said)))
 		}
 		c.ours = sb.unfinished // of what mkfs has not finished blkid knows nothing
 	case 8:
-		return c, Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries the signatures of several things at once (see wipefs): choose another device, or say wipe=yes to destroy all that is on it", d.path)
+		return c, fault.Errorf(fault.ErrUnsuitable, d.path, "%s is not blank: it carries the signatures of several things at once (see wipefs): choose another device, or say wipe=yes to destroy all that is on it", d.path)
 	default:
-		return c, fmt.Errorf("%s: blkid failed with exit status %d: %s", d.path, status, shorten(oneLine(out)))
+		return c, fmt.Errorf("%s: blkid failed with exit status %d: %s", d.path, status, fault.Shorten(program.OneLine(out)))
 	}
 	if c.what == "" && sb.kind != "" {
 		c.what = sb.String()
@@ -157,7 +161,7 @@ func signature(out string) string {
 		what = append(what, kind)
 		for _, name := range []string{"LABEL", "UUID"} {
 			if value := tags[name]; value != "" {
-				what = append(what, fmt.Sprintf("%s %q", strings.ToLower(name), shorten(value)))
+				what = append(what, fmt.Sprintf("%s %q", strings.ToLower(name), fault.Shorten(value)))
 			}
 		}
 	}
@@ -177,7 +181,7 @@ const clearEnd = 4 << 20
 func (d *disk) unknown() (string, error) {
 	at, err := d.firstByte(clearEnd)
 	if err != nil {
-		return "", Errorf(ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
+		return "", fault.Errorf(fault.ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
 	}
 	for _, offset := range btrfsMirrors {
 		if offset+superSize > d.size {
@@ -185,7 +189,7 @@ func (d *disk) unknown() (string, error) {
 		}
 		block := make([]byte, superSize)
 		if _, err := d.f.ReadAt(block, offset); err != nil {
-			return "", Errorf(ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
+			return "", fault.Errorf(fault.ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
 		}
 		if sb, is := parseBtrfs(block); is {
 			return "a copy of the superblock of " + sb.String(), nil
@@ -194,7 +198,7 @@ func (d *disk) unknown() (string, error) {
 	if at < 0 {
 		second, err := d.second()
 		if err != nil {
-			return "", Errorf(ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
+			return "", fault.Errorf(fault.ErrUnsuitable, d.path, "%s cannot be read, so nobody knows whether it is blank: %v", d.path, err)
 		}
 		return second, nil
 	}
@@ -246,7 +250,7 @@ func (d *disk) beginsBtrfs(at int64) (bool, error) {
 
 // foreign lists what is in the root of a filesystem that carries no SR, but what our own
 // calls left there when they were interrupted. Nothing is foreign where an SR is.
-func foreign(root *Dir) ([]string, error) {
+func foreign(root *dirfs.Dir) ([]string, error) {
 	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
@@ -273,7 +277,7 @@ func (d *disk) isLeft(sb superblock, probe bool) (bool, error) {
 }
 
 func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
-	err = d.peek(sb, data, nil, func(root *Dir) error {
+	err = d.peek(sb, data, nil, func(root *dirfs.Dir) error {
 		if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
 			return nil // an SR, whatever can be read of it
 		}
@@ -290,7 +294,7 @@ func (d *disk) isEmpty(sb superblock, data string) (empty bool, err error) {
 // isVestige says whether the control directory in the root of a filesystem that carries
 // nothing else is of an SR that was destroyed, or that never came to be. One that lost its
 // marker has more in it.
-func isVestige(root *Dir) (bool, error) {
+func isVestige(root *dirfs.Dir) (bool, error) {
 	if m, err := destroyed(root); err != nil || m != nil {
 		return m != nil, err
 	}
@@ -341,7 +345,7 @@ var withoutLog = map[string]string{"xfs": "norecovery", "btrfs": "rescue=nologre
 // peek runs do with the root of the disk's filesystem, mounted privately and read-only. One
 // that is mounted already is only mounted as it is, which changes nothing. others are
 // options that name the other disks that it is on.
-func (d *disk) peek(sb superblock, data string, others []string, do func(root *Dir) error) error {
+func (d *disk) peek(sb superblock, data string, others []string, do func(root *dirfs.Dir) error) error {
 	mounts := d.mounts()
 	if len(mounts) > 0 {
 		data = ""

@@ -8,6 +8,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/uuids"
 )
 
 // Create makes the directory of the configuration an SR: it proves that the
@@ -17,8 +22,8 @@ import (
 // needs from now on. Repeating a Create that succeeded returns it again.
 func Create(uuid string, conf map[string]string, name, description string) (map[string]string, error) {
 	id := strings.ToLower(uuid)
-	if !canonical(id) {
-		return nil, Errorf(ErrInvalid, "uuid", "argument %q is %q, which is no UUID", "uuid", shorten(uuid))
+	if !uuids.IsCanonical(id) {
+		return nil, fault.Errorf(fault.ErrInvalid, "uuid", "argument %q is %q, which is no UUID", "uuid", fault.Shorten(uuid))
 	}
 	if err := errors.Join(CheckText("name", name), CheckText("description", description)); err != nil {
 		return nil, err
@@ -28,28 +33,28 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 		return nil, err
 	}
 	if len(c.Unknown) > 0 {
-		return nil, Errorf(ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are %s", shorten(c.Unknown[0]), strings.Join(slices.Sorted(maps.Keys(OptionHelp)), ", "))
+		return nil, fault.Errorf(fault.ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are %s", fault.Shorten(c.Unknown[0]), strings.Join(slices.Sorted(maps.Keys(OptionHelp)), ", "))
 	}
 	if c.UUID != "" && c.UUID != id {
-		return nil, Errorf(ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
+		return nil, fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
 	}
 	c.settle(id)
 	other, err := lookup(id)
-	if Unseen(err) {
+	if fault.Unseen(err) {
 		return nil, err
 	}
 	if err == nil && other.Path != c.Path {
-		return nil, Errorf(ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
+		return nil, fault.Errorf(fault.ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
 	}
-	create := func(root *Dir) error { return c.create(root, conf, name, description) }
+	create := func(root *dirfs.Dir) error { return c.create(root, conf, name, description) }
 	switch {
 	case c.Device != "":
 		if _, given := conf["datacow"]; given && c.Filesystem != "btrfs" {
-			return nil, Errorf(ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs: say filesystem=btrfs")
+			return nil, fault.Errorf(fault.ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs: say filesystem=btrfs")
 		}
-		err = withMount(id, func(*Dir) error { return c.createOnDisk(create) })
+		err = withMount(id, func(*dirfs.Dir) error { return c.createOnDisk(create) })
 	case c.Server != "":
-		err = withMount(id, func(*Dir) error { return c.createOnExport(create) })
+		err = withMount(id, func(*dirfs.Dir) error { return c.createOnExport(create) })
 	default:
 		err = c.createAtPath(create)
 	}
@@ -59,7 +64,7 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 	return c.answer(conf), nil
 }
 
-func (c Configuration) createAtPath(create func(root *Dir) error) error {
+func (c Configuration) createAtPath(create func(root *dirfs.Dir) error) error {
 	root, err := openPath(c.Path)
 	if err != nil {
 		return err
@@ -68,7 +73,7 @@ func (c Configuration) createAtPath(create func(root *Dir) error) error {
 	return create(root)
 }
 
-func (c Configuration) createOnExport(create func(root *Dir) error) error {
+func (c Configuration) createOnExport(create func(root *dirfs.Dir) error) error {
 	m, err := c.mountable()
 	if err != nil {
 		return err
@@ -77,10 +82,10 @@ func (c Configuration) createOnExport(create func(root *Dir) error) error {
 }
 
 // create makes the open directory the SR of the configuration.
-func (c Configuration) create(root *Dir, conf map[string]string, name, description string) error {
+func (c Configuration) create(root *dirfs.Dir, conf map[string]string, name, description string) error {
 	// Two creations of one directory exclude each other by a lock on the directory
 	// itself: nothing is written to it yet.
-	lock, err := root.lockSelf()
+	lock, err := root.LockSelf()
 	if err != nil {
 		return err
 	}
@@ -89,21 +94,21 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 	case err == nil && m.UUID == c.UUID:
 		return m.sameOptions(c, conf)
 	case err == nil:
-		return Errorf(ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, shorten(m.Name))
-	case Unseen(err):
+		return fault.Errorf(fault.ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, fault.Shorten(m.Name))
+	case fault.Unseen(err):
 		return fmt.Errorf("whether %s holds an SR already: %w", c.Path, err)
 	case !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s already holds an SR: %w", c.Path, err)
 	}
-	fs, err := root.Filesystem()
+	fs, err := filesystem.Of(root)
 	if err != nil {
 		return err
 	}
-	if err := root.Probe(c.Options.Attributes()); err != nil {
+	if err := filesystem.Probe(root, c.Options.Attributes()); err != nil {
 		return err
 	}
 	if _, given := conf["datacow"]; given && fs.Type != "btrfs" {
-		return Errorf(ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs; %s is %s", c.Path, fs.Type)
+		return fault.Errorf(fault.ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs; %s is %s", c.Path, fs.Type)
 	}
 	if _, err := eraseDestroyed(root, "", false); err != nil {
 		return fmt.Errorf("finishing the destruction of the SR that was in %s: %w", c.Path, err)
@@ -120,7 +125,7 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 	}
 	if err := s.writeMeta(m); err != nil {
 		s.abandon()
-		return fmt.Errorf("writing %s: %w", root.join(marker), err)
+		return fmt.Errorf("writing %s: %w", root.Join(marker), err)
 	}
 	return nil
 }
@@ -128,10 +133,10 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 // sameOptions refuses to make an SR again with other options than it has.
 func (m *Meta) sameOptions(c Configuration, conf map[string]string) error {
 	if _, given := conf["sector_size"]; given && c.Options.SectorSize != m.Options.SectorSize {
-		return Errorf(ErrInvalid, "sector_size", "SR %s is there already, with sector_size %d", m.UUID, m.Options.SectorSize)
+		return fault.Errorf(fault.ErrInvalid, "sector_size", "SR %s is there already, with sector_size %d", m.UUID, m.Options.SectorSize)
 	}
 	if _, given := conf["datacow"]; given && c.Options.DataCOW != m.Options.DataCOW {
-		return Errorf(ErrInvalid, "datacow", "SR %s is there already, with another datacow", m.UUID)
+		return fault.Errorf(fault.ErrInvalid, "datacow", "SR %s is there already, with another datacow", m.UUID)
 	}
 	return nil
 }
@@ -155,7 +160,7 @@ func (s *SR) makeSubdirs() error {
 	}
 	// Made now, while there is room: see LockLeases.
 	for _, name := range shortLocks {
-		lock, err := s.control.openLock(name)
+		lock, err := s.control.OpenLock(name)
 		if err != nil {
 			return err
 		}

@@ -8,9 +8,10 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
 )
 
 // tombstone is the marker of an SR that has been destroyed but is not yet erased.
@@ -28,7 +29,7 @@ func Destroy(handle string, check func(*SR) error) error {
 	if a.Path != mountPoint(a.UUID) {
 		return a.destroy(check, false)
 	}
-	return withMount(a.UUID, func(notes *Dir) error {
+	return withMount(a.UUID, func(notes *dirfs.Dir) error {
 		m, err := readMounted(notes, a.UUID)
 		if errors.Is(err, os.ErrNotExist) {
 			return a.destroy(check, false) // somebody else has mounted it there
@@ -40,7 +41,7 @@ func Destroy(handle string, check func(*SR) error) error {
 		// It may have been unmounted, under the SR or by an earlier attempt; which may have
 		// had its disk blank, too, before it was killed.
 		err = c.mount(notes)
-		if m.Over && errors.Is(err, ErrSRNotFound) {
+		if m.Over && errors.Is(err, fault.ErrSRNotFound) {
 			return unmount(notes, a.UUID)
 		}
 		if err != nil {
@@ -59,12 +60,12 @@ func Destroy(handle string, check func(*SR) error) error {
 // destroy ends the SR. whole says that its filesystem goes with it.
 func (a attachment) destroy(check func(*SR) error, whole bool) error {
 	// The lock that SR.create takes: nobody makes a new SR here while we erase.
-	root, err := OpenDir(a.Path)
+	root, err := dirfs.OpenDir(a.Path)
 	if err != nil {
 		return absent(a, err)
 	}
 	defer root.Close()
-	lock, err := root.lockSelf()
+	lock, err := root.LockSelf()
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (a attachment) destroy(check func(*SR) error, whole bool) error {
 	if done, err := eraseDestroyed(root, a.UUID, whole); done || err != nil {
 		return err
 	}
-	s, err := open(a, Exclusive)
+	s, err := open(a, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -111,38 +112,13 @@ func (s *SR) end() (err error) {
 	return nil
 }
 
-// lockSelf locks a directory that is, was or may become an SR's. Nothing of that is
-// left in it.
-func (d *Dir) lockSelf() (*Lock, error) {
-	if d.remote {
-		lock, err := d.lockFile(selfLock, d.Path(), Exclusive, false)
-		if err == nil {
-			lock.passing = true
-			return lock, d.forget()
-		}
-		if Classify(err) != ErrNoSpace { // a full one can be destroyed
-			return nil, d.mayWrite(nil, err)
-		}
-	}
-	own, err := d.Sub(".") // a descriptor of its own, to be closed with the lock
-	if err != nil {
-		return nil, err
-	}
-	if err := flock(own.f, Exclusive, time.Now().Add(LockTimeout), false); err != nil {
-		err = lockError(own.f, d.Path(), err)
-		own.Close()
-		return nil, err
-	}
-	return &Lock{f: own.f}, nil
-}
-
 // destroyed reads the tombstone in a directory: nil if the SR there lives, or
 // there is none and never was.
-func destroyed(root *Dir) (*Meta, error) {
+func destroyed(root *dirfs.Dir) (*Meta, error) {
 	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	data, err := root.Read(tombstone, recordLimit)
+	data, err := root.Read(tombstone, record.Limit)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -150,8 +126,8 @@ func destroyed(root *Dir) (*Meta, error) {
 		return nil, err
 	}
 	m := new(Meta)
-	if _, err := DecodeRecord(data, m); err != nil {
-		return nil, Errorf(ErrUnavailable, root.Path(), "%s/%s, which tells of a destroyed SR, is damaged: %v", root.Path(), tombstone, err)
+	if _, err := record.Decode(data, m); err != nil {
+		return nil, fault.Errorf(fault.ErrUnavailable, root.Path(), "%s/%s, which tells of a destroyed SR, is damaged: %v", root.Path(), tombstone, err)
 	}
 	return m, nil
 }
@@ -159,7 +135,7 @@ func destroyed(root *Dir) (*Meta, error) {
 // eraseDestroyed finishes a destruction that a crash interrupted, of the SR with
 // that UUID, or of any if uuid is "". whole says that the filesystem goes with it. The
 // caller holds the directory's lock.
-func eraseDestroyed(root *Dir, uuid string, whole bool) (done bool, err error) {
+func eraseDestroyed(root *dirfs.Dir, uuid string, whole bool) (done bool, err error) {
 	m, err := destroyed(root)
 	if err != nil || m == nil || uuid != "" && m.UUID != uuid {
 		return false, err
@@ -178,8 +154,8 @@ func eraseDestroyed(root *Dir, uuid string, whole bool) (done bool, err error) {
 }
 
 // finishErase is eraseDestroyed for SR.attach.
-func finishErase(root *Dir, c Configuration) error {
-	lock, err := root.lockSelf()
+func finishErase(root *dirfs.Dir, c Configuration) error {
+	lock, err := root.LockSelf()
 	if err != nil {
 		return err
 	}
@@ -212,10 +188,10 @@ func (s *SR) erase(ours mine) error {
 			continue
 		}
 		// Data first: a record alone still tells whose the data was.
-		if err := s.Root.removeFile(Data(key)); err != nil {
+		if err := s.Root.RemoveFile(Data(key)); err != nil {
 			return err
 		}
-		if err := s.Root.removeFile(name); err != nil {
+		if err := s.Root.RemoveFile(name); err != nil {
 			return err
 		}
 	}
@@ -246,7 +222,7 @@ func (s *SR) eraseControl(ours mine) error {
 			return err
 		}
 	}
-	if s.Root.remote {
+	if s.Root.Remote() {
 		if err := s.expelLock(); err != nil {
 			return err
 		}
@@ -263,17 +239,6 @@ func (s *SR) eraseControl(ours mine) error {
 		slog.Warn("the control directory is not empty and stays", "dir", s.control.Path(), "err", err)
 	}
 	return nil
-}
-
-// removeFile is Remove for what should be a file of ours. A directory is none and
-// stays.
-func (d *Dir) removeFile(name string) error {
-	err := d.Remove(name)
-	if errors.Is(err, unix.EISDIR) {
-		slog.Warn("a directory with the name of a file of ours stays", "dir", d.join(name))
-		return nil
-	}
-	return err
 }
 
 // eraseDir empties a control directory of what is named like ours, and removes it.
@@ -295,14 +260,14 @@ func (s *SR) eraseDir(sub string, ours mine) error {
 		if key, kind, ok := stagedName(name); ok && kind == ".inf" && sub == "staging" {
 			data, err := ours(Data(key))
 			if err == nil && data {
-				err = s.Root.removeFile(Data(key))
+				err = s.Root.RemoveFile(Data(key))
 			}
 			if err != nil {
 				return err
 			}
 		}
 		if _, _, ok := stagedName(strings.TrimSuffix(name, PendingCBT)); ok || name == marker+".new" || strings.HasSuffix(name, ".json") {
-			if err := dir.removeFile(name); err != nil {
+			if err := dir.RemoveFile(name); err != nil {
 				return err
 			}
 		}

@@ -9,6 +9,11 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/program"
+	"reflinksr/internal/sys"
 )
 
 // diskLabel is the label of the filesystems that SR.create makes.
@@ -49,12 +54,12 @@ func (c Configuration) locate() (onDisks, error) {
 		switch {
 		case isShortage(err):
 			return onDisks{}, err
-		case IsIO(err), errors.Is(err, errOwner):
+		case fault.IsIO(err), errors.Is(err, errOwner):
 			return onDisks{}, fmt.Errorf("whether %s carries the filesystem %s of SR %s cannot be told: %w", c.Device, c.FilesystemUUID, c.UUID, err)
 		case err == nil && c.carries(l) && l.taken(stayingUsers) == "":
 			found = append(found, l)
 		default:
-			return onDisks{}, Errorf(ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s%s", c.FilesystemUUID, c.UUID, describeLook(c.Device, l, err), taken, a.silence())
+			return onDisks{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s%s", c.FilesystemUUID, c.UUID, describeLook(c.Device, l, err), taken, a.silence())
 		}
 	}
 	o, err := c.whichOf(found, a)
@@ -119,7 +124,7 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 			continue
 		}
 		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !sameBlocks(l, other) {
-			return o, Errorf(ErrUnavailable, c.Device, "the filesystem %s%s is on several disks, %s and %s: one is a copy of the other: %s. If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.ofSR(), other.describe(), l.describe(), l.sb.whenCopied())
+			return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the filesystem %s%s is on several disks, %s and %s: one is a copy of the other: %s. If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.ofSR(), other.describe(), l.describe(), l.sb.whenCopied())
 		}
 		slog.Info("an SR's disk has several names", "device", other.Path, "also", l.Path, "identity", l.Same)
 	}
@@ -133,9 +138,9 @@ func (c Configuration) whichOf(found []looked, a around) (o onDisks, err error) 
 	there, want := uint64(len(o.disks)), o.sb.devices
 	switch {
 	case there < want:
-		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s%s is spread over %d disks, and %s missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.ofSR(), want, o.missing(want), o.describe(), a.silence())
+		return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the btrfs %s%s is spread over %d disks, and %s missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.ofSR(), want, o.missing(want), o.describe(), a.silence())
 	case there > want:
-		return o, Errorf(ErrUnavailable, c.Device, "the btrfs %s%s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.ofSR(), want, there, o.describe())
+		return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the btrfs %s%s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.ofSR(), want, there, o.describe())
 	}
 	return o, nil
 }
@@ -177,7 +182,7 @@ func (l looked) describe() string {
 	if l.Same == "" {
 		return l.Path
 	}
-	return fmt.Sprintf("%s (%s)", l.Path, shorten(l.Same))
+	return fmt.Sprintf("%s (%s)", l.Path, fault.Shorten(l.Same))
 }
 
 // samePath says whether a path leads to that device.
@@ -227,7 +232,7 @@ func (c Configuration) openDevice() (*disk, looked, error) {
 	if err == nil && l.Owner != "" {
 		return nil, l, notOurs(c.Device, l.Owner)
 	}
-	if IsIO(err) || errors.Is(err, errOwner) {
+	if fault.IsIO(err) || errors.Is(err, errOwner) {
 		return nil, l, err
 	}
 	d, err := openDisk(c.Device)
@@ -237,10 +242,10 @@ func (c Configuration) openDevice() (*disk, looked, error) {
 // createOnDisk makes a filesystem on the device of the configuration and, by create, the
 // SR in it. The filesystem has the SR's UUID: whoever repeats this after a crash finds what
 // was made. It is mounted for nobody but this process, and only meanwhile.
-func (c Configuration) createOnDisk(create func(root *Dir) error) error {
+func (c Configuration) createOnDisk(create func(root *dirfs.Dir) error) error {
 	d, _, err := c.openDevice()
 	if errors.Is(err, os.ErrNotExist) {
-		return Errorf(ErrInvalid, "device", "%s does not exist: see lsblk", c.Device)
+		return fault.Errorf(fault.ErrInvalid, "device", "%s does not exist: see lsblk", c.Device)
 	}
 	if err != nil {
 		return err
@@ -248,8 +253,8 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 	defer d.Close()
 	// So that two creations exclude each other; and udev, which locks a disk to look at it,
 	// does not look at half a filesystem.
-	if err := flock(d.f, Exclusive, time.Now().Add(LockTimeout), false); err != nil {
-		return lockError(d.f, d.path, err)
+	if err := dirfs.Flock(d.f, dirfs.Exclusive, time.Now().Add(dirfs.LockTimeout), false); err != nil {
+		return dirfs.LockError(d.f, d.path, err)
 	}
 	sb, err := d.superblock()
 	if err != nil {
@@ -274,15 +279,15 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 		}
 		m = o.mountable()
 	}
-	err = c.inFilesystem(m, func(root *Dir) error {
+	err = c.inFilesystem(m, func(root *dirfs.Dir) error {
 		if made {
-			if err := setMode(root.f, 0o700); err != nil {
+			if err := dirfs.SetMode(root.File(), 0o700); err != nil {
 				return err
 			}
 		} else if others, err := foreign(root); err != nil {
 			return err
 		} else if len(others) > 0 {
-			return Errorf(ErrUnsuitable, d.path, "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q: mount it, and move them away; or make another SR on it, with wipe=yes", d.path, c.UUID, len(others), shorten(others[0]))
+			return fault.Errorf(fault.ErrUnsuitable, d.path, "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q: mount it, and move them away; or make another SR on it, with wipe=yes", d.path, c.UUID, len(others), fault.Shorten(others[0]))
 		}
 		return create(root)
 	})
@@ -295,7 +300,7 @@ func (c Configuration) createOnDisk(create func(root *Dir) error) error {
 // inFilesystem runs do with the root of the SR's filesystem, which is mounted privately if
 // SR.attach has not mounted it already. The caller has the mount point locked. Messages
 // call it by that.
-func (c Configuration) inFilesystem(m mountable, do func(root *Dir) error) error {
+func (c Configuration) inFilesystem(m mountable, do func(root *dirfs.Dir) error) error {
 	there, err := mountsAt(c.Path)
 	if err != nil {
 		return err
@@ -323,7 +328,7 @@ var mkfs = map[string]struct {
 // format makes a filesystem with that UUID on the disk, if it is still the same.
 func (d *disk) format(kind, uuid string, same func() error) error {
 	name, how := "mkfs."+kind, mkfs[kind]
-	if _, err := findProgram(how.pack, name); err != nil {
+	if _, err := program.Find(how.pack, name); err != nil {
 		return err // before anything is lost
 	}
 	if err := d.clear(same); err != nil {
@@ -332,11 +337,11 @@ func (d *disk) format(kind, uuid string, same func() error) error {
 	var status int
 	var out string
 	err := alone(d.path, func() (err error) {
-		status, out, err = runProgram(how.pack, name, append(how.args(uuid), d.path)...)
+		status, out, err = program.Run(how.pack, name, append(how.args(uuid), d.path)...)
 		return err
 	})
 	if err == nil && status != 0 {
-		err = Errorf(ErrUnsuitable, d.path, "%s made no filesystem on %s, which is blank now: it failed with exit status %d: %s", name, d.path, status, oneLine(out))
+		err = fault.Errorf(fault.ErrUnsuitable, d.path, "%s made no filesystem on %s, which is blank now: it failed with exit status %d: %s", name, d.path, status, program.OneLine(out))
 	}
 	if err != nil {
 		return errors.Join(err, d.clear(func() error { return nil })) // of what mkfs left
@@ -391,7 +396,7 @@ func (d *disk) looksBlank() bool {
 	if slices.ContainsFunc(guestDevices, func(kind string) bool { return strings.HasPrefix(name, kind) }) || len(d.partitions()) > 0 {
 		return false
 	}
-	if mapped := read(d.sys + "/dm/uuid"); mapped != "" && !strings.HasPrefix(mapped, "mpath-") {
+	if mapped := sys.Text(d.sys + "/dm/uuid"); mapped != "" && !strings.HasPrefix(mapped, "mpath-") {
 		return false // a logical volume
 	}
 	at, err := d.firstByte(128 << 10)
@@ -402,7 +407,7 @@ func (d *disk) looksBlank() bool {
 func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 	d, l, err := c.openDevice()
 	if errors.Is(err, os.ErrNotExist) {
-		return Candidate{}, Errorf(ErrSRNotFound, c.Device, "%s does not exist: see lsblk", c.Device)
+		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s does not exist: see lsblk", c.Device)
 	}
 	if err != nil {
 		return Candidate{}, err
@@ -413,7 +418,7 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 		return Candidate{}, err
 	}
 	if c.FilesystemUUID != "" && sb.uuid != c.FilesystemUUID {
-		return Candidate{}, Errorf(ErrSRNotFound, c.Device, "the filesystem %s was asked for; %s", c.FilesystemUUID, describeLook(c.Device, l, nil))
+		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "the filesystem %s was asked for; %s", c.FilesystemUUID, describeLook(c.Device, l, nil))
 	}
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{"total_space": fmt.Sprint(d.size), "filesystem": "none"}}
 	if sb.kind != "" && !sb.unfinished {
@@ -422,7 +427,7 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 			return Candidate{}, err
 		}
 		found := false
-		err = d.peek(sb, withoutLog[sb.kind], others, func(root *Dir) error {
+		err = d.peek(sb, withoutLog[sb.kind], others, func(root *dirfs.Dir) error {
 			if _, err := readMeta(root); errors.Is(err, os.ErrNotExist) {
 				return nil
 			}
@@ -435,7 +440,7 @@ func (c Configuration) probeDevice(conf map[string]string) (Candidate, error) {
 		}
 	}
 	if c.UUID != "" {
-		return out, Errorf(ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
+		return out, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
 	}
 	_, err = d.mayFormat(sb, c.Wipe, true)
 	return out, err

@@ -11,6 +11,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // disk is an open block device: a whole disk, a partition, or what is made of them.
@@ -25,22 +28,22 @@ type disk struct {
 // openDisk opens the block device that a path leads to. What is none is refused
 // unopened: opening a FIFO or a tape has effects of its own.
 func openDisk(path string) (*disk, error) {
-	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0) })
+	fd, err := sys.Retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	seen := os.NewFile(uintptr(fd), path)
 	defer seen.Close()
-	st, err := StatFile(seen)
+	st, err := sys.Fstat(seen)
 	if err != nil {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return nil, Errorf(ErrInvalid, "device", "%s is not a block device: see lsblk", path)
+		return nil, fault.Errorf(fault.ErrInvalid, "device", "%s is not a block device: see lsblk", path)
 	}
 	magic := "/proc/self/fd/" + strconv.Itoa(fd)
 	// O_NONBLOCK: a drive without a disk in it says so, and does not wait for one.
-	fd, err = retry(func() (int, error) { return unix.Open(magic, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) })
+	fd, err = sys.Retry(func() (int, error) { return unix.Open(magic, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
@@ -50,7 +53,7 @@ func openDisk(path string) (*disk, error) {
 		d.path, err = d.node(path)
 	}
 	if err == nil && d.size <= 0 {
-		err = Errorf(ErrUnsuitable, path, "%s has no size, as a drive without a disk in it", path)
+		err = fault.Errorf(fault.ErrUnsuitable, path, "%s has no size, as a drive without a disk in it", path)
 	}
 	if err != nil {
 		d.Close()
@@ -61,7 +64,7 @@ func openDisk(path string) (*disk, error) {
 
 // node finds the device's node by the name that the kernel gave it.
 func (d *disk) node(path string) (string, error) {
-	for line := range strings.Lines(read(d.sys + "/uevent")) {
+	for line := range strings.Lines(sys.Text(d.sys + "/uevent")) {
 		name, ok := strings.CutPrefix(strings.TrimSpace(line), "DEVNAME=")
 		var st unix.Stat_t
 		if ok && unix.Stat("/dev/"+name, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFBLK && st.Rdev == d.dev {
@@ -90,7 +93,7 @@ func (d *disk) holders() (names []string) {
 	entries, _ := os.ReadDir(d.sys + "/holders")
 	for _, e := range entries {
 		name := "/dev/" + e.Name()
-		if mapped := strings.TrimSpace(read(d.sys + "/holders/" + e.Name() + "/dm/name")); mapped != "" {
+		if mapped := strings.TrimSpace(sys.Text(d.sys + "/holders/" + e.Name() + "/dm/name")); mapped != "" {
 			name = "/dev/mapper/" + mapped
 		}
 		names = append(names, name)
@@ -100,7 +103,7 @@ func (d *disk) holders() (names []string) {
 
 // mounts are where the disk is mounted.
 func (d *disk) mounts() []mountEntry {
-	all := parseMountinfo(read("/proc/self/mountinfo"))
+	all := parseMountinfo(sys.Text("/proc/self/mountinfo"))
 	return slices.DeleteFunc(all, func(e mountEntry) bool { return e.device != d.number() && e.source != d.path })
 }
 
@@ -145,15 +148,15 @@ func (d *disk) claimAny(flags int) (*os.File, error) {
 	})
 	switch {
 	case err == unix.EBUSY && len(users) > 0:
-		return nil, Errorf(ErrSRInUse, d.path, "%s is in use by %s: choose another device, or end that", d.path, strings.Join(users, ", "))
+		return nil, fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use by %s: choose another device, or end that", d.path, strings.Join(users, ", "))
 	case err == unix.EBUSY:
-		return nil, Errorf(ErrSRInUse, d.path, "%s is in use%s: choose another device, or end that", d.path, usedBy(d.path))
+		return nil, fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use%s: choose another device, or end that", d.path, usedBy(d.path))
 	case err != nil:
 		return nil, &os.PathError{Op: "open", Path: d.path, Err: err}
 	}
-	st, err := StatFile(f)
+	st, err := sys.Fstat(f)
 	if err == nil && st.Rdev != d.dev {
-		err = Errorf(ErrBusy, d.path, "%s became another device meanwhile: try again", d.path)
+		err = fault.Errorf(fault.ErrBusy, d.path, "%s became another device meanwhile: try again", d.path)
 	}
 	if err != nil {
 		f.Close()
@@ -199,7 +202,7 @@ func (d *disk) freeByAllPaths() error {
 	}
 	for _, path := range others {
 		inUse := func(err error) error {
-			return Errorf(ErrSRInUse, d.path, "%s is the same disk as %s (%s): %v", d.path, path, shorten(same), err)
+			return fault.Errorf(fault.ErrSRInUse, d.path, "%s is the same disk as %s (%s): %v", d.path, path, fault.Shorten(same), err)
 		}
 		if _, err := lookAt("disk", path, lookPatience); isShortage(err) {
 			return err
@@ -222,7 +225,7 @@ func (d *disk) freeByAllPaths() error {
 
 // notOurs refuses the disk of a guest.
 func notOurs(path, owner string) error {
-	return Errorf(ErrSRInUse, path, "%s is no disk of this host: it is %s: choose another device", path, owner)
+	return fault.Errorf(fault.ErrSRInUse, path, "%s is no disk of this host: it is %s: choose another device", path, owner)
 }
 
 // zeroEnds overwrites the ends of a disk, and the copies of its superblock, the
@@ -267,7 +270,7 @@ func (d *disk) rereadPartitions(f *os.File) error {
 	case nil, unix.EINVAL:
 		return nil
 	case unix.EBUSY:
-		return Errorf(ErrSRInUse, d.path, "%s is in use: something has one of its partitions open (%s): end that, or choose another device", d.path, strings.Join(d.partitions(), ", "))
+		return fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use: something has one of its partitions open (%s): end that, or choose another device", d.path, strings.Join(d.partitions(), ", "))
 	}
 	return fmt.Errorf("%s: reading its partition table: %w", d.path, err)
 }
@@ -295,7 +298,7 @@ func (d *disk) end(uuid string, all bool) error {
 		return err
 	}
 	if sb.uuid != uuid {
-		return Errorf(ErrSRInUse, d.path, "%s does not carry the filesystem %s any more, and stays as it is", d.path, uuid)
+		return fault.Errorf(fault.ErrSRInUse, d.path, "%s does not carry the filesystem %s any more, and stays as it is", d.path, uuid)
 	}
 	if offset, value := sb.unfinishedAt(); !sb.unfinished {
 		if _, err := f.WriteAt([]byte{value}, offset); err != nil {
@@ -354,11 +357,11 @@ func blockDevices() (nodes []string, err error) {
 	}
 	o := owners(false)
 	for _, e := range entries {
-		sys := "/sys/class/block/" + e.Name()
-		if size := strings.TrimSpace(read(sys + "/size")); size == "0" || size == "" || discDrive(e.Name()) {
+		sysfs := "/sys/class/block/" + e.Name()
+		if size := strings.TrimSpace(sys.Text(sysfs + "/size")); size == "0" || size == "" || discDrive(e.Name()) {
 			continue
 		}
-		dev, err := deviceNumber(read(sys + "/dev"))
+		dev, err := deviceNumber(sys.Text(sysfs + "/dev"))
 		if err != nil {
 			continue
 		}
@@ -412,15 +415,15 @@ func (d *disk) forget() {
 
 // blockDevice is the number of the block device that a path leads to. It opens none.
 func blockDevice(path string) (uint64, error) {
-	fd, err := retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0) })
+	fd, err := sys.Retry(func() (int, error) { return unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: path, Err: err}
 	}
 	seen := os.NewFile(uintptr(fd), path)
 	defer seen.Close()
-	st, err := StatFile(seen)
+	st, err := sys.Fstat(seen)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		err = Errorf(ErrInvalid, "device", "%s is not a block device: see lsblk", path)
+		err = fault.Errorf(fault.ErrInvalid, "device", "%s is not a block device: see lsblk", path)
 	}
 	if err != nil {
 		return 0, err

@@ -9,6 +9,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
 )
 
 // deviceUsers tells of those who can write to a block device without having claimed it, so
@@ -29,7 +31,7 @@ func deviceUsers(rdev uint64) (users []string) {
 		if err != nil || pid == os.Getpid() {
 			continue
 		}
-		name := strings.TrimSpace(read(fmt.Sprintf("/proc/%d/comm", pid)))
+		name := strings.TrimSpace(sys.Text(fmt.Sprintf("/proc/%d/comm", pid)))
 		if name != "mdmon" && writes(pid, devices) { // that notes how an array is, and is nobody's
 			users = append(users, fmt.Sprintf("process %d (%s)", pid, name))
 		}
@@ -57,7 +59,7 @@ func related(rdev uint64) map[uint64]bool {
 	add(rdev)
 	paths, _ := filepath.Glob(sysOf(rdev) + "/*/partition")
 	for _, path := range paths {
-		if dev, err := deviceNumber(read(filepath.Dir(path) + "/dev")); err == nil {
+		if dev, err := deviceNumber(sys.Text(filepath.Dir(path) + "/dev")); err == nil {
 			devices[dev] = true
 		}
 	}
@@ -83,7 +85,7 @@ func writes(pid int, devices map[uint64]bool) bool {
 		// namespace of its own.
 		if !strings.HasPrefix(file, "/dev/") {
 			if mounts == nil {
-				mounts = parseMountinfo(read(dir + "mountinfo"))
+				mounts = parseMountinfo(sys.Text(dir + "mountinfo"))
 			}
 			if slices.ContainsFunc(mounts, func(m mountEntry) bool { return m.id == mount && isRemote(m.kind) }) {
 				continue
@@ -101,7 +103,7 @@ func writes(pid int, devices map[uint64]bool) bool {
 // openedHow reads from a file of /proc/PID/fdinfo by which mount the process has a file, and
 // whether it may write.
 func openedHow(path string) (mount string, writable bool) {
-	for line := range strings.Lines(read(path)) {
+	for line := range strings.Lines(sys.Text(path)) {
 		name, value, _ := strings.Cut(line, ":")
 		value = strings.TrimSpace(value)
 		switch name {

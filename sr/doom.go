@@ -8,6 +8,10 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // doomList names, in the control directory, the files of an SR that is being destroyed.
@@ -24,7 +28,7 @@ type identity struct {
 	Changed int64  `json:"changed"` // nanoseconds
 }
 
-func (d *Dir) identify(name string) (id identity, there bool, err error) {
+func identify(d *dirfs.Dir, name string) (id identity, there bool, err error) {
 	st, err := d.Stat(name)
 	switch {
 	case st != nil: // also of what is no regular file
@@ -43,7 +47,7 @@ func (s *SR) doom() error {
 		return err
 	}
 	// A time of change that is only in memory would be an older one after a power cut.
-	if err := retry0(func() error { return unix.Syncfs(s.Root.fd()) }); err != nil {
+	if err := sys.Do(func() error { return unix.Syncfs(s.Root.Fd()) }); err != nil {
 		return err
 	}
 	names, err := s.Root.Names()
@@ -55,7 +59,7 @@ func (s *SR) doom() error {
 		if _, err := ParseKey(strings.TrimSuffix(name, ".inf")); err != nil {
 			continue
 		}
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		if err != nil {
 			return err
 		}
@@ -68,7 +72,7 @@ func (s *SR) doom() error {
 		return err
 	}
 	err = s.control.WriteNew(doomList, data)
-	if Classify(err) == ErrNoSpace {
+	if fault.Classify(err) == fault.ErrNoSpace {
 		slog.Warn("no room to write down what is to be removed with the SR", "path", s.Path, "err", err)
 		return nil
 	}
@@ -109,7 +113,7 @@ func (s *SR) doomed() (ours mine, err error) {
 		return nil, err
 	}
 	return func(name string) (bool, error) {
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		return err == nil && (!there || id == list[name]), err
 	}, nil
 }
@@ -122,7 +126,7 @@ func (s *SR) unlisted() (ours mine, err error) {
 		return nil, err
 	}
 	return func(name string) (bool, error) {
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		return err == nil && (!there || id.Changed <= end.Ctim.Nano()), err
 	}, nil
 }

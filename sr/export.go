@@ -3,6 +3,10 @@ package sr
 import (
 	"net/netip"
 	"strings"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/program"
 )
 
 // cleanServer accepts the name or the address of a file server; one of IPv6 may be in
@@ -19,7 +23,7 @@ func cleanServer(server string) (string, error) {
 		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._", r)
 	}
 	if server == "" || len(server) > 253 || strings.TrimFunc(server, letter) != "" || strings.HasPrefix(server, "-") {
-		return "", Errorf(ErrInvalid, "server", "configuration %q is %q, it must be the name or the IP address of a file server", "server", shorten(server))
+		return "", fault.Errorf(fault.ErrInvalid, "server", "configuration %q is %q, it must be the name or the IP address of a file server", "server", fault.Shorten(server))
 	}
 	return server, nil
 }
@@ -47,20 +51,20 @@ func resolve(server string) (netip.Addr, error) {
 	if ip, err := netip.ParseAddr(server); err == nil {
 		return ip, nil
 	}
-	status, out, err := runProgram("glibc-common (or libc-bin)", "getent", "ahosts", server)
+	status, out, err := program.Run("glibc-common (or libc-bin)", "getent", "ahosts", server)
 	if err != nil {
 		return netip.Addr{}, err
 	}
 	first, _, _ := strings.Cut(out, " ")
 	ip, err := netip.ParseAddr(first)
 	if status != 0 || err != nil {
-		return netip.Addr{}, Errorf(ErrUnavailable, server, "the file server %s cannot be found: see /etc/hosts and /etc/resolv.conf, or give its IP address", server)
+		return netip.Addr{}, fault.Errorf(fault.ErrUnavailable, server, "the file server %s cannot be found: see /etc/hosts and /etc/resolv.conf, or give its IP address", server)
 	}
 	return ip.Unmap(), nil
 }
 
 // peekExport runs do with the directory of the export, which is mounted privately.
-func (c Configuration) peekExport(do func(root *Dir) error) error {
+func (c Configuration) peekExport(do func(root *dirfs.Dir) error) error {
 	m, err := c.mountable()
 	if err != nil {
 		return err

@@ -9,6 +9,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // FileIsFree refuses a file that is a block device now, or that anybody has open for writing:
@@ -19,7 +22,7 @@ func FileIsFree(path string) error {
 		return err
 	}
 	// O_NONBLOCK: a pipe has no writer yet; it is told what is wrong with that later.
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	if err == unix.ENOENT {
@@ -30,7 +33,7 @@ func FileIsFree(path string) error {
 	}
 	f := os.NewFile(uintptr(fd), path)
 	defer f.Close()
-	st, err := StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return err
 	}
@@ -43,10 +46,10 @@ func FileIsFree(path string) error {
 		return err
 	}
 	if len(users) > 0 {
-		return Errorf(ErrSRInUse, path, "%s is in use: %s has it open for writing: end that, or give another file", path, strings.Join(users, ", "))
+		return fault.Errorf(fault.ErrSRInUse, path, "%s is in use: %s has it open for writing: end that, or give another file", path, strings.Join(users, ", "))
 	}
 	if writers {
-		return Errorf(ErrSRInUse, path, "%s is in use: it is open for writing, by no process that can be seen in /proc: look for one in a container, and for what the kernel itself serves from files (targetcli ls, exportfs), or give another file", path)
+		return fault.Errorf(fault.ErrSRInUse, path, "%s is in use: it is open for writing, by no process that can be seen in /proc: look for one in a container, and for what the kernel itself serves from files (targetcli ls, exportfs), or give another file", path)
 	}
 	return nil
 }
@@ -55,14 +58,14 @@ func FileIsFree(path string) error {
 // a lease for reading is given if nobody has (check_conflicting_open in fs/locks.c). It is
 // not known where leases are not given, or depend on a server's mood.
 func leaseTells(f *os.File) (writers, known bool, err error) {
-	st, err := fstatfs(f)
+	st, err := sys.Fstatfs(f)
 	if err != nil || slices.Contains(servedKinds, uint32(st.Type)) { // #nosec G115 -- the magic numbers have 32 bits
 		return false, false, err
 	}
-	_, err = retry(func() (int, error) { return unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK) })
+	_, err = sys.Retry(func() (int, error) { return unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_RDLCK) })
 	switch err {
 	case nil:
-		_, err = retry(func() (int, error) { return unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) })
+		_, err = sys.Retry(func() (int, error) { return unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_UNLCK) })
 		return false, true, err
 	case unix.EAGAIN:
 		return true, true, nil
@@ -87,7 +90,7 @@ func fileWriters(file *unix.Stat_t, path string) (users []string, err error) {
 			continue
 		}
 		if writesFile(pid, file, filepath.Base(path), remote) {
-			users = append(users, fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(read(fmt.Sprintf("/proc/%d/comm", pid)))))
+			users = append(users, fmt.Sprintf("process %d (%s)", pid, strings.TrimSpace(sys.Text(fmt.Sprintf("/proc/%d/comm", pid)))))
 		}
 	}
 	return users, nil
@@ -104,13 +107,13 @@ func writesFile(pid int, file *unix.Stat_t, name string, remote []string) bool {
 			continue
 		}
 		var st unix.Statx_t
-		err = retry0(func() error {
+		err = sys.Do(func() error {
 			return unix.Statx(unix.AT_FDCWD, dir+"fd/"+e.Name(), unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st)
 		})
 		if err != nil || st.Ino != file.Ino || unix.Mkdev(st.Dev_major, st.Dev_minor) != file.Dev {
 			continue
 		}
-		for line := range strings.Lines(read(dir + "fdinfo/" + e.Name())) {
+		for line := range strings.Lines(sys.Text(dir + "fdinfo/" + e.Name())) {
 			flags, ok := strings.CutPrefix(line, "flags:")
 			n, err := strconv.ParseUint(strings.TrimSpace(flags), 8, 64)
 			if ok && err == nil && n&unix.O_PATH == 0 && n&unix.O_ACCMODE != unix.O_RDONLY {

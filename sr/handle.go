@@ -6,6 +6,9 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/uuids"
 )
 
 // Handle is the string by which callers name an attached SR: a file URI of its
@@ -19,13 +22,13 @@ func Handle(path, uuid string) string {
 // ParseHandle is the reverse of Handle. Whatever is no handle names no attached
 // SR: ErrNotAttached.
 func ParseHandle(handle string) (path, uuid string, err error) {
-	bad := Errorf(ErrNotAttached, handle, "SR %q is not attached: it is no handle that SR.attach returned", shorten(handle))
+	bad := fault.Errorf(fault.ErrNotAttached, handle, "SR %q is not attached: it is no handle that SR.attach returned", fault.Shorten(handle))
 	u, err := url.Parse(handle)
 	if err != nil || u.Scheme != "file" || u.Host != "" {
 		return "", "", bad
 	}
 	uuid, ok := strings.CutPrefix(u.RawQuery, "uuid=")
-	if !ok || !canonical(uuid) {
+	if !ok || !uuids.IsCanonical(uuid) {
 		return "", "", bad
 	}
 	path, err = cleanPath(u.Path)
@@ -39,13 +42,13 @@ func ParseHandle(handle string) (path, uuid string, err error) {
 func cleanPath(path string) (string, error) {
 	switch {
 	case !filepath.IsAbs(path):
-		return "", Errorf(ErrInvalid, "path", "path %q is not absolute", shorten(path))
+		return "", fault.Errorf(fault.ErrInvalid, "path", "path %q is not absolute", fault.Shorten(path))
 	case strings.ContainsRune(path, 0), len(path) > 4000, !utf8.ValidString(path):
-		return "", Errorf(ErrInvalid, "path", "path %q cannot be a directory's", shorten(path))
+		return "", fault.Errorf(fault.ErrInvalid, "path", "path %q cannot be a directory's", fault.Shorten(path))
 	}
 	path = filepath.Clean(path)
 	if slices.Contains(strings.Split(path, "/"), controlDir) {
-		return "", Errorf(ErrInvalid, "path", "path %q is inside another SR", shorten(path))
+		return "", fault.Errorf(fault.ErrInvalid, "path", "path %q is inside another SR", fault.Shorten(path))
 	}
 	return path, nil
 }

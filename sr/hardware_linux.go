@@ -9,6 +9,9 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // Hardware is what tells this machine from others when its UUID does not: hosts that were
@@ -39,14 +42,14 @@ func (h Hardware) Known() bool { return h.System != "" || len(h.NICs) > 0 }
 
 // ThisHardware looks at the machine, once.
 var ThisHardware = sync.OnceValue(func() Hardware {
-	return Hardware{System: systemUUID(read("/sys/class/dmi/id/product_uuid")), NICs: permanentAddresses()}
+	return Hardware{System: systemUUID(sys.Text("/sys/class/dmi/id/product_uuid")), NICs: permanentAddresses()}
 })
 
 // systemUUID is the UUID in the firmware, unless it is one that makers leave in every board.
 func systemUUID(text string) string {
 	u := strings.ToLower(strings.TrimSpace(text))
 	switch {
-	case !canonical(u), strings.Trim(u, "0-") == "", strings.Trim(u, "f-") == "", u == "03000200-0400-0500-0006-000700080009":
+	case !uuids.IsCanonical(u), strings.Trim(u, "0-") == "", strings.Trim(u, "f-") == "", u == "03000200-0400-0500-0006-000700080009":
 		return ""
 	}
 	return u
@@ -59,8 +62,8 @@ func permanentAddresses() (all []string) {
 	for _, link := range links {
 		dir := filepath.Dir(link)
 		address := permanentAddress(filepath.Base(dir))
-		if address == "" && strings.TrimSpace(read(dir+"/addr_assign_type")) == "0" {
-			address = strings.TrimSpace(read(dir + "/address"))
+		if address == "" && strings.TrimSpace(sys.Text(dir+"/addr_assign_type")) == "0" {
+			address = strings.TrimSpace(sys.Text(dir + "/address"))
 		}
 		if strings.Trim(address, "0:") != "" && strings.Trim(address, "f:") != "" {
 			all = append(all, address)
@@ -91,7 +94,7 @@ func permanentAddress(name string) string {
 	}
 	copy(request.name[:unix.IFNAMSIZ-1], name)
 	request.data = unsafe.Pointer(&answer)
-	if ioctl(s, unix.SIOCETHTOOL, unsafe.Pointer(&request)) != nil || answer.size != 6 {
+	if sys.Ioctl(s, unix.SIOCETHTOOL, unsafe.Pointer(&request)) != nil || answer.size != 6 {
 		return ""
 	}
 	return hardwareAddress(answer.data[:6])

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"testing"
+
+	"reflinksr/internal/fault"
 )
 
 func TestHardwareSame(t *testing.T) {
@@ -61,7 +63,7 @@ func TestParticipantMayReplace(t *testing.T) {
 		{"another machine", participant{Boot: "then", Hardware: Hardware{"v", []string{"n"}}}, true},
 		{"nobody can tell", participant{Boot: "then"}, false},
 	} {
-		if err := me.mayReplace(c.there, "/sr"); (err != nil) != c.refused || err != nil && !errors.Is(err, ErrSRInUse) {
+		if err := me.mayReplace(c.there, "/sr"); (err != nil) != c.refused || err != nil && !errors.Is(err, fault.ErrSRInUse) {
 			t.Errorf("%s: %v", c.why, err)
 		}
 	}
@@ -74,7 +76,7 @@ func FuzzParticipant(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := parseParticipant(data, "/sr/hosts/h")
 		if err != nil {
-			if c := Classify(err); c != ErrDamaged && c != ErrNewer {
+			if c := fault.Classify(err); c != fault.ErrDamaged && c != fault.ErrNewer {
 				t.Fatal(err)
 			}
 			return

@@ -6,6 +6,11 @@ import (
 	"log/slog"
 	"os"
 	"time"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
+	"reflinksr/internal/uuids"
 )
 
 // hostsDir is the part of the control directory that tells which hosts have an SR attached,
@@ -24,12 +29,12 @@ type participant struct {
 
 // enlist is SR.enlist for SR.attach, once the SR is recovered.
 func (a attachment) enlist() error {
-	s, err := open(a, Shared)
+	s, err := open(a, dirfs.Shared)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if err := s.enlist(); err != nil && Classify(err) != ErrReadOnly && Classify(err) != ErrNoSpace {
+	if err := s.enlist(); err != nil && fault.Classify(err) != fault.ErrReadOnly && fault.Classify(err) != fault.ErrNoSpace {
 		return err
 	}
 	return nil
@@ -47,7 +52,7 @@ func (s *SR) enlist() error {
 		return err
 	}
 	if me.Nameless() {
-		return Errorf(ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id: run systemd-machine-id-setup, then attach the SR again", s.Path)
+		return fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id: run systemd-machine-id-setup, then attach the SR again", s.Path)
 	}
 	lock, err := s.LockLeases()
 	if err != nil {
@@ -87,8 +92,8 @@ func (m participant) mayReplace(there participant, path string) error {
 	}
 	same, known := m.Hardware.Same(there.Hardware)
 	if known && !same {
-		return Errorf(ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s",
-			path, m.Host, shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
+		return fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s",
+			path, m.Host, fault.Shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
 	}
 	if !known {
 		slog.Warn("a host with this UUID has attached the SR in another boot, and nobody can tell whether that was this machine", "sr", path, "host", m.Host)
@@ -96,20 +101,20 @@ func (m participant) mayReplace(there participant, path string) error {
 	return nil
 }
 
-func readParticipant(hosts *Dir, uuid string) (m participant, err error) {
-	data, err := hosts.Read(uuid, recordLimit)
+func readParticipant(hosts *dirfs.Dir, uuid string) (m participant, err error) {
+	data, err := hosts.Read(uuid, record.Limit)
 	if err != nil {
 		return m, err
 	}
-	return parseParticipant(data, hosts.join(uuid))
+	return parseParticipant(data, hosts.Join(uuid))
 }
 
 func parseParticipant(data []byte, path string) (m participant, err error) {
 	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
-		return m, Errorf(ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
+		return m, fault.Errorf(fault.ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
 	}
 	if m.Format > Format {
-		return m, Errorf(ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, Format)
+		return m, fault.Errorf(fault.ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, Format)
 	}
 	return m, nil
 }
@@ -128,7 +133,7 @@ func (a attachment) leaving() (stay func()) {
 		slog.Warn("this host stays on the list of those that have the SR attached: its filesystem does not answer", "sr", a.Path)
 	}
 	return func() {
-		if s, err := open(a, Shared); err == nil {
+		if s, err := open(a, dirfs.Shared); err == nil {
 			if err := s.enlist(); err != nil {
 				slog.Warn("this host is not on the list of those that have the SR attached", "sr", a.Path, "err", err)
 			}
@@ -162,8 +167,8 @@ func (a attachment) delist() {
 // ForgetHost takes a host off the list of those that have the SR attached: it is no more.
 // Absent is no error.
 func (s *SR) ForgetHost(uuid string) error {
-	if !canonical(uuid) {
-		return Errorf(ErrInvalid, uuid, "%q is no host's UUID", shorten(uuid))
+	if !uuids.IsCanonical(uuid) {
+		return fault.Errorf(fault.ErrInvalid, uuid, "%q is no host's UUID", fault.Shorten(uuid))
 	}
 	hosts, err := s.control.Sub(hostsDir)
 	if errors.Is(err, os.ErrNotExist) {
@@ -191,8 +196,8 @@ func (s *SR) eraseHosts() error {
 		return err
 	}
 	for _, name := range names {
-		if canonical(name) {
-			if err := hosts.removeFile(name); err != nil {
+		if uuids.IsCanonical(name) {
+			if err := hosts.RemoveFile(name); err != nil {
 				return err
 			}
 		}

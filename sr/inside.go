@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // Containing says which SR's directory a file is in, or would be if it were made, also
@@ -122,7 +125,7 @@ func ancestors(dir string) (places []string, err error) {
 			place := filepath.Join(m.path, below)
 			// Something else may be mounted over it, or over what it is in.
 			there, err := mountID(place)
-			if Unseen(err) && !errors.Is(err, os.ErrPermission) {
+			if fault.Unseen(err) && !errors.Is(err, os.ErrPermission) {
 				return nil, err
 			}
 			if err == nil && there == id {
@@ -163,7 +166,7 @@ func mountsByID() (map[int]rooted, error) {
 
 // mountID is the number, in mountinfo, of the mount that a directory is on.
 func mountID(dir string) (int, error) {
-	fd, err := retry(func() (int, error) { return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
+	fd, err := sys.Retry(func() (int, error) { return unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0) })
 	if err != nil {
 		return 0, &os.PathError{Op: "open", Path: dir, Err: err}
 	}

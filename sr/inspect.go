@@ -6,9 +6,15 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/rundir"
+	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // Inspect opens the SR in a directory to look at it, attached or not. It writes
@@ -42,7 +48,7 @@ func Inspect(path string) (_ *SR, err error) {
 	switch {
 	case err == nil && m != nil:
 		s.Meta = m
-	case Classify(err) == nil && err != nil:
+	case fault.Classify(err) == nil && err != nil:
 		return nil, err // it could not be read at all
 	}
 	return s, s.openControl()
@@ -55,9 +61,9 @@ func (s *SR) nothing() error {
 		return err
 	}
 	if there {
-		return Errorf(ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, marker)
+		return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, marker)
 	}
-	return Errorf(ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
+	return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
 }
 
 // openControl opens what there is of the control directory.
@@ -74,7 +80,7 @@ func (s *SR) openControl() (err error) {
 }
 
 // openPart opens a subdirectory: nil if there is none.
-func openPart(d *Dir, name string) (*Dir, error) {
+func openPart(d *dirfs.Dir, name string) (*dirfs.Dir, error) {
 	sub, err := d.Sub(name)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, nil
@@ -116,7 +122,7 @@ func (s *SR) Survey() (v Survey, err error) {
 	add(s.exposed(s.Root, marker, marker, "")...)
 	v.Staged = map[Key][]string{}
 	for _, part := range []struct {
-		dir *Dir
+		dir *dirfs.Dir
 		see func(name string) (ours bool)
 	}{
 		{s.Staging, func(name string) bool {
@@ -127,12 +133,12 @@ func (s *SR) Survey() (v Survey, err error) {
 			return ok || name == marker+".new"
 		}},
 		{s.Root, func(name string) bool { v.Root = append(v.Root, name); return true }},
-		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return canonical(name) }},
+		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return uuids.IsCanonical(name) }},
 		{s.CBT, func(name string) bool {
 			v.CBT = append(v.CBT, name)
-			return canonical(strings.TrimSuffix(name, PendingCBT))
+			return uuids.IsCanonical(strings.TrimSuffix(name, PendingCBT))
 		}},
-		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
+		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return uuids.IsCanonical(name) }},
 		{s.control, func(name string) bool {
 			return s.subdirs()[name] != nil || name == hostsDir || name == "lock" || slices.Contains(shortLocks, name) || name == doomList || name == sequenceFile
 		}},
@@ -145,7 +151,7 @@ func (s *SR) Survey() (v Survey, err error) {
 			return v, err
 		}
 		for _, name := range names {
-			if removedOpen(name) && part.dir.remote {
+			if dirfs.RemovedOpen(name) && part.dir.Remote() {
 				add(Problem{Kind: UnknownFile, Name: s.relative(part.dir, name), Note: true,
 					Text: "a file that was removed while a host had it open; NFS keeps it until that host closes it", Repair: Nothing("it goes by itself, or has been left by a host that crashed: then remove it")})
 				continue
@@ -168,7 +174,7 @@ func (s *SR) surveyMarker() ([]Problem, error) {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		old, err := destroyed(s.Root)
-		if Unseen(err) {
+		if fault.Unseen(err) {
 			return nil, err
 		}
 		if err != nil || old == nil {
@@ -177,15 +183,15 @@ func (s *SR) surveyMarker() ([]Problem, error) {
 		return []Problem{{Kind: Unfinished, Name: tombstone, Repairable: true,
 			Text:   fmt.Sprintf("SR %s was destroyed, and SR.destroy was interrupted while it removed its files", old.UUID),
 			Repair: "removes the rest of the destroyed SR's files, as SR.attach and SR.create would"}}, nil
-	case errors.Is(err, ErrNewer):
+	case errors.Is(err, fault.ErrNewer):
 		return one(NewerFormat, marker, err.Error(), Nothing("update reflinksr on this host"))
-	case errors.Is(err, ErrUnavailable):
+	case errors.Is(err, fault.ErrUnavailable):
 		return one(Damage, marker, err.Error(), Nothing("restore it from a backup; nothing else in this SR is repaired before"))
 	case err != nil:
 		return nil, err
 	}
 	err = (&SR{Path: s.Path, Root: s.Root}).sameFilesystem(m)
-	if errors.Is(err, ErrUnavailable) {
+	if errors.Is(err, fault.ErrUnavailable) {
 		return one(WrongPlace, marker, err.Error(), Nothing("mount the right filesystem, or srctl rehome; nothing else in this SR is repaired before"))
 	}
 	return nil, err
@@ -200,15 +206,15 @@ func (s *SR) place(v *Survey) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
-	case Unseen(err):
+	case fault.Unseen(err):
 		return err
 	case err != nil:
-		v.Problems = append(v.Problems, Problem{Kind: RuntimeNote, Name: RuntimeDir + "/sr/" + s.Meta.UUID + ".json",
+		v.Problems = append(v.Problems, Problem{Kind: RuntimeNote, Name: rundir.Path + "/sr/" + s.Meta.UUID + ".json",
 			Text: err.Error(), Repair: Nothing("attach the SR again")})
 		return nil
 	}
-	there, err := OpenDir(a.Path)
-	if err != nil && (a.Path == s.Path || !Unseen(err)) {
+	there, err := dirfs.OpenDir(a.Path)
+	if err != nil && (a.Path == s.Path || !fault.Unseen(err)) {
 		v.Attached = a.Path == s.Path
 		return nil
 	}
@@ -216,11 +222,11 @@ func (s *SR) place(v *Survey) error {
 		return fmt.Errorf("SR %s is attached on this host at %s, which cannot be looked at: %w: detach it there first", s.Meta.UUID, a.Path, err)
 	}
 	defer there.Close()
-	one, err := StatFile(there.f)
+	one, err := sys.Fstat(there.File())
 	if err != nil {
 		return err
 	}
-	two, err := StatFile(s.Root.f)
+	two, err := sys.Fstat(s.Root.File())
 	if err != nil {
 		return err
 	}
@@ -241,7 +247,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 		return nil, err
 	}
 	var failed error
-	judge := func(d *Dir, name, path string) {
+	judge := func(d *dirfs.Dir, name, path string) {
 		st, err := d.Stat(name)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
@@ -266,7 +272,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	for name := range s.subdirs() {
 		judge(s.control, name, controlDir+"/"+name)
 	}
-	readOnly, remedy, err := s.Root.readOnly()
+	readOnly, remedy, err := filesystem.ReadOnly(s.Root)
 	if err != nil {
 		return problems, err
 	}
@@ -289,8 +295,8 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	}
 	busy := ""
 	if s.lock == nil {
-		var lock *Lock
-		if lock, busy, err = s.control.lookLock("lock", patience); err != nil {
+		var lock *dirfs.Lock
+		if lock, busy, err = s.control.LookLockFor("lock", dirfs.Patience); err != nil {
 			return problems, err
 		}
 		lock.Unlock()
@@ -303,21 +309,9 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	return append(problems, p.During(busy)), nil
 }
 
-func (d *Dir) isDir(name string) (bool, error) {
-	var st unix.Stat_t
-	err := retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	if err == unix.ENOENT {
-		return false, nil
-	}
-	if err != nil {
-		return false, &os.PathError{Op: "stat", Path: d.join(name), Err: err}
-	}
-	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
-}
-
 // exposed says whether others than root can get at a file of ours, and whether it is
 // one.
-func (s *SR) exposed(d *Dir, name, path string, key Key) []Problem {
+func (s *SR) exposed(d *dirfs.Dir, name, path string, key Key) []Problem {
 	st, err := d.Stat(name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -327,16 +321,16 @@ func (s *SR) exposed(d *Dir, name, path string, key Key) []Problem {
 	case err != nil:
 		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
 	}
-	return append(tooOpen(st, path, key), d.Unchangeable(name, path, key)...)
+	return append(tooOpen(st, path, key), Unchangeable(d, name, path, key)...)
 }
 
 // Unchangeable notes that a file of ours has an attribute that keeps it from being changed.
-func (d *Dir) Unchangeable(name, path string, key Key) []Problem {
-	if fixed, err := d.Fixed(name); err != nil || !fixed {
+func Unchangeable(d *dirfs.Dir, name, path string, key Key) []Problem {
+	if fixed, err := filesystem.Fixed(d, name); err != nil || !fixed {
 		return nil // gone meanwhile, or there are no attributes
 	}
 	return []Problem{{Kind: OddAttributes, Name: path, Key: key, Note: true,
-		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.join(name) + " when that is not wanted any more")}}
+		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.Join(name) + " when that is not wanted any more")}}
 }
 
 func tooOpen(st *unix.Stat_t, path string, key Key) []Problem {
@@ -382,7 +376,7 @@ func want(st *unix.Stat_t) uint32 {
 
 func mode(st *unix.Stat_t) string { return fmt.Sprintf("%04o", want(st)) }
 
-func (s *SR) relative(d *Dir, name string) string {
+func (s *SR) relative(d *dirfs.Dir, name string) string {
 	if s.control != nil && d == s.control {
 		return controlDir + "/" + name
 	}
@@ -394,68 +388,24 @@ func (s *SR) relative(d *Dir, name string) string {
 	return name
 }
 
-// patience is how long a look at an SR waits for a call to end that changes what is
-// looked at.
-const patience = 2 * time.Second
-
-// LookLock is lookLock for a moment.
-func (d *Dir) LookLock(name string) (lock *Lock, busy string, err error) {
-	return d.lookLock(name, patience)
-}
-
-// lookLock takes an existing lock file, shared, without making one: nil if there is
-// none. busy tells who has it alone if waiting did not help.
-func (d *Dir) lookLock(name string, wait time.Duration) (_ *Lock, busy string, err error) {
-	for {
-		fd, err := retry(func() (int, error) {
-			return unix.Openat(d.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		})
-		if err == unix.ENOENT || err == unix.ELOOP {
-			return nil, "", nil
-		}
-		if err != nil {
-			return nil, "", &os.PathError{Op: "open", Path: d.join(name), Err: err}
-		}
-		f := os.NewFile(uintptr(fd), d.join(name))
-		err = flock(f, Shared, time.Now().Add(wait), wait == 0)
-		if err == unix.EWOULDBLOCK {
-			busy := holder(f)
-			f.Close()
-			return nil, busy, nil
-		}
-		current := true
-		if err == nil {
-			current, err = d.sameFile(name, f)
-		}
-		if err != nil && !errors.Is(err, ErrDamaged) {
-			f.Close()
-			return nil, "", err
-		}
-		if current || err != nil {
-			return &Lock{f: f, dir: d, name: name}, "", nil
-		}
-		f.Close()
-	}
-}
-
 // Quiet waits until no call changes the volume, and keeps it so until release. busy
 // names the process if that takes too long. It makes no lock file: where there is
 // none, no call is at work.
 func (s *SR) Quiet(key Key) (release func(), busy string, err error) {
-	var held []*Lock
+	var held []*dirfs.Lock
 	release = func() {
 		for _, lock := range held {
 			lock.Unlock()
 		}
 	}
 	for _, place := range []struct {
-		dir  *Dir
+		dir  *dirfs.Dir
 		name string
 	}{{s.Locks, string(key)}, {s.control, "lock"}, {s.control, "leases.lock"}} {
 		if place.dir == nil || place.name == "lock" && s.lock != nil {
 			continue
 		}
-		lock, busy, err := place.dir.lookLock(place.name, patience)
+		lock, busy, err := place.dir.LookLockFor(place.name, dirfs.Patience)
 		if err != nil || busy != "" {
 			release()
 			return func() {}, busy, err
@@ -470,13 +420,13 @@ func (s *SR) QuietCBT() (release func(), busy string, err error) {
 	if s.control == nil {
 		return func() {}, "", nil
 	}
-	lock, busy, err := s.control.lookLock("cbt.lock", patience)
+	lock, busy, err := s.control.LookLockFor("cbt.lock", dirfs.Patience)
 	return func() { lock.Unlock() }, busy, err
 }
 
 // Working says whether a call has the volume's lock alone at this moment.
 func (s *SR) Working(key Key) (bool, error) {
-	lock, busy, err := s.Locks.lookLock(string(key), 0)
+	lock, busy, err := s.Locks.LookLockFor(string(key), 0)
 	lock.Unlock()
 	return busy != "", err
 }

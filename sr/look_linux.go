@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
 )
 
 // Another disk of the host may be slow, or dead: then who opens it, or reads it, waits, for
@@ -99,7 +101,7 @@ func answerOf(l looked, err error) saidOfLook {
 }
 
 // lookClasses are what else than an errno an error of a look can be.
-var lookClasses = []error{errOwner, ErrInvalid, ErrUnsuitable, ErrSRInUse, ErrBusy, ErrUnavailable, ErrDamaged}
+var lookClasses = []error{errOwner, fault.ErrInvalid, fault.ErrUnsuitable, fault.ErrSRInUse, fault.ErrBusy, fault.ErrUnavailable, fault.ErrDamaged}
 
 // err is the error again.
 func (said saidOfLook) err() error {
@@ -109,7 +111,7 @@ func (said saidOfLook) err() error {
 	err := &told{text: said.Err}
 	for _, class := range lookClasses {
 		if class.Error() == said.Class && class != errOwner {
-			err.is = append(err.is, Errorf(class, "", "%s", said.Err))
+			err.is = append(err.is, fault.Errorf(class, "", "%s", said.Err))
 		} else if class.Error() == said.Class {
 			err.is = append(err.is, class)
 		}
@@ -151,7 +153,7 @@ func lookAt(what, path string, patience time.Duration) (looked, error) {
 		l, err = lookNow(what, path)
 	}
 	if errors.Is(err, errMute) {
-		err = Errorf(ErrUnavailable, path, "%s does not answer: nothing was heard of it within %v: look at the kernel's log", path, patience)
+		err = fault.Errorf(fault.ErrUnavailable, path, "%s does not answer: nothing was heard of it within %v: look at the kernel's log", path, patience)
 		err = &told{err.Error(), []error{err, errMute}}
 	}
 	l.sb = l.Blocks.parse()
@@ -250,7 +252,7 @@ func lookAround() (a around, err error) {
 			a.mute = append(a.mute, nodes[i])
 		case isShortage(answer.err):
 			return a, answer.err // who cannot look has not seen that there is nothing
-		case IsIO(answer.err):
+		case fault.IsIO(answer.err):
 			slog.Warn("a disk cannot be read", "device", nodes[i], "err", answer.err)
 			a.ill = append(a.ill, nodes[i])
 		case answer.err != nil:

@@ -12,6 +12,13 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/record"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/uuids"
 )
 
 // Format is the newest format of sr.json and of volume records that this version
@@ -28,15 +35,15 @@ const (
 
 // Meta is sr.json.
 type Meta struct {
-	Format      int        `json:"format"`
-	UUID        string     `json:"uuid"`
-	Name        string     `json:"name"`
-	Description string     `json:"description"`
-	Created     time.Time  `json:"created"`
-	Filesystem  Filesystem `json:"filesystem"`
-	Options     Options    `json:"options"`
+	Format      int                 `json:"format"`
+	UUID        string              `json:"uuid"`
+	Name        string              `json:"name"`
+	Description string              `json:"description"`
+	Created     time.Time           `json:"created"`
+	Filesystem  filesystem.Identity `json:"filesystem"`
+	Options     Options             `json:"options"`
 
-	unknown Unknown
+	unknown record.Unknown
 }
 
 // Options are decided at SR.create and never change.
@@ -48,30 +55,30 @@ type Options struct {
 }
 
 // Attributes are those of new data files.
-func (o Options) Attributes() Attributes { return Attributes{NoCOW: !o.DataCOW} }
+func (o Options) Attributes() reflink.Attributes { return reflink.Attributes{NoCOW: !o.DataCOW} }
 
 // CheckText refuses what cannot be a name or a description; arg names the
 // argument it came in.
 func CheckText(arg, text string) error {
 	if !utf8.ValidString(text) {
-		return Errorf(ErrInvalid, arg, "argument %q is not valid UTF-8", arg)
+		return fault.Errorf(fault.ErrInvalid, arg, "argument %q is not valid UTF-8", arg)
 	}
 	if len(text) > TextLimit {
-		return Errorf(ErrInvalid, arg, "argument %q has %d bytes, at most %d are allowed", arg, len(text), TextLimit)
+		return fault.Errorf(fault.ErrInvalid, arg, "argument %q has %d bytes, at most %d are allowed", arg, len(text), TextLimit)
 	}
 	return nil
 }
 
 // readMeta reads the marker of the directory: an error that is os.ErrNotExist
 // where there is none.
-func readMeta(d *Dir) (*Meta, error) {
+func readMeta(d *dirfs.Dir) (*Meta, error) {
 	var data []byte
 	err := d.Patiently(controlDir, func() (err error) {
-		data, err = d.Read(marker, recordLimit)
+		data, err = d.Read(marker, record.Limit)
 		return err
 	})
-	if errors.Is(err, ErrDamaged) {
-		err = Errorf(ErrUnavailable, d.Path(), "%v", err)
+	if errors.Is(err, fault.ErrDamaged) {
+		err = fault.Errorf(fault.ErrUnavailable, d.Path(), "%v", err)
 	}
 	if err != nil {
 		return nil, err
@@ -83,14 +90,14 @@ func readMeta(d *Dir) (*Meta, error) {
 func parseMeta(path string, data []byte) (*Meta, error) {
 	m := new(Meta)
 	var err error
-	if m.unknown, err = DecodeRecord(data, m); err != nil {
-		return nil, Errorf(ErrUnavailable, path, "%s/%s is damaged: %v: restore it from a backup", path, marker, err)
+	if m.unknown, err = record.Decode(data, m); err != nil {
+		return nil, fault.Errorf(fault.ErrUnavailable, path, "%s/%s is damaged: %v: restore it from a backup", path, marker, err)
 	}
 	if m.Format > Format {
-		return nil, Errorf(ErrNewer, path, "%s/%s has format %d, this version knows %d: update reflinksr on this host", path, marker, m.Format, Format)
+		return nil, fault.Errorf(fault.ErrNewer, path, "%s/%s has format %d, this version knows %d: update reflinksr on this host", path, marker, m.Format, Format)
 	}
-	if size := m.Options.SectorSize; !canonical(m.UUID) || m.Format < 1 || size != 512 && size != 4096 {
-		return nil, Errorf(ErrUnavailable, path, "%s/%s is damaged: it is no SR's: restore it from a backup", path, marker)
+	if size := m.Options.SectorSize; !uuids.IsCanonical(m.UUID) || m.Format < 1 || size != 512 && size != 4096 {
+		return nil, fault.Errorf(fault.ErrUnavailable, path, "%s/%s is damaged: it is no SR's: restore it from a backup", path, marker)
 	}
 	return m, nil
 }
@@ -105,7 +112,7 @@ func (s *SR) writeMeta(m *Meta) error {
 }
 
 func (m *Meta) encode() ([]byte, error) {
-	data, err := EncodeRecord(m, m.unknown)
+	data, err := record.Encode(m, m.unknown)
 	return indent(data), err
 }
 
@@ -157,12 +164,12 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 		case "sector_size":
 			n, _ := strconv.Atoi(value)
 			if value != "512" && value != "4096" {
-				return c, Errorf(ErrInvalid, name, "configuration %q is %q, it must be 512 or 4096", name, shorten(value))
+				return c, fault.Errorf(fault.ErrInvalid, name, "configuration %q is %q, it must be 512 or 4096", name, fault.Shorten(value))
 			}
 			c.Options.SectorSize = n
 		case "datacow":
 			if value != "on" && value != "off" {
-				return c, Errorf(ErrInvalid, name, "configuration %q is %q, it must be on or off", name, shorten(value))
+				return c, fault.Errorf(fault.ErrInvalid, name, "configuration %q is %q, it must be on or off", name, fault.Shorten(value))
 			}
 			c.Options.DataCOW = value == "on"
 		default:
@@ -172,8 +179,8 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 		}
 	}
 	c.UUID = strings.ToLower(conf["sr_uuid"])
-	if c.UUID != "" && !canonical(c.UUID) {
-		return c, Errorf(ErrInvalid, "sr_uuid", "configuration %q is %q, which is no UUID", "sr_uuid", shorten(c.UUID))
+	if c.UUID != "" && !uuids.IsCanonical(c.UUID) {
+		return c, fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is %q, which is no UUID", "sr_uuid", fault.Shorten(c.UUID))
 	}
 	err := checkSources(conf)
 	if err != nil {
@@ -193,14 +200,14 @@ func ParseConfiguration(conf map[string]string) (Configuration, error) {
 }
 
 // openPath opens the directory that a configuration names.
-func openPath(path string) (*Dir, error) {
-	d, err := OpenDir(path)
+func openPath(path string) (*dirfs.Dir, error) {
+	d, err := dirfs.OpenDir(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, Errorf(ErrSRNotFound, path, "%s does not exist: is its filesystem mounted?", path)
+		return nil, fault.Errorf(fault.ErrSRNotFound, path, "%s does not exist: is its filesystem mounted?", path)
 	case err != nil:
 		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP) {
-			return nil, Errorf(ErrInvalid, "path", "%s is not a directory: %v", path, err)
+			return nil, fault.Errorf(fault.ErrInvalid, "path", "%s is not a directory: %v", path, err)
 		}
 		return nil, fmt.Errorf("opening the SR's directory: %w", err)
 	}

@@ -12,6 +12,11 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/procs"
+	"reflinksr/internal/sys"
 )
 
 // MountDir is where the filesystems of SRs are mounted that are configured by a device
@@ -48,11 +53,11 @@ func options(kind string, more ...string) string {
 const mountFlags = unix.MS_NOATIME | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // mount mounts m over the open directory.
-func (m mountable) mount(point *Dir) error {
+func (m mountable) mount(point *dirfs.Dir) error {
 	if m.kind == "btrfs" {
 		forgetGuests()
 	}
-	target := "/proc/self/fd/" + strconv.Itoa(point.fd()) // whatever its name leads to by now
+	target := "/proc/self/fd/" + strconv.Itoa(point.Fd()) // whatever its name leads to by now
 	if m.kind != "nfs4" {
 		if err := m.mayMount(); err != nil {
 			return err
@@ -63,11 +68,11 @@ func (m mountable) mount(point *Dir) error {
 	case err == nil:
 		return nil
 	case err == unix.ENODEV && m.kind == "nfs4":
-		return Errorf(ErrUnavailable, m.source, "%s cannot be mounted: this kernel has no NFS client: modprobe nfs, or install the module", m.source)
+		return fault.Errorf(fault.ErrUnavailable, m.source, "%s cannot be mounted: this kernel has no NFS client: modprobe nfs, or install the module", m.source)
 	case err == unix.ENODEV:
-		return Errorf(ErrUnavailable, m.source, "%s cannot be mounted: this kernel has no %s: modprobe %s", m.source, m.kind, m.kind)
+		return fault.Errorf(fault.ErrUnavailable, m.source, "%s cannot be mounted: this kernel has no %s: modprobe %s", m.source, m.kind, m.kind)
 	case err == unix.EBUSY:
-		return Errorf(ErrSRInUse, m.source, "%s cannot be mounted: it is in use%s", m.source, usedBy(m.source))
+		return fault.Errorf(fault.ErrSRInUse, m.source, "%s cannot be mounted: it is in use%s", m.source, usedBy(m.source))
 	}
 	return fmt.Errorf("mounting %s (%s) at %s: %w: the kernel's log tells more", m.source, m.kind, point.Path(), err)
 }
@@ -91,7 +96,7 @@ func (m mountable) mayMount() error {
 			continue
 		}
 		if users := stayingUsers(dev); len(users) > 0 {
-			return Errorf(ErrSRInUse, path, "%s is not mounted: it is in use by %s: end that; if it is for a guest, the disk is the guest's", path, strings.Join(users, ", "))
+			return fault.Errorf(fault.ErrSRInUse, path, "%s is not mounted: it is in use by %s: end that; if it is for a guest, the disk is the guest's", path, strings.Join(users, ", "))
 		}
 	}
 	return nil
@@ -100,7 +105,7 @@ func (m mountable) mayMount() error {
 // isMountedForSR says whether a device is mounted where SR.attach mounts it.
 func isMountedForSR(path string, dev uint64) bool {
 	number := fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
-	return slices.ContainsFunc(parseMountinfo(read("/proc/self/mountinfo")), func(e mountEntry) bool {
+	return slices.ContainsFunc(parseMountinfo(sys.Text("/proc/self/mountinfo")), func(e mountEntry) bool {
 		return (e.device == number || e.source == path) && strings.HasPrefix(e.path, MountDir+"/")
 	})
 }
@@ -127,7 +132,7 @@ func forgetGuests() {
 	entries, _ := os.ReadDir("/sys/class/block")
 	o := owners(false)
 	for _, e := range entries {
-		dev, err := deviceNumber(read("/sys/class/block/" + e.Name() + "/dev"))
+		dev, err := deviceNumber(sys.Text("/sys/class/block/" + e.Name() + "/dev"))
 		if err != nil {
 			continue
 		}
@@ -137,7 +142,7 @@ func forgetGuests() {
 		var args [4096]byte // struct btrfs_ioctl_vol_args: a descriptor, and the path
 		copy(args[8:], "/dev/"+strings.ReplaceAll(e.Name(), "!", "/"))
 		// Most are unknown to it; Linux before 5.0 knows no such call.
-		ioctl(control, btrfsIocForgetDev, unsafe.Pointer(&args))
+		sys.Ioctl(control, btrfsIocForgetDev, unsafe.Pointer(&args))
 	}
 }
 
@@ -148,7 +153,7 @@ const btrfsIocForgetDev = 0x50009405 // BTRFS_IOC_FORGET_DEV, linux/btrfs.h
 func unmountPath(path string) error {
 	err := insist(unix.EBUSY, func() error { return unix.Unmount(path, unix.UMOUNT_NOFOLLOW) })
 	if err == unix.EBUSY {
-		return Errorf(ErrSRInUse, path, "%s cannot be unmounted: it is in use by %s: end that, then try again", path, users(path))
+		return fault.Errorf(fault.ErrSRInUse, path, "%s cannot be unmounted: it is in use by %s: end that, then try again", path, users(path))
 	}
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w", path, err)
@@ -160,7 +165,7 @@ func unmountPath(path string) error {
 func insist(errno error, do func() error) error {
 	deadline := time.Now().Add(mountPatience)
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		err := retry0(do)
+		err := sys.Do(do)
 		if err != errno || time.Now().After(deadline) {
 			return err
 		}
@@ -170,30 +175,30 @@ func insist(errno error, do func() error) error {
 
 // openMountPoint opens the mount point of an SR, made if absent: what is mounted there,
 // if something is.
-func openMountPoint(uuid string) (*Dir, error) {
-	run, err := OpenDir(filepath.Dir(MountDir))
+func openMountPoint(uuid string) (*dirfs.Dir, error) {
+	run, err := dirfs.OpenDir(filepath.Dir(MountDir))
 	if err != nil {
 		return nil, err
 	}
 	defer run.Close()
-	if err := run.mkdir(filepath.Base(MountDir)); err != nil {
+	if err := run.Make(filepath.Base(MountDir)); err != nil {
 		return nil, err
 	}
-	top, err := OpenDir(MountDir) // not by Sub: it may be a filesystem of its own
+	top, err := dirfs.OpenDir(MountDir) // not by Sub: it may be a filesystem of its own
 	if err != nil {
 		return nil, err
 	}
 	defer top.Close()
-	if err := top.mkdir(uuid); err != nil {
+	if err := top.Make(uuid); err != nil {
 		return nil, err
 	}
-	fd, err := retry(func() (int, error) {
-		return unix.Openat(top.fd(), uuid, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	fd, err := sys.Retry(func() (int, error) {
+		return unix.Openat(top.Fd(), uuid, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
-		return nil, fmt.Errorf("opening the mount point: %w", &os.PathError{Op: "open", Path: top.join(uuid), Err: err})
+		return nil, fmt.Errorf("opening the mount point: %w", &os.PathError{Op: "open", Path: top.Join(uuid), Err: err})
 	}
-	return newDir(fd, top.join(uuid))
+	return dirfs.FromFD(fd, top.Join(uuid))
 }
 
 // removeMountPoint removes it, unless something is mounted there.
@@ -252,12 +257,12 @@ func users(path string) string {
 	var found []string
 	bound, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	for _, name := range bound {
-		if file := strings.TrimSpace(read(name)); strings.HasPrefix(file, path+"/") {
+		if file := strings.TrimSpace(sys.Text(name)); strings.HasPrefix(file, path+"/") {
 			found = append(found, fmt.Sprintf("/dev/%s, the device of %s", strings.Split(name, "/")[3], file))
 		}
 	}
 	found = append(found, processesIn(path)...)
-	for _, e := range parseMountinfo(read("/proc/self/mountinfo")) {
+	for _, e := range parseMountinfo(sys.Text("/proc/self/mountinfo")) {
 		if strings.HasPrefix(e.path, path+"/") {
 			found = append(found, "what is mounted at "+e.path)
 		}
@@ -274,14 +279,14 @@ func users(path string) string {
 // processesIn describes the processes that have something below path open. It looks at
 // names only: a file of a server that is away would not answer.
 func processesIn(path string) (found []string) {
-	procs, _ := filepath.Glob("/proc/[0-9]*")
-	for _, proc := range procs {
+	list, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range list {
 		pid, _ := strconv.Atoi(filepath.Base(proc))
 		links, _ := filepath.Glob(proc + "/fd/*")
 		for _, link := range append(links, proc+"/cwd", proc+"/root", proc+"/exe") {
 			file, err := os.Readlink(link)
 			if err == nil && strings.HasPrefix(file+"/", path+"/") {
-				found = append(found, describe(pid))
+				found = append(found, procs.Describe(pid))
 				break
 			}
 		}
@@ -302,7 +307,7 @@ func usedBy(device string) string {
 	if holders := d.holders(); len(holders) > 0 {
 		return " by " + strings.Join(holders, ", ")
 	}
-	for line := range strings.Lines(read("/proc/swaps")) {
+	for line := range strings.Lines(sys.Text("/proc/swaps")) {
 		if strings.HasPrefix(line, d.path+" ") {
 			return " as swap space"
 		}

@@ -10,6 +10,13 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/record"
+	"reflinksr/internal/rundir"
+	"reflinksr/internal/sys"
 )
 
 // mounted is the note of a filesystem that this plugin has mounted, or is about to, for
@@ -29,18 +36,18 @@ func (m mounted) configuration() Configuration {
 }
 
 // withMount runs do with the directory of these notes, and the SR's mount point locked.
-func withMount(uuid string, do func(notes *Dir) error) error {
-	notes, err := Runtime("mount")
+func withMount(uuid string, do func(notes *dirfs.Dir) error) error {
+	notes, err := rundir.Open("mount")
 	if err != nil {
 		return err
 	}
 	defer notes.Close()
-	return notes.noted(uuid, "the mount point of SR "+uuid, func() error { return do(notes) })
+	return noted(notes, uuid, "the mount point of SR "+uuid, func() error { return do(notes) })
 }
 
 // readMounted reads the note about an SR: os.ErrNotExist if we have mounted nothing for it.
-func readMounted(notes *Dir, uuid string) (m mounted, err error) {
-	data, err := notes.Read(uuid+".json", recordLimit)
+func readMounted(notes *dirfs.Dir, uuid string) (m mounted, err error) {
+	data, err := notes.Read(uuid+".json", record.Limit)
 	if err != nil {
 		return m, err
 	}
@@ -53,12 +60,12 @@ func parseMounted(data []byte, uuid string) (m mounted, err error) {
 		err = errors.New("it is of something else")
 	}
 	if err != nil {
-		return mounted{}, fmt.Errorf("what is noted of the filesystem of SR %s in %s/mount/%s.json is damaged: attach the SR again: %w", uuid, RuntimeDir, uuid, err)
+		return mounted{}, fmt.Errorf("what is noted of the filesystem of SR %s in %s/mount/%s.json is damaged: attach the SR again: %w", uuid, rundir.Path, uuid, err)
 	}
 	return m, nil
 }
 
-func (m mounted) save(notes *Dir) error {
+func (m mounted) save(notes *dirfs.Dir) error {
 	data, err := json.Marshal(m)
 	if err != nil {
 		return err
@@ -68,7 +75,7 @@ func (m mounted) save(notes *Dir) error {
 
 // mount mounts the SR's filesystem at its mount point. One that is there stays, and is
 // still not ours if somebody else has mounted it.
-func (c Configuration) mount(notes *Dir) error {
+func (c Configuration) mount(notes *dirfs.Dir) error {
 	there, err := mountsAt(c.Path)
 	if err != nil {
 		return err
@@ -100,7 +107,7 @@ func (m mountable) mountFor(uuid string) error {
 		return err
 	}
 	defer point.Close()
-	if err := setMode(point.f, 0o700); err != nil {
+	if err := dirfs.SetMode(point.File(), 0o700); err != nil {
 		return err
 	}
 	return m.mount(point)
@@ -123,7 +130,7 @@ func (c Configuration) mountable() (mountable, error) {
 // no other.
 func (c Configuration) isAt(there []mountEntry) error {
 	foreign := func(why string) error {
-		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s: unmount that first", c.Path, why)
+		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s: unmount that first", c.Path, why)
 	}
 	top := there[len(there)-1]
 	if len(there) > 1 {
@@ -135,7 +142,7 @@ func (c Configuration) isAt(there []mountEntry) error {
 		}
 		return nil
 	}
-	root, err := OpenDir(c.Path)
+	root, err := dirfs.OpenDir(c.Path)
 	if errors.Is(err, unix.EIO) {
 		return nil // its disk has died, and who detaches the SR must get rid of it
 	}
@@ -143,7 +150,7 @@ func (c Configuration) isAt(there []mountEntry) error {
 		return err
 	}
 	defer root.Close()
-	fs, err := root.Filesystem()
+	fs, err := filesystem.Of(root)
 	if err != nil {
 		return err
 	}
@@ -162,10 +169,10 @@ func (c Configuration) isConnected(m mountEntry) error {
 	if c.Device == "" {
 		return nil
 	}
-	gone := Errorf(ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", m.source, c.UUID)
+	gone := fault.Errorf(fault.ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", m.source, c.UUID)
 	number := m.device
 	if strings.HasPrefix(number, "0:") { // btrfs has none of its own
-		number = read("/sys/class/block/" + sysName(m.source) + "/dev")
+		number = sys.Text("/sys/class/block/" + sysName(m.source) + "/dev")
 		if dev, err := blockDevice(m.source); err == nil {
 			number = fmt.Sprintf("%d:%d", unix.Major(dev), unix.Minor(dev))
 		}
@@ -179,10 +186,10 @@ func (c Configuration) isConnected(m mountEntry) error {
 		return err
 	}
 	if owner != "" {
-		return Errorf(ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.source, owner)
+		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.source, owner)
 	}
 	// A loop device that was detached in use stays until its last close.
-	if _, err := os.Stat(sysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(read(sysOf(dev)+"/loop/autoclear")) == "1" {
+	if _, err := os.Stat(sysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(sys.Text(sysOf(dev)+"/loop/autoclear")) == "1" {
 		return gone
 	}
 	return nil
@@ -190,7 +197,7 @@ func (c Configuration) isConnected(m mountEntry) error {
 
 // unmount undoes mount, if we have mounted it. A disk with nothing on it but a destroyed
 // SR's filesystem becomes blank.
-func unmount(notes *Dir, uuid string) error {
+func unmount(notes *dirfs.Dir, uuid string) error {
 	m, err := readMounted(notes, uuid)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -239,7 +246,7 @@ func unmount(notes *Dir, uuid string) error {
 // filesystem but the mark that it was destroyed.
 func isOver(c Configuration) bool {
 	over, err := func() (bool, error) {
-		root, err := OpenDir(c.Path)
+		root, err := dirfs.OpenDir(c.Path)
 		if err != nil {
 			return false, err
 		}
@@ -308,7 +315,7 @@ func (c Configuration) blankRest() error {
 }
 
 // forgetMounted unmounts what was mounted for an SR that did not become attached.
-func forgetMounted(notes *Dir, uuid string) {
+func forgetMounted(notes *dirfs.Dir, uuid string) {
 	if _, err := lookup(uuid); !errors.Is(err, os.ErrNotExist) {
 		return
 	}

@@ -3,6 +3,8 @@ package sr
 import (
 	"path/filepath"
 	"strings"
+
+	"reflinksr/internal/sys"
 )
 
 // Near returns a function that says whether what the kernel calls by a path may be on the
@@ -13,7 +15,7 @@ func Near(root string) func(path string) bool {
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real
 	}
-	mounts := parseMountinfo(read("/proc/self/mountinfo"))
+	mounts := parseMountinfo(sys.Text("/proc/self/mountinfo"))
 	over := func(path string) (on mountEntry) {
 		for _, m := range mounts { // of those at one place the last one is seen
 			if len(m.path) >= len(on.path) && (m.path == "/" || path == m.path || strings.HasPrefix(path, m.path+"/")) {

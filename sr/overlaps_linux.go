@@ -10,6 +10,9 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // A loop device shows a part of another device, or of a file that others show as well, and
@@ -43,12 +46,12 @@ func traceDevices() (*stretches, error) {
 		return nil, err
 	}
 	var nodes []string
-	for _, sys := range bound {
-		nodes = append(nodes, "/dev/"+filepath.Base(filepath.Dir(sys)))
+	for _, sysfs := range bound {
+		nodes = append(nodes, "/dev/"+filepath.Base(filepath.Dir(sysfs)))
 	}
 	for i, answer := range lookAtAll("loop", nodes) {
-		sys := filepath.Dir(bound[i])
-		dev, err := deviceNumber(read(sys + "/dev"))
+		sysfs := filepath.Dir(bound[i])
+		dev, err := deviceNumber(sys.Text(sysfs + "/dev"))
 		if err != nil {
 			continue // it has gone
 		}
@@ -57,14 +60,14 @@ func traceDevices() (*stretches, error) {
 		case isShortage(answer.err):
 			return nil, answer.err
 		case answer.err != nil:
-			path := strings.TrimSpace(read(sys + "/loop/backing_file"))
+			path := strings.TrimSpace(sys.Text(sysfs + "/loop/backing_file"))
 			if !strings.HasPrefix(path, "/dev/") {
 				continue
 			}
 			if l.Rdev, err = blockDevice(path); err != nil {
 				continue
 			}
-			if l.Offset, err = strconv.ParseInt(strings.TrimSpace(read(sys+"/loop/offset")), 10, 64); err != nil {
+			if l.Offset, err = strconv.ParseInt(strings.TrimSpace(sys.Text(sysfs+"/loop/offset")), 10, 64); err != nil {
 				continue
 			}
 		}
@@ -85,11 +88,11 @@ func (t *stretches) of(dev uint64) []stretch {
 }
 
 func (t *stretches) trace(dev uint64) []stretch {
-	sys, err := filepath.EvalSymlinks(sysOf(dev))
+	sysfs, err := filepath.EvalSymlinks(sysOf(dev))
 	if err != nil {
 		return nil
 	}
-	size := sectors(sys + "/size")
+	size := sectors(sysfs + "/size")
 	if size == 0 {
 		return nil
 	}
@@ -99,10 +102,10 @@ func (t *stretches) trace(dev uint64) []stretch {
 		}
 		return []stretch{{fmt.Sprintf("file %d:%d", l.Dev, l.Ino), l.Offset, l.Offset + size}}
 	}
-	below, err := madeOf(sys)
+	below, err := madeOf(sysfs)
 	if err == nil && len(below) > 0 {
-		if _, err := os.Stat(sys + "/partition"); err == nil {
-			return cut(t.of(below[0]), sectors(sys+"/start"), size)
+		if _, err := os.Stat(sysfs + "/partition"); err == nil {
+			return cut(t.of(below[0]), sectors(sysfs+"/start"), size)
 		}
 		// Where its parts are on what it is made of is not asked: it may be all of that.
 		var all []stretch
@@ -111,8 +114,8 @@ func (t *stretches) trace(dev uint64) []stretch {
 		}
 		return all
 	}
-	of := "device " + filepath.Base(sys)
-	if said, err := (&disk{dev: dev, sys: sys}).identity(); err == nil && said != "" {
+	of := "device " + filepath.Base(sysfs)
+	if said, err := (&disk{dev: dev, sys: sysfs}).identity(); err == nil && said != "" {
 		of = "disk " + said // by whatever path
 	}
 	return []stretch{{of, 0, size}}
@@ -130,7 +133,7 @@ func cut(whole []stretch, offset, size int64) []stretch {
 
 // sectors is a number of sectors that sysfs tells, in bytes.
 func sectors(path string) int64 {
-	n, _ := strconv.ParseInt(strings.TrimSpace(read(path)), 10, 64)
+	n, _ := strconv.ParseInt(strings.TrimSpace(sys.Text(path)), 10, 64)
 	return n << 9
 }
 
@@ -154,8 +157,8 @@ func (d *disk) overlaps() (found []overlap, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		sys := "/sys/class/block/" + e.Name()
-		dev, err := deviceNumber(read(sys + "/dev"))
+		sysfs := "/sys/class/block/" + e.Name()
+		dev, err := deviceNumber(sys.Text(sysfs + "/dev"))
 		if err != nil || kin[dev] {
 			continue
 		}
@@ -193,7 +196,7 @@ func (d *disk) freeByOverlaps() error {
 		if use, err := o.disk.use(); err != nil {
 			return err
 		} else if use != "" {
-			return Errorf(ErrSRInUse, d.path, "%s %s %s, which is in use%s: choose another device, or end that", d.path, o.shares, o.disk.path, use)
+			return fault.Errorf(fault.ErrSRInUse, d.path, "%s %s %s, which is in use%s: choose another device, or end that", d.path, o.shares, o.disk.path, use)
 		}
 	}
 	return nil
@@ -234,7 +237,7 @@ func (d *disk) use() (string, error) {
 		}
 	}
 	if err != nil {
-		return "", Errorf(ErrUnavailable, d.path, "whether %s is in use cannot be told: %v", d.path, err)
+		return "", fault.Errorf(fault.ErrUnavailable, d.path, "whether %s is in use cannot be told: %v", d.path, err)
 	}
 	if users := deviceUsers(d.dev); len(users) > 0 {
 		return " by " + strings.Join(users, ", "), nil

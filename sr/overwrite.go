@@ -9,6 +9,11 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
+	"reflinksr/internal/rundir"
+	"reflinksr/internal/sys"
 )
 
 // What a tool is told to write to may be something else than who says so thinks: the disk
@@ -30,17 +35,17 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 	}
 	defer d.Close()
 	if d.size < size {
-		return nil, Errorf(ErrSize, path, "%s has %d bytes, and needs %d", path, d.size, size)
+		return nil, fault.Errorf(fault.ErrSize, path, "%s has %d bytes, and needs %d", path, d.size, size)
 	}
 	owner, err := diskOwner(d.dev, true)
 	if err != nil {
 		return nil, err
 	}
 	if owner != "" && !d.isOwnToWrite() {
-		return nil, Errorf(ErrSRInUse, path, "%s is not to be written to: it is %s: give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then", path, owner)
+		return nil, fault.Errorf(fault.ErrSRInUse, path, "%s is not to be written to: it is %s: give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then", path, owner)
 	}
 	if l.Member != "" {
-		return nil, Errorf(ErrSRInUse, path, "%s is %s: write to that", path, l.Member)
+		return nil, fault.Errorf(fault.ErrSRInUse, path, "%s is %s: write to that", path, l.Member)
 	}
 	if err := d.writable(); err != nil {
 		return nil, err
@@ -72,7 +77,7 @@ func (d *disk) mayOverwrite(destroy bool, flag string) error {
 		return fmt.Errorf("%w (%s destroys it unseen)", err, flag)
 	}
 	if content.what != "" {
-		return Errorf(ErrUnsuitable, d.path, "%s is not blank: it carries %s, and all of that would be lost: choose another device, or say %s", d.path, content.what, flag)
+		return fault.Errorf(fault.ErrUnsuitable, d.path, "%s is not blank: it carries %s, and all of that would be lost: choose another device, or say %s", d.path, content.what, flag)
 	}
 	return nil
 }
@@ -122,7 +127,7 @@ type deviceNote struct {
 
 // noteOfFile finds the note of a volume whose device is of that file; nil if there is none.
 func noteOfFile(dev, ino uint64) (*deviceNote, error) {
-	dir, err := LookRuntime("volume")
+	dir, err := rundir.Look("volume")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -143,7 +148,7 @@ func noteOfFile(dev, ino uint64) (*deviceNote, error) {
 		note := deviceNote{volume: "volume " + key[37:] + " of SR " + key[:36]}
 		// One that is damaged says nothing of this file; the name that the device was
 		// given still does.
-		data, err := dir.Read(name, recordLimit)
+		data, err := dir.Read(name, record.Limit)
 		if err == nil && json.Unmarshal(data, &note) == nil && note.Ino == ino && note.Dev == dev {
 			return &note, nil
 		}
@@ -159,7 +164,7 @@ func MayWriteFile(path string) error {
 		return err
 	}
 	if dir != "" {
-		return Errorf(ErrSRInUse, path, "%s is in the directory of an SR, %s: give a file that is in none; to write to a volume, attach it, and give its device", path, dir)
+		return fault.Errorf(fault.ErrSRInUse, path, "%s is in the directory of an SR, %s: give a file that is in none; to write to a volume, attach it, and give its device", path, dir)
 	}
 	return nil
 }
@@ -168,7 +173,7 @@ func MayWriteFile(path string) error {
 // belongs to whoever has that. The file need not be there.
 func FileOfNoDevice(path string) error {
 	var st unix.Stat_t
-	if err := retry0(func() error { return unix.Stat(path, &st) }); err != nil {
+	if err := sys.Do(func() error { return unix.Stat(path, &st) }); err != nil {
 		if err == unix.ENOENT {
 			return nil
 		}
@@ -176,7 +181,7 @@ func FileOfNoDevice(path string) error {
 	}
 	device, err := loopOfFile(st.Dev, st.Ino)
 	if err == nil && device != "" {
-		err = Errorf(ErrSRInUse, path, "%s is in use: %s is a loop device of it: detach that first", path, device)
+		err = fault.Errorf(fault.ErrSRInUse, path, "%s is in use: %s is a loop device of it: detach that first", path, device)
 	}
 	return err
 }

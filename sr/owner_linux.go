@@ -10,6 +10,11 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // A guest chooses what its disk contains: superblocks of the host's own filesystems, if it
@@ -64,17 +69,17 @@ func (o *ownership) find(dev uint64) (string, error) {
 	if domain := o.domains[dev]; domain != "" {
 		return "in use by " + domain, nil
 	}
-	sys, err := filepath.EvalSymlinks(sysOf(dev))
+	sysfs, err := filepath.EvalSymlinks(sysOf(dev))
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil // no block device, or one that has just gone
 	}
 	if err != nil {
 		return "", err
 	}
-	if owner, err := o.byName(filepath.Base(sys), sys); err != nil || owner != "" {
+	if owner, err := o.byName(filepath.Base(sysfs), sysfs); err != nil || owner != "" {
 		return owner, err
 	}
-	below, err := madeOf(sys)
+	below, err := madeOf(sysfs)
 	if err != nil {
 		return "", err
 	}
@@ -89,7 +94,7 @@ func (o *ownership) find(dev uint64) (string, error) {
 }
 
 // byName is what name and kind of a device tell.
-func (o *ownership) byName(name, sys string) (string, error) {
+func (o *ownership) byName(name, sysfs string) (string, error) {
 	switch {
 	case strings.HasPrefix(name, "td") && len(name) <= 5:
 		return "the disk of a tapdisk, and so of a guest", nil
@@ -98,43 +103,43 @@ func (o *ownership) byName(name, sys string) (string, error) {
 	case strings.HasPrefix(name, "drbd"):
 		return "a DRBD device, which guests use", nil
 	case strings.HasPrefix(name, "dm-"):
-		mapped := strings.TrimSpace(read(sys + "/dm/name"))
+		mapped := strings.TrimSpace(sys.Text(sysfs + "/dm/name"))
 		if strings.HasPrefix(mapped, "VG_XenStorage-") || strings.Contains(mapped, "-xcp--volume--") {
 			return "the volume " + mapped + " of another SR", nil
 		}
 	case strings.HasPrefix(name, "loop"):
-		return o.byFile(sys)
+		return o.byFile(sysfs)
 	}
 	return "", nil
 }
 
 // controlDomain says whether this is a host's dom0, whose virtual disks are its guests'.
 func controlDomain() bool {
-	if strings.Contains(read("/proc/xen/capabilities"), "control_d") {
+	if strings.Contains(sys.Text("/proc/xen/capabilities"), "control_d") {
 		return true
 	}
 	// Where xenfs is not mounted: the hypervisor itself says so (XENFEAT_dom0), and names
 	// no domain whose UUID the toolstack has not set.
-	if strings.TrimSpace(read("/sys/hypervisor/type")) != "xen" {
+	if strings.TrimSpace(sys.Text("/sys/hypervisor/type")) != "xen" {
 		return false
 	}
-	features, err := strconv.ParseUint(strings.TrimSpace(read("/sys/hypervisor/properties/features")), 16, 64)
-	return err == nil && features&(1<<11) != 0 || strings.Trim(read("/sys/hypervisor/uuid"), "0-\n") == ""
+	features, err := strconv.ParseUint(strings.TrimSpace(sys.Text("/sys/hypervisor/properties/features")), 16, 64)
+	return err == nil && features&(1<<11) != 0 || strings.Trim(sys.Text("/sys/hypervisor/uuid"), "0-\n") == ""
 }
 
 // madeOf lists what a device is made of: the disk of a partition, the parts of what LVM, md
 // or dm-crypt made.
-func madeOf(sys string) (below []uint64, err error) {
-	if _, err := os.Stat(sys + "/partition"); err == nil {
-		dev, err := deviceNumber(read(filepath.Dir(sys) + "/dev"))
+func madeOf(sysfs string) (below []uint64, err error) {
+	if _, err := os.Stat(sysfs + "/partition"); err == nil {
+		dev, err := deviceNumber(sys.Text(filepath.Dir(sysfs) + "/dev"))
 		return []uint64{dev}, err
 	}
-	entries, err := os.ReadDir(sys + "/slaves")
+	entries, err := os.ReadDir(sysfs + "/slaves")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
 	for _, e := range entries {
-		dev, e := deviceNumber(read(sys + "/slaves/" + e.Name() + "/dev"))
+		dev, e := deviceNumber(sys.Text(sysfs + "/slaves/" + e.Name() + "/dev"))
 		if e != nil {
 			return nil, e
 		}
@@ -146,7 +151,7 @@ func madeOf(sys string) (below []uint64, err error) {
 func deviceNumber(text string) (uint64, error) {
 	var major, minor uint32
 	if _, err := fmt.Sscanf(text, "%d:%d", &major, &minor); err != nil {
-		return 0, fmt.Errorf("%q is no number of a device", shorten(strings.TrimSpace(text)))
+		return 0, fmt.Errorf("%q is no number of a device", fault.Shorten(strings.TrimSpace(text)))
 	}
 	return unix.Mkdev(major, minor), nil
 }
@@ -169,7 +174,7 @@ func domainDisks() map[uint64]string {
 	found, _ := filepath.Glob("/sys/bus/xen-backend/devices/*/physical_device")
 	for _, path := range found {
 		var major, minor uint32
-		if n, _ := fmt.Sscanf(read(path), "%x:%x", &major, &minor); n != 2 {
+		if n, _ := fmt.Sscanf(sys.Text(path), "%x:%x", &major, &minor); n != 2 {
 			continue
 		}
 		name := filepath.Base(filepath.Dir(path)) // vbd-<domain>-<device>
@@ -182,8 +187,8 @@ func domainDisks() map[uint64]string {
 }
 
 // byFile is what the file behind a loop device tells.
-func (o *ownership) byFile(sys string) (string, error) {
-	data, err := os.ReadFile(sys + "/loop/backing_file")
+func (o *ownership) byFile(sysfs string) (string, error) {
+	data, err := os.ReadFile(sysfs + "/loop/backing_file")
 	if errors.Is(err, os.ErrNotExist) {
 		return "", nil // it has none
 	}
@@ -195,7 +200,7 @@ func (o *ownership) byFile(sys string) (string, error) {
 	if !o.deep {
 		return "", nil
 	}
-	info, err := loopStatus(filepath.Base(sys))
+	info, err := loopStatus(filepath.Base(sysfs))
 	if err == unix.ENXIO {
 		return "", nil
 	}
@@ -215,7 +220,7 @@ func (o *ownership) byFile(sys string) (string, error) {
 		for _, beside := range []string{marker, tombstone, base + ".inf"} {
 			if _, err := os.Lstat(dir + beside); err == nil {
 				return fmt.Sprintf("the device of %s, beside which is %s", file, beside), nil
-			} else if IsIO(err) {
+			} else if fault.IsIO(err) {
 				return "", err
 			}
 		}
@@ -256,12 +261,12 @@ func namedLikeVolume(path string) bool {
 		}
 	}
 	base := strings.TrimSuffix(filepath.Base(path), ".raw")
-	return canonical(strings.ToLower(base))
+	return uuids.IsCanonical(strings.ToLower(base))
 }
 
 // loopStatus asks a loop device what it is bound to: unix.ENXIO if it is not.
 func loopStatus(name string) (*unix.LoopInfo64, error) {
-	fd, err := retry(func() (int, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Open("/dev/"+name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
@@ -284,11 +289,11 @@ func attachedVolume(dev, ino uint64) (string, error) {
 		if err != nil || leadsTo(path, remote) {
 			continue // a loop device of a file on a server's filesystem is no disk of this host
 		}
-		root, err := OpenDir(path)
+		root, err := dirfs.OpenDir(path)
 		if err != nil {
 			continue
 		}
-		volume := root.fileWith(dev, ino)
+		volume := fileWith(root, dev, ino)
 		root.Close()
 		if volume != "" {
 			return "volume " + volume + " of SR " + path, nil
@@ -298,13 +303,13 @@ func attachedVolume(dev, ino uint64) (string, error) {
 }
 
 // fileWith finds the name that a volume's file has in the directory of an SR.
-func (d *Dir) fileWith(dev, ino uint64) string {
-	if st, err := StatFile(d.f); err != nil || st.Dev != dev {
+func fileWith(d *dirfs.Dir, dev, ino uint64) string {
+	if st, err := sys.Fstat(d.File()); err != nil || st.Dev != dev {
 		return ""
 	}
 	names, _ := d.Names()
 	for _, name := range names {
-		if !canonical(name) {
+		if !uuids.IsCanonical(name) {
 			continue
 		}
 		if st, _ := d.Stat(name); st != nil && st.Ino == ino {
@@ -317,7 +322,7 @@ func (d *Dir) fileWith(dev, ino uint64) string {
 // remoteMounts are where filesystems are mounted that a server or a program serves: one
 // that is away does not answer who looks at a file of it.
 func remoteMounts() (paths []string) {
-	for _, e := range parseMountinfo(read("/proc/thread-self/mountinfo")) {
+	for _, e := range parseMountinfo(sys.Text("/proc/thread-self/mountinfo")) {
 		if isRemote(e.kind) {
 			paths = append(paths, strings.TrimSuffix(e.path, "/")+"/")
 		}

@@ -10,24 +10,26 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
 )
 
 // One disk may have several devices: paths to a LUN, loop devices of a file. The kernel takes
 // them for several disks, and what one of them is used for is not seen by the others.
 
 // identityOf is disk.identity of what is no loop device, from sysfs alone: it opens nothing.
-func identityOf(sys string) (string, error) {
-	sys, err := filepath.EvalSymlinks(sys)
+func identityOf(sysfs string) (string, error) {
+	sysfs, err := filepath.EvalSymlinks(sysfs)
 	if err != nil {
 		return "", err
 	}
 	part := ""
-	if start := strings.TrimSpace(read(sys + "/start")); start != "" {
-		part = fmt.Sprintf(" from %s+%s", start, strings.TrimSpace(read(sys+"/size")))
-		sys = filepath.Dir(sys)
+	if start := strings.TrimSpace(sys.Text(sysfs + "/start")); start != "" {
+		part = fmt.Sprintf(" from %s+%s", start, strings.TrimSpace(sys.Text(sysfs+"/size")))
+		sysfs = filepath.Dir(sysfs)
 	}
 	for _, name := range []string{"/dm/uuid", "/device/wwid", "/wwid", "/serial", "/device/serial", "/device/cid"} {
-		if said := strings.TrimSpace(read(sys + name)); said != "" {
+		if said := strings.TrimSpace(sys.Text(sysfs + name)); said != "" {
 			return said + part, nil
 		}
 	}
@@ -73,17 +75,17 @@ func otherPaths(same string, dev uint64) (paths []string, err error) {
 	isLoop, _ := fmt.Sscanf(same, "file %d:%d", &file.dev, &file.ino)
 	var loops []string
 	for _, e := range entries {
-		sys, node := "/sys/class/block/"+e.Name(), "/dev/"+strings.ReplaceAll(e.Name(), "!", "/")
-		number, err := deviceNumber(read(sys + "/dev"))
+		sysfs, node := "/sys/class/block/"+e.Name(), "/dev/"+strings.ReplaceAll(e.Name(), "!", "/")
+		number, err := deviceNumber(sys.Text(sysfs + "/dev"))
 		if err != nil || number == dev {
 			continue
 		}
-		if _, err := os.Stat(sys + "/loop"); err == nil {
+		if _, err := os.Stat(sysfs + "/loop"); err == nil {
 			loops = append(loops, node)
 			continue
 		}
-		other, err := identityOf(sys)
-		if err == nil && other != "" && haveInCommon(same, other) && !isPartOf(sys, dev) && !isPartOf(sysOf(dev), number) {
+		other, err := identityOf(sysfs)
+		if err == nil && other != "" && haveInCommon(same, other) && !isPartOf(sysfs, dev) && !isPartOf(sysOf(dev), number) {
 			paths = append(paths, node)
 		}
 	}
@@ -115,22 +117,22 @@ func otherPaths(same string, dev uint64) (paths []string, err error) {
 var muteLoops sync.Map
 
 // isPartOf says whether a device is a partition of that one: not another path to it.
-func isPartOf(sys string, dev uint64) bool {
-	real, err := filepath.EvalSymlinks(sys)
+func isPartOf(sysfs string, dev uint64) bool {
+	real, err := filepath.EvalSymlinks(sysfs)
 	if err != nil {
 		return false
 	}
 	if _, err := os.Stat(real + "/partition"); err != nil {
 		return false
 	}
-	number, err := deviceNumber(read(filepath.Dir(real) + "/dev"))
+	number, err := deviceNumber(sys.Text(filepath.Dir(real) + "/dev"))
 	return err == nil && number == dev
 }
 
 // isBacking says whether a loop device that has no node here is of that file, by the name
 // that the kernel has for it.
 func isBacking(node string, dev, ino uint64) bool {
-	file := strings.TrimSpace(read("/sys/class/block/" + sysName(node) + "/loop/backing_file"))
+	file := strings.TrimSpace(sys.Text("/sys/class/block/" + sysName(node) + "/loop/backing_file"))
 	var st unix.Stat_t
 	return file != "" && !leadsTo(file, remoteMounts()) && unix.Stat(file, &st) == nil && st.Dev == dev && st.Ino == ino
 }

@@ -11,6 +11,10 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/rundir"
+	"reflinksr/internal/sys"
 )
 
 // privately runs do in a mount namespace of its own: what do mounts nobody else sees,
@@ -82,7 +86,7 @@ func hideDevices(device string) error {
 // leaveMounts lets go of what is mounted for SRs in the namespace of this thread, which is
 // a copy: where nothing is propagated it would keep their disks in use.
 func leaveMounts() {
-	for _, e := range parseMountinfo(read("/proc/thread-self/mountinfo")) {
+	for _, e := range parseMountinfo(sys.Text("/proc/thread-self/mountinfo")) {
 		if strings.HasPrefix(e.path, MountDir+"/") {
 			if err := unix.Unmount(e.path, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
 				slog.Warn("a mount of an SR could not be left", "path", e.path, "err", err)
@@ -92,14 +96,14 @@ func leaveMounts() {
 }
 
 // peek runs do with the root of m, which is mounted privately. Messages call it by name.
-func (m mountable) peek(name string, do func(root *Dir) error) error {
-	dir, err := Runtime("probe")
+func (m mountable) peek(name string, do func(root *dirfs.Dir) error) error {
+	dir, err := rundir.Open("probe")
 	if err != nil {
 		return err
 	}
 	dir.Close()
 	return privately(func() error {
-		point, err := OpenDir(dir.Path()) // one that was opened outside is of another namespace
+		point, err := dirfs.OpenDir(dir.Path()) // one that was opened outside is of another namespace
 		if err != nil {
 			return err
 		}
@@ -118,12 +122,12 @@ func (m mountable) peek(name string, do func(root *Dir) error) error {
 }
 
 // openAs is OpenDir for a directory that messages call by another name.
-func openAs(path, name string) (*Dir, error) {
-	fd, err := retry(func() (int, error) {
+func openAs(path, name string) (*dirfs.Dir, error) {
+	fd, err := sys.Retry(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	})
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: name, Err: err}
 	}
-	return newDir(fd, name)
+	return dirfs.FromFD(fd, name)
 }

@@ -5,6 +5,9 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/filesystem"
 )
 
 // ProbeSR answers SR.probe, in steps: without a path, device or server, the mounted
@@ -37,7 +40,7 @@ func probeSource(conf map[string]string) (out Candidate, err error) {
 	if c.Device != "" {
 		return c.probeDevice(conf)
 	}
-	look := func(root *Dir) error {
+	look := func(root *dirfs.Dir) error {
 		out, err = inspect(root, c, conf)
 		return err
 	}
@@ -93,13 +96,13 @@ func lookAtMount(path string) (l looked, err error) {
 			return l, err
 		}
 	}
-	root, err := OpenDir(path)
+	root, err := dirfs.OpenDir(path)
 	if err != nil {
 		return l, err
 	}
 	defer root.Close()
 	info := map[string]string{}
-	if err := describeSpace(root, info); err != nil || !root.mayShare() {
+	if err := describeSpace(root, info); err != nil || !filesystem.MayShare(root) {
 		return l, err
 	}
 	l.Info = info
@@ -143,21 +146,12 @@ func unescape(s string) string {
 	return b.String()
 }
 
-// mayShare is Probe without touching the filesystem.
-func (d *Dir) mayShare() bool {
-	if kind, err := kindOf(d.f); err != nil || kind != "xfs" {
-		return err == nil
-	}
-	geo, err := d.xfs()
-	return err == nil && geo.flags&xfsFlagReflink != 0
-}
-
-func describeSpace(d *Dir, info map[string]string) error {
-	fs, err := d.Filesystem()
+func describeSpace(d *dirfs.Dir, info map[string]string) error {
+	fs, err := filesystem.Of(d)
 	if err != nil {
 		return err
 	}
-	total, free, err := d.Space()
+	total, free, err := filesystem.Space(d)
 	info["filesystem"] = fs.Type
 	info["filesystem_uuid"] = fs.UUID
 	info["total_space"] = strconv.FormatInt(total, 10)

@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
 )
 
 // writable refuses a disk that is write-protected: it is found out before anything is
@@ -14,7 +16,7 @@ func (d *disk) writable() error {
 		return fmt.Errorf("%s: asking whether it is write-protected: %w", d.path, err)
 	}
 	if protected != 0 {
-		return Errorf(ErrUnsuitable, d.path, "%s is write-protected: end that (a switch on the disk, or blockdev --setrw), or choose another device", d.path)
+		return fault.Errorf(fault.ErrUnsuitable, d.path, "%s is write-protected: end that (a switch on the disk, or blockdev --setrw), or choose another device", d.path)
 	}
 	return nil
 }

@@ -3,12 +3,16 @@ package sr
 import (
 	"errors"
 	"strings"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 )
 
 // Rehome makes an SR that was moved or restored to another filesystem at home
 // there: the marker names the filesystem it is on now. For the operator only, who
 // has made sure that the directory is the SR and not a copy beside it.
-func Rehome(path string) (from, to Filesystem, err error) {
+func Rehome(path string) (from, to filesystem.Identity, err error) {
 	path, err = cleanPath(path)
 	if err != nil {
 		return from, to, err
@@ -23,18 +27,18 @@ func Rehome(path string) (from, to Filesystem, err error) {
 		return from, to, err
 	}
 	from = m.Filesystem
-	if to, err = root.Filesystem(); err != nil || from == to {
+	if to, err = filesystem.Of(root); err != nil || from == to {
 		return from, to, err
 	}
-	if err := root.Probe(m.Options.Attributes()); err != nil {
+	if err := filesystem.Probe(root, m.Options.Attributes()); err != nil {
 		return from, to, err
 	}
 	handle, err := AttachedAt(path)
-	if err != nil && !errors.Is(err, ErrNotAttached) {
+	if err != nil && !errors.Is(err, fault.ErrNotAttached) {
 		return from, to, err
 	}
 	if err == nil && strings.HasSuffix(handle, m.UUID) {
-		return from, to, Errorf(ErrSRInUse, path, "SR %s is attached: detach it first", path)
+		return from, to, fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached: detach it first", path)
 	}
 	if err := heal(root); err != nil {
 		return from, to, err
@@ -44,7 +48,7 @@ func Rehome(path string) (from, to Filesystem, err error) {
 		return from, to, err
 	}
 	defer s.control.Close()
-	lock, err := s.control.lockFile("lock", "SR "+path, Exclusive, false)
+	lock, err := s.control.LockFile("lock", "SR "+path, dirfs.Exclusive, false)
 	if err != nil {
 		return from, to, err
 	}

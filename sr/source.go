@@ -5,6 +5,9 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/uuids"
 )
 
 // Source is what is mounted for an SR that is configured by a device or by an export.
@@ -40,7 +43,7 @@ func checkSources(conf map[string]string) error {
 	for _, s := range sources {
 		_, there := conf[s.key]
 		if there && given != "" {
-			return Errorf(ErrInvalid, s.key, "configuration %q and %q exclude each other: an SR is configured by path, by device, or by server and serverpath", given, s.key)
+			return fault.Errorf(fault.ErrInvalid, s.key, "configuration %q and %q exclude each other: an SR is configured by path, by device, or by server and serverpath", given, s.key)
 		}
 		if there {
 			given = s.key
@@ -49,12 +52,12 @@ func checkSources(conf map[string]string) error {
 	for _, s := range sources {
 		for _, with := range s.with {
 			if _, there := conf[with]; there && given != s.key {
-				return Errorf(ErrInvalid, with, "configuration %q goes with %q only", with, s.key)
+				return fault.Errorf(fault.ErrInvalid, with, "configuration %q goes with %q only", with, s.key)
 			}
 		}
 	}
 	if given == "" {
-		return Errorf(ErrInvalid, "path", "configuration %q is missing: the absolute path of the SR's directory; or say device, or server and serverpath", "path")
+		return fault.Errorf(fault.ErrInvalid, "path", "configuration %q is missing: the absolute path of the SR's directory; or say device, or server and serverpath", "path")
 	}
 	return nil
 }
@@ -71,9 +74,9 @@ func (c *Configuration) parseSource(conf map[string]string) error {
 	path := conf["serverpath"]
 	switch {
 	case !filepath.IsAbs(path):
-		return Errorf(ErrInvalid, "serverpath", "configuration %q is %q, it must be the absolute path of an export of %s", "serverpath", shorten(path), server)
+		return fault.Errorf(fault.ErrInvalid, "serverpath", "configuration %q is %q, it must be the absolute path of an export of %s", "serverpath", fault.Shorten(path), server)
 	case len(path) > 1000, !printable(path):
-		return Errorf(ErrInvalid, "serverpath", "configuration %q is %q, which cannot be an export's", "serverpath", shorten(path))
+		return fault.Errorf(fault.ErrInvalid, "serverpath", "configuration %q is %q, which cannot be an export's", "serverpath", fault.Shorten(path))
 	}
 	c.Server, c.ServerPath = server, filepath.Clean(path)
 	return nil
@@ -82,27 +85,27 @@ func (c *Configuration) parseSource(conf map[string]string) error {
 func (c *Configuration) parseDevice(device string, conf map[string]string) error {
 	switch {
 	case !filepath.IsAbs(device):
-		return Errorf(ErrInvalid, "device", "configuration %q is %q, it must be an absolute path, as /dev/sdb or /dev/disk/by-id/…", "device", shorten(device))
+		return fault.Errorf(fault.ErrInvalid, "device", "configuration %q is %q, it must be an absolute path, as /dev/sdb or /dev/disk/by-id/…", "device", fault.Shorten(device))
 	case len(device) > 1000, !printable(device):
-		return Errorf(ErrInvalid, "device", "configuration %q is %q, which cannot be a device's", "device", shorten(device))
+		return fault.Errorf(fault.ErrInvalid, "device", "configuration %q is %q, which cannot be a device's", "device", fault.Shorten(device))
 	}
 	c.Device = filepath.Clean(device)
 	c.Filesystem = "xfs"
 	if kind, given := conf["filesystem"]; given {
 		if kind != "xfs" && kind != "btrfs" {
-			return Errorf(ErrInvalid, "filesystem", "configuration %q is %q, it must be xfs or btrfs", "filesystem", shorten(kind))
+			return fault.Errorf(fault.ErrInvalid, "filesystem", "configuration %q is %q, it must be xfs or btrfs", "filesystem", fault.Shorten(kind))
 		}
 		c.Filesystem = kind
 	}
 	if wipe, given := conf["wipe"]; given {
 		if wipe != "yes" && wipe != "no" {
-			return Errorf(ErrInvalid, "wipe", "configuration %q is %q, it must be yes or no", "wipe", shorten(wipe))
+			return fault.Errorf(fault.ErrInvalid, "wipe", "configuration %q is %q, it must be yes or no", "wipe", fault.Shorten(wipe))
 		}
 		c.Wipe = wipe == "yes"
 	}
 	c.FilesystemUUID = strings.ToLower(conf["filesystem_uuid"])
-	if c.FilesystemUUID != "" && !canonical(c.FilesystemUUID) {
-		return Errorf(ErrInvalid, "filesystem_uuid", "configuration %q is %q, which is no UUID", "filesystem_uuid", shorten(c.FilesystemUUID))
+	if c.FilesystemUUID != "" && !uuids.IsCanonical(c.FilesystemUUID) {
+		return fault.Errorf(fault.ErrInvalid, "filesystem_uuid", "configuration %q is %q, which is no UUID", "filesystem_uuid", fault.Shorten(c.FilesystemUUID))
 	}
 	return nil
 }

@@ -7,6 +7,8 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+
+	"reflinksr/internal/fault"
 )
 
 func TestSources(t *testing.T) {
@@ -36,11 +38,11 @@ func TestSources(t *testing.T) {
 		{map[string]string{"server": "", "serverpath": "/b"}, "server"},
 	} {
 		_, err := ParseConfiguration(tt.conf)
-		var e *Error
+		var e *fault.Error
 		switch {
 		case tt.item == "" && err != nil:
 			t.Errorf("%v: %v", tt.conf, err)
-		case tt.item != "" && (!errors.As(err, &e) || e.Class != ErrInvalid || !strings.Contains("|"+tt.item+"|", "|"+e.Item+"|")):
+		case tt.item != "" && (!errors.As(err, &e) || e.Class != fault.ErrInvalid || !strings.Contains("|"+tt.item+"|", "|"+e.Item+"|")):
 			t.Errorf("%v: %v, want the name of %s", tt.conf, err, tt.item)
 		}
 	}
@@ -99,7 +101,7 @@ func FuzzServer(f *testing.F) {
 	f.Fuzz(func(t *testing.T, server string) {
 		clean, err := cleanServer(server)
 		if err != nil {
-			if !errors.Is(err, ErrInvalid) {
+			if !errors.Is(err, fault.ErrInvalid) {
 				t.Errorf("%q: %v", server, err)
 			}
 			return
@@ -148,23 +150,5 @@ func TestSignature(t *testing.T) {
 		if got := signature(out); got != want {
 			t.Errorf("%q is taken for %q, want %q", out, got, want)
 		}
-	}
-}
-
-// Programs are started from the places where the system has them.
-func TestRunProgram(t *testing.T) {
-	status, out, err := runProgram("coreutils", "sh", "-c", "echo $PATH; echo $HOME >&2; cat; exit 3")
-	if err != nil || status != 3 || strings.TrimSpace(out) != strings.Join(programDirs, ":") {
-		t.Errorf("%d, %q, %v", status, out, err)
-	}
-	status, out, err = runProgram("coreutils", "sh", "-c", "yes | head -c 1000000")
-	if err != nil || status != 0 || len(out) != outputLimit {
-		t.Errorf("%d, %d bytes, %v", status, len(out), err)
-	}
-	if _, _, err := runProgram("the-package", "no-such-program"); !errors.Is(err, ErrUnsuitable) || !strings.Contains(err.Error(), "the-package") {
-		t.Errorf("%v", err)
-	}
-	if _, _, err := runProgram("x", "../../tmp"); err == nil {
-		t.Error("a directory was started")
 	}
 }

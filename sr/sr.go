@@ -8,26 +8,30 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 )
 
 // SR is an open, attached storage repository.
 type SR struct {
 	Path    string // absolute, as configured
 	Meta    *Meta
-	Root    *Dir // the SR's directory: <uuid> and <uuid>.inf
-	Staging *Dir // what is not yet, or no longer, a volume
-	Leases  *Dir // who has a volume active
-	Locks   *Dir // one lock file per volume
-	CBT     *Dir // what volumes whose data was destroyed know of it
+	Root    *dirfs.Dir // the SR's directory: <uuid> and <uuid>.inf
+	Staging *dirfs.Dir // what is not yet, or no longer, a volume
+	Leases  *dirfs.Dir // who has a volume active
+	Locks   *dirfs.Dir // one lock file per volume
+	CBT     *dirfs.Dir // what volumes whose data was destroyed know of it
 
-	control *Dir
-	lock    *Lock
+	control *dirfs.Dir
+	lock    *dirfs.Lock
 	whole   bool // the filesystem was made for the SR, and goes with it
 }
 
 // Open opens the attached SR that handle names and locks it as told. The error
 // is ErrNotAttached if it is not attached, or if what is at its path is not it.
-func Open(handle string, mode LockMode) (*SR, error) {
+func Open(handle string, mode dirfs.LockMode) (*SR, error) {
 	a, err := find(handle)
 	if err != nil {
 		return nil, err
@@ -35,14 +39,14 @@ func Open(handle string, mode LockMode) (*SR, error) {
 	return open(a, mode)
 }
 
-func open(a attachment, mode LockMode) (*SR, error) {
+func open(a attachment, mode dirfs.LockMode) (*SR, error) {
 	// Look twice: before the lock, so that nothing is written to a directory that
 	// is not ours; and under it, because the SR may have changed while we waited.
 	s, err := verify(a)
-	if err != nil || mode == Unlocked {
+	if err != nil || mode == dirfs.Unlocked {
 		return s, err
 	}
-	s.lock, err = s.control.lockFile("lock", "SR "+a.Path, mode, false)
+	s.lock, err = s.control.LockFile("lock", "SR "+a.Path, mode, false)
 	if err == nil {
 		err = s.forget()
 	}
@@ -66,7 +70,7 @@ func verify(a attachment) (_ *SR, err error) {
 			s.Close()
 		}
 	}()
-	if s.Root, err = OpenDir(a.Path); err != nil {
+	if s.Root, err = dirfs.OpenDir(a.Path); err != nil {
 		return nil, absent(a, err)
 	}
 	if s.Meta, err = s.verify(a); err != nil {
@@ -83,8 +87,8 @@ func verify(a attachment) (_ *SR, err error) {
 	return s, nil
 }
 
-func (s *SR) subdirs() map[string]**Dir {
-	return map[string]**Dir{"staging": &s.Staging, "leases": &s.Leases, "locks": &s.Locks, "cbt": &s.CBT}
+func (s *SR) subdirs() map[string]**dirfs.Dir {
+	return map[string]**dirfs.Dir{"staging": &s.Staging, "leases": &s.Leases, "locks": &s.Locks, "cbt": &s.CBT}
 }
 
 // verify reads the marker and compares identities.
@@ -99,8 +103,8 @@ func (s *SR) verify(a attachment) (*Meta, error) {
 		return nil, gone(a, "another SR, "+m.UUID+", is there")
 	}
 	switch err := s.sameFilesystem(m); {
-	case errors.Is(err, ErrUnavailable):
-		return nil, Errorf(ErrNotAttached, a.handle(), "%v", err)
+	case errors.Is(err, fault.ErrUnavailable):
+		return nil, fault.Errorf(fault.ErrNotAttached, a.handle(), "%v", err)
 	case err != nil:
 		return nil, fmt.Errorf("SR %s: %w", a.Path, err)
 	}
@@ -108,12 +112,12 @@ func (s *SR) verify(a attachment) (*Meta, error) {
 }
 
 func (s *SR) sameFilesystem(m *Meta) error {
-	fs, err := s.Root.Filesystem()
+	fs, err := filesystem.Of(s.Root)
 	if err != nil {
 		return err
 	}
 	if fs != m.Filesystem {
-		return Errorf(ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s: mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s",
+		return fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s: mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s",
 			s.Path, fs.Type, fs.UUID, m.Filesystem.Type, m.Filesystem.UUID, s.Path, s.Path)
 	}
 	return nil
@@ -130,9 +134,9 @@ func absent(a attachment, err error) error {
 
 func gone(a attachment, why string) error {
 	if a.Path == mountPoint(a.UUID) {
-		return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
+		return fault.Errorf(fault.ErrNotAttached, a.handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
 	}
-	return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
+	return fault.Errorf(fault.ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
 }
 
 // Close releases the locks and the directories.
@@ -155,12 +159,12 @@ func (s *SR) Handle() string { return Handle(s.Path, s.Meta.UUID) }
 // LockVolume locks a volume that exists. The SR must be open Shared or Exclusive.
 // Lock several volumes in the order of their keys. The error is ErrVolumeNotFound
 // if there is no such volume.
-func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
+func (s *SR) LockVolume(key Key, mode dirfs.LockMode) (*dirfs.Lock, error) {
 	if err := s.mustExist(key); err != nil {
 		return nil, err
 	}
-	lock, err := s.Locks.lockFile(string(key), "volume "+string(key), mode, false)
-	if Classify(err) == ErrNoSpace || Classify(err) == ErrReadOnly {
+	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), mode, false)
+	if fault.Classify(err) == fault.ErrNoSpace || fault.Classify(err) == fault.ErrReadOnly {
 		// No room for a lock file, and a full SR must still be able to destroy. The
 		// SR's own lock, held alone, excludes every other call as well.
 		return nil, s.alone(key)
@@ -169,7 +173,7 @@ func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
 		return nil, err
 	}
 	if err := errors.Join(s.forget(), s.mustExist(key)); err != nil {
-		if errors.Is(err, ErrVolumeNotFound) {
+		if errors.Is(err, fault.ErrVolumeNotFound) {
 			lock.Discard() // made for nothing; keys do not come back
 		} else {
 			lock.Unlock()
@@ -180,16 +184,16 @@ func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
 }
 
 // LockLeases locks the leases of all volumes for a change of one, which is short.
-func (s *SR) LockLeases() (*Lock, error) {
-	lock, err := s.control.lockFile("leases.lock", "the leases of SR "+s.Path, Exclusive, false)
-	if Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace && !s.Meta.Filesystem.Clustered() {
+func (s *SR) LockLeases() (*dirfs.Lock, error) {
+	lock, err := s.control.LockFile("leases.lock", "the leases of SR "+s.Path, dirfs.Exclusive, false)
+	if fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace && !s.Meta.Filesystem.Clustered() {
 		return nil, nil // nobody can change one, or nobody else would
 	}
 	return s.fresh(lock, err)
 }
 
 // fresh is a lock after which this host believes nothing that it remembers of the SR.
-func (s *SR) fresh(lock *Lock, err error) (*Lock, error) {
+func (s *SR) fresh(lock *dirfs.Lock, err error) (*dirfs.Lock, error) {
 	if err == nil {
 		err = s.forget()
 	}
@@ -203,8 +207,8 @@ func (s *SR) fresh(lock *Lock, err error) (*Lock, error) {
 // LockCBT locks what all volumes whose data was destroyed know of it: they depend on
 // each other. It is taken before the lock of a volume. With try it is had at once, or
 // the error is ErrBusy.
-func (s *SR) LockCBT(mode LockMode, try bool) (*Lock, error) {
-	return s.fresh(s.control.lockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try))
+func (s *SR) LockCBT(mode dirfs.LockMode, try bool) (*dirfs.Lock, error) {
+	return s.fresh(s.control.LockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try))
 }
 
 // PendingCBT ends the name of a file in CBT some of whose blocks may not have been
@@ -217,18 +221,18 @@ func (s *SR) RemoveCBT(key Key) error {
 }
 
 // LockNew locks the key of a volume that is about to be made, against recovery.
-func (s *SR) LockNew(key Key) (*Lock, error) {
-	return s.Locks.lockFile(string(key), "volume "+string(key), Exclusive, false)
+func (s *SR) LockNew(key Key) (*dirfs.Lock, error) {
+	return s.Locks.LockFile(string(key), "volume "+string(key), dirfs.Exclusive, false)
 }
 
 // alone makes the SR's lock exclusive. flock(2) gives up the one lock before it
 // takes the other: what was true before must be asked again.
 func (s *SR) alone(key Key) error {
-	err := flock(s.lock.f, Exclusive, time.Now().Add(LockTimeout), false)
+	err := dirfs.Flock(s.lock.File(), dirfs.Exclusive, time.Now().Add(dirfs.LockTimeout), false)
 	if err != nil {
-		return lockError(s.lock.f, "SR "+s.Path, err)
+		return dirfs.LockError(s.lock.File(), "SR "+s.Path, err)
 	}
-	same, err := s.control.sameFile("lock", s.lock.f)
+	same, err := s.control.SameFile("lock", s.lock.File())
 	if err != nil {
 		return err
 	}
@@ -252,7 +256,7 @@ func (s *SR) mustExist(key Key) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return NoVolume(string(key), s.Path)
-	case errors.Is(err, ErrDamaged):
+	case errors.Is(err, fault.ErrDamaged):
 		return nil // it is there
 	}
 	return err
@@ -260,7 +264,7 @@ func (s *SR) mustExist(key Key) error {
 
 // NoVolume is the error for a key that names nothing in the SR at path.
 func NoVolume(key, path string) error {
-	return Errorf(ErrVolumeNotFound, key, "volume %s: no such volume in SR %s", key, path)
+	return fault.Errorf(fault.ErrVolumeNotFound, key, "volume %s: no such volume in SR %s", key, path)
 }
 
 // Data is the name of a volume's data file, in Root and in Staging.
@@ -287,7 +291,7 @@ func Detach(handle string) error {
 	if path != mountPoint(uuid) {
 		return forget(handle, uuid)
 	}
-	return withMount(uuid, func(notes *Dir) error {
+	return withMount(uuid, func(notes *dirfs.Dir) error {
 		if err := unmount(notes, uuid); err != nil {
 			stay()
 			return err
@@ -297,10 +301,10 @@ func Detach(handle string) error {
 }
 
 func forget(handle, uuid string) error {
-	if _, err := find(handle); errors.Is(err, ErrNotAttached) {
+	if _, err := find(handle); errors.Is(err, fault.ErrNotAttached) {
 		return nil
 	}
-	return withAttachments(uuid, func(dir *Dir) error {
+	return withAttachments(uuid, func(dir *dirfs.Dir) error {
 		forgetSequence(uuid)
 		return errors.Join(forgetKeys(dir, uuid), dir.Remove(uuid+".json"))
 	})
@@ -321,7 +325,7 @@ func change(handle, arg, text string, edit func(*Meta)) error {
 	if err := CheckText(arg, text); err != nil {
 		return err
 	}
-	s, err := Open(handle, Exclusive)
+	s, err := Open(handle, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -329,7 +333,7 @@ func change(handle, arg, text string, edit func(*Meta)) error {
 	err = s.writeMeta(s.Meta)
 	s.Close() // SR.attach takes the locks in the order: attachment, SR
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", s.Root.join(marker), err)
+		return fmt.Errorf("writing %s: %w", s.Root.Join(marker), err)
 	}
 	// What is noted of the SR on this host only matters when the SR is gone.
 	now := s.Meta.attachment(s.Path)

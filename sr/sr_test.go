@@ -1,7 +1,6 @@
 package sr
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,9 +11,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/uuids"
 )
 
 const aKey = "365c68ee-966a-4644-880d-1122a36ab9a1"
@@ -28,7 +31,7 @@ func TestParseKey(t *testing.T) {
 		"{" + aKey[1:35] + "}", "urn:uuid:" + aKey, strings.ReplaceAll(aKey, "-", ""), aKey[:35] + "\x00",
 		aKey[:35] + "/", "365c68ee-966a-4644-880d-1122a36ab9g1", "%2e%2e", aKey + ".inf", " " + aKey[1:],
 	} {
-		if k, err := ParseKey(bad); !errors.Is(err, ErrVolumeNotFound) || k != "" {
+		if k, err := ParseKey(bad); !errors.Is(err, fault.ErrVolumeNotFound) || k != "" {
 			t.Errorf("%q is taken for the key %q, %v", bad, k, err)
 		}
 	}
@@ -46,7 +49,7 @@ func FuzzParseKey(f *testing.F) {
 		if err == nil && (string(k) != s || len(s) != 36 || strings.Trim(s, "0123456789abcdef-") != "") {
 			t.Errorf("%q is taken for a key", s)
 		}
-		if err != nil && (!errors.Is(err, ErrVolumeNotFound) || len(err.Error()) > 500) {
+		if err != nil && (!errors.Is(err, fault.ErrVolumeNotFound) || len(err.Error()) > 500) {
 			t.Errorf("%q: %v", s, err)
 		}
 		key, kind, ok := stagedName(s)
@@ -72,7 +75,7 @@ func TestHandle(t *testing.T) {
 		"file:///srv?uuid=x", "file:///srv/../etc?uuid=" + aKey, "file:srv?uuid=" + aKey,
 		"file:///srv?uuid=" + aKey + "&x=1", "file:///srv?uuid=" + aKey + "#x", "file:///srv/.reflinksr/x?uuid=" + aKey,
 	} {
-		if p, u, err := ParseHandle(bad); !errors.Is(err, ErrNotAttached) {
+		if p, u, err := ParseHandle(bad); !errors.Is(err, fault.ErrNotAttached) {
 			t.Errorf("%q is taken for a handle: %q, %q, %v", bad, p, u, err)
 		}
 	}
@@ -88,12 +91,12 @@ func FuzzParseHandle(f *testing.F) {
 	f.Fuzz(func(t *testing.T, s string) {
 		path, uuid, err := ParseHandle(s)
 		if err != nil {
-			if !errors.Is(err, ErrNotAttached) || len(err.Error()) > 500 {
+			if !errors.Is(err, fault.ErrNotAttached) || len(err.Error()) > 500 {
 				t.Errorf("%q: %v", s, err)
 			}
 			return
 		}
-		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !canonical(uuid) || Handle(path, uuid) != s || len(path) > 4000 ||
+		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !uuids.IsCanonical(uuid) || Handle(path, uuid) != s || len(path) > 4000 ||
 			strings.ContainsRune(path, 0) || slices.Contains(strings.Split(path, "/"), controlDir) {
 			t.Errorf("%q became %q, %q", s, path, uuid)
 		}
@@ -115,13 +118,13 @@ func FuzzConfiguration(f *testing.F) {
 		}
 		c, err := ParseConfiguration(conf)
 		if err != nil {
-			var e *Error
-			if !errors.As(err, &e) || e.Class != ErrInvalid || OptionHelp[e.Item] == "" || len(err.Error()) > 500 {
+			var e *fault.Error
+			if !errors.As(err, &e) || e.Class != fault.ErrInvalid || OptionHelp[e.Item] == "" || len(err.Error()) > 500 {
 				t.Errorf("%q: %v", conf, err)
 			}
 			return
 		}
-		if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || c.UUID != "" && !canonical(c.UUID) ||
+		if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || c.UUID != "" && !uuids.IsCanonical(c.UUID) ||
 			c.Options.SectorSize != 512 && c.Options.SectorSize != 4096 {
 			t.Errorf("%q became %+v", conf, c)
 		}
@@ -178,59 +181,6 @@ func FuzzReflinkMounts(f *testing.F) {
 	})
 }
 
-// A file that has a name elsewhere as well is refused, also if it loses the one in the
-// directory between two looks at it and so seems to have no other.
-func TestOpenOfAnotherFileIsRefused(t *testing.T) {
-	outside, path := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(outside, "file"), []byte("theirs"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	dir, err := OpenDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	done, swapped := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for n := 0; ; n++ {
-			select {
-			case <-done:
-				swapped <- nil
-				return
-			default:
-			}
-			theirs, ours, name := filepath.Join(path, "theirs"), filepath.Join(path, "ours"), filepath.Join(path, "name")
-			if err := errors.Join(os.Link(filepath.Join(outside, "file"), theirs), os.Rename(theirs, name),
-				os.WriteFile(ours, []byte("ours"), 0o600), os.Rename(ours, name)); err != nil {
-				swapped <- err
-				return
-			}
-		}
-	}()
-	refused, opened := 0, 0
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end) || refused == 0 || opened == 0; {
-		if len(swapped) > 0 || t.Failed() {
-			break
-		}
-		data, err := dir.Read("name", 100)
-		switch {
-		case string(data) == "theirs":
-			t.Error("a file with another name elsewhere was opened")
-		case errors.Is(err, ErrDamaged):
-			refused++
-		case err == nil:
-			opened++
-		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, ErrBusy):
-			t.Error(err)
-		}
-	}
-	close(done)
-	if err := <-swapped; err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("opened %d times, refused %d times", opened, refused)
-}
-
 func TestStagedName(t *testing.T) {
 	for name, want := range map[string]string{
 		aKey: "", aKey + ".inf": ".inf", aKey + ".inf.new": ".inf.new", aKey + ".revert": ".revert",
@@ -263,135 +213,17 @@ func TestConfiguration(t *testing.T) {
 		{map[string]string{"path": "/x", "sr_uuid": "x"}, "sr_uuid"},
 	} {
 		_, err := ParseConfiguration(tt.conf)
-		var e *Error
+		var e *fault.Error
 		switch {
 		case tt.item == "" && err != nil:
 			t.Errorf("%v: %v", tt.conf, err)
-		case tt.item != "" && (!errors.As(err, &e) || e.Class != ErrInvalid || e.Item != tt.item):
+		case tt.item != "" && (!errors.As(err, &e) || e.Class != fault.ErrInvalid || e.Item != tt.item):
 			t.Errorf("%v: %v, want the name of %s", tt.conf, err, tt.item)
 		}
 	}
 	c, err := ParseConfiguration(map[string]string{"path": "/a/../b/", "colour": "blue"})
 	if err != nil || c.Path != "/b" || !slices.Equal(c.Unknown, []string{"colour"}) || c.Options.SectorSize != 512 {
 		t.Errorf("%+v, %v", c, err)
-	}
-}
-
-// A writer keeps the members that it does not know.
-func TestRecordKeepsUnknown(t *testing.T) {
-	type known struct {
-		Name string `json:"name"`
-	}
-	var k known
-	all, err := DecodeRecord([]byte(`{"name":"a","colour":{"r":1},"big":12345678901234567890}`), &k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.Name = "b"
-	data, err := EncodeRecord(&k, all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := string(data), `{"big":12345678901234567890,"colour":{"r":1},"name":"b"}`+"\n"; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-	for _, bad := range []string{"", "null", "[]", `"x"`, "{", `{"name":1}`, `{"name":"a"} x`} {
-		if _, err := DecodeRecord([]byte(bad), &k); err == nil {
-			t.Errorf("%q is taken for a record", bad)
-		}
-	}
-}
-
-// What a writer does not change stays as it was written, byte by byte.
-func TestRecordKeepsBytes(t *testing.T) {
-	type known struct {
-		Name string            `json:"name"`
-		Text string            `json:"text"`
-		Keys map[string]string `json:"keys"`
-		Part struct {
-			C string `json:"c"`
-			D string `json:"d"`
-		} `json:"part"`
-		Whole *struct{} `json:"whole"`
-		Left  bool      `json:"left,omitempty"`
-	}
-	for _, tt := range []struct {
-		was  string
-		edit func(k *known)
-		want string
-	}{
-		{"{\"text\":\"\xff\\ud800\",\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"\xfd\":1.10 , \"name\":\"a\"}",
-			func(k *known) { k.Name = "b" },
-			"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"name\":\"b\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\xff\\ud800\",\"whole\":null,\"\xfd\":1.10}"},
-		{"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\",\"b\":\"\xfd\",\"a\":\"\xfc\"},\"part\":{\"c\":\"\xfb\",\"d\":\"\xfa\",\"e\":\"\xf9\"}}",
-			func(k *known) { k.Keys["b"] = "2"; k.Keys["n"] = "3"; k.Part.C = "4" },
-			"{\"keys\":{\"a\":\"\xfe\",\"a\":\"\xfc\",\"b\":\"2\",\"n\":\"3\",\"\xff\":\"1\"},\"name\":\"\",\"part\":{\"c\":\"4\",\"d\":\"\xfa\",\"e\":\"\xf9\"},\"text\":\"\",\"whole\":null}"},
-		{"{\"keys\":{\"a\":\"1\",\"b\":\"\xff\"},\"name\":\"\xff\",\"name\":\"x\",\"left\":false}",
-			func(k *known) { delete(k.Keys, "a"); k.Name = "y" },
-			"{\"keys\":{\"b\":\"\xff\"},\"left\":false,\"name\":\"y\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\",\"whole\":null}"},
-	} {
-		var k known
-		all, err := DecodeRecord([]byte(tt.was), &k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tt.edit(&k)
-		got, err := EncodeRecord(&k, all)
-		if want := tt.want + "\n"; err != nil || string(got) != want {
-			t.Errorf("%q, %v\nwant %q", got, err, want)
-		}
-	}
-}
-
-// A change of a record takes time as its members are many, not as their square: a volume
-// can have tens of thousands of keys, and is locked meanwhile.
-func TestRecordOfManyMembers(t *testing.T) {
-	type known struct {
-		Name string            `json:"name"`
-		Keys map[string]string `json:"keys"`
-	}
-	const many = 30000
-	var was, want bytes.Buffer
-	for i := range many { // unknown to the record itself, and its keys
-		fmt.Fprintf(&was, "\"u%06d\": \"\xff\",", i)
-	}
-	was.WriteString(`"keys":{`)
-	for i := range many {
-		fmt.Fprintf(&was, "\"k%06d\":\"\xff\",", i)
-	}
-	text := "{" + was.String() + `"z":""},"name":"a"}`
-	want.WriteString(`{"keys":{"k000000":"changed"`)
-	for i := 2; i < many; i++ {
-		fmt.Fprintf(&want, ",\"k%06d\":\"\xff\"", i)
-	}
-	want.WriteString(`,"new":"","z":""},"name":"b"`)
-	for i := range many {
-		fmt.Fprintf(&want, ",\"u%06d\":\"\xff\"", i)
-	}
-	want.WriteString("}\n")
-	done := make(chan error, 1)
-	go func() {
-		var k known
-		all, err := DecodeRecord([]byte(text), &k)
-		if err != nil {
-			done <- err
-			return
-		}
-		k.Name, k.Keys["k000000"], k.Keys["new"] = "b", "changed", ""
-		delete(k.Keys, "k000001")
-		got, err := EncodeRecord(&k, all)
-		if err == nil && !bytes.Equal(got, want.Bytes()) {
-			err = fmt.Errorf("%d bytes that are others than wanted: %.200q", len(got), got)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Errorf("a record of %d keys, and as many unknown members, is not changed in 10 s", many)
 	}
 }
 
@@ -404,7 +236,7 @@ func FuzzMeta(f *testing.F) {
 	f.Fuzz(func(t *testing.T, data []byte) {
 		m, err := parseMeta("/srv/x", data)
 		if err != nil {
-			if class := Classify(err); class != ErrUnavailable && class != ErrNewer {
+			if class := fault.Classify(err); class != fault.ErrUnavailable && class != fault.ErrNewer {
 				t.Errorf("%q: %v", data, err)
 			}
 			return
@@ -480,101 +312,10 @@ func TestCheckText(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"\xff", strings.Repeat("x", TextLimit+1)} {
-		if err := CheckText("name", bad); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), `"name"`) {
+		if err := CheckText("name", bad); !errors.Is(err, fault.ErrInvalid) || !strings.Contains(err.Error(), `"name"`) {
 			t.Errorf("%.20q: %v", bad, err)
 		}
 	}
-}
-
-func TestClassify(t *testing.T) {
-	for _, tt := range []struct{ err, want error }{
-		{Errorf(ErrInUse, "x", "text"), ErrInUse},
-		{fmt.Errorf("wrapped: %w", Errorf(ErrDamaged, "x", "text")), ErrDamaged},
-		{&os.PathError{Op: "write", Err: unix.ENOSPC}, ErrNoSpace},
-		{&os.PathError{Op: "write", Err: unix.EDQUOT}, ErrNoSpace},
-		{&os.PathError{Op: "open", Err: unix.EROFS}, ErrReadOnly},
-		{&os.LinkError{Op: "FICLONE", Err: unix.EXDEV}, ErrOtherFS},
-		{unix.EIO, nil},
-	} {
-		if got := Classify(tt.err); got != tt.want {
-			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
-		}
-	}
-}
-
-// What a Dir opens is a regular file with one name, whatever was planted.
-func TestDirRefusesWhatIsNoFile(t *testing.T) {
-	base := t.TempDir()
-	d, err := OpenDir(base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	at := func(name string) string { return filepath.Join(base, name) }
-	for _, err := range []error{
-		os.Symlink(secret, at("link")), os.Symlink("file", at("inner")), os.Mkdir(at("dir"), 0o700), unix.Mkfifo(at("fifo"), 0o600),
-		os.WriteFile(at("file"), nil, 0o600), os.WriteFile(at("twice"), nil, 0o600), os.Link(at("twice"), at("again")),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"link", "inner", "dir", "fifo", "twice", "again"} {
-		if f, err := d.Open(name, unix.O_RDWR); !errors.Is(err, ErrDamaged) {
-			t.Errorf("%s was opened: %v, %v", name, f, err)
-		}
-		if there, err := d.Exists(name); err != nil || !there {
-			t.Errorf("%s is not there: %v", name, err)
-		}
-	}
-	if _, err := d.Open("none", unix.O_RDONLY); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("an absent file: %v", err)
-	}
-	if f, err := d.Create("link"); err == nil {
-		t.Errorf("created through a link: %v", f.Name())
-	}
-	f, err := d.Open("file", unix.O_RDWR)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	if _, err := d.Sub("link"); err == nil {
-		t.Error("a link is taken for a directory")
-	}
-}
-
-// Whoever waited for a lock file that its holder unlinked locks the new one.
-func TestDiscardedLock(t *testing.T) {
-	d, err := OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	first, err := d.Lock("l", "it")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.lockFile("l", "it", Exclusive, true); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "locked by") {
-		t.Errorf("a held lock: %v", err)
-	}
-	got := make(chan *Lock)
-	go func() {
-		l, err := d.Lock("l", "it")
-		if err != nil {
-			t.Error(err)
-		}
-		got <- l
-	}()
-	first.Discard()
-	second := <-got
-	if same, err := d.sameFile("l", second.f); err != nil || !same {
-		t.Errorf("the second lock is on a file without a name: %v", err)
-	}
-	second.Unlock()
 }
 
 // Every number is greater than those before, whoever asks at the same time, and whatever
@@ -582,7 +323,7 @@ func TestDiscardedLock(t *testing.T) {
 func TestSequence(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *SR {
-		root, err := OpenDir(dir)
+		root, err := dirfs.OpenDir(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -590,7 +331,7 @@ func TestSequence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &SR{Path: dir, Root: root, control: control, Meta: &Meta{UUID: aKey, Filesystem: Filesystem{Type: "ocfs2"}}}
+		s := &SR{Path: dir, Root: root, control: control, Meta: &Meta{UUID: aKey, Filesystem: filesystem.Identity{Type: "ocfs2"}}}
 		t.Cleanup(s.Close)
 		return s
 	}
@@ -650,34 +391,6 @@ func TestSequence(t *testing.T) {
 	}
 }
 
-// What the system says is told from what we say, and bad blocks from the rest of it.
-func TestErrorsOfTheSystem(t *testing.T) {
-	path := func(errno unix.Errno) error { return &os.PathError{Op: "stat", Path: "x", Err: errno} }
-	for _, c := range []struct {
-		err        error
-		unseen, io bool
-		class      error
-	}{
-		{nil, false, false, nil},
-		{path(unix.ENOENT), false, false, nil},
-		{path(unix.ENOTDIR), false, false, nil},
-		{path(unix.EIO), true, true, nil},
-		{path(unix.EUCLEAN), true, true, nil},
-		{fmt.Errorf("volume: %w", path(unix.EBADMSG)), true, true, nil},
-		{path(unix.EMFILE), true, false, nil},
-		{path(unix.EACCES), true, false, nil},
-		{path(unix.ENOSPC), false, false, ErrNoSpace},
-		{Errorf(ErrDamaged, "x", "it is no file"), false, false, ErrDamaged},
-		{errors.New("no error of the system"), false, false, nil},
-		{errors.Join(NoVolume("x", "y"), path(unix.EIO)), true, true, nil},
-		{errors.Join(path(unix.EMFILE), NoVolume("x", "y")), false, false, ErrVolumeNotFound},
-	} {
-		if Unseen(c.err) != c.unseen || IsIO(c.err) != c.io || Classify(c.err) != c.class {
-			t.Errorf("%v: unseen %v, input/output error %v, class %v", c.err, Unseen(c.err), IsIO(c.err), Classify(c.err))
-		}
-	}
-}
-
 // A file is not free while anybody has it open for writing: a process, or a mapping of one
 // that has closed it. Who reads does not count.
 func TestFileIsFree(t *testing.T) {
@@ -696,7 +409,7 @@ func TestFileIsFree(t *testing.T) {
 	}
 	refused := func(when, why string) {
 		t.Helper()
-		if err := FileIsFree(path); !errors.Is(err, ErrSRInUse) || !strings.Contains(err.Error(), why) {
+		if err := FileIsFree(path); !errors.Is(err, fault.ErrSRInUse) || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v, want %q", when, err, why)
 		}
 	}

@@ -4,8 +4,12 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/reflink"
 )
 
 // Stat is what the protocol calls sr_stat.
@@ -47,10 +51,10 @@ func StatSR(handle string, warn func(*SR) string) (Stat, error) {
 
 // Stat describes an open SR.
 func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
-	room, err := s.Root.room()
+	room, err := filesystem.RoomOf(s.Root)
 	st := Stat{
 		SR: s.Handle(), UUID: s.Meta.UUID, Name: s.Meta.Name, Description: s.Meta.Description,
-		FreeSpace: room.free, TotalSpace: room.total, Datasources: []string{},
+		FreeSpace: room.Free, TotalSpace: room.Total, Datasources: []string{},
 		Clustered: s.Meta.Filesystem.Clustered(), Health: [2]string{Healthy, ""},
 	}
 	var texts []string
@@ -59,7 +63,7 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 			texts = append(texts, text)
 		}
 	}
-	readOnly, remedy, e := s.Root.readOnly()
+	readOnly, remedy, e := filesystem.ReadOnly(s.Root)
 	switch {
 	case readOnly != "":
 		// It can be scanned and read, so it is not unhealthy to the toolstack.
@@ -69,11 +73,11 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 			list := strings.Join(fixed, " ")
 			say("nothing can be made or removed in " + list + ", which has an attribute against that: chattr -i -a " + list)
 		}
-		if fixed, err := s.Root.Fixed(marker); err == nil && fixed {
-			path := s.Root.join(marker)
+		if fixed, err := filesystem.Fixed(s.Root, marker); err == nil && fixed {
+			path := s.Root.Join(marker)
 			say(path + " cannot be changed, nor the SR's name, for it has an attribute against that: chattr -i -a " + path)
 		}
-		say(room.warning())
+		say(room.Warning())
 		if warn != nil {
 			say(warn(s))
 		}
@@ -88,7 +92,7 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 // fixed lists the SR's directories that have an attribute that keeps files from being
 // made, renamed or removed in them.
 func (s *SR) fixed() (names []string) {
-	dirs := []*Dir{s.Root, s.control}
+	dirs := []*dirfs.Dir{s.Root, s.control}
 	for _, dir := range s.subdirs() {
 		dirs = append(dirs, *dir)
 	}
@@ -96,7 +100,7 @@ func (s *SR) fixed() (names []string) {
 		if d == nil {
 			continue
 		}
-		if fixed, err := Immutable(d.f); err == nil && fixed {
+		if fixed, err := reflink.Immutable(d.File()); err == nil && fixed {
 			names = append(names, d.Path())
 		}
 	}
@@ -124,12 +128,12 @@ func known(conf map[string]string) map[string]string {
 }
 
 // inspect says what SR.create or SR.attach could do with the open directory of c.
-func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, error) {
+func inspect(root *dirfs.Dir, c Configuration, conf map[string]string) (Candidate, error) {
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
 	if err := describeSpace(root, out.ExtraInfo); err != nil {
 		return out, err
 	}
-	if fs := (Filesystem{Type: out.ExtraInfo["filesystem"]}); !fs.MapsExtents() {
+	if fs := (filesystem.Identity{Type: out.ExtraInfo["filesystem"]}); !fs.MapsExtents() {
 		out.ExtraInfo["changed_blocks"] = noExtents
 	}
 	m, err := readMeta(root)
@@ -138,15 +142,15 @@ func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, err
 			out.ExtraInfo["destroyed_sr"] = old.UUID // its files go when something is made here
 		}
 		if c.UUID != "" {
-			return out, Errorf(ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
+			return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
 		}
-		return out, root.Probe(c.Options.Attributes())
+		return out, filesystem.Probe(root, c.Options.Attributes())
 	}
 	if err != nil {
 		return out, err
 	}
 	if c.UUID != "" && c.UUID != m.UUID {
-		return out, Errorf(ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
+		return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
 	}
 	c.settle(m.UUID)
 	s := &SR{Path: c.Path, Root: root, Meta: m}
@@ -162,12 +166,12 @@ func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, err
 	return out, nil
 }
 
-// Bytes writes a size for people.
-func Bytes(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	f, u := float64(n), 0
-	for f >= 1024 && u < len(units)-1 {
-		f, u = f/1024, u+1
+// MustMapExtents refuses, with ErrNoExtents, what has to know which blocks files share.
+func (s *SR) MustMapExtents() error {
+	if s.Meta.Filesystem.MapsExtents() {
+		return nil
 	}
-	return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0") + " " + units[u]
+	return fault.Errorf(fault.ErrNoExtents, s.Path, "SR %s is on NFS: %s", s.Path, noExtents)
 }
+
+const noExtents = "NFS cannot tell which blocks two files share: there are no changed blocks, and data cannot be destroyed alone or composed; snapshots, clones and reverts are as anywhere"

@@ -9,6 +9,8 @@ import (
 	"io"
 
 	"github.com/google/uuid"
+
+	"reflinksr/internal/fault"
 )
 
 // superblock is what the first blocks of a disk say of the filesystem that it
@@ -33,7 +35,7 @@ const (
 var btrfsMirrors = []int64{64 << 20, 256 << 30}
 
 func (sb superblock) String() string {
-	return fmt.Sprintf("%s, label %q, uuid %q", sb.kind, shorten(sb.label), sb.uuid)
+	return fmt.Sprintf("%s, label %q, uuid %q", sb.kind, fault.Shorten(sb.label), sb.uuid)
 }
 
 // superblocks are the blocks of a disk in which superblocks are looked for.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"testing"
 
+	"reflinksr/internal/uuids"
 	"reflinksr/testdata"
 )
 
@@ -37,7 +38,7 @@ func TestSuperblock(t *testing.T) {
 	for _, kind := range []string{"xfs", "btrfs"} {
 		image := shippedImage(t, kind)
 		sb, err := readSuperblock(bytes.NewReader(image))
-		if err != nil || sb.kind != kind || !canonical(sb.uuid) || sb.devices != 1 || sb.unfinished || sb.seed {
+		if err != nil || sb.kind != kind || !uuids.IsCanonical(sb.uuid) || sb.devices != 1 || sb.unfinished || sb.seed {
 			t.Errorf("%s is taken for %+v, %v", kind, sb, err)
 		}
 	}
@@ -93,7 +94,7 @@ func FuzzSuperblock(f *testing.F) {
 		switch {
 		case err != nil:
 			t.Error(err)
-		case sb.kind == "" && sb != (superblock{}), sb.kind != "" && (mkfs[sb.kind].pack == "" || !canonical(sb.uuid)):
+		case sb.kind == "" && sb != (superblock{}), sb.kind != "" && (mkfs[sb.kind].pack == "" || !uuids.IsCanonical(sb.uuid)):
 			t.Errorf("%+v", sb)
 		}
 	})

@@ -9,7 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 )
 
@@ -114,7 +118,7 @@ type examination struct {
 	survey  sr.Survey
 	me      sr.Host
 	bound   loop.Bound
-	runtime *sr.Dir         // notes of this host; nil if there are none, or none of this SR
+	runtime *dirfs.Dir      // notes of this host; nil if there are none, or none of this SR
 	noted   map[sr.Key]bool // keys of those
 	leased  map[sr.Key]bool
 	locked  map[sr.Key]bool
@@ -131,7 +135,7 @@ func (e *examination) prepare() (err error) {
 	if e.survey.Elsewhere || !e.survey.Whole {
 		return nil // what is noted is of another
 	}
-	e.runtime, err = sr.LookRuntime(NoteDir)
+	e.runtime, err = rundir.Look(NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -184,7 +188,7 @@ func (e *examination) keys() []sr.Key {
 type finding struct {
 	there    bool
 	record   *Record // nil if it cannot be read
-	attrs    sr.Attributes
+	attrs    reflink.Attributes
 	looked   bool // attrs and bare are known
 	bare     bool // its blocks have no checksums
 	problems []Problem
@@ -221,7 +225,7 @@ func (e *examination) settled(key sr.Key) (finding, error) {
 
 // quiet keeps calls away from the volume, those of its datapath as well.
 func (e *examination) quiet(key sr.Key) (release func(), busy string, err error) {
-	var note *sr.Lock // on this host
+	var note *dirfs.Lock // on this host
 	if e.runtime != nil {
 		note, busy, err = e.runtime.LookLock(NoteName(e.s.Meta.UUID, key) + ".lock")
 		if err != nil || busy != "" {
@@ -259,7 +263,7 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 	}
 	f.add(e.s.Exposed(key)...)
 	for _, name := range []string{sr.Data(key), sr.Record(key)} {
-		f.add(e.s.Root.Unchangeable(name, name, key)...)
+		f.add(sr.Unchangeable(e.s.Root, name, name, key)...)
 	}
 	if err := e.lookAtUse(key, &f); err != nil {
 		return f, err
@@ -269,7 +273,7 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 
 // orphan is data that belongs to no volume, past or future.
 func (e *examination) orphan(key sr.Key) ([]Problem, error) {
-	if _, err := e.s.Root.Stat(sr.Data(key)); sr.Unseen(err) {
+	if _, err := e.s.Root.Stat(sr.Data(key)); fault.Unseen(err) {
 		return nil, err
 	} else if err != nil {
 		return nil, nil // none, or a directory or link of somebody's
@@ -287,7 +291,7 @@ func (e *examination) orphan(key sr.Key) ([]Problem, error) {
 // passing says that something could not be looked at for a reason that is not its own, as
 // that this process may open no more files: it is as well as before. What a disk does not
 // give is told as damage, and does not keep the rest from being checked.
-func passing(err error) bool { return sr.Unseen(err) && !sr.IsIO(err) }
+func passing(err error) bool { return fault.Unseen(err) && !fault.IsIO(err) }
 
 // lookAtVolume looks at record and data.
 func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
@@ -295,7 +299,7 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 		f.add(Problem{Kind: sr.Damage, Name: name, Key: key, Text: err.Error(), Repair: sr.Nothing("restore it from a backup; what is there is left as it is")})
 	}
 	r, err := Load(e.s, key)
-	if errors.Is(err, sr.ErrVolumeNotFound) {
+	if errors.Is(err, fault.ErrVolumeNotFound) {
 		f.there = false
 		return nil
 	}
@@ -312,7 +316,7 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 	}
 	st, err := statData(e.s, key)
 	switch {
-	case errors.Is(err, sr.ErrVolumeNotFound):
+	case errors.Is(err, fault.ErrVolumeNotFound):
 		*f = finding{}
 		return nil
 	case passing(err):
@@ -349,7 +353,7 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 // the operator's until it is changed.
 func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (problems []Problem, err error) {
 	record, err := e.s.Root.Stat(sr.Record(key))
-	if sr.Unseen(err) {
+	if fault.Unseen(err) {
 		return nil, err
 	}
 	if err != nil {
@@ -400,17 +404,17 @@ func sizes(key sr.Key, r *Record, size int64) (problems []Problem) {
 // lookAtData opens the data as whoever uses the volume must.
 func (e *examination) lookAtData(key sr.Key, f *finding) error {
 	data, err := OpenData(e.s, key, unix.O_RDONLY)
-	if errors.Is(err, sr.ErrVolumeNotFound) {
+	if errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	if f.attrs, err = sr.AttributesOf(data); err != nil {
+	if f.attrs, err = reflink.AttributesOf(data); err != nil {
 		return err
 	}
-	if f.bare, err = sr.Unchecked(data); err != nil {
+	if f.bare, err = reflink.Unchecked(data); err != nil {
 		return err
 	}
 	f.looked = true
@@ -419,7 +423,7 @@ func (e *examination) lookAtData(key sr.Key, f *finding) error {
 			Text:   "its blocks have no checksums, though it is copied on write: it was made while the filesystem was mounted with nodatasum",
 			Repair: sr.Nothing("its snapshots and clones have none either; a copy of its contents to a new disk has what the SR's option datacow says")})
 	}
-	limited, err := sr.COWExtentsLimited(data)
+	limited, err := reflink.COWExtentsLimited(data)
 	if err == nil && !limited {
 		f.add(Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
 			Text:   "it has no copy-on-write extent size hint: what is written after a snapshot takes more space than needed",
@@ -443,7 +447,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.Staged[key]) > 0 {
 		note, err = e.note(key)
 	}
-	if sr.Unseen(err) {
+	if fault.Unseen(err) {
 		return err
 	}
 	if err != nil {
@@ -461,7 +465,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 			return err
 		}
 	}
-	if err := inPlace(e.s, key, note, e.bound); errors.Is(err, sr.ErrDamaged) {
+	if err := inPlace(e.s, key, note, e.bound); errors.Is(err, fault.ErrDamaged) {
 		// Who only looked for the file may have told it: that it is to be restored is not true.
 		f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == sr.Damage && p.Text == err.Error() })
 		f.add(Problem{Kind: sr.Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
@@ -498,7 +502,7 @@ func (e *examination) note(key sr.Key) (Note, error) {
 }
 
 func (e *examination) noteFile(key sr.Key) string {
-	return sr.RuntimeDir + "/" + NoteDir + "/" + NoteName(e.s.Meta.UUID, key) + ".json"
+	return rundir.Path + "/" + NoteDir + "/" + NoteName(e.s.Meta.UUID, key) + ".json"
 }
 
 // devices are those of the volume's files.
@@ -507,7 +511,7 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 	if err != nil {
 		note = Note{} // it is told of elsewhere
 	}
-	for dir, name := range map[*sr.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
+	for dir, name := range map[*dirfs.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
 		if dir == nil || !e.bound.Any(string(key)) {
 			continue
 		}
@@ -601,15 +605,15 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 	p := Problem{Kind: sr.StaleLease, Name: ".reflinksr/leases/" + string(key), Key: key}
 	l, err := readFile(e.s, key)
 	switch {
-	case errors.Is(err, sr.ErrNewer):
+	case errors.Is(err, fault.ErrNewer):
 		p.Kind, p.Text, p.Repair = sr.NewerFormat, err.Error(), sr.Nothing("update reflinksr on this host")
 		f.add(p)
 		return nil
-	case errors.Is(err, sr.ErrDamaged) && f.there:
+	case errors.Is(err, fault.ErrDamaged) && f.there:
 		p.Kind, p.Text, p.Repair = sr.Damage, err.Error(), sr.Nothing("nobody knows who has the volume: srctl lease break, when it is certain that nobody does")
 		f.add(p)
 		return nil
-	case err != nil && !errors.Is(err, sr.ErrDamaged):
+	case err != nil && !errors.Is(err, fault.ErrDamaged):
 		return err
 	}
 	if !f.there {

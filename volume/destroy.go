@@ -8,6 +8,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 )
 
@@ -33,7 +36,7 @@ func DestroyIn(s *sr.SR, key sr.Key) error {
 // finds nothing to do here.
 func destroyClone(s *sr.SR, key sr.Key) error {
 	r, err := LoadForChange(s, key)
-	if sr.Classify(err) != nil {
+	if fault.Classify(err) != nil {
 		return nil // destroy will say
 	}
 	if err != nil {
@@ -45,7 +48,7 @@ func destroyClone(s *sr.SR, key sr.Key) error {
 	}
 	// The value is the caller's; only a clone of this very volume is meant.
 	c, err := Load(s, clone)
-	if err != nil && sr.Classify(err) == nil {
+	if err != nil && fault.Classify(err) == nil {
 		return err
 	}
 	if err != nil || c.Origin == nil || c.Origin.Of != key || c.Origin.Kind != Clone {
@@ -61,8 +64,8 @@ func destroyClone(s *sr.SR, key sr.Key) error {
 }
 
 func destroy(s *sr.SR, key sr.Key) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
-	if errors.Is(err, sr.ErrVolumeNotFound) {
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
+	if errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -79,7 +82,7 @@ func destroy(s *sr.SR, key sr.Key) error {
 // remove ends the volume. The caller holds its lock.
 func remove(s *sr.SR, key sr.Key) error {
 	// A damaged volume can be destroyed.
-	if _, err := LoadForChange(s, key); err != nil && !errors.Is(err, sr.ErrDamaged) {
+	if _, err := LoadForChange(s, key); err != nil && !errors.Is(err, fault.ErrDamaged) {
 		return err
 	}
 	if err := CheckIdle(s, key); err != nil {
@@ -89,7 +92,7 @@ func remove(s *sr.SR, key sr.Key) error {
 		return err
 	}
 	err := s.Root.Rename(sr.Record(key), s.Staging, sr.Record(key))
-	if sr.Classify(err) == sr.ErrNoSpace {
+	if fault.Classify(err) == fault.ErrNoSpace {
 		// Not even room for a name in staging. Removing needs none.
 		err = s.Root.Remove(sr.Record(key))
 	}
@@ -118,11 +121,11 @@ func Bury(s *sr.SR, key sr.Key) {
 func removable(s *sr.SR, key sr.Key) error {
 	for _, name := range []string{sr.Record(key), sr.Data(key)} {
 		st, err := s.Root.Stat(name)
-		if sr.Unseen(err) {
+		if fault.Unseen(err) {
 			return fmt.Errorf("volume %s: %w", key, err)
 		}
 		if st != nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return sr.Errorf(sr.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
+			return fault.Errorf(fault.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
 		}
 	}
 	return Mutable(s, key)
@@ -133,16 +136,16 @@ func removable(s *sr.SR, key sr.Key) error {
 func Mutable(s *sr.SR, key sr.Key) error {
 	for _, name := range []string{sr.Data(key), sr.Record(key)} {
 		f, err := s.Root.Open(name, unix.O_RDONLY)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, sr.ErrDamaged) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, fault.ErrDamaged) {
 			continue // no file, or none of ours: it takes no space
 		}
 		if err != nil {
 			return fmt.Errorf("volume %s: whether it may be changed: %w", key, err)
 		}
-		fixed, err := sr.Immutable(f)
+		fixed, err := reflink.Immutable(f)
 		f.Close()
 		if err == nil && fixed {
-			err = sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: its file %s/%s is immutable: chattr -ia", key, s.Path, name)
+			err = fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: its file %s/%s is immutable: chattr -ia", key, s.Path, name)
 		}
 		if err != nil {
 			return err
@@ -175,14 +178,14 @@ func DestroySR(handle string) error {
 			if err == nil {
 				err = Mutable(s, key)
 			}
-			switch class := sr.Classify(err); {
+			switch class := fault.Classify(err); {
 			case err == nil:
 			case class == nil:
 				return fmt.Errorf("SR %s: whether volume %s is in use: %w", s.Path, key, err)
-			case class == sr.ErrInUse, class == sr.ErrElsewhere:
-				return sr.Errorf(sr.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)
+			case class == fault.ErrInUse, class == fault.ErrElsewhere:
+				return fault.Errorf(fault.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)
 			default: // what should tell is damaged, say
-				return sr.Errorf(class, s.Path, "SR %s: whether volume %s is in use cannot be told: %v", s.Path, key, err)
+				return fault.Errorf(class, s.Path, "SR %s: whether volume %s is in use cannot be told: %v", s.Path, key, err)
 			}
 		}
 		return nil

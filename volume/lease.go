@@ -11,7 +11,10 @@ import (
 	"strings"
 	"time"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/loop"
 	"reflinksr/sr"
 )
 
@@ -57,7 +60,7 @@ const (
 // whose is told by the boot. That another boot of a host with this UUID is over is certain
 // where only one host can have the filesystem mounted. Where several can, it takes that
 // the machine is the same: hosts that were installed from one image have one UUID.
-func (h Holder) whose(me sr.Host, hardware func() sr.Hardware, fs sr.Filesystem) whose {
+func (h Holder) whose(me sr.Host, hardware func() sr.Hardware, fs filesystem.Identity) whose {
 	switch {
 	case h.Boot == me.Boot:
 		return here
@@ -82,11 +85,11 @@ func (h Holder) Here(me sr.Host) bool { return h.Boot == me.Boot }
 func (h Holder) InUse(key sr.Key, me sr.Host) error {
 	switch {
 	case h.Here(me):
-		return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: active in %s", key, h)
+		return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s", key, h)
 	case h.Host == me.UUID:
-		return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: active in %s, which is another machine with this host's UUID, or this one before it was rebuilt: end that domain there, or, when it is certain that it is no more, run: srctl lease break %s", key, h, key)
+		return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s, which is another machine with this host's UUID, or this one before it was rebuilt: end that domain there, or, when it is certain that it is no more, run: srctl lease break %s", key, h, key)
 	}
-	return sr.Errorf(sr.ErrElsewhere, h.Host, "volume %s is active in %s", key, h)
+	return fault.Errorf(fault.ErrElsewhere, h.Host, "volume %s is active in %s", key, h)
 }
 
 func (h Holder) String() string {
@@ -113,7 +116,7 @@ func ReadLease(s *sr.SR, key sr.Key, me sr.Host) (Lease, error) {
 		return l, err
 	}
 	note, err := noteOf(s, key)
-	if sr.Unseen(err) {
+	if fault.Unseen(err) {
 		return l, err // it can be read again in a moment
 	}
 	if err != nil {
@@ -140,10 +143,10 @@ func readFile(s *sr.SR, key sr.Key) (Lease, error) {
 	}
 	l, err := parseLease(data)
 	switch {
-	case errors.Is(err, sr.ErrNewer):
-		return l, sr.Errorf(sr.ErrNewer, string(key), "volume %s: its lease has format %d, this version knows %d: update reflinksr on this host", key, l.Format, sr.Format)
+	case errors.Is(err, fault.ErrNewer):
+		return l, fault.Errorf(fault.ErrNewer, string(key), "volume %s: its lease has format %d, this version knows %d: update reflinksr on this host", key, l.Format, sr.Format)
 	case err != nil:
-		return l, sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its lease cannot be read (%v), so it may be active somewhere: make sure that it is not, then run: srctl lease break", key, err)
+		return l, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its lease cannot be read (%v), so it may be active somewhere: make sure that it is not, then run: srctl lease break", key, err)
 	}
 	return l, nil
 }
@@ -157,7 +160,7 @@ func parseLease(data []byte) (Lease, error) {
 		return Lease{}, err
 	}
 	if version.Format > sr.Format {
-		return Lease{Format: version.Format}, sr.ErrNewer
+		return Lease{Format: version.Format}, fault.ErrNewer
 	}
 	var l Lease
 	return l, json.Unmarshal(data, &l)
@@ -209,7 +212,7 @@ func replaceLease(s *sr.SR, key sr.Key, l Lease, now []Holder) error {
 		return removeHalf(s, key)
 	}
 	err := writeFile(s, key, now)
-	if class := sr.Classify(err); !s.Meta.Filesystem.Clustered() && (class == sr.ErrNoSpace || class == sr.ErrReadOnly) {
+	if class := fault.Classify(err); !s.Meta.Filesystem.Clustered() && (class == fault.ErrNoSpace || class == fault.ErrReadOnly) {
 		slog.Warn("the lease is kept on this host only", "key", key, "err", err)
 		err = nil
 	}
@@ -265,7 +268,7 @@ func checkIdle(s *sr.SR, key sr.Key, me sr.Host, bound loop.Bound) error {
 		return err
 	}
 	if len(lease.Holders) > 0 {
-		return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: active in %s", key, joinHolders(lease.Holders))
+		return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s", key, joinHolders(lease.Holders))
 	}
 	note, err := noteOf(s, key)
 	if err != nil {
@@ -275,7 +278,7 @@ func checkIdle(s *sr.SR, key sr.Key, me sr.Host, bound loop.Bound) error {
 		return err
 	}
 	for _, place := range []struct {
-		dir  *sr.Dir
+		dir  *dirfs.Dir
 		name string
 	}{{s.Root, sr.Data(key)}, {s.Staging, note.ThrowAwayName(key, me)}} {
 		st, err := place.dir.Stat(place.name)
@@ -290,7 +293,7 @@ func checkIdle(s *sr.SR, key sr.Key, me sr.Host, bound loop.Bound) error {
 			return err
 		}
 		if len(devices) > 0 {
-			return sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: attached as %s; detach it, and end what has that device open", key, devices[0].Path())
+			return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: attached as %s; detach it, and end what has that device open", key, devices[0].Path())
 		}
 	}
 	return nil
@@ -314,14 +317,14 @@ func ThrowAway(key sr.Key, host sr.Host) string {
 // volume, or that nobody can tell, for the lease was damaged. What this host has active
 // is ended by Datapath.deactivate.
 func BreakLease(handle, key string) (holders []Holder, damaged bool, err error) {
-	err = locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+	err = locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
 		me, err := sr.ThisHost()
 		if err != nil {
 			return err
 		}
 		// Of this host as well only what the file says: a note is no claim to break.
 		lease, err := readFile(s, k)
-		if err != nil && !errors.Is(err, sr.ErrDamaged) {
+		if err != nil && !errors.Is(err, fault.ErrDamaged) {
 			return err
 		}
 		lock, e := s.LockLeases()
@@ -357,7 +360,7 @@ func ForgetHost(path, host string) (broken map[sr.Key][]Holder, err error) {
 	}
 	uuid := seen.Meta.UUID
 	seen.Close()
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if err != nil {
 		return nil, err
 	}

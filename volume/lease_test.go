@@ -4,6 +4,8 @@ import (
 	"errors"
 	"testing"
 
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 )
 
@@ -12,24 +14,24 @@ func TestWhoseLease(t *testing.T) {
 	me := sr.Host{UUID: "me", Boot: "now"}
 	mine := sr.Hardware{System: "u", NICs: []string{"m"}}
 	other := sr.Hardware{System: "v", NICs: []string{"n"}}
-	local, shared := sr.Filesystem{Type: "xfs"}, sr.Filesystem{Type: "nfs"}
+	local, shared := filesystem.Identity{Type: "xfs"}, filesystem.Identity{Type: "nfs"}
 	for _, c := range []struct {
 		why  string
-		fs   sr.Filesystem
+		fs   filesystem.Identity
 		h    Holder
 		want whose
 		code error // of the refusal
 	}{
-		{"this boot", shared, Holder{Host: "me", Boot: "now", Hardware: &mine}, here, sr.ErrInUse},
-		{"this boot, when the host was called otherwise", shared, Holder{Host: "was", Boot: "now"}, here, sr.ErrInUse},
+		{"this boot", shared, Holder{Host: "me", Boot: "now", Hardware: &mine}, here, fault.ErrInUse},
+		{"this boot, when the host was called otherwise", shared, Holder{Host: "was", Boot: "now"}, here, fault.ErrInUse},
 		{"a former boot, local", local, Holder{Host: "me", Boot: "then"}, over, nil},
-		{"another host, local: SR.attach decides", local, Holder{Host: "other", Boot: "x"}, elsewhere, sr.ErrElsewhere},
+		{"another host, local: SR.attach decides", local, Holder{Host: "other", Boot: "x"}, elsewhere, fault.ErrElsewhere},
 		{"a former boot of this machine", shared, Holder{Host: "me", Boot: "then", Hardware: &mine}, over, nil},
 		{"a former boot of this machine, which had no identity", shared, Holder{Host: "then", Boot: "then", Hardware: &mine}, over, nil},
-		{"another machine with the same identity", shared, Holder{Host: "me", Boot: "x", Hardware: &other}, elsewhere, sr.ErrInUse},
-		{"nobody knows which machine", shared, Holder{Host: "me", Boot: "x"}, elsewhere, sr.ErrInUse},
-		{"nothing is known of the machine", shared, Holder{Host: "me", Boot: "x", Hardware: &sr.Hardware{}}, elsewhere, sr.ErrInUse},
-		{"another host", shared, Holder{Host: "other", Boot: "x", Hardware: &other}, elsewhere, sr.ErrElsewhere},
+		{"another machine with the same identity", shared, Holder{Host: "me", Boot: "x", Hardware: &other}, elsewhere, fault.ErrInUse},
+		{"nobody knows which machine", shared, Holder{Host: "me", Boot: "x"}, elsewhere, fault.ErrInUse},
+		{"nothing is known of the machine", shared, Holder{Host: "me", Boot: "x", Hardware: &sr.Hardware{}}, elsewhere, fault.ErrInUse},
+		{"another host", shared, Holder{Host: "other", Boot: "x", Hardware: &other}, elsewhere, fault.ErrElsewhere},
 	} {
 		if got := c.h.whose(me, func() sr.Hardware { return mine }, c.fs); got != c.want {
 			t.Errorf("%s: %d", c.why, got)

@@ -7,7 +7,9 @@ import (
 	"os"
 	"slices"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 )
 
@@ -66,7 +68,7 @@ func (n Note) Holder(domain string) (h Holder, active bool) {
 }
 
 // ReadNote reads the note of that name; no note is an empty one.
-func ReadNote(dir *sr.Dir, name string) (n Note, err error) {
+func ReadNote(dir *dirfs.Dir, name string) (n Note, err error) {
 	data, err := dir.Read(name+".json", recordLimit)
 	if errors.Is(err, os.ErrNotExist) {
 		return n, nil
@@ -82,7 +84,7 @@ func parseNote(data []byte) (n Note, err error) { return n, json.Unmarshal(data,
 // forgetNote removes what this host notes of a volume that is no more. A datapath call that
 // goes on now has it locked, and finds out by itself.
 func forgetNote(uuid string, key sr.Key) {
-	dir, err := sr.LookRuntime(NoteDir)
+	dir, err := rundir.Look(NoteDir)
 	if err != nil {
 		return // nothing was ever noted
 	}
@@ -103,7 +105,7 @@ func forgetNote(uuid string, key sr.Key) {
 
 // noteOf reads the note of a volume.
 func noteOf(s *sr.SR, key sr.Key) (Note, error) {
-	dir, err := sr.LookRuntime(NoteDir)
+	dir, err := rundir.Look(NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return Note{}, nil
 	}

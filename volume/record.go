@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/fault"
+	"reflinksr/internal/record"
 	"reflinksr/sr"
 )
 
@@ -37,7 +39,7 @@ type Record struct {
 	// least, in an adopted one and in one of an older version. It decides what is older.
 	Sequence sequence `json:"sequence,omitzero"`
 
-	unknown sr.Unknown
+	unknown record.Unknown
 	after   sequence // of a new record: what its own must be greater than
 }
 
@@ -127,7 +129,7 @@ func Load(s *sr.SR, key sr.Key) (*Record, error) {
 	}
 	r, err := parseRecord(data)
 	if err != nil {
-		return nil, sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its record %s/%s cannot be read: %v: restore the record; the data is untouched", key, s.Path, sr.Record(key), err)
+		return nil, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its record %s/%s cannot be read: %v: restore the record; the data is untouched", key, s.Path, sr.Record(key), err)
 	}
 	return r, nil
 }
@@ -136,7 +138,7 @@ func Load(s *sr.SR, key sr.Key) (*Record, error) {
 func parseRecord(data []byte) (*Record, error) {
 	r := &Record{ReadWrite: true, SectorSize: 512}
 	var err error
-	if r.unknown, err = sr.DecodeRecord(data, r); err != nil {
+	if r.unknown, err = record.Decode(data, r); err != nil {
 		return nil, err
 	}
 	if r.SectorSize != 512 && r.SectorSize != 4096 {
@@ -150,7 +152,7 @@ func parseRecord(data []byte) (*Record, error) {
 func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
 	r, err := Load(s, key)
 	if err == nil && r.Format > sr.Format {
-		err = sr.Errorf(sr.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, sr.Format)
+		err = fault.Errorf(fault.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, sr.Format)
 	}
 	return r, err
 }
@@ -158,7 +160,7 @@ func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
 // MustHaveData refuses a volume whose data was destroyed.
 func (r *Record) MustHaveData(key sr.Key) error {
 	if r.DataDestroyed {
-		return sr.Errorf(sr.ErrNoData, string(key), "volume %s has no data any more: it was destroyed with Volume.data_destroy, and only tells what others have changed since", key)
+		return fault.Errorf(fault.ErrNoData, string(key), "volume %s has no data any more: it was destroyed with Volume.data_destroy, and only tells what others have changed since", key)
 	}
 	return nil
 }
@@ -200,7 +202,7 @@ func (r *Record) encode() ([]byte, error) {
 	if r.Keys == nil {
 		r.Keys = map[string]string{}
 	}
-	return sr.EncodeRecord(r, r.unknown)
+	return record.Encode(r, r.unknown)
 }
 
 // OpenData opens a volume's data file, flags being O_RDONLY or O_RDWR.
@@ -233,7 +235,7 @@ func statData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
 
 func checkLength(key sr.Key, st *unix.Stat_t) error {
 	if st.Size > MaxSize {
-		return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file has %d bytes, at most %d are possible", key, st.Size, int64(MaxSize))
+		return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data file has %d bytes, at most %d are possible", key, st.Size, int64(MaxSize))
 	}
 	return nil
 }
@@ -247,7 +249,7 @@ func missingData(s *sr.SR, key sr.Key) error {
 		return sr.NoVolume(string(key), s.Path) // destroyed between two looks
 	}
 	note, err := noteOf(s, key)
-	if sr.Unseen(err) {
+	if fault.Unseen(err) {
 		return fmt.Errorf("volume %s: its data file is missing, and who has it on this host: %w", key, err)
 	}
 	if err != nil {
@@ -256,5 +258,5 @@ func missingData(s *sr.SR, key sr.Key) error {
 	if err := InPlace(s, key, note); err != nil {
 		return err // not to be restored over what a guest has
 	}
-	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))
+	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))
 }

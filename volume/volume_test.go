@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unicode"
 
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 )
 
@@ -35,7 +36,7 @@ func TestURI(t *testing.T) {
 		"loop+blkback://host/srv/" + aKey + "?sr=" + aUUID, "loop+blkback:///srv/" + aKey + ".inf?sr=" + aUUID,
 		"loop+blkback:///srv/" + aKey + "?sr=../x", "loop+blkback:///srv/.reflinksr/staging/" + aKey + "?sr=" + aUUID,
 	} {
-		if h, _, k, err := ParseURI(bad); !errors.Is(err, sr.ErrVolumeNotFound) {
+		if h, _, k, err := ParseURI(bad); !errors.Is(err, fault.ErrVolumeNotFound) {
 			t.Errorf("%q is taken for %q %q, %v", bad, h, k, err)
 		}
 	}
@@ -50,7 +51,7 @@ func FuzzParseURI(f *testing.F) {
 	f.Fuzz(func(t *testing.T, uri string) {
 		handle, uuid, key, err := ParseURI(uri)
 		if err != nil {
-			if !errors.Is(err, sr.ErrVolumeNotFound) {
+			if !errors.Is(err, fault.ErrVolumeNotFound) {
 				t.Errorf("%q: %v", uri, err)
 			}
 			return
@@ -80,7 +81,7 @@ func TestSizes(t *testing.T) {
 		}
 	}
 	for _, size := range []int64{0, -1, MaxSize + 1, 1<<63 - 1, -1 << 63} {
-		if err := checkSize("size", size); !errors.Is(err, sr.ErrSize) || !strings.Contains(err.Error(), `"size"`) {
+		if err := checkSize("size", size); !errors.Is(err, fault.ErrSize) || !strings.Contains(err.Error(), `"size"`) {
 			t.Errorf("%d: %v", size, err)
 		}
 	}
@@ -201,7 +202,7 @@ func FuzzLease(f *testing.F) {
 	f.Add([]byte(`{"format":1,"holders":null,"HOLDERS":[{"domain":"\u2028"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := parseLease(data)
-		if l.Format > sr.Format && (!errors.Is(err, sr.ErrNewer) || len(l.Holders) > 0) {
+		if l.Format > sr.Format && (!errors.Is(err, fault.ErrNewer) || len(l.Holders) > 0) {
 			t.Errorf("a lease of format %d is understood", l.Format)
 		}
 		if err != nil {

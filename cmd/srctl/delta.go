@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"reflinksr/cmd/internal/delta"
+	"reflinksr/internal/sys"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -315,7 +316,7 @@ func lockName(f *os.File, path string) error {
 	if !os.SameFile(open, named) {
 		return fmt.Errorf("%s was replaced by another process", path)
 	}
-	st, err := sr.StatFile(f)
+	st, err := sys.Fstat(f)
 	switch {
 	case err != nil:
 		return err

@@ -15,6 +15,8 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 )
 
@@ -77,7 +79,7 @@ func run(args []string, out, errs io.Writer) int {
 				fmt.Fprintf(errs, "usage: srctl %s %s\n       %s\n", c.name, c.args, c.about)
 				return 2
 			}
-			why := sr.Refusal(err)
+			why := filesystem.Refusal(err)
 			if why != "" {
 				why = ": " + why
 			}
@@ -125,7 +127,7 @@ func openSR(path string) (*sr.SR, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sr.Open(handle, sr.Unlocked)
+	return sr.Open(handle, dirfs.Unlocked)
 }
 
 // handleOf finds the attached SR at a path.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/delta"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
 
@@ -323,7 +324,7 @@ func (t *target) holds() (key string, written bool, err error) {
 }
 
 func (t *target) lastWritten() (string, error) {
-	st, err := sr.StatFile(t.f)
+	st, err := sys.Fstat(t.f)
 	if err != nil {
 		return "", err
 	}

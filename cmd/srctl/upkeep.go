@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -79,7 +80,7 @@ func lease(args []string, out io.Writer) error {
 	var failed error
 	for _, key := range keys {
 		l, err := volume.ReadLease(s, key, me)
-		if errors.Is(err, sr.ErrVolumeNotFound) {
+		if errors.Is(err, fault.ErrVolumeNotFound) {
 			continue // destroyed meanwhile
 		}
 		failed = errors.Join(failed, err)

@@ -13,6 +13,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -203,10 +206,10 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 		return detail{}, err
 	}
 	defer f.Close()
-	u, err := snapshot.UsageOf(f)
+	u, err := extent.UsageOf(f)
 	stall := snapshot.Stall(s.Meta.Filesystem.Type, u.Extents).String()
-	if errors.Is(err, sr.ErrNoExtents) {
-		u, stall, err = snapshot.Usage{Shared: -1, Exclusive: -1, Extents: -1}, "", nil
+	if errors.Is(err, fault.ErrNoExtents) {
+		u, stall, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1}, "", nil
 	}
 	if err != nil {
 		return detail{}, err
@@ -263,7 +266,7 @@ func cloneCmd(handle, key string, out io.Writer) error {
 }
 
 func destroyCmd(handle, key string, _ io.Writer) error {
-	if _, err := volume.Stat(handle, key); errors.Is(err, sr.ErrVolumeNotFound) {
+	if _, err := volume.Stat(handle, key); errors.Is(err, fault.ErrVolumeNotFound) {
 		return err // to the toolstack that is success; a person has mistyped
 	}
 	return snapshot.Destroy(handle, key)
@@ -352,7 +355,7 @@ func exportVolume(handle, key string, to *stream) (size int64, err error) {
 }
 
 func copyOut(handle string, key sr.Key, to *stream) error {
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return err
 	}

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 )
 
 func needsRoot(t *testing.T) {

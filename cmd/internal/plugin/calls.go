@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"reflinksr/datapath"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
 	"reflinksr/snapshot"
@@ -130,8 +131,8 @@ func attach(configuration map[string]string) (string, error) {
 // makes the caller copy them itself.
 func copyVolume(from, key, to string) (volume.Volume, error) {
 	v, err := snapshot.Copy(from, key, to)
-	if sr.Classify(err) == sr.ErrOtherFS {
-		return v, sr.Errorf(serve.ErrUnimplemented, "Volume.copy", "%v", err)
+	if fault.Classify(err) == fault.ErrOtherFS {
+		return v, fault.Errorf(serve.ErrUnimplemented, "Volume.copy", "%v", err)
 	}
 	return v, err
 }

@@ -9,6 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/filesystem"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -37,13 +40,13 @@ func diagnostics() (string, error) {
 
 func diagnose(b *strings.Builder, handle string) {
 	_, uuid, _ := sr.ParseHandle(handle)
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		fmt.Fprintf(b, "\nSR %s\n  unreachable\n", uuid)
 		return
 	}
 	defer s.Close()
-	total, free, _ := s.Root.Space()
+	total, free, _ := filesystem.Space(s.Root)
 	fmt.Fprintf(b, "\nSR %s\n  filesystem %s\n  total %d\n  free %d\n  sector_size %d\n  datacow %v\n",
 		uuid, s.Meta.Filesystem.Type, total, free, s.Meta.Options.SectorSize, s.Meta.Options.DataCOW)
 	if w := volume.Warning(s); w != "" {
@@ -68,7 +71,7 @@ func diagnose(b *strings.Builder, handle string) {
 		if err != nil {
 			continue
 		}
-		if n, err := snapshot.CountExtents(f); err == nil {
+		if n, err := extent.Count(f); err == nil {
 			counted++
 			most = max(most, n)
 		}

@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/rundir"
 	"reflinksr/internal/smapi/serve"
-	"reflinksr/sr"
 )
 
 // roots are where toolstacks look for plugins: XCP-ng and XenServer, then upstream.
@@ -232,7 +232,7 @@ func Uninstall(args []string, out io.Writer) error {
 // noted lists the SRs that are attached by the names of their notes: also those whose note
 // cannot be read, because it is damaged or because /proc is not there to do it by.
 func noted() (uuids []string, err error) {
-	dir, err := sr.LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

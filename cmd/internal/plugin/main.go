@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
 	"reflinksr/sr"
@@ -55,8 +56,8 @@ func explained(ctx context.Context, call string, r serve.Request, answer func(co
 	value, err := answer(ctx)
 	about := []any{"sr", smapi.Argument(r.Request, "sr"), "key", smapi.Argument(r.Request, "key", "uri"), "took", time.Since(start)}
 	if err != nil {
-		err = sr.Explain(directory(r.Request), err)
-		if why := sr.Refusal(err); why != "" {
+		err = filesystem.Explain(directory(r.Request), err)
+		if why := filesystem.Refusal(err); why != "" {
 			err = fmt.Errorf("%w: %s", err, why)
 		}
 		slog.Error("failed", append(about, "err", err)...)

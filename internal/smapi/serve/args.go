@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"reflinksr/internal/fault"
 	"reflinksr/internal/smapi"
 )
 
@@ -30,17 +31,17 @@ func fill(r smapi.Request, set func(argument smapi.Field, into any) error) (fill
 func parseSize(name, text string) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n == 0 && strings.HasPrefix(text, "-") {
-		return 0, refuse(errSize, name, "argument %q is %.40s, it must be a whole number of bytes below 2^63", name, text)
+		return 0, fault.Errorf(fault.ErrSize, name, "argument %q is %.40s, it must be a whole number of bytes below 2^63", name, text)
 	}
 	return n, nil
 }
 
 func mistyped(argument smapi.Field) error {
-	return refuse(errInvalid, argument.Name, "argument %q must be %s", argument.Name, argument.Type)
+	return fault.Errorf(fault.ErrInvalid, argument.Name, "argument %q must be %s", argument.Name, argument.Type)
 }
 
 func missing(argument smapi.Field) error {
-	return refuse(errInvalid, argument.Name, "argument %q is missing, it must be %s", argument.Name, argument.Type)
+	return fault.Errorf(fault.ErrInvalid, argument.Name, "argument %q is missing, it must be %s", argument.Name, argument.Type)
 }
 
 // Args is a call's command line, taken apart.
@@ -71,10 +72,10 @@ func ScanArgs(args []string, r smapi.Request) (Args, error) {
 			a.Help = true
 		case m != nil && args[i] == "--"+name:
 			if i+2 >= len(args) {
-				return a, refuse(errInvalid, name, "--%s needs a key and a value", name)
+				return a, fault.Errorf(fault.ErrInvalid, name, "--%s needs a key and a value", name)
 			}
 			if _, twice := m[args[i+1]]; twice {
-				return a, refuse(errInvalid, name, "--%s %.80q is there twice", name, args[i+1])
+				return a, fault.Errorf(fault.ErrInvalid, name, "--%s %.80q is there twice", name, args[i+1])
 			}
 			m[args[i+1]] = args[i+2]
 			i += 2
@@ -104,7 +105,7 @@ func (a Args) Request(r smapi.Request) (Request, error) {
 		return Request{}, err
 	}
 	if len(rest) > 0 {
-		return Request{}, refuse(errInvalid, rest[0], "argument %.80q is one too many", rest[0])
+		return Request{}, fault.Errorf(fault.ErrInvalid, rest[0], "argument %.80q is one too many", rest[0])
 	}
 	return filled, nil
 }

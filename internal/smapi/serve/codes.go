@@ -6,8 +6,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/fault"
 	"reflinksr/internal/smapi"
-	"reflinksr/sr"
 )
 
 // ErrUnimplemented is the class of calls that a plugin does not have.
@@ -20,52 +20,41 @@ var codes = []struct {
 	name   string
 	number smapi.Number
 }{
-	{class: sr.ErrNotAttached, name: smapi.SRNotAttached},
-	{class: sr.ErrSRNotFound, name: smapi.SRDoesNotExist},
-	{class: sr.ErrVolumeNotFound, name: smapi.VolumeDoesNotExist},
-	{class: sr.ErrElsewhere, name: smapi.ActivatedOnAnotherHost},
+	{class: fault.ErrNotAttached, name: smapi.SRNotAttached},
+	{class: fault.ErrSRNotFound, name: smapi.SRDoesNotExist},
+	{class: fault.ErrVolumeNotFound, name: smapi.VolumeDoesNotExist},
+	{class: fault.ErrElsewhere, name: smapi.ActivatedOnAnotherHost},
 	{class: ErrUnimplemented, name: smapi.Unimplemented},
-	{class: sr.ErrNoExtents, name: smapi.Unimplemented},
+	{class: fault.ErrNoExtents, name: smapi.Unimplemented},
 
-	{class: sr.ErrInvalid, number: smapi.InvalidArgument},
-	{class: sr.ErrSRInUse, number: smapi.SRBusy},
-	{class: sr.ErrInUse, number: smapi.VDIInUse},
-	{class: sr.ErrBusy, number: smapi.LockNotHad},
-	{class: sr.ErrSRExists, number: smapi.SRExists},
-	{class: sr.ErrNoSpace, number: smapi.NoSpace},
-	{class: sr.ErrReadOnly, number: smapi.SRUnavailable},
-	{class: sr.ErrUnavailable, number: smapi.SRUnavailable},
-	{class: sr.ErrNewer, number: smapi.SRUnavailable},
-	{class: sr.ErrUnsuitable, number: smapi.SRNotCreatable},
-	{class: sr.ErrDamaged, number: smapi.VDINotLoadable},
-	{class: sr.ErrNoData, number: smapi.InvalidVDIType},
-	{class: sr.ErrSize, number: smapi.InvalidSize},
-	{class: sr.ErrNoCBT, number: smapi.NoChangedBlocks},
-	{class: sr.ErrUnrelated, number: smapi.NoChangedBlocks},
+	{class: fault.ErrInvalid, number: smapi.InvalidArgument},
+	{class: fault.ErrSRInUse, number: smapi.SRBusy},
+	{class: fault.ErrInUse, number: smapi.VDIInUse},
+	{class: fault.ErrBusy, number: smapi.LockNotHad},
+	{class: fault.ErrSRExists, number: smapi.SRExists},
+	{class: fault.ErrNoSpace, number: smapi.NoSpace},
+	{class: fault.ErrReadOnly, number: smapi.SRUnavailable},
+	{class: fault.ErrUnavailable, number: smapi.SRUnavailable},
+	{class: fault.ErrNewer, number: smapi.SRUnavailable},
+	{class: fault.ErrUnsuitable, number: smapi.SRNotCreatable},
+	{class: fault.ErrDamaged, number: smapi.VDINotLoadable},
+	{class: fault.ErrNoData, number: smapi.InvalidVDIType},
+	{class: fault.ErrSize, number: smapi.InvalidSize},
+	{class: fault.ErrNoCBT, number: smapi.NoChangedBlocks},
+	{class: fault.ErrUnrelated, number: smapi.NoChangedBlocks},
 	{class: unix.EIO, number: smapi.InputOutput},
-}
-
-// The classes of this package's own refusals.
-var (
-	errInvalid = sr.ErrInvalid
-	errSize    = sr.ErrSize
-)
-
-// refuse is an error of a class, about something.
-func refuse(class error, about, format string, args ...any) error {
-	return sr.Errorf(class, about, format, args...)
 }
 
 // classOf is the class of an error, and what the error is about.
 func classOf(err error) (class error, about string) {
-	var e *sr.Error
+	var e *fault.Error
 	if errors.As(err, &e) {
 		about = strings.ToValidUTF8(e.Item, "\uFFFD") // as it was given
 	}
-	switch class = sr.Classify(err); {
+	switch class = fault.Classify(err); {
 	case errors.Is(err, ErrUnimplemented):
 		class = ErrUnimplemented
-	case class == nil && sr.IsIO(err):
+	case class == nil && fault.IsIO(err):
 		class = unix.EIO
 	}
 	return class, about
@@ -80,7 +69,7 @@ func FailureOf(call string, err error) smapi.Failure {
 		case c.class != class:
 		case c.name == "":
 			return smapi.Numbered(c.number, letter)
-		case class == sr.ErrNoExtents:
+		case class == fault.ErrNoExtents:
 			return smapi.Named(c.name, call, letter)
 		default:
 			return smapi.Named(c.name, about, letter)

@@ -6,9 +6,9 @@ import (
 	"os"
 	"strings"
 
+	"reflinksr/internal/fault"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
-	"reflinksr/sr"
 )
 
 // A plugin of one call, which is made as the toolstack makes it: the name of the call is the
@@ -43,7 +43,7 @@ func ExampleReadJSON_missing() {
 
 // A class of errors becomes the interface's code; the sentence is for people.
 func ExampleFailureOf() {
-	failure := serve.FailureOf("Volume.stat", sr.NoVolume("11111111-1111-4111-8111-111111111111", "/srv/tank"))
+	failure := serve.FailureOf("Volume.stat", fault.Errorf(fault.ErrVolumeNotFound, "11111111-1111-4111-8111-111111111111", "no such volume"))
 	fmt.Println(failure.Code, failure.Params[0])
 	// Output: SR_BACKEND_FAILURE Volume_does_not_exist
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"reflinksr/internal/fault"
 	"reflinksr/internal/smapi"
 )
 
@@ -71,7 +72,7 @@ func decode(argument smapi.Field, raw json.RawMessage, into any) error {
 }
 
 func malformed(format string, args ...any) error {
-	return refuse(errInvalid, "request", "the request on standard input is no good: "+format, args...)
+	return fault.Errorf(fault.ErrInvalid, "request", "the request on standard input is no good: "+format, args...)
 }
 
 // parseObject checks data and returns the members of the one object in it.

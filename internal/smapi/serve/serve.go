@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"reflinksr/internal/fault"
 	"reflinksr/internal/smapi"
 )
 
@@ -47,7 +48,7 @@ func (p Process) Serve(ctx context.Context, handlers []Handler, around Around) i
 	name := filepath.Base(p.Argv0)
 	h := find(handlers, name)
 	if h == nil {
-		fail(p.Stdout, name, refuse(ErrUnimplemented, name, "this plugin has no such call"))
+		fail(p.Stdout, name, fault.Errorf(ErrUnimplemented, name, "this plugin has no such call"))
 		return 1
 	}
 	call := smapi.Find(name)

@@ -12,6 +12,7 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 	volumes "reflinksr/volume"
 )
@@ -313,7 +314,7 @@ func (k *kase) method() string {
 
 // scope is where a call's changes count.
 func (w *world) scope() []string {
-	return []string{w.dir, sr.RuntimeDir, "/dev"}
+	return []string{w.dir, rundir.Path, "/dev"}
 }
 
 func (w *world) command(method string, args map[string]any) trace.Command {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 )
 
@@ -146,7 +147,7 @@ func (w *world) makeSimple() error {
 // save keeps what the host knows, for the runs.
 func (w *world) save() error {
 	w.files = map[string][]byte{}
-	paths, err := filepath.Glob(sr.RuntimeDir + "/sr/*.json")
+	paths, err := filepath.Glob(rundir.Path + "/sr/*.json")
 	for _, path := range paths {
 		data, e := os.ReadFile(path)
 		err = errors.Join(err, e)
@@ -158,7 +159,7 @@ func (w *world) save() error {
 // clearRun makes the host forget everything.
 func (w *world) clearRun() error {
 	for _, dir := range []string{"sr", "volume"} {
-		if err := os.RemoveAll(filepath.Join(sr.RuntimeDir, dir)); err != nil {
+		if err := os.RemoveAll(filepath.Join(rundir.Path, dir)); err != nil {
 			return err
 		}
 	}
