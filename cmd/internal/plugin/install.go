@@ -33,6 +33,11 @@ var directories = []struct {
 	{"volume/" + volumePlugin, volumeCalls()},
 }
 
+// Directories are where an installation below root has the executables of the two plugins.
+func Directories(root string) (volume, datapath string) {
+	return filepath.Join(root, "volume", volumePlugin), filepath.Join(root, "datapath", datapathPlugin)
+}
+
 // Install puts the two plugin directories in place under the root, each complete
 // and in one step: the toolstack watches them, and reads them once.
 func Install(args []string, out io.Writer) error {

@@ -26,11 +26,9 @@ type Plugin struct {
 }
 
 // In is the plugin that is installed below root, as reflinksr install makes it.
-func In(root string) Plugin {
-	return Plugin{
-		Volume:   filepath.Join(root, "volume", "org.xen.xapi.storage.reflink"),
-		Datapath: filepath.Join(root, "datapath", "loop+blkback"),
-	}
+func In(root string) (p Plugin) {
+	p.Volume, p.Datapath = plugin.Directories(root)
+	return p
 }
 
 // Install installs the running program as the plugin below root. Its main must
