@@ -11,3 +11,5 @@
 // It makes no call and answers none: package serve is a plugin's end of one, package invoke
 // the toolstack's.
 package smapi
+
+//go:generate go test -run ^TestPage$ -update .

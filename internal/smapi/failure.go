@@ -13,13 +13,23 @@ const BackendFailure = "SR_BACKEND_FAILURE"
 
 // The names of errors: the first of their two parameters. The second is what it is about.
 const (
-	SRNotAttached          = "Sr_not_attached"           // the SR
-	SRDoesNotExist         = "SR_does_not_exist"         // the SR
-	VolumeDoesNotExist     = "Volume_does_not_exist"     // the key
-	ActivatedOnAnotherHost = "Activated_on_another_host" // the host's UUID: the toolstack makes the call there
-	Unimplemented          = "Unimplemented"             // the call
-	Cancelled              = "Cancelled"                 // the task
+	SRNotAttached          = "Sr_not_attached"
+	SRDoesNotExist         = "SR_does_not_exist"
+	VolumeDoesNotExist     = "Volume_does_not_exist"
+	ActivatedOnAnotherHost = "Activated_on_another_host"
+	Unimplemented          = "Unimplemented"
+	Cancelled              = "Cancelled"
 )
+
+// NamedErrors are those that the interface names, and what the second parameter is.
+var NamedErrors = []struct{ Name, About string }{
+	{SRNotAttached, "the SR"},
+	{SRDoesNotExist, "the SR"},
+	{VolumeDoesNotExist, "the key"},
+	{ActivatedOnAnotherHost, "the UUID of that host: the toolstack makes the call there"},
+	{Unimplemented, "the call"},
+	{Cancelled, "the task"},
+}
 
 // Number is that of an error of which clients of the toolstack know how to show the short
 // text: its parameters are "", the text, and what happened (XE_SR_ERRORCODES.xml).
@@ -43,37 +53,35 @@ const (
 	NoChangedBlocks Number = 460
 )
 
-// Short is the short text.
+// NumberedErrors are the short texts of the numbers.
+var NumberedErrors = []struct {
+	Number Number
+	Short  string
+}{
+	{InvalidArgument, "Invalid argument"},
+	{SRBusy, "The SR is in use"},
+	{VDIInUse, "The VDI is in use"},
+	{LockNotHad, "The lock could not be had"},
+	{SRExists, "The SR exists already"},
+	{NoSpace, "There is insufficient space"},
+	{SRUnavailable, "The SR is not available"},
+	{SRNotCreatable, "The SR cannot be created here"},
+	{VDINotLoadable, "The VDI cannot be loaded"},
+	{InvalidVDIType, "Invalid VDI type"},
+	{InvalidSize, "VDI Invalid size"},
+	{InputOutput, "Input/output error"},
+	{General, "General backend error"},
+	{NoChangedBlocks, "Failed to get changed blocks"},
+}
+
+// Short is the short text of a number that is used here; "" of any other.
 func (n Number) Short() string {
-	switch n {
-	case InvalidArgument:
-		return "Invalid argument"
-	case SRBusy:
-		return "The SR is in use"
-	case VDIInUse:
-		return "The VDI is in use"
-	case LockNotHad:
-		return "The lock could not be had"
-	case SRExists:
-		return "The SR exists already"
-	case NoSpace:
-		return "There is insufficient space"
-	case SRUnavailable:
-		return "The SR is not available"
-	case SRNotCreatable:
-		return "The SR cannot be created here"
-	case VDINotLoadable:
-		return "The VDI cannot be loaded"
-	case InvalidVDIType:
-		return "Invalid VDI type"
-	case InvalidSize:
-		return "VDI Invalid size"
-	case InputOutput:
-		return "Input/output error"
-	case NoChangedBlocks:
-		return "Failed to get changed blocks"
+	for _, e := range NumberedErrors {
+		if e.Number == n {
+			return e.Short
+		}
 	}
-	return "General backend error"
+	return ""
 }
 
 // Failure is an error as a plugin answers it. All fields are required.
