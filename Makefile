@@ -19,7 +19,7 @@ install: build
 test:
 	$(GO) test ./...
 
-# make scenarios RUN=snapshot: those whose names match.
+# make scenarios RUN=snapshot: those whose names match; RUN=^snapshot/ those of a folder.
 scenarios: plugins
 	bin/srtest run -own -run '$(RUN)' -volume bin/plugins/volume/org.xen.xapi.storage.reflink -datapath bin/plugins/datapath
 

@@ -10,6 +10,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
@@ -331,7 +332,7 @@ func (v *session) bound() (devices []loop.Device, err error) {
 			}
 		}
 	}
-	path, _, e := sr.ParseHandle(v.handle)
+	path, _, e := layout.ParseHandle(v.handle)
 	if unseen == nil || e != nil {
 		return devices, errors.Join(err, e)
 	}

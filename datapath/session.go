@@ -9,9 +9,13 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/mountinfo"
 	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -21,7 +25,7 @@ import (
 type session struct {
 	uri, handle string
 	key         sr.Key
-	me          sr.Host
+	me          hostinfo.Host
 	state       volume.Note
 	unreadable  error // why the note could not be read
 	detached    bool  // the SR need not be attached: for repairs
@@ -79,7 +83,7 @@ func begin(uri string) (*session, error) {
 		return nil, err
 	}
 	v := &session{uri: uri, handle: handle, key: key, name: volume.NoteName(uuid, key)}
-	if v.me, err = sr.ThisHost(); err != nil {
+	if v.me, err = hostinfo.ThisHost(); err != nil {
 		return nil, err
 	}
 	if v.dir, err = notes(); err != nil {
@@ -162,7 +166,7 @@ func (v *session) open() (*sr.SR, error) {
 	if !v.detached {
 		return sr.Open(v.handle, dirfs.Shared)
 	}
-	path, uuid, err := sr.ParseHandle(v.handle)
+	path, uuid, err := layout.ParseHandle(v.handle)
 	if err != nil {
 		return nil, err
 	}
@@ -178,11 +182,11 @@ func (v *session) loops() (loop.Bound, error) {
 	if err != nil || !all.Any(string(v.key)) {
 		return all, err
 	}
-	path, _, err := sr.ParseHandle(v.handle)
+	path, _, err := layout.ParseHandle(v.handle)
 	if err != nil {
 		return nil, err
 	}
-	return all.Where(sr.Near(path)), nil
+	return all.Where(mountinfo.Near(path)), nil
 }
 
 // devicesOf lists the devices of a file of the volume.
@@ -215,7 +219,7 @@ func checkDomain(domain string) error {
 // That there were any is forgotten last: if the SR can not be detached after all, attach
 // must not present the volume instead.
 func DetachSR(handle string) error {
-	path, uuid, err := sr.ParseHandle(handle)
+	path, uuid, err := layout.ParseHandle(handle)
 	if err != nil {
 		return err
 	}
@@ -303,7 +307,7 @@ func Recover(handle string) error {
 	if err != nil {
 		return err
 	}
-	recovered, err := sr.Recovered(handle)
+	recovered, err := attached.Recovered(handle)
 	if err != nil {
 		s.Close()
 		return err
@@ -311,7 +315,7 @@ func Recover(handle string) error {
 	if err := recoverAll(s, recovery{first: !recovered}); err != nil {
 		return err
 	}
-	return sr.SetRecovered(handle)
+	return attached.SetRecovered(handle)
 }
 
 // Repair is Recover for an SR that need not be attached.
@@ -351,7 +355,7 @@ type leftover struct{ throwAway, lease, device, lost bool }
 
 // unfinished looks for volumes with something to recover, by URI.
 func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return nil, err
 	}
@@ -503,7 +507,7 @@ func (v *session) removeOthersThrowAways() error {
 }
 
 // publishWith changes the volume's lease, unless it is a stranger's.
-func (v *session) publishWith(publish func(*sr.SR, sr.Key, sr.Host, []volume.Holder) error) error {
+func (v *session) publishWith(publish func(*sr.SR, sr.Key, hostinfo.Host, []volume.Holder) error) error {
 	return v.leased(func(s *sr.SR) error {
 		strangers, err := v.strangers(s)
 		if err != nil || len(strangers) > 0 {

@@ -45,11 +45,11 @@ func (p *pieces) at(i int64) uint64 {
 
 // pieces reads a disk, or remembers what it held when it still had data.
 func (s *script) pieces(key string) (*pieces, error) {
-	record, err := s.stat(key)
+	v, err := s.stat(key)
 	if err != nil {
 		return nil, err
 	}
-	if record["volume_type"] == "CBT_Metadata" {
+	if v.VolumeType == smapi.CBTMetadata {
 		if s.remembered[key] == nil {
 			return nil, fmt.Errorf("%s has no data any more, and there was no sum of it before", key)
 		}

@@ -67,36 +67,25 @@ func plugArgs(verb string, args []string) (key string, readOnly bool, domain str
 	return args[0], readOnly, domain, nil
 }
 
-func (s *script) stat(key string) (map[string]any, error) {
-	v, err := s.mustCall(smapi.VolumeStat{SR: s.ts.Getenv("SR"), Key: key})
-	if err != nil {
-		return nil, err
-	}
-	record, ok := v.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("the answer of Volume.stat, %v, is no volume", v)
-	}
-	return record, nil
+func (s *script) stat(key string) (smapi.Volume, error) {
+	return ask(s, smapi.VolumeStat{SR: s.ts.Getenv("SR"), Key: key})
 }
 
 // doPlug makes the toolstack's calls. A refused activation is followed by detach.
 func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, err error) {
-	record, err := s.stat(key)
+	v, err := s.stat(key)
 	if err != nil {
 		return p, err
 	}
-	uris, _ := record["uri"].([]any)
-	if len(uris) == 0 {
+	if len(v.URI) == 0 {
 		return p, errors.New("the volume has no URI")
 	}
-	p = plugged{domain: domain, uri: encode(uris[0])}
-	answer, err := s.mustCall(smapi.DatapathAttach{URI: p.uri, Domain: domain})
-	if err != nil {
+	p = plugged{domain: domain, uri: v.URI[0]}
+	if s.backend, err = ask(s, smapi.DatapathAttach{URI: p.uri, Domain: domain}); err != nil {
 		return p, err
 	}
-	s.backend = answer
-	if p.device, err = blockDevice(answer); err != nil {
-		return p, err
+	if p.device = s.backend.Path(); p.device == "" {
+		return p, fmt.Errorf("there is neither a BlockDevice nor a File in %s", encode(s.last))
 	}
 	var activate smapi.Request = smapi.DatapathActivate{URI: p.uri, Domain: domain}
 	if readOnly {
@@ -111,15 +100,6 @@ func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, er
 		return p, err
 	}
 	return p, nil
-}
-
-// blockDevice finds the path of the first BlockDevice, else File, in a backend.
-func blockDevice(v any) (string, error) {
-	backend, err := as[smapi.Backend](v)
-	if path := backend.Path(); err == nil && path != "" {
-		return path, nil
-	}
-	return "", fmt.Errorf("there is neither a BlockDevice nor a File in %s", encode(v))
 }
 
 // unplug takes the disk back.

@@ -51,7 +51,7 @@ type script struct {
 	marks       map[string]uint64 // what writers had acknowledged
 	domains     map[string]*domain.Domain
 	disks       map[uint64]bool // the device numbers of its filesystems
-	backend     any             // what the last Datapath.attach of plug answered
+	backend     smapi.Backend   // what the last Datapath.attach of plug answered
 	sandbox     sandbox.Sandbox // what calls find
 	held        []*os.File      // locked by the lock verb
 }

@@ -9,6 +9,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -62,7 +63,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 	if fault.Unseen(err) && !fault.IsIO(err) {
 		return nil, err
 	}
-	if err != nil && !gone || !gone && r.Format > sr.Format {
+	if err != nil && !gone || !gone && r.Format > layout.Format {
 		return nil, nil // volume.Examine tells, and nobody knows whether this is needed
 	}
 	if gone || !r.DataDestroyed {

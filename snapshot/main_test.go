@@ -69,15 +69,15 @@ func (l *logged) take() []string {
 	return lines
 }
 
-// layout is a way in which a filesystem lays out data.
-type layout struct {
+// diskLayout is a way in which a filesystem lays out data.
+type diskLayout struct {
 	name  string
 	kind  string // of scratch
 	mount string // options
 	conf  map[string]string
 }
 
-var layouts = []layout{
+var layouts = []diskLayout{
 	{name: "btrfs", kind: "btrfs", conf: map[string]string{"datacow": "on"}},
 	{name: "btrfs-nodatacow", kind: "btrfs"},
 	{name: "btrfs-zstd", kind: "btrfs", mount: "compress=zstd", conf: map[string]string{"datacow": "on"}},
@@ -94,7 +94,7 @@ type bed struct {
 }
 
 // newBed makes one, on a filesystem of size bytes.
-func newBed(tb testing.TB, l layout, size int64) *bed {
+func newBed(tb testing.TB, l diskLayout, size int64) *bed {
 	tb.Helper()
 	if os.Getuid() != 0 {
 		tb.Skip("mounting filesystems and attaching loop devices needs root")

@@ -11,11 +11,9 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/sys"
 )
-
-// doomList names, in the control directory, the files of an SR that is being destroyed.
-const doomList = "doomed"
 
 // doomLimit bounds the list, in bytes: half a million volumes.
 const doomLimit = 128 << 20
@@ -43,7 +41,7 @@ func identify(d *dirfs.Dir, name string) (id identity, there bool, err error) {
 // finishes its destruction after a crash. A full filesystem has no room for that, and
 // can be destroyed all the same.
 func (s *SR) doom() error {
-	if err := s.control.Remove(doomList); err != nil {
+	if err := s.control.Remove(layout.DestroyList); err != nil {
 		return err
 	}
 	// A time of change that is only in memory would be an older one after a power cut.
@@ -71,7 +69,7 @@ func (s *SR) doom() error {
 	if err != nil {
 		return err
 	}
-	err = s.control.WriteNew(doomList, data)
+	err = s.control.WriteNew(layout.DestroyList, data)
 	if fault.Classify(err) == fault.ErrNoSpace {
 		slog.Warn("no room to write down what is to be removed with the SR", "path", s.Path, "err", err)
 		return nil
@@ -93,7 +91,7 @@ func (s *SR) doomed() (ours mine, err error) {
 	if s.control == nil {
 		return none, nil // it went after the last of them
 	}
-	data, err := s.control.Read(doomList, doomLimit)
+	data, err := s.control.Read(layout.DestroyList, doomLimit)
 	if errors.Is(err, os.ErrNotExist) {
 		staging, err := s.control.Sub("staging")
 		if errors.Is(err, os.ErrNotExist) {
@@ -121,7 +119,7 @@ func (s *SR) doomed() (ours mine, err error) {
 // unlisted is for an SR that there was no room to list the files of: what has changed
 // since its end is not its own.
 func (s *SR) unlisted() (ours mine, err error) {
-	end, err := s.Root.Stat(tombstone)
+	end, err := s.Root.Stat(layout.TombstoneFile)
 	if err != nil {
 		return nil, err
 	}

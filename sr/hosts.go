@@ -7,28 +7,27 @@ import (
 	"os"
 	"time"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/record"
 	"reflinksr/internal/uuids"
 )
 
-// hostsDir is the part of the control directory that tells which hosts have an SR attached,
-// a file for each, by its UUID. Only what several hosts can have mounted has it.
-const hostsDir = "hosts"
-
 // participant is a host that has the SR attached.
 type participant struct {
-	Format   int       `json:"format"`
-	Host     string    `json:"host"`
-	Boot     string    `json:"boot"`
-	Hardware Hardware  `json:"hardware"`
-	Name     string    `json:"name"` // of the host, for people
-	Attached time.Time `json:"attached"`
+	Format   int               `json:"format"`
+	Host     string            `json:"host"`
+	Boot     string            `json:"boot"`
+	Hardware hostinfo.Hardware `json:"hardware"`
+	Name     string            `json:"name"` // of the host, for people
+	Attached time.Time         `json:"attached"`
 }
 
 // enlist is SR.enlist for SR.attach, once the SR is recovered.
-func (a attachment) enlist() error {
+func enlist(a attached.SR) error {
 	s, err := open(a, dirfs.Shared)
 	if err != nil {
 		return err
@@ -47,7 +46,7 @@ func (s *SR) enlist() error {
 	if !s.Meta.Filesystem.Clustered() {
 		return nil
 	}
-	me, err := ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return err
 	}
@@ -59,7 +58,7 @@ func (s *SR) enlist() error {
 		return err
 	}
 	defer lock.Unlock()
-	hosts, err := s.control.Mkdir(hostsDir)
+	hosts, err := s.control.Mkdir(layout.HostsDir)
 	if err != nil {
 		return err
 	}
@@ -68,7 +67,7 @@ func (s *SR) enlist() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	mine := participant{Format: Format, Host: me.UUID, Boot: me.Boot, Hardware: ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
+	mine := participant{Format: layout.Format, Host: me.UUID, Boot: me.Boot, Hardware: hostinfo.ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
 	mine.Name, _ = os.Hostname()
 	if err == nil {
 		if err := mine.mayReplace(there, s.Path); err != nil {
@@ -113,8 +112,8 @@ func parseParticipant(data []byte, path string) (m participant, err error) {
 	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
 		return m, fault.Errorf(fault.ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
 	}
-	if m.Format > Format {
-		return m, fault.Errorf(fault.ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, Format)
+	if m.Format > layout.Format {
+		return m, fault.Errorf(fault.ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, layout.Format)
 	}
 	return m, nil
 }
@@ -124,9 +123,9 @@ const delistPatience = 5 * time.Second
 
 // leaving takes this host off the list, as far as that can be done now. If the SR stays
 // attached after all, stay puts it back.
-func (a attachment) leaving() (stay func()) {
+func leaving(a attached.SR) (stay func()) {
 	done := make(chan struct{})
-	go func() { a.delist(); close(done) }()
+	go func() { delist(a); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(delistPatience):
@@ -142,17 +141,17 @@ func (a attachment) leaving() (stay func()) {
 	}
 }
 
-func (a attachment) delist() {
+func delist(a attached.SR) {
 	s, err := verify(a)
 	if err != nil {
 		return
 	}
 	defer s.Close()
-	me, err := ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil || !s.Meta.Filesystem.Clustered() {
 		return
 	}
-	hosts, err := s.control.Sub(hostsDir)
+	hosts, err := s.control.Sub(layout.HostsDir)
 	if err != nil {
 		return
 	}
@@ -170,7 +169,7 @@ func (s *SR) ForgetHost(uuid string) error {
 	if !uuids.IsCanonical(uuid) {
 		return fault.Errorf(fault.ErrInvalid, uuid, "%q is no host's UUID", fault.Shorten(uuid))
 	}
-	hosts, err := s.control.Sub(hostsDir)
+	hosts, err := s.control.Sub(layout.HostsDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -183,7 +182,7 @@ func (s *SR) ForgetHost(uuid string) error {
 
 // eraseHosts removes the list with a destroyed SR.
 func (s *SR) eraseHosts() error {
-	hosts, err := s.control.Sub(hostsDir)
+	hosts, err := s.control.Sub(layout.HostsDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -202,5 +201,5 @@ func (s *SR) eraseHosts() error {
 			}
 		}
 	}
-	return s.control.Rmdir(hostsDir)
+	return s.control.Rmdir(layout.HostsDir)
 }

@@ -9,10 +9,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/source"
 	"reflinksr/internal/sys"
 	"reflinksr/internal/uuids"
 )
@@ -22,11 +25,11 @@ import (
 // are not there are nil, and the Meta of a marker that cannot be read is empty.
 // ErrSRNotFound if there is neither a marker nor what is left of one.
 func Inspect(path string) (_ *SR, err error) {
-	if path, err = cleanPath(path); err != nil {
+	if path, err = layout.CleanPath(path); err != nil {
 		return nil, err
 	}
-	s := &SR{Path: path, Meta: new(Meta)}
-	if s.Root, err = openPath(path); err != nil {
+	s := &SR{Path: path, Meta: new(layout.Meta)}
+	if s.Root, err = source.OpenPath(path); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -34,16 +37,16 @@ func Inspect(path string) (_ *SR, err error) {
 			s.Close()
 		}
 	}()
-	m, err := readMeta(s.Root)
+	m, err := layout.ReadMeta(s.Root)
 	if errors.Is(err, os.ErrNotExist) {
 		var there bool
-		if there, err = s.Root.Exists(tombstone); err == nil && !there {
+		if there, err = s.Root.Exists(layout.TombstoneFile); err == nil && !there {
 			err = s.nothing()
 		}
 		if err != nil {
 			return nil, err
 		}
-		m, err = destroyed(s.Root)
+		m, err = layout.ReadDestroyed(s.Root)
 	}
 	switch {
 	case err == nil && m != nil:
@@ -56,19 +59,19 @@ func Inspect(path string) (_ *SR, err error) {
 
 // nothing says what a directory without a marker may be.
 func (s *SR) nothing() error {
-	there, err := s.Root.Exists(controlDir)
+	there, err := s.Root.Exists(layout.ControlDir)
 	if err != nil {
 		return err
 	}
 	if there {
-		return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, marker)
+		return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, layout.MarkerFile)
 	}
 	return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
 }
 
 // openControl opens what there is of the control directory.
 func (s *SR) openControl() (err error) {
-	if s.control, err = openPart(s.Root, controlDir); err != nil || s.control == nil {
+	if s.control, err = openPart(s.Root, layout.ControlDir); err != nil || s.control == nil {
 		return err
 	}
 	for name, dir := range s.subdirs() {
@@ -109,7 +112,7 @@ func (s *SR) Survey() (v Survey, err error) {
 	}
 	add(problems...)
 	v.Whole = len(problems) == 0
-	if v.Destroyed = !v.Whole && problems[0].Name == tombstone; v.Destroyed {
+	if v.Destroyed = !v.Whole && problems[0].Name == layout.TombstoneFile; v.Destroyed {
 		return v, nil
 	}
 	if err := s.place(&v); err != nil {
@@ -119,7 +122,7 @@ func (s *SR) Survey() (v Survey, err error) {
 		return v, err
 	}
 	add(problems...)
-	add(s.exposed(s.Root, marker, marker, "")...)
+	add(s.exposed(s.Root, layout.MarkerFile, layout.MarkerFile, "")...)
 	v.Staged = map[Key][]string{}
 	for _, part := range []struct {
 		dir *dirfs.Dir
@@ -130,7 +133,7 @@ func (s *SR) Survey() (v Survey, err error) {
 			if ok {
 				v.Staged[key] = append(v.Staged[key], kind)
 			}
-			return ok || name == marker+".new"
+			return ok || name == layout.MarkerFile+".new"
 		}},
 		{s.Root, func(name string) bool { v.Root = append(v.Root, name); return true }},
 		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return uuids.IsCanonical(name) }},
@@ -140,7 +143,7 @@ func (s *SR) Survey() (v Survey, err error) {
 		}},
 		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return uuids.IsCanonical(name) }},
 		{s.control, func(name string) bool {
-			return s.subdirs()[name] != nil || name == hostsDir || name == "lock" || slices.Contains(shortLocks, name) || name == doomList || name == sequenceFile
+			return s.subdirs()[name] != nil || name == layout.HostsDir || name == "lock" || slices.Contains(layout.ShortLocks, name) || name == layout.DestroyList || name == layout.SequenceFile
 		}},
 	} {
 		if part.dir == nil {
@@ -167,32 +170,32 @@ func (s *SR) Survey() (v Survey, err error) {
 
 // surveyMarker judges the marker and whether the SR is where it was made.
 func (s *SR) surveyMarker() ([]Problem, error) {
-	m, err := readMeta(s.Root)
+	m, err := layout.ReadMeta(s.Root)
 	one := func(kind ProblemKind, name, text, repair string) ([]Problem, error) {
 		return []Problem{{Kind: kind, Name: name, Text: text, Repair: repair}}, nil
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		old, err := destroyed(s.Root)
+		old, err := layout.ReadDestroyed(s.Root)
 		if fault.Unseen(err) {
 			return nil, err
 		}
 		if err != nil || old == nil {
-			return one(Damage, tombstone, fmt.Sprintf("what is left of a destroyed SR cannot be read: %v", err), Nothing("whose files these are nobody can tell; remove them by hand"))
+			return one(Damage, layout.TombstoneFile, fmt.Sprintf("what is left of a destroyed SR cannot be read: %v", err), Nothing("whose files these are nobody can tell; remove them by hand"))
 		}
-		return []Problem{{Kind: Unfinished, Name: tombstone, Repairable: true,
+		return []Problem{{Kind: Unfinished, Name: layout.TombstoneFile, Repairable: true,
 			Text:   fmt.Sprintf("SR %s was destroyed, and SR.destroy was interrupted while it removed its files", old.UUID),
 			Repair: "removes the rest of the destroyed SR's files, as SR.attach and SR.create would"}}, nil
 	case errors.Is(err, fault.ErrNewer):
-		return one(NewerFormat, marker, err.Error(), Nothing("update reflinksr on this host"))
+		return one(NewerFormat, layout.MarkerFile, err.Error(), Nothing("update reflinksr on this host"))
 	case errors.Is(err, fault.ErrUnavailable):
-		return one(Damage, marker, err.Error(), Nothing("restore it from a backup; nothing else in this SR is repaired before"))
+		return one(Damage, layout.MarkerFile, err.Error(), Nothing("restore it from a backup; nothing else in this SR is repaired before"))
 	case err != nil:
 		return nil, err
 	}
 	err = (&SR{Path: s.Path, Root: s.Root}).sameFilesystem(m)
 	if errors.Is(err, fault.ErrUnavailable) {
-		return one(WrongPlace, marker, err.Error(), Nothing("mount the right filesystem, or srctl rehome; nothing else in this SR is repaired before"))
+		return one(WrongPlace, layout.MarkerFile, err.Error(), Nothing("mount the right filesystem, or srctl rehome; nothing else in this SR is repaired before"))
 	}
 	return nil, err
 }
@@ -202,7 +205,7 @@ func (s *SR) place(v *Survey) error {
 	if s.Meta.UUID == "" {
 		return nil
 	}
-	a, err := lookup(s.Meta.UUID)
+	a, err := attached.Lookup(s.Meta.UUID)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
@@ -233,7 +236,7 @@ func (s *SR) place(v *Survey) error {
 	v.Attached = one.Dev == two.Dev && one.Ino == two.Ino
 	if v.Elsewhere = !v.Attached; v.Elsewhere {
 		v.Whole = false
-		v.Problems = append(v.Problems, Problem{Kind: WrongPlace, Name: marker,
+		v.Problems = append(v.Problems, Problem{Kind: WrongPlace, Name: layout.MarkerFile,
 			Text:   fmt.Sprintf("SR %s is attached on this host at %s: this is a copy of it", s.Meta.UUID, a.Path),
 			Repair: Nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})
 	}
@@ -243,7 +246,7 @@ func (s *SR) place(v *Survey) error {
 // surveyControl looks for parts of the control directory that are missing or not
 // what they should be.
 func (s *SR) surveyControl() (problems []Problem, err error) {
-	if alive, err := s.Root.Exists(marker); err != nil || !alive {
+	if alive, err := s.Root.Exists(layout.MarkerFile); err != nil || !alive {
 		return nil, err
 	}
 	var failed error
@@ -261,7 +264,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 			problems = append(problems, tooOpen(st, path, "")...)
 		}
 	}
-	judge(s.Root, controlDir, controlDir)
+	judge(s.Root, layout.ControlDir, layout.ControlDir)
 	if s.control == nil || failed != nil {
 		return problems, failed
 	}
@@ -270,7 +273,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 			Text: "it has an attribute that keeps files from being made, renamed or removed in it", Repair: Nothing("chattr -i -a " + path)})
 	}
 	for name := range s.subdirs() {
-		judge(s.control, name, controlDir+"/"+name)
+		judge(s.control, name, layout.ControlDir+"/"+name)
 	}
 	readOnly, remedy, err := filesystem.ReadOnly(s.Root)
 	if err != nil {
@@ -283,13 +286,13 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	if failed != nil {
 		return problems, failed
 	}
-	for _, name := range append([]string{"lock", doomList, sequenceFile}, shortLocks...) {
-		problems = append(problems, s.exposed(s.control, name, controlDir+"/"+name, "")...)
+	for _, name := range append([]string{"lock", layout.DestroyList, layout.SequenceFile}, layout.ShortLocks...) {
+		problems = append(problems, s.exposed(s.control, name, layout.ControlDir+"/"+name, "")...)
 	}
 	if s.Staging == nil {
 		return problems, nil
 	}
-	there, err := s.Staging.Exists(marker + ".new")
+	there, err := s.Staging.Exists(layout.MarkerFile + ".new")
 	if err != nil || !there {
 		return problems, err
 	}
@@ -300,11 +303,11 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 			return problems, err
 		}
 		lock.Unlock()
-		if there, err = s.Staging.Exists(marker + ".new"); err != nil || !there {
+		if there, err = s.Staging.Exists(layout.MarkerFile + ".new"); err != nil || !there {
 			return problems, err
 		}
 	}
-	p := Problem{Kind: Unfinished, Name: controlDir + "/staging/" + marker + ".new", Repairable: true,
+	p := Problem{Kind: Unfinished, Name: layout.ControlDir + "/staging/" + layout.MarkerFile + ".new", Repairable: true,
 		Text: "a new marker, left in staging by an interrupted SR.set_name, SR.set_description or SR.create", Repair: "removes it"}
 	return append(problems, p.During(busy)), nil
 }
@@ -345,14 +348,14 @@ func tooOpen(st *unix.Stat_t, path string, key Key) []Problem {
 // files in CBT.
 func (s *SR) Exposed(key Key) (problems []Problem) {
 	if s.Leases != nil {
-		problems = append(problems, s.exposed(s.Leases, string(key), controlDir+"/leases/"+string(key), key)...)
+		problems = append(problems, s.exposed(s.Leases, string(key), layout.ControlDir+"/leases/"+string(key), key)...)
 	}
 	if s.Locks != nil {
-		problems = append(problems, s.exposed(s.Locks, string(key), controlDir+"/locks/"+string(key), key)...)
+		problems = append(problems, s.exposed(s.Locks, string(key), layout.ControlDir+"/locks/"+string(key), key)...)
 	}
 	if s.CBT != nil {
 		for _, name := range []string{string(key), string(key) + PendingCBT} {
-			problems = append(problems, s.exposed(s.CBT, name, controlDir+"/cbt/"+name, key)...)
+			problems = append(problems, s.exposed(s.CBT, name, layout.ControlDir+"/cbt/"+name, key)...)
 		}
 	}
 	return problems
@@ -378,11 +381,11 @@ func mode(st *unix.Stat_t) string { return fmt.Sprintf("%04o", want(st)) }
 
 func (s *SR) relative(d *dirfs.Dir, name string) string {
 	if s.control != nil && d == s.control {
-		return controlDir + "/" + name
+		return layout.ControlDir + "/" + name
 	}
 	for sub, dir := range s.subdirs() {
 		if *dir == d {
-			return controlDir + "/" + sub + "/" + name
+			return layout.ControlDir + "/" + sub + "/" + name
 		}
 	}
 	return name

@@ -7,6 +7,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/uuids"
 )
 
@@ -24,7 +25,7 @@ func (s *SR) Recover() error {
 		switch key, _, ok := stagedName(name); {
 		case ok:
 			keys[key] = true
-		case name == marker+".new":
+		case name == layout.MarkerFile+".new":
 			// Of a change of the marker that goes on now; Attach removes an old one.
 		case dirfs.RemovedOpen(name) && s.Staging.Remote():
 		default:

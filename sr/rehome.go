@@ -4,25 +4,28 @@ import (
 	"errors"
 	"strings"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
 )
 
 // Rehome makes an SR that was moved or restored to another filesystem at home
 // there: the marker names the filesystem it is on now. For the operator only, who
 // has made sure that the directory is the SR and not a copy beside it.
 func Rehome(path string) (from, to filesystem.Identity, err error) {
-	path, err = cleanPath(path)
+	path, err = layout.CleanPath(path)
 	if err != nil {
 		return from, to, err
 	}
-	root, err := openPath(path)
+	root, err := source.OpenPath(path)
 	if err != nil {
 		return from, to, err
 	}
 	defer root.Close()
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	if err != nil {
 		return from, to, err
 	}
@@ -33,7 +36,7 @@ func Rehome(path string) (from, to filesystem.Identity, err error) {
 	if err := filesystem.Probe(root, m.Options.Attributes()); err != nil {
 		return from, to, err
 	}
-	handle, err := AttachedAt(path)
+	handle, err := attached.At(path)
 	if err != nil && !errors.Is(err, fault.ErrNotAttached) {
 		return from, to, err
 	}
@@ -44,7 +47,7 @@ func Rehome(path string) (from, to filesystem.Identity, err error) {
 		return from, to, err
 	}
 	s := &SR{Path: path, Root: root, Meta: m}
-	if s.control, err = root.Sub(controlDir); err != nil {
+	if s.control, err = root.Sub(layout.ControlDir); err != nil {
 		return from, to, err
 	}
 	defer s.control.Close()

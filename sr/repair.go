@@ -7,9 +7,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
 	"reflinksr/internal/sys"
 )
 
@@ -17,18 +20,18 @@ import (
 // left, and attaches nothing. An SR that was destroyed is erased. What it cannot
 // lock it leaves to those who have it.
 func Repair(path string) error {
-	path, err := cleanPath(path)
+	path, err := layout.CleanPath(path)
 	if err != nil {
 		return err
 	}
-	root, err := openPath(path)
+	root, err := source.OpenPath(path)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	if errors.Is(err, os.ErrNotExist) {
-		return finishErase(root, Configuration{})
+		return finishErase(root, source.Configuration{})
 	}
 	if err != nil {
 		return err
@@ -39,13 +42,13 @@ func Repair(path string) error {
 	if readOnly, remedy, err := filesystem.ReadOnly(root); err != nil || readOnly != "" {
 		return errors.Join(err, fault.Errorf(fault.ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
 	}
-	a := m.attachment(path)
-	return withAttachments(m.UUID, func(*dirfs.Dir) error { return a.admit(root, m.Options.Attributes()) })
+	a := attachmentOf(m, path)
+	return attached.With(m.UUID, func(*dirfs.Dir) error { return admit(&a, root, m.Options.Attributes()) })
 }
 
 // OpenAt is Open for an SR that need not be attached: for repairs.
 func OpenAt(path, uuid string, mode dirfs.LockMode) (*SR, error) {
-	return open(attachment{Path: path, UUID: uuid}, mode)
+	return open(attached.SR{Path: path, UUID: uuid}, mode)
 }
 
 // MakePrivate gives what Survey or Exposed found too open the mode and the owner
@@ -93,7 +96,7 @@ func (s *SR) find(name string) (*dirfs.Dir, string, error) {
 		prefix string
 		dir    *dirfs.Dir
 	}{
-		{controlDir + "/leases/", s.Leases}, {controlDir + "/locks/", s.Locks}, {controlDir + "/cbt/", s.CBT}, {controlDir + "/staging/", s.Staging}, {controlDir + "/", s.control}, {"", s.Root},
+		{layout.ControlDir + "/leases/", s.Leases}, {layout.ControlDir + "/locks/", s.Locks}, {layout.ControlDir + "/cbt/", s.CBT}, {layout.ControlDir + "/staging/", s.Staging}, {layout.ControlDir + "/", s.control}, {"", s.Root},
 	} {
 		if len(name) > len(place.prefix) && name[:len(place.prefix)] == place.prefix {
 			return place.dir, name[len(place.prefix):], nil

@@ -11,16 +11,12 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/rundir"
 )
 
 // MaxSequence is the largest number that Sequence gives; every reader of JSON has it.
 const MaxSequence = 1 << 53
-
-const (
-	sequenceDir  = "sequence" // of RuntimeDir
-	sequenceFile = "sequence" // of the control directory
-)
 
 // Sequence gives a number that is greater than every one that it gave before and that
 // is still there, so that what comes first and what later does not depend on a clock.
@@ -64,9 +60,9 @@ func (s *SR) Sequence(highest func() (int64, error)) (int64, error) {
 func (s *SR) lockSequence() (*dirfs.Lock, error) {
 	what := "the sequence of SR " + s.Path
 	if s.Meta.Filesystem.Clustered() {
-		return s.fresh(s.control.LockFile(sequenceFile, what, dirfs.Exclusive, false))
+		return s.fresh(s.control.LockFile(layout.SequenceFile, what, dirfs.Exclusive, false))
 	}
-	dir, err := rundir.Open(sequenceDir)
+	dir, err := rundir.Open(layout.SequenceDir)
 	if err != nil {
 		return nil, err
 	}
@@ -94,7 +90,7 @@ func writeSequence(f *os.File, last int64) error {
 
 // forgetSequence removes what this host has noted of an SR that it does not use any more.
 func forgetSequence(uuid string) {
-	dir, err := rundir.Look(sequenceDir)
+	dir, err := rundir.Look(layout.SequenceDir)
 	if err != nil {
 		return
 	}

@@ -9,15 +9,19 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/mount"
+	"reflinksr/internal/source"
 )
 
 // SR is an open, attached storage repository.
 type SR struct {
 	Path    string // absolute, as configured
-	Meta    *Meta
+	Meta    *layout.Meta
 	Root    *dirfs.Dir // the SR's directory: <uuid> and <uuid>.inf
 	Staging *dirfs.Dir // what is not yet, or no longer, a volume
 	Leases  *dirfs.Dir // who has a volume active
@@ -32,14 +36,14 @@ type SR struct {
 // Open opens the attached SR that handle names and locks it as told. The error
 // is ErrNotAttached if it is not attached, or if what is at its path is not it.
 func Open(handle string, mode dirfs.LockMode) (*SR, error) {
-	a, err := find(handle)
+	a, err := attached.Find(handle)
 	if err != nil {
 		return nil, err
 	}
 	return open(a, mode)
 }
 
-func open(a attachment, mode dirfs.LockMode) (*SR, error) {
+func open(a attached.SR, mode dirfs.LockMode) (*SR, error) {
 	// Look twice: before the lock, so that nothing is written to a directory that
 	// is not ours; and under it, because the SR may have changed while we waited.
 	s, err := verify(a)
@@ -63,7 +67,7 @@ func open(a attachment, mode dirfs.LockMode) (*SR, error) {
 }
 
 // verify opens the SR's directories if they are those of the SR that was attached.
-func verify(a attachment) (_ *SR, err error) {
+func verify(a attached.SR) (_ *SR, err error) {
 	s := &SR{Path: a.Path}
 	defer func() {
 		if err != nil {
@@ -76,7 +80,7 @@ func verify(a attachment) (_ *SR, err error) {
 	if s.Meta, err = s.verify(a); err != nil {
 		return nil, err
 	}
-	if s.control, err = s.Root.Sub(controlDir); err != nil {
+	if s.control, err = s.Root.Sub(layout.ControlDir); err != nil {
 		return nil, absent(a, err)
 	}
 	for name, dir := range s.subdirs() {
@@ -92,11 +96,11 @@ func (s *SR) subdirs() map[string]**dirfs.Dir {
 }
 
 // verify reads the marker and compares identities.
-func (s *SR) verify(a attachment) (*Meta, error) {
-	m, err := readMeta(s.Root)
+func (s *SR) verify(a attached.SR) (*layout.Meta, error) {
+	m, err := layout.ReadMeta(s.Root)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, gone(a, "there is no "+marker+" in it")
+		return nil, gone(a, "there is no "+layout.MarkerFile+" in it")
 	case err != nil:
 		return nil, err
 	case m.UUID != a.UUID:
@@ -104,14 +108,14 @@ func (s *SR) verify(a attachment) (*Meta, error) {
 	}
 	switch err := s.sameFilesystem(m); {
 	case errors.Is(err, fault.ErrUnavailable):
-		return nil, fault.Errorf(fault.ErrNotAttached, a.handle(), "%v", err)
+		return nil, fault.Errorf(fault.ErrNotAttached, a.Handle(), "%v", err)
 	case err != nil:
 		return nil, fmt.Errorf("SR %s: %w", a.Path, err)
 	}
 	return m, nil
 }
 
-func (s *SR) sameFilesystem(m *Meta) error {
+func (s *SR) sameFilesystem(m *layout.Meta) error {
 	fs, err := filesystem.Of(s.Root)
 	if err != nil {
 		return err
@@ -125,18 +129,18 @@ func (s *SR) sameFilesystem(m *Meta) error {
 
 // absent turns what says that a directory is not there into ErrNotAttached. Any
 // other failure says nothing about that.
-func absent(a attachment, err error) error {
+func absent(a attached.SR, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return gone(a, err.Error())
 	}
 	return fmt.Errorf("SR %s: %w", a.Path, err)
 }
 
-func gone(a attachment, why string) error {
-	if a.Path == mountPoint(a.UUID) {
-		return fault.Errorf(fault.ErrNotAttached, a.handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
+func gone(a attached.SR, why string) error {
+	if a.Path == mount.Point(a.UUID) {
+		return fault.Errorf(fault.ErrNotAttached, a.Handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
 	}
-	return fault.Errorf(fault.ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
+	return fault.Errorf(fault.ErrNotAttached, a.Handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
 }
 
 // Close releases the locks and the directories.
@@ -154,7 +158,7 @@ func (s *SR) closeControl() {
 }
 
 // Handle is the SR's handle.
-func (s *SR) Handle() string { return Handle(s.Path, s.Meta.UUID) }
+func (s *SR) Handle() string { return layout.Handle(s.Path, s.Meta.UUID) }
 
 // LockVolume locks a volume that exists. The SR must be open Shared or Exclusive.
 // Lock several volumes in the order of their keys. The error is ErrVolumeNotFound
@@ -237,12 +241,12 @@ func (s *SR) alone(key Key) error {
 		return err
 	}
 	if !same {
-		return gone(s.Meta.attachment(s.Path), "it was destroyed meanwhile")
+		return gone(attachmentOf(s.Meta, s.Path), "it was destroyed meanwhile")
 	}
 	if err := s.forget(); err != nil {
 		return err
 	}
-	if _, err := s.verify(s.Meta.attachment(s.Path)); err != nil {
+	if _, err := s.verify(attachmentOf(s.Meta, s.Path)); err != nil {
 		return err
 	}
 	return s.mustExist(key)
@@ -274,25 +278,25 @@ func Data(key Key) string { return string(key) }
 func Record(key Key) string { return string(key) + ".inf" }
 
 // StagedPath is where a staged file is, below the SR's directory.
-func StagedPath(name string) string { return controlDir + "/staging/" + name }
+func StagedPath(name string) string { return layout.ControlDir + "/staging/" + name }
 
 // Detach forgets the SR on this host, and unmounts what Attach has mounted for it: if
 // that is in use, the SR stays attached. Detaching what is not attached, or is gone,
 // succeeds.
 func Detach(handle string) error {
-	path, uuid, err := ParseHandle(handle)
+	path, uuid, err := layout.ParseHandle(handle)
 	if err != nil {
 		return err
 	}
 	stay := func() {}
-	if a, err := find(handle); err == nil {
-		stay = a.leaving()
+	if a, err := attached.Find(handle); err == nil {
+		stay = leaving(a)
 	}
-	if path != mountPoint(uuid) {
+	if path != mount.Point(uuid) {
 		return forget(handle, uuid)
 	}
-	return withMount(uuid, func(notes *dirfs.Dir) error {
-		if err := unmount(notes, uuid); err != nil {
+	return source.WithNote(uuid, func(notes *dirfs.Dir) error {
+		if err := source.Unmount(notes, uuid); err != nil {
 			stay()
 			return err
 		}
@@ -301,10 +305,10 @@ func Detach(handle string) error {
 }
 
 func forget(handle, uuid string) error {
-	if _, err := find(handle); errors.Is(err, fault.ErrNotAttached) {
+	if _, err := attached.Find(handle); errors.Is(err, fault.ErrNotAttached) {
 		return nil
 	}
-	return withAttachments(uuid, func(dir *dirfs.Dir) error {
+	return attached.With(uuid, func(dir *dirfs.Dir) error {
 		forgetSequence(uuid)
 		return errors.Join(forgetKeys(dir, uuid), dir.Remove(uuid+".json"))
 	})
@@ -313,16 +317,16 @@ func forget(handle, uuid string) error {
 // SetName renames an attached SR: its sr.json, and what this host has noted of it. The
 // name is UTF-8 of at most TextLimit bytes, else it is ErrInvalid.
 func SetName(handle, name string) error {
-	return change(handle, "new_name", name, func(m *Meta) { m.Name = name })
+	return change(handle, "new_name", name, func(m *layout.Meta) { m.Name = name })
 }
 
 // SetDescription is SetName for the description.
 func SetDescription(handle, description string) error {
-	return change(handle, "new_description", description, func(m *Meta) { m.Description = description })
+	return change(handle, "new_description", description, func(m *layout.Meta) { m.Description = description })
 }
 
-func change(handle, arg, text string, edit func(*Meta)) error {
-	if err := CheckText(arg, text); err != nil {
+func change(handle, arg, text string, edit func(*layout.Meta)) error {
+	if err := source.CheckText(arg, text); err != nil {
 		return err
 	}
 	s, err := Open(handle, dirfs.Exclusive)
@@ -333,12 +337,25 @@ func change(handle, arg, text string, edit func(*Meta)) error {
 	err = s.writeMeta(s.Meta)
 	s.Close() // SR.attach takes the locks in the order: attachment, SR
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", s.Root.Join(marker), err)
+		return fmt.Errorf("writing %s: %w", s.Root.Join(layout.MarkerFile), err)
 	}
 	// What is noted of the SR on this host only matters when the SR is gone.
-	now := s.Meta.attachment(s.Path)
-	if err := now.edit(func(a *attachment) { a.Name, a.Description = now.Name, now.Description }); err != nil {
+	now := attachmentOf(s.Meta, s.Path)
+	if err := now.Edit(func(a *attached.SR) { a.Name, a.Description = now.Name, now.Description }); err != nil {
 		slog.Warn("the name noted for when the SR is unreachable is out of date", "sr", handle, "err", err)
 	}
 	return nil
+}
+
+// writeMeta replaces the marker. The caller holds the SR's lock exclusively.
+func (s *SR) writeMeta(m *layout.Meta) error {
+	data, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	return s.Replace(s.Root, layout.MarkerFile, data)
+}
+
+func attachmentOf(m *layout.Meta, path string) attached.SR {
+	return attached.SR{Path: path, UUID: m.UUID, Name: m.Name, Description: m.Description}
 }

@@ -6,10 +6,14 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/internal/attached"
+	"reflinksr/internal/blockdev"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/source"
 )
 
 // Stat is what the protocol calls sr_stat.
@@ -34,7 +38,7 @@ const (
 // StatSR describes an attached SR. An SR that is not where it was attached is
 // described as well, as Unreachable. warn may add a text to a healthy one.
 func StatSR(handle string, warn func(*SR) string) (Stat, error) {
-	a, err := find(handle)
+	a, err := attached.Find(handle)
 	if err != nil {
 		return Stat{}, err
 	}
@@ -73,8 +77,8 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 			list := strings.Join(fixed, " ")
 			say("nothing can be made or removed in " + list + ", which has an attribute against that: chattr -i -a " + list)
 		}
-		if fixed, err := filesystem.Fixed(s.Root, marker); err == nil && fixed {
-			path := s.Root.Join(marker)
+		if fixed, err := filesystem.Fixed(s.Root, layout.MarkerFile); err == nil && fixed {
+			path := s.Root.Join(layout.MarkerFile)
 			say(path + " cannot be changed, nor the SR's name, for it has an attribute against that: chattr -i -a " + path)
 		}
 		say(room.Warning())
@@ -120,7 +124,7 @@ type Candidate struct {
 func known(conf map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range conf {
-		if OptionHelp[k] != "" {
+		if source.OptionHelp[k] != "" {
 			out[k] = v
 		}
 	}
@@ -128,17 +132,17 @@ func known(conf map[string]string) map[string]string {
 }
 
 // inspect says what SR.create or SR.attach could do with the open directory of c.
-func inspect(root *dirfs.Dir, c Configuration, conf map[string]string) (Candidate, error) {
+func inspect(root *dirfs.Dir, c source.Configuration, conf map[string]string) (Candidate, error) {
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
-	if err := describeSpace(root, out.ExtraInfo); err != nil {
+	if err := blockdev.DescribeSpace(root, out.ExtraInfo); err != nil {
 		return out, err
 	}
 	if fs := (filesystem.Identity{Type: out.ExtraInfo["filesystem"]}); !fs.MapsExtents() {
 		out.ExtraInfo["changed_blocks"] = noExtents
 	}
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	if errors.Is(err, os.ErrNotExist) {
-		if old, err := destroyed(root); err == nil && old != nil {
+		if old, err := layout.ReadDestroyed(root); err == nil && old != nil {
 			out.ExtraInfo["destroyed_sr"] = old.UUID // its files go when something is made here
 		}
 		if c.UUID != "" {
@@ -152,7 +156,7 @@ func inspect(root *dirfs.Dir, c Configuration, conf map[string]string) (Candidat
 	if c.UUID != "" && c.UUID != m.UUID {
 		return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
 	}
-	c.settle(m.UUID)
+	c.Settle(m.UUID)
 	s := &SR{Path: c.Path, Root: root, Meta: m}
 	st, err := s.Stat(nil)
 	if err != nil {

@@ -9,7 +9,9 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/source"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
@@ -49,7 +51,7 @@ func locked(handle, key string, mode dirfs.LockMode, do func(*sr.SR, sr.Key) err
 
 // SetName gives the volume another name.
 func SetName(handle, key, name string) error {
-	if err := sr.CheckText("new_name", name); err != nil {
+	if err := source.CheckText("new_name", name); err != nil {
 		return err
 	}
 	return change(handle, key, func(r *Record) error { r.Name = name; return nil })
@@ -57,7 +59,7 @@ func SetName(handle, key, name string) error {
 
 // SetDescription gives the volume another description.
 func SetDescription(handle, key, description string) error {
-	if err := sr.CheckText("new_description", description); err != nil {
+	if err := source.CheckText("new_description", description); err != nil {
 		return err
 	}
 	return change(handle, key, func(r *Record) error { r.Description = description; return nil })
@@ -173,7 +175,7 @@ func Resize(handle, key string, size int64) error {
 // noDeviceElsewhere refuses with ErrElsewhere if a guest of another host has the volume:
 // only there its device can be told how long it is.
 func noDeviceElsewhere(s *sr.SR, key sr.Key) error {
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return err
 	}

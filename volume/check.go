@@ -11,6 +11,8 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/rundir"
@@ -80,7 +82,7 @@ func Examine(s *sr.SR) (Report, error) {
 }
 
 // identity is what is wrong with this host's, as far as it matters to the SR.
-func identity(s *sr.SR, me sr.Host) []Problem {
+func identity(s *sr.SR, me hostinfo.Host) []Problem {
 	if !me.Nameless() {
 		return nil
 	}
@@ -116,7 +118,7 @@ func (r *Report) Join(problems []Problem) {
 type examination struct {
 	s       *sr.SR
 	survey  sr.Survey
-	me      sr.Host
+	me      hostinfo.Host
 	bound   loop.Bound
 	runtime *dirfs.Dir      // notes of this host; nil if there are none, or none of this SR
 	noted   map[sr.Key]bool // keys of those
@@ -125,7 +127,7 @@ type examination struct {
 }
 
 func (e *examination) prepare() (err error) {
-	if e.me, err = sr.ThisHost(); err != nil {
+	if e.me, err = hostinfo.ThisHost(); err != nil {
 		return err
 	}
 	if e.bound, err = boundNear(e.s); err != nil {
@@ -310,9 +312,9 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 		damage(sr.Record(key), err)
 	}
 	f.record = r
-	if r != nil && r.Format > sr.Format {
+	if r != nil && r.Format > layout.Format {
 		f.add(Problem{Kind: sr.NewerFormat, Name: sr.Record(key), Key: key, Note: true,
-			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, sr.Format), Repair: sr.Nothing("update reflinksr on this host")})
+			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, layout.Format), Repair: sr.Nothing("update reflinksr on this host")})
 	}
 	st, err := statData(e.s, key)
 	switch {
@@ -381,7 +383,7 @@ func sizes(key sr.Key, r *Record, size int64) (problems []Problem) {
 		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Data(key), Key: key,
 			Text:   fmt.Sprintf("the data has %d bytes, its record says %d: it was cut short by something else", size, told),
 			Repair: sr.Nothing("restore the data from a backup; truncate -s makes it long enough to be attached, with zeros for what is lost")})
-	case size > told && r.Format >= 1 && r.Format <= sr.Format:
+	case size > told && r.Format >= 1 && r.Format <= layout.Format:
 		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Record(key), Key: key, Note: true, Repairable: true,
 			Text: fmt.Sprintf("its record says %d bytes, the data has %d, which is what counts", told, size), Repair: "corrects the record"})
 	case size > told:
@@ -633,7 +635,7 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 			if !e.s.Meta.Filesystem.Clustered() {
 				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
 				// Since it was attached calls take it for that host's, as the toolstack expects.
-				p.Note = e.survey.Attached && h.whose(e.me, sr.ThisHardware, e.s.Meta.Filesystem) == elsewhere
+				p.Note = e.survey.Attached && h.whose(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) == elsewhere
 			}
 			f.add(p)
 			return nil
@@ -645,7 +647,7 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 // stale says why a holder is none.
 func (e *examination) stale(h Holder, note Note) string {
 	local := !e.s.Meta.Filesystem.Clustered()
-	switch h.whose(e.me, sr.ThisHardware, e.s.Meta.Filesystem) {
+	switch h.whose(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) {
 	case elsewhere:
 		if local {
 			return fmt.Sprintf("a lease of another host, or of this one when it had another identity: %s; but only one host at a time can have this filesystem mounted, and that is this one", h)
@@ -689,7 +691,7 @@ func lineage(keys []sr.Key, all []finding) (problems []Problem) {
 	inCircle := circles(records)
 	for _, key := range keys {
 		f := records[key]
-		if f == nil || f.record.Origin == nil || f.record.Format > sr.Format {
+		if f == nil || f.record.Origin == nil || f.record.Format > layout.Format {
 			continue
 		}
 		add := func(kind sr.ProblemKind, note bool, repair, format string, args ...any) {

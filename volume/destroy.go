@@ -10,6 +10,8 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 )
@@ -156,7 +158,7 @@ func Mutable(s *sr.SR, key sr.Key) error {
 
 // DestroySR destroys the SR with all its volumes, unless one of them is in use.
 func DestroySR(handle string) error {
-	_, uuid, err := sr.ParseHandle(handle)
+	_, uuid, err := layout.ParseHandle(handle)
 	if err != nil {
 		return err
 	}
@@ -165,7 +167,7 @@ func DestroySR(handle string) error {
 		if keys, err = Keys(s); err != nil {
 			return err
 		}
-		me, err := sr.ThisHost()
+		me, err := hostinfo.ThisHost()
 		if err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/mountinfo"
 	"reflinksr/sr"
 )
 
@@ -31,7 +32,7 @@ func boundNear(s *sr.SR) (loop.Bound, error) {
 	if err != nil || len(all) == 0 {
 		return all, err
 	}
-	return all.Where(sr.Near(s.Path)), nil
+	return all.Where(mountinfo.Near(s.Path)), nil
 }
 
 func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {

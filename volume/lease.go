@@ -14,6 +14,8 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
 	"reflinksr/sr"
 )
@@ -35,14 +37,14 @@ type Holder struct {
 	Since  time.Time `json:"since"`
 
 	// Hardware tells hosts with one UUID apart, where several can have the filesystem mounted.
-	Hardware *sr.Hardware `json:"hardware,omitempty"`
+	Hardware *hostinfo.Hardware `json:"hardware,omitempty"`
 }
 
 // NewHolder is a domain of this host that has a volume of the SR active from now on.
-func NewHolder(s *sr.SR, me sr.Host, domain string, write bool) Holder {
+func NewHolder(s *sr.SR, me hostinfo.Host, domain string, write bool) Holder {
 	h := Holder{Host: me.UUID, Boot: me.Boot, Domain: domain, Write: write, Since: time.Now().UTC().Truncate(time.Second)}
 	if s.Meta.Filesystem.Clustered() {
-		hardware := sr.ThisHardware()
+		hardware := hostinfo.ThisHardware()
 		h.Hardware = &hardware
 	}
 	return h
@@ -60,7 +62,7 @@ const (
 // whose is told by the boot. That another boot of a host with this UUID is over is certain
 // where only one host can have the filesystem mounted. Where several can, it takes that
 // the machine is the same: hosts that were installed from one image have one UUID.
-func (h Holder) whose(me sr.Host, hardware func() sr.Hardware, fs filesystem.Identity) whose {
+func (h Holder) whose(me hostinfo.Host, hardware func() hostinfo.Hardware, fs filesystem.Identity) whose {
 	switch {
 	case h.Boot == me.Boot:
 		return here
@@ -78,11 +80,11 @@ func (h Holder) whose(me sr.Host, hardware func() sr.Hardware, fs filesystem.Ide
 }
 
 // Here says whether a holder that ReadLease told of is on this host.
-func (h Holder) Here(me sr.Host) bool { return h.Boot == me.Boot }
+func (h Holder) Here(me hostinfo.Host) bool { return h.Boot == me.Boot }
 
 // InUse is the error for a volume that a holder has: on another host, to which the toolstack
 // turns then, or here.
-func (h Holder) InUse(key sr.Key, me sr.Host) error {
+func (h Holder) InUse(key sr.Key, me hostinfo.Host) error {
 	switch {
 	case h.Here(me):
 		return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s", key, h)
@@ -110,7 +112,7 @@ func plain(s string) string {
 }
 
 // ReadLease reads who has the volume active.
-func ReadLease(s *sr.SR, key sr.Key, me sr.Host) (Lease, error) {
+func ReadLease(s *sr.SR, key sr.Key, me hostinfo.Host) (Lease, error) {
 	l, err := readFile(s, key)
 	if err != nil {
 		return l, err
@@ -127,9 +129,9 @@ func ReadLease(s *sr.SR, key sr.Key, me sr.Host) (Lease, error) {
 }
 
 // others are the holders that are on other hosts, as far as can be told.
-func (l Lease) others(s *sr.SR, me sr.Host) []Holder {
+func (l Lease) others(s *sr.SR, me hostinfo.Host) []Holder {
 	return slices.DeleteFunc(slices.Clone(l.Holders), func(h Holder) bool {
-		return h.whose(me, sr.ThisHardware, s.Meta.Filesystem) != elsewhere
+		return h.whose(me, hostinfo.ThisHardware, s.Meta.Filesystem) != elsewhere
 	})
 }
 
@@ -144,7 +146,7 @@ func readFile(s *sr.SR, key sr.Key) (Lease, error) {
 	l, err := parseLease(data)
 	switch {
 	case errors.Is(err, fault.ErrNewer):
-		return l, fault.Errorf(fault.ErrNewer, string(key), "volume %s: its lease has format %d, this version knows %d: update reflinksr on this host", key, l.Format, sr.Format)
+		return l, fault.Errorf(fault.ErrNewer, string(key), "volume %s: its lease has format %d, this version knows %d: update reflinksr on this host", key, l.Format, layout.Format)
 	case err != nil:
 		return l, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its lease cannot be read (%v), so it may be active somewhere: make sure that it is not, then run: srctl lease break", key, err)
 	}
@@ -159,7 +161,7 @@ func parseLease(data []byte) (Lease, error) {
 	if err := json.Unmarshal(data, &version); err != nil {
 		return Lease{}, err
 	}
-	if version.Format > sr.Format {
+	if version.Format > layout.Format {
 		return Lease{Format: version.Format}, fault.ErrNewer
 	}
 	var l Lease
@@ -170,7 +172,7 @@ func parseLease(data []byte) (Lease, error) {
 // are the holders on this one. The caller holds SR.LockLeases and keeps own in the
 // Note. Where no other host can see the filesystem, one that is full or read-only
 // is no obstacle.
-func PublishLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
+func PublishLease(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {
 	l, err := readFile(s, key)
 	if err != nil {
 		return err
@@ -182,7 +184,7 @@ func PublishLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
 // SweepLease is PublishLease for SR.attach, the first in this boot: where only one host can
 // have the filesystem mounted, whoever is not of this boot is no more, whatever the host
 // was called then.
-func SweepLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
+func SweepLease(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {
 	if s.Meta.Filesystem.Clustered() {
 		return PublishLease(s, key, me, own)
 	}
@@ -196,7 +198,7 @@ func SweepLease(s *sr.SR, key sr.Key, me sr.Host, own []Holder) error {
 // Strangers are the holders of a lease that are not of this boot, though the volume has a
 // device on this host: whoever made that still runs. Where several hosts can have the
 // filesystem mounted, they have devices of their own.
-func Strangers(s *sr.SR, key sr.Key, me sr.Host) ([]Holder, error) {
+func Strangers(s *sr.SR, key sr.Key, me hostinfo.Host) ([]Holder, error) {
 	if s.Meta.Filesystem.Clustered() {
 		return nil, nil
 	}
@@ -240,7 +242,7 @@ func writeFile(s *sr.SR, key sr.Key, holders []Holder) error {
 		// Need not be durable: a lease that a power cut brings back is an old boot's.
 		return s.Leases.Remove(string(key))
 	}
-	data, err := json.Marshal(Lease{Format: sr.Format, Holders: holders})
+	data, err := json.Marshal(Lease{Format: layout.Format, Holders: holders})
 	if err != nil {
 		return err
 	}
@@ -251,7 +253,7 @@ func writeFile(s *sr.SR, key sr.Key, holders []Holder) error {
 // CheckIdle refuses with ErrInUse if the volume is active anywhere or has a
 // device on this host. The caller holds the volume's lock.
 func CheckIdle(s *sr.SR, key sr.Key) error {
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return err
 	}
@@ -262,7 +264,7 @@ func CheckIdle(s *sr.SR, key sr.Key) error {
 	return checkIdle(s, key, me, bound)
 }
 
-func checkIdle(s *sr.SR, key sr.Key, me sr.Host, bound loop.Bound) error {
+func checkIdle(s *sr.SR, key sr.Key, me hostinfo.Host, bound loop.Bound) error {
 	lease, err := ReadLease(s, key, me)
 	if err != nil {
 		return err
@@ -308,7 +310,7 @@ func joinHolders(holders []Holder) string {
 }
 
 // ThrowAway is the staging name of the volume's throw-away disk on a host.
-func ThrowAway(key sr.Key, host sr.Host) string {
+func ThrowAway(key sr.Key, host hostinfo.Host) string {
 	return string(key) + "." + host.UUID + sr.ThrowAwaySuffix
 }
 
@@ -318,7 +320,7 @@ func ThrowAway(key sr.Key, host sr.Host) string {
 // is ended by Datapath.deactivate.
 func BreakLease(handle, key string) (holders []Holder, damaged bool, err error) {
 	err = locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
-		me, err := sr.ThisHost()
+		me, err := hostinfo.ThisHost()
 		if err != nil {
 			return err
 		}
@@ -365,7 +367,7 @@ func ForgetHost(path, host string) (broken map[sr.Key][]Holder, err error) {
 		return nil, err
 	}
 	defer s.Close()
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return nil, err
 	}

@@ -6,14 +6,14 @@ import (
 
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
-	"reflinksr/sr"
+	"reflinksr/internal/hostinfo"
 )
 
 // A lease of another boot is over only if that is certain.
 func TestWhoseLease(t *testing.T) {
-	me := sr.Host{UUID: "me", Boot: "now"}
-	mine := sr.Hardware{System: "u", NICs: []string{"m"}}
-	other := sr.Hardware{System: "v", NICs: []string{"n"}}
+	me := hostinfo.Host{UUID: "me", Boot: "now"}
+	mine := hostinfo.Hardware{System: "u", NICs: []string{"m"}}
+	other := hostinfo.Hardware{System: "v", NICs: []string{"n"}}
 	local, shared := filesystem.Identity{Type: "xfs"}, filesystem.Identity{Type: "nfs"}
 	for _, c := range []struct {
 		why  string
@@ -30,10 +30,10 @@ func TestWhoseLease(t *testing.T) {
 		{"a former boot of this machine, which had no identity", shared, Holder{Host: "then", Boot: "then", Hardware: &mine}, over, nil},
 		{"another machine with the same identity", shared, Holder{Host: "me", Boot: "x", Hardware: &other}, elsewhere, fault.ErrInUse},
 		{"nobody knows which machine", shared, Holder{Host: "me", Boot: "x"}, elsewhere, fault.ErrInUse},
-		{"nothing is known of the machine", shared, Holder{Host: "me", Boot: "x", Hardware: &sr.Hardware{}}, elsewhere, fault.ErrInUse},
+		{"nothing is known of the machine", shared, Holder{Host: "me", Boot: "x", Hardware: &hostinfo.Hardware{}}, elsewhere, fault.ErrInUse},
 		{"another host", shared, Holder{Host: "other", Boot: "x", Hardware: &other}, elsewhere, fault.ErrElsewhere},
 	} {
-		if got := c.h.whose(me, func() sr.Hardware { return mine }, c.fs); got != c.want {
+		if got := c.h.whose(me, func() hostinfo.Hardware { return mine }, c.fs); got != c.want {
 			t.Errorf("%s: %d", c.why, got)
 		}
 		if c.code != nil && !errors.Is(c.h.InUse("k", me), c.code) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"reflinksr/internal/dirfs"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/rundir"
 	"reflinksr/sr"
@@ -31,7 +32,7 @@ type Note struct {
 }
 
 // ThrowAwayName is the staging name of the volume's throw-away disk on this host.
-func (n Note) ThrowAwayName(key sr.Key, me sr.Host) string {
+func (n Note) ThrowAwayName(key sr.Key, me hostinfo.Host) string {
 	if n.Host != "" {
 		me.UUID = n.Host
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/record"
 	"reflinksr/sr"
 )
@@ -151,8 +152,8 @@ func parseRecord(data []byte) (*Record, error) {
 // it: a record of a newer format is refused with ErrNewer.
 func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
 	r, err := Load(s, key)
-	if err == nil && r.Format > sr.Format {
-		err = fault.Errorf(fault.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, sr.Format)
+	if err == nil && r.Format > layout.Format {
+		err = fault.Errorf(fault.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, layout.Format)
 	}
 	return r, err
 }
@@ -198,7 +199,7 @@ func (r *Record) Derive(from *Record) {
 }
 
 func (r *Record) encode() ([]byte, error) {
-	r.Format = sr.Format
+	r.Format = layout.Format
 	if r.Keys == nil {
 		r.Keys = map[string]string{}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/sr"
 )
 
@@ -42,8 +43,8 @@ func ParseURI(uri string) (handle, uuid string, key sr.Key, err error) {
 	if !ok {
 		return "", "", "", bad
 	}
-	handle = sr.Handle(path.Clean(dir), uuid)
-	if _, _, err := sr.ParseHandle(handle); err != nil {
+	handle = layout.Handle(path.Clean(dir), uuid)
+	if _, _, err := layout.ParseHandle(handle); err != nil {
 		return "", "", "", bad
 	}
 	return handle, uuid, key, nil

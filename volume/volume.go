@@ -14,6 +14,7 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/units"
 	"reflinksr/sr"
 )
@@ -97,7 +98,7 @@ func Describe(s *sr.SR, key sr.Key) (Volume, error) {
 func describe(s *sr.SR, key sr.Key, r *Record, st *unix.Stat_t) Volume {
 	v := Volume{
 		Key: key, UUID: string(key), Name: r.Name, Description: r.Description,
-		ReadWrite: r.ReadWrite && r.Format <= sr.Format, Sharable: r.Sharable, Keys: r.Keys,
+		ReadWrite: r.ReadWrite && r.Format <= layout.Format, Sharable: r.Sharable, Keys: r.Keys,
 		VirtualSize: RoundUp(st.Size), PhysicalUtilisation: st.Blocks * 512,
 		URI: []string{URI(s, key)}, CBTEnabled: r.CBT,
 	}

@@ -11,6 +11,7 @@ import (
 	"unicode"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/sr"
 )
 
@@ -21,10 +22,10 @@ const (
 
 func TestURI(t *testing.T) {
 	for _, path := range []string{"/srv/tank", "/a b/#?%[]", "/ü"} {
-		s := &sr.SR{Path: path, Meta: &sr.Meta{UUID: aUUID}}
+		s := &sr.SR{Path: path, Meta: &layout.Meta{UUID: aUUID}}
 		uri := URI(s, aKey)
 		handle, uuid, key, err := ParseURI(uri)
-		if err != nil || handle != sr.Handle(path, aUUID) || uuid != aUUID || key != aKey {
+		if err != nil || handle != layout.Handle(path, aUUID) || uuid != aUUID || key != aKey {
 			t.Errorf("%q became %q, which is %q, %q, %q, %v", path, uri, handle, uuid, key, err)
 		}
 		if !strings.HasPrefix(uri, "loop+blkback:///") {
@@ -56,7 +57,7 @@ func FuzzParseURI(f *testing.F) {
 			}
 			return
 		}
-		dir, named, err := sr.ParseHandle(handle)
+		dir, named, err := layout.ParseHandle(handle)
 		if err != nil || named != uuid {
 			t.Fatalf("%q: handle %q of %q, %v", uri, handle, named, err)
 		}
@@ -138,7 +139,7 @@ func FuzzRecord(f *testing.F) {
 		if again.Name != "another" || again.Description != "one" || len(again.Keys) != 1 || again.Keys["k"] != "v" {
 			t.Errorf("a change of %s had no effect: %s", data, out)
 		}
-		if again.Format != sr.Format || again.Size != before.Size || again.ReadWrite != before.ReadWrite || again.Sharable != before.Sharable || again.CBT != before.CBT ||
+		if again.Format != layout.Format || again.Size != before.Size || again.ReadWrite != before.ReadWrite || again.Sharable != before.Sharable || again.CBT != before.CBT ||
 			again.SectorSize != before.SectorSize || !again.Created.Equal(before.Created) || (again.Origin == nil) != (before.Origin == nil) ||
 			again.Origin != nil && (again.Origin.Kind != before.Origin.Kind || again.Origin.Of != before.Origin.Of || !again.Origin.At.Equal(before.Origin.At)) {
 			t.Errorf("a change of the name changed more than that: %s became %s", data, out)
@@ -202,13 +203,13 @@ func FuzzLease(f *testing.F) {
 	f.Add([]byte(`{"format":1,"holders":null,"HOLDERS":[{"domain":"\u2028"}]}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := parseLease(data)
-		if l.Format > sr.Format && (!errors.Is(err, fault.ErrNewer) || len(l.Holders) > 0) {
+		if l.Format > layout.Format && (!errors.Is(err, fault.ErrNewer) || len(l.Holders) > 0) {
 			t.Errorf("a lease of format %d is understood", l.Format)
 		}
 		if err != nil {
 			return
 		}
-		out, err := json.Marshal(Lease{Format: sr.Format, Holders: l.Holders})
+		out, err := json.Marshal(Lease{Format: layout.Format, Holders: l.Holders})
 		if err != nil {
 			t.Skip() // a year that JSON cannot write
 		}

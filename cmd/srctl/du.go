@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
@@ -52,7 +53,7 @@ func du(args []string, out io.Writer) error {
 	}
 	var handles []string
 	if len(args) == 0 {
-		handles, err = sr.Attached()
+		handles, err = attached.Handles()
 	} else {
 		handles = make([]string, 1)
 		handles[0], err = handleOf(args[0])

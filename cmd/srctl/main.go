@@ -15,6 +15,7 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
@@ -132,7 +133,7 @@ func openSR(path string) (*sr.SR, error) {
 
 // handleOf finds the attached SR at a path.
 func handleOf(path string) (string, error) {
-	handle, err := sr.AttachedAt(path)
+	handle, err := attached.At(path)
 	if err != nil {
 		return "", fmt.Errorf("%w (srctl ls lists those that are)", err)
 	}

@@ -174,7 +174,7 @@ func TestOverwrite(t *testing.T) {
 	if _, err := f.WriteAt(noise, 4<<20); err != nil {
 		t.Fatal(err)
 	}
-	if err := overwrite(f, 0, 4<<20+4096); err != nil {
+	if err := zeroOver(f, 0, 4<<20+4096); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(f.Name())

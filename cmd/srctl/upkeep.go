@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -69,7 +70,7 @@ func lease(args []string, out io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return err
 	}

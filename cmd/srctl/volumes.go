@@ -13,9 +13,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -66,7 +69,7 @@ func modeOf(readWrite bool, kind string) string {
 }
 
 func lsSRs(asJSON bool, out io.Writer) error {
-	handles, err := sr.Attached()
+	handles, err := attached.Handles()
 	if err != nil {
 		return err
 	}
@@ -91,7 +94,7 @@ func lsSRs(asJSON bool, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PATH\tHEALTH\tFREE\tTOTAL\tNAME")
 	for _, st := range stats {
-		path, _, err := sr.ParseHandle(st.SR)
+		path, _, err := layout.ParseHandle(st.SR)
 		if err != nil {
 			return err
 		}
@@ -221,7 +224,7 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 			return detail{}, err
 		}
 	}
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return detail{}, err
 	}

@@ -188,6 +188,20 @@ func TestResultsInJSON(t *testing.T) {
 	}
 }
 
+func TestBackendPath(t *testing.T) {
+	for answer, want := range map[string]string{
+		`[["XenDisk",{"params":"p","extra":{},"backend_type":"vbd"}],["BlockDevice",{"path":"/dev/x"}],["BlockDevice",{"path":"/dev/y"}]]`: "/dev/x",
+		`[["File",{"path":"/a"}],["File",{"path":"/b"}],["BlockDevice",{"path":"/dev/x"}]]`:                                                "/dev/x",
+		`[["Nbd",{"uri":"u"}],["File",{"path":"/a"}],["File",{"path":"/b"}]]`:                                                              "/a",
+		`[]`: "",
+	} {
+		var b Backend
+		if err := json.Unmarshal([]byte(`{"implementations":`+answer+`}`), &b); err != nil || b.Path() != want {
+			t.Errorf("%s: %q, %v; want %q", answer, b.Path(), err, want)
+		}
+	}
+}
+
 func TestFind(t *testing.T) {
 	if c := Find("VOLUME.Compare"); c == nil || c.Call() != "Volume.compare" {
 		t.Errorf("%v", c)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"reflinksr/datapath"
+	"reflinksr/internal/attached"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
@@ -17,7 +18,7 @@ import (
 func volumeCalls() []serve.Handler {
 	return []serve.Handler{
 		serve.On(func(context.Context, smapi.PluginQuery) (smapi.QueryResult, error) { return volumeQuery(), nil }),
-		serve.On(func(context.Context, smapi.PluginLs) ([]string, error) { return sr.Attached() }),
+		serve.On(func(context.Context, smapi.PluginLs) ([]string, error) { return attached.Handles() }),
 		serve.On(func(context.Context, smapi.PluginDiagnostics) (string, error) { return diagnostics() }),
 
 		serve.On(func(_ context.Context, r smapi.SRProbe) ([]smapi.ProbeResult, error) {

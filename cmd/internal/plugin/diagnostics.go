@@ -9,9 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -27,7 +29,7 @@ func diagnostics() (string, error) {
 	unix.Uname(&uts)
 	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	fmt.Fprintf(&b, "reflinksr %s\nkernel %s\nloop devices in use (all of this host) %d\n", version.String(), unix.ByteSliceToString(uts.Release[:]), len(loops))
-	handles, err := sr.Attached()
+	handles, err := attached.Handles()
 	if err != nil {
 		return "", err
 	}
@@ -39,7 +41,7 @@ func diagnostics() (string, error) {
 }
 
 func diagnose(b *strings.Builder, handle string) {
-	_, uuid, _ := sr.ParseHandle(handle)
+	_, uuid, _ := layout.ParseHandle(handle)
 	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		fmt.Fprintf(b, "\nSR %s\n  unreachable\n", uuid)

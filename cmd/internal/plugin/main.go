@@ -15,9 +15,9 @@ import (
 
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
-	"reflinksr/sr"
 	"reflinksr/volume"
 )
 
@@ -73,7 +73,7 @@ func directory(r smapi.Request) string {
 	if uri := smapi.Argument(r, "uri"); uri != "" {
 		handle, _, _, _ = volume.ParseURI(uri)
 	}
-	if path, _, err := sr.ParseHandle(handle); err == nil {
+	if path, _, err := layout.ParseHandle(handle); err == nil {
 		return path
 	}
 	switch r := r.(type) {

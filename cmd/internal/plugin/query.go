@@ -6,7 +6,7 @@ import (
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
-	"reflinksr/sr"
+	"reflinksr/internal/source"
 	"reflinksr/volume"
 )
 
@@ -29,7 +29,7 @@ func volumeQuery() smapi.QueryResult {
 		Version:              version.Version,
 		RequiredAPIVersion:   smapi.APIVersion,
 		Features:             smapi.FeaturesOf(smapi.InVolume, offers, claims...),
-		Configuration:        sr.OptionHelp,
+		Configuration:        source.OptionHelp,
 		RequiredClusterStack: []string{},
 	}
 }

@@ -67,6 +67,8 @@ func TestAnswers(t *testing.T) {
 		{script: "echo '" + failure + "'; exit 1", says: "Volume_does_not_exist", refused: true},
 		{script: "true", says: "exit status 0, and standard output is not one JSON value"},
 		{script: "echo null null", says: "more than one value"},
+		{script: `echo '{"a":1}x'`, says: "more than one value"},
+		{script: "echo '{'", says: "not one JSON value"},
 		{script: "echo null; exit 1", says: "lacks a field"},
 		{script: "echo '" + strings.Replace(failure, `"files":[],`, "", 1) + "'; exit 1", says: "lacks a field"},
 		{script: "echo Traceback >&2; exit 3", says: `exit status 3, and standard output is not one JSON value (EOF); standard error: "Traceback\n"`},

@@ -12,6 +12,7 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/smapi"
 	"reflinksr/sr"
@@ -322,7 +323,7 @@ func (w *world) interrupt() error {
 }
 
 func (w *world) formerLease() []byte {
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return nil
 	}

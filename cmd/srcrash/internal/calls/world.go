@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/smapi"
 	"reflinksr/sr"
@@ -77,7 +78,7 @@ func newWorld(h *Host) *world {
 
 func (w *world) key(name string) string     { return string(w.keys[name]) }
 func (w *world) path(dir string) string     { return filepath.Join(w.dir, dir) }
-func (w *world) handle(dir string) string   { return sr.Handle(w.path(dir), w.uuids[dir]) }
+func (w *world) handle(dir string) string   { return layout.Handle(w.path(dir), w.uuids[dir]) }
 func (w *world) uri(name string) string     { return uriOf(w.path("sr"), w.uuids["sr"], w.keys[name]) }
 func (w *world) data(name string) string    { return filepath.Join(w.path("sr"), string(w.keys[name])) }
 func (w *world) control(name string) string { return filepath.Join(w.path("sr"), ".reflinksr", name) }
