@@ -169,7 +169,7 @@ func xenDisk(backend smapi.Backend) (string, error) {
 			return i.XenDisk.Params, nil
 		}
 	}
-	return "", errors.New("Datapath.attach answered no XenDisk of backend_type vbd")
+	return "", errors.New("there is no XenDisk of backend_type vbd in what Datapath.attach answered")
 }
 
 // unplugDomain takes the disk back as the toolstack does: from the guest first. A guest

@@ -1,5 +1,7 @@
 package smapi
 
+import "slices"
+
 // Feature is a name by which a plugin tells the toolstack what it can do.
 type Feature struct {
 	Name  string
@@ -45,14 +47,11 @@ var Features = []Feature{
 
 // FeaturesOf are the features that a plugin of a kind tells which offers some calls, those of
 // its other kind included, and claims what does not follow from them.
-func FeaturesOf(in Plugins, offers func(call string) bool, claims ...string) []string {
+func FeaturesOf(in Plugins, offered []string, claims ...string) []string {
 	names := []string{}
 	for _, f := range Features {
-		claimed := !f.Claim
-		for _, name := range claims {
-			claimed = claimed || name == f.Name
-		}
-		if f.In == in && claimed && offers(f.Of.Call()) {
+		claimed := !f.Claim || slices.Contains(claims, f.Name)
+		if f.In == in && claimed && slices.Contains(offered, f.Of.Call()) {
 			names = append(names, f.Name)
 		}
 	}

@@ -27,10 +27,10 @@ const binary = "reflinksr"
 // comes first: a volume plugin's URIs must find theirs.
 var directories = []struct {
 	path  string
-	calls []serve.Handler
+	calls func() []serve.Handler
 }{
-	{"datapath/" + datapathPlugin, datapathCalls()},
-	{"volume/" + volumePlugin, volumeCalls()},
+	{"datapath/" + datapathPlugin, datapathCalls},
+	{"volume/" + volumePlugin, volumeCalls},
 }
 
 // Directories are where an installation below root has the executables of the two plugins.
@@ -65,7 +65,7 @@ func Install(args []string, out io.Writer) error {
 	defer os.RemoveAll(temp)
 	for _, d := range directories {
 		staged := filepath.Join(temp, filepath.Base(d.path))
-		if err := build(staged, program, links(d.calls)); err != nil {
+		if err := build(staged, program, links(d.calls())); err != nil {
 			return err
 		}
 		target := filepath.Join(root, d.path)
@@ -75,7 +75,7 @@ func Install(args []string, out io.Writer) error {
 		if err := putInPlace(staged, target); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.calls))-1)
+		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.calls()))-1)
 	}
 	return nil
 }

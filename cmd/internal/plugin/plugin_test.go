@@ -93,7 +93,7 @@ func TestInstallIsComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, d := range directories {
-			for _, name := range links(d.calls) {
+			for _, name := range links(d.calls()) {
 				st, err := os.Stat(filepath.Join(root, d.path, name))
 				if err != nil || st.Mode().Perm() != 0o755 {
 					t.Errorf("%s/%s: %v, %v", d.path, name, st, err)

@@ -1,11 +1,8 @@
 package plugin
 
 import (
-	"slices"
-
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/smapi"
-	"reflinksr/internal/smapi/serve"
 	"reflinksr/internal/source"
 	"reflinksr/volume"
 )
@@ -28,7 +25,7 @@ func volumeQuery() smapi.QueryResult {
 		Copyright:            copyright,
 		Version:              version.Version,
 		RequiredAPIVersion:   smapi.APIVersion,
-		Features:             smapi.FeaturesOf(smapi.InVolume, offers, claims...),
+		Features:             smapi.FeaturesOf(smapi.InVolume, offered(), claims...),
 		Configuration:        source.OptionHelp,
 		RequiredClusterStack: []string{},
 	}
@@ -43,7 +40,7 @@ func datapathQuery() smapi.QueryResult {
 		Copyright:            copyright,
 		Version:              version.Version,
 		RequiredAPIVersion:   smapi.APIVersion,
-		Features:             smapi.FeaturesOf(smapi.InDatapath, offers),
+		Features:             smapi.FeaturesOf(smapi.InDatapath, offered()),
 		Configuration:        map[string]string{},
 		RequiredClusterStack: []string{},
 	}
@@ -54,7 +51,5 @@ const (
 	copyright = "Apache-2.0"
 )
 
-// offers says whether one of the two plugins has a call.
-func offers(call string) bool {
-	return slices.ContainsFunc(slices.Concat(volumeCalls(), datapathCalls()), func(h serve.Handler) bool { return h.Call() == call })
-}
+// offered are the names of the calls of the two plugins.
+func offered() []string { return append(links(volumeCalls()), links(datapathCalls())...) }

@@ -45,25 +45,31 @@ var codes = []struct {
 	{class: unix.EIO, number: smapi.InputOutput},
 }
 
-// classOf is the class of an error, and what the error is about.
-func classOf(err error) (class error, about string) {
-	var e *fault.Error
-	if errors.As(err, &e) {
-		about = strings.ToValidUTF8(e.Item, "\uFFFD") // as it was given
-	}
-	switch class = fault.Classify(err); {
+// classOf is the class of an error.
+func classOf(err error) error {
+	switch class := fault.Classify(err); {
 	case errors.Is(err, ErrUnimplemented):
-		class = ErrUnimplemented
+		return ErrUnimplemented
 	case class == nil && fault.IsIO(err):
-		class = unix.EIO
+		return unix.EIO
+	default:
+		return class
 	}
-	return class, about
+}
+
+// about is what an error is about, as it was given.
+func about(err error) string {
+	var e *fault.Error
+	if !errors.As(err, &e) {
+		return ""
+	}
+	return strings.ToValidUTF8(e.Item, "\uFFFD")
 }
 
 // FailureOf is what a call answers that failed with an error.
 func FailureOf(call string, err error) smapi.Failure {
 	letter := sanitize(call + ": " + err.Error())
-	class, about := classOf(err)
+	class := classOf(err)
 	for _, c := range codes {
 		switch {
 		case c.class != class:
@@ -72,7 +78,7 @@ func FailureOf(call string, err error) smapi.Failure {
 		case class == fault.ErrNoExtents:
 			return smapi.Named(c.name, call, letter)
 		default:
-			return smapi.Named(c.name, about, letter)
+			return smapi.Named(c.name, about(err), letter)
 		}
 	}
 	return smapi.Numbered(smapi.General, letter)
