@@ -1,7 +1,6 @@
 package cbt
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -25,26 +24,18 @@ const domain = "1"
 
 func (b *bed) attach(d *modelDisk) (err error) {
 	v := &device{uri: volume.URIAt(b.dir, b.uuid, d.key)}
-	backend, err := datapath.Attach(v.uri, domain)
+	path, err := datapath.Attach(v.uri, domain)
 	if err != nil {
 		return err
 	}
 	if err := datapath.Activate(v.uri, domain, !d.writable); err != nil {
 		return err
 	}
-	text, err := json.Marshal(backend.Implementations[1].Value)
-	if err != nil {
-		return err
-	}
-	var block struct{ Path string }
-	if err := json.Unmarshal(text, &block); err != nil {
-		return err
-	}
 	flags := os.O_RDONLY
 	if d.writable {
 		flags = os.O_RDWR
 	}
-	if v.file, err = os.OpenFile(block.Path, flags, 0); err != nil {
+	if v.file, err = os.OpenFile(path, flags, 0); err != nil {
 		return err
 	}
 	d.device = v

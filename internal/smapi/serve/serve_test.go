@@ -1,4 +1,4 @@
-package smapi
+package serve
 
 import (
 	"bytes"
@@ -15,9 +15,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/smapi"
 )
 
-var params = Params("dbg sr size:size sharable:bool configuration:map")
+// everything is a request with an argument of each kind.
+type everything struct {
+	smapi.PluginLs
+	SR            string            `json:"sr"`
+	Size          int64             `json:"size"`
+	Sharable      bool              `json:"sharable"`
+	Configuration map[string]string `json:"configuration"`
+}
+
+func (everything) Call() string { return "Volume.stat" }
+
+var params = everything{}
+
+// in is what a request has in JSON.
+func in(r Request) map[string]any {
+	e := r.Request.(everything)
+	return map[string]any{"dbg": r.Debug, "sr": e.SR, "size": e.Size, "sharable": e.Sharable, "configuration": e.Configuration}
+}
 
 const good = `{"dbg":"d","sr":"s","size":5,"sharable":true,"configuration":{"a":"b"},"more":[1,{"x":null}]}`
 
@@ -26,12 +44,12 @@ func TestReadJSON(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r.Text("sr") != "s" || r.Size("size") != 5 || !r.Bool("sharable") || r.Map("configuration")["a"] != "b" {
+	if r.Request.(everything).SR != "s" || r.Request.(everything).Size != 5 || !r.Request.(everything).Sharable || r.Request.(everything).Configuration["a"] != "b" {
 		t.Errorf("%+v", r)
 	}
 	// The extremes of int64, blanks around, a text with every kind of escape.
 	r, err = ReadJSON(strings.NewReader(" {\"dbg\":\"\\u00e9\\ud83d\\udcbe\\n\",\"sr\":\"\uFFFD\\ufffd\",\"size\":-9223372036854775808,\"sharable\":false,\"configuration\":{}} \n"), params)
-	if err != nil || r.Text("dbg") != "é💾\n" || r.Text("sr") != "\uFFFD\uFFFD" || r.Size("size") != -1<<63 {
+	if err != nil || r.Debug != "é💾\n" || r.Request.(everything).SR != "\uFFFD\uFFFD" || r.Request.(everything).Size != -1<<63 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -118,7 +136,7 @@ func FuzzReadJSON(f *testing.F) {
 	f.Add([]byte(`{"dbg":"d","dbg":"e"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := ReadJSON(bytes.NewReader(data), params)
-		if (r == nil) == (err == nil) {
+		if (r.Request == nil) == (err == nil) {
 			t.Fatalf("%v and %v", r, err)
 		}
 		if err != nil {
@@ -136,24 +154,22 @@ func FuzzReadJSON(f *testing.F) {
 		if err := dec.Decode(&plain); err != nil {
 			t.Fatalf("%q: %v", data, err)
 		}
-		if r.Text("dbg") != plain["dbg"] || r.Text("sr") != plain["sr"] || r.Bool("sharable") != plain["sharable"] {
+		if r.Debug != plain["dbg"] || r.Request.(everything).SR != plain["sr"] || r.Request.(everything).Sharable != plain["sharable"] {
 			t.Errorf("%q is taken for %+v", data, r)
 		}
-		if n, err := plain["size"].(json.Number).Int64(); err != nil || n != r.Size("size") {
+		if n, err := plain["size"].(json.Number).Int64(); err != nil || n != r.Request.(everything).Size {
 			t.Errorf("%q is taken for %+v", data, r)
 		}
 		given := plain["configuration"].(map[string]any)
-		if len(given) != len(r.Map("configuration")) {
+		if len(given) != len(r.Request.(everything).Configuration) {
 			t.Errorf("%q is taken for %+v", data, r)
 		}
-		for name, value := range r.Map("configuration") {
+		for name, value := range r.Request.(everything).Configuration {
 			if given[name] != value {
 				t.Errorf("%q is taken for %+v", data, r)
 			}
 		}
-		again, err := json.Marshal(map[string]any{
-			"dbg": r.Text("dbg"), "sr": r.Text("sr"), "size": r.Size("size"), "sharable": r.Bool("sharable"), "configuration": r.Map("configuration"),
-		})
+		again, err := json.Marshal(in(r))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -171,7 +187,7 @@ func FuzzArgs(f *testing.F) {
 	f.Add("-h\x00--json\x00d\x00s\x00+7\x001\x00--configuration\x00--\x00-j")
 	f.Fuzz(func(t *testing.T, line string) {
 		a, err := ScanArgs(strings.Split(line, "\x00"), params)
-		var r *Request
+		var r Request
 		if err == nil {
 			r, err = a.Request(params)
 		}
@@ -182,10 +198,10 @@ func FuzzArgs(f *testing.F) {
 			return
 		}
 		plain := []string{}
-		for name, value := range r.Map("configuration") {
+		for name, value := range r.Request.(everything).Configuration {
 			plain = append(plain, "--configuration", name, value)
 		}
-		plain = append(plain, "--", r.Text("dbg"), r.Text("sr"), fmt.Sprint(r.Size("size")), fmt.Sprint(r.Bool("sharable")))
+		plain = append(plain, "--", r.Debug, r.Request.(everything).SR, fmt.Sprint(r.Request.(everything).Size), fmt.Sprint(r.Request.(everything).Sharable))
 		if a, err = ScanArgs(plain, params); err != nil || a.JSON || a.Help {
 			t.Fatalf("%q became %q: %+v, %v", line, plain, a, err)
 		}
@@ -195,9 +211,7 @@ func FuzzArgs(f *testing.F) {
 		if !utf8.ValidString(line) || len(line) > RequestLimit/8 {
 			return
 		}
-		data, err := json.Marshal(map[string]any{
-			"dbg": r.Text("dbg"), "sr": r.Text("sr"), "size": r.Size("size"), "sharable": r.Bool("sharable"), "configuration": r.Map("configuration"),
-		})
+		data, err := json.Marshal(in(r))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -216,13 +230,13 @@ func FuzzFail(f *testing.F) {
 		classes := []error{fault.ErrNotAttached, fault.ErrVolumeNotFound, fault.ErrInvalid, fault.ErrInUse, ErrUnimplemented, errors.New("other")}
 		err := fault.Errorf(classes[(class%len(classes)+len(classes))%len(classes)], about, "%s", text)
 		var b bytes.Buffer
-		if err := Fail(&b, call, fmt.Errorf("wrapped: %w", err)); err != nil {
+		if err := fail(&b, call, fmt.Errorf("wrapped: %w", err)); err != nil {
 			t.Fatal(err)
 		}
 		if !utf8.Valid(b.Bytes()) || bytes.IndexByte(b.Bytes(), '\n') != b.Len()-1 || bytes.ContainsFunc(b.Bytes()[:b.Len()-1], func(r rune) bool { return r < ' ' }) {
 			t.Errorf("%q", b.Bytes())
 		}
-		var back Failure
+		var back smapi.Failure
 		if err := json.Unmarshal(b.Bytes(), &back); err != nil || !strings.HasPrefix(back.Code, "SR_BACKEND_FAILURE") || len(back.Params) < 2 {
 			t.Fatalf("%q: %v", b.Bytes(), err)
 		}
@@ -236,18 +250,18 @@ func FuzzFail(f *testing.F) {
 }
 
 func TestParseArgs(t *testing.T) {
-	parse := func(args []string) (*Request, error) {
+	parse := func(args []string) (Request, error) {
 		a, err := ScanArgs(args, params)
 		if err != nil {
-			return nil, err
+			return Request{}, err
 		}
 		return a.Request(params)
 	}
 	r, err := parse([]string{"d", "--configuration", "a", "b", "s", "5", "--configuration", "c", "d e", "TRUE"})
-	if err != nil || r.Text("dbg") != "d" || r.Text("sr") != "s" || r.Size("size") != 5 || !r.Bool("sharable") || len(r.Map("configuration")) != 2 {
+	if err != nil || r.Debug != "d" || r.Request.(everything).SR != "s" || r.Request.(everything).Size != 5 || !r.Request.(everything).Sharable || len(r.Request.(everything).Configuration) != 2 {
 		t.Errorf("%+v, %v", r, err)
 	}
-	if r, err := parse([]string{"--", "d", "--configuration", "5", "true"}); err != nil || r.Text("sr") != "--configuration" {
+	if r, err := parse([]string{"--", "d", "--configuration", "5", "true"}); err != nil || r.Request.(everything).SR != "--configuration" {
 		t.Errorf("%+v, %v", r, err)
 	}
 	for _, tt := range []struct {
@@ -301,7 +315,7 @@ func TestFailure(t *testing.T) {
 		{fmt.Errorf("w: %w", unix.EIO), "SR_BACKEND_FAILURE_200", nil},
 		{errors.New("something"), "SR_BACKEND_FAILURE_202", nil},
 	} {
-		f := NewFailure("Volume.stat", tt.err)
+		f := FailureOf("Volume.stat", tt.err)
 		if f.Code != tt.code || tt.params != nil && fmt.Sprint(f.Params) != fmt.Sprint(tt.params) {
 			t.Errorf("%v: %+v, want %s %q", tt.err, f, tt.code, tt.params)
 		}
@@ -309,7 +323,7 @@ func TestFailure(t *testing.T) {
 			t.Errorf("%v: %q", tt.err, f.Params)
 		}
 		var b bytes.Buffer
-		if err := Fail(&b, "Volume.stat", tt.err); err != nil || strings.Count(b.String(), "\n") != 1 {
+		if err := fail(&b, "Volume.stat", tt.err); err != nil || strings.Count(b.String(), "\n") != 1 {
 			t.Errorf("%q, %v", b.String(), err)
 		}
 		if !strings.Contains(b.String(), `"files":[]`) || !strings.Contains(b.String(), `"lines":[]`) {
@@ -320,7 +334,7 @@ func TestFailure(t *testing.T) {
 
 func TestReply(t *testing.T) {
 	var b bytes.Buffer
-	if err := Reply(&b, nil); err != nil || b.String() != "null\n" {
+	if err := reply(&b, nil); err != nil || b.String() != "null\n" {
 		t.Errorf("the unit result is %q, %v", b.String(), err)
 	}
 }

@@ -1,4 +1,4 @@
-package smapi
+package serve
 
 import (
 	"bytes"
@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/smapi"
 )
 
 // RequestLimit bounds a request, in bytes.
@@ -16,66 +17,56 @@ const RequestLimit = 1 << 20
 // depthLimit bounds the nesting of a request: ours have two levels.
 const depthLimit = 64
 
-// ReadJSON reads one request: exactly one JSON object, without duplicate members,
-// in valid UTF-8. Members that params does not name are ignored.
-func ReadJSON(in io.Reader, params []Param) (*Request, error) {
+// ReadJSON reads a request like r: exactly one JSON object, without duplicate members, in valid
+// UTF-8. Members that are no arguments of it are ignored.
+func ReadJSON(in io.Reader, r smapi.Request) (Request, error) {
 	data, err := io.ReadAll(io.LimitReader(in, RequestLimit+1))
 	if err != nil {
-		return nil, malformed("reading it: %v", err)
+		return Request{}, malformed("reading it: %v", err)
 	}
 	if len(data) > RequestLimit {
-		return nil, malformed("it has more than %d bytes", RequestLimit)
+		return Request{}, malformed("it has more than %d bytes", RequestLimit)
 	}
 	members, err := parseObject(data)
 	if err != nil {
-		return nil, err
+		return Request{}, err
 	}
-	r := newRequest()
-	for _, p := range params {
-		raw, ok := members[p.Name]
+	return fill(r, func(argument smapi.Field, into any) error {
+		raw, ok := members[argument.Name]
 		if !ok || string(raw) == "null" {
-			return nil, missing(p)
+			return missing(argument)
 		}
-		if err := r.decode(p, raw); err != nil {
-			return nil, err
-		}
-	}
-	return r, nil
+		return decode(argument, raw, into)
+	})
 }
 
-func (r *Request) decode(p Param, raw json.RawMessage) error {
-	var err error
-	switch p.Kind {
-	case Text:
-		var s string
-		err = json.Unmarshal(raw, &s)
-		r.text[p.Name] = s
-	case Bool:
-		var b bool
-		err = json.Unmarshal(raw, &b)
-		r.bools[p.Name] = b
-	case Size:
+// decode reads an argument. Numbers and maps, of which Go's reader lets too much pass, are looked
+// at here.
+func decode(argument smapi.Field, raw json.RawMessage, into any) error {
+	switch into := into.(type) {
+	case *int64:
 		if c := raw[0]; c != '-' && (c < '0' || c > '9') {
-			return mistyped(p)
+			return mistyped(argument)
 		}
-		r.sizes[p.Name], err = parseSize(p.Name, string(raw))
+		n, err := parseSize(argument.Name, string(raw))
+		*into = n
 		return err
-	case Map:
+	case *map[string]string:
 		var m map[string]*string // a pointer, to tell null from ""
-		if err = json.Unmarshal(raw, &m); err == nil && m == nil {
-			return mistyped(p)
+		if err := json.Unmarshal(raw, &m); err != nil || m == nil {
+			return mistyped(argument)
 		}
-		out := make(map[string]string, len(m))
+		*into = make(map[string]string, len(m))
 		for k, v := range m {
 			if v == nil {
-				return mistyped(p)
+				return mistyped(argument)
 			}
-			out[k] = *v
+			(*into)[k] = *v
 		}
-		r.maps[p.Name] = out
-	}
-	if err != nil {
-		return mistyped(p)
+	default:
+		if err := json.Unmarshal(raw, into); err != nil {
+			return mistyped(argument)
+		}
 	}
 	return nil
 }
