@@ -20,6 +20,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/tests"
 	"reflinksr/scripts/owned"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
@@ -38,14 +39,12 @@ const patience = 2*sr.LockTimeout + 20*time.Second
 // directories and back, as fast as that goes, while calls are made. Nothing outside
 // the SR is opened or changed, and every call ends with a well-formed answer.
 func TestSwapper(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems and making device nodes needs root")
-	}
+	tests.Root(t, "mounting filesystems and making device nodes")
 	root := install(t)
 	for _, kind := range []string{"btrfs", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			if err := scratch.Available(kind); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
 			dir := t.TempDir()
 			fs, err := scratch.Make(kind, 1<<30, filepath.Join(dir, "mnt"))

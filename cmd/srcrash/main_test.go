@@ -10,6 +10,7 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
 )
 
@@ -32,12 +33,10 @@ func TestMain(m *testing.M) {
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems and attaching loop devices needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices")
 	for _, fs := range []string{"btrfs", "xfs"} {
 		if err := scratch.Available(fs); err != nil {
-			t.Skip(err)
+			tests.Skip(t, err)
 		}
 	}
 }

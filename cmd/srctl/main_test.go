@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/internal/tests"
 	"reflinksr/scripts"
 	"reflinksr/scripts/scratch"
 )
@@ -35,9 +36,7 @@ func TestMain(m *testing.M) {
 
 // The operator's sessions, on btrfs and on XFS.
 func TestSessions(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("sessions mount filesystems and attach loop devices, which needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices for sessions")
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
@@ -47,9 +46,7 @@ func TestSessions(t *testing.T) {
 
 // What the documents tell an operator to type is what works.
 func TestRecipes(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("the recipes are for SRs, which needs root")
-	}
+	tests.Root(t, "an SR for the recipes")
 	session, err := os.ReadFile("testdata/recipes/backup.txtar")
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +70,7 @@ func sessions(t *testing.T, files []string) {
 	for _, fs := range []string{"btrfs", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			if err := scratch.Available(fs); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
 			c := scripts.Config{
 				Volume:   filepath.Join(root, "volume", "org.xen.xapi.storage.reflink"),

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"reflinksr/internal/tests"
 	"reflinksr/scripts"
 )
 
@@ -54,7 +55,7 @@ func TestProgramsForMachinesAreStatic(t *testing.T) {
 	}
 	for _, path := range []string{"/bin/sh", "/usr/bin/env"} {
 		if _, err := os.Stat(path); err != nil {
-			t.Skip(err)
+			tests.Skip(t, err)
 		}
 		if err := static(path); err == nil || !strings.Contains(err.Error(), "CGO_ENABLED=0") {
 			t.Errorf("%s: %v", path, err)

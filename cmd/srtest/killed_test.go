@@ -11,15 +11,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/tests"
 	"reflinksr/scripts/owned"
 )
 
 // What a run leaves that is killed with all that belongs to it, the next run removes: files,
 // loop devices, processes.
 func TestKilledRunIsSweptByTheNext(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("srtest run needs root")
-	}
+	tests.Root(t, "srtest run")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

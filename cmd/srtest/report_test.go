@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
 	"reflinksr/testdata/plugins"
 )
@@ -38,11 +39,9 @@ func TestTitles(t *testing.T) {
 // name, and returns that which holds them, with the configuration in simple.json.
 func installed(t *testing.T, wrong ...string) string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("scenarios mount filesystems and attach loop devices, which needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices for scenarios")
 	if err := scratch.Available("xfs"); err != nil {
-		t.Skip(err)
+		tests.Skip(t, err)
 	}
 	dir := t.TempDir()
 	simple, err := plugins.Build(dir)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"reflinksr/internal/tests"
 )
 
 // unread are members that nothing which is asked here depends on, and why.
@@ -22,9 +24,7 @@ var unread = map[string]string{
 // TestMembers has each member of the records go by another name, as if a later version did
 // not know it any more: TestFormats would find that out.
 func TestMembers(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems needs root")
-	}
+	tests.Root(t, "mounting filesystems")
 	p, srctl := host(t)
 	dir := filesystem(t, "btrfs")
 	for _, of := range []struct{ kind, archive string }{{"record", "everything"}, {"lease", "everything"}, {"marker", "options"}} {

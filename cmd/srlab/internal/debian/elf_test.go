@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"reflinksr/internal/tests"
 )
 
 // image is a bzImage of boot protocol 2.08 with that payload behind two sectors of setup.
@@ -52,7 +54,7 @@ func TestLibrariesAreFound(t *testing.T) {
 	// A root of this machine's own program and libraries.
 	shell, err := filepath.EvalSymlinks("/bin/sh")
 	if err != nil {
-		t.Skip(err)
+		tests.Skip(t, err)
 	}
 	r, err := open("/")
 	if err != nil {
