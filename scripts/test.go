@@ -1,6 +1,7 @@
 package scripts
 
 import (
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,7 +22,11 @@ const often = 10 * time.Second
 // how far they are, and which were skipped. If the time is up that go test gives a package,
 // they end and clean up, and the test fails with the names of those that were running.
 func Test(t *testing.T, c Config, files []string) {
-	p := &tested{t: t, total: len(files), running: map[string]time.Time{}, skipped: map[string][]string{}}
+	total := fmt.Sprint(len(files))
+	if flag.Lookup("test.run").Value.String() != "" {
+		total = "at most " + total
+	}
+	p := &tested{t: t, total: total, running: map[string]time.Time{}, skipped: map[string][]string{}}
 	c.began = p.begin
 	told := c.Done
 	c.Done = func(r Result) {
@@ -32,7 +37,8 @@ func Test(t *testing.T, c Config, files []string) {
 	}
 	c.Context = tests.Context(t)
 	over := make(chan struct{})
-	go func() {
+	var telling sync.WaitGroup
+	telling.Go(func() {
 		for {
 			select {
 			case <-over:
@@ -44,8 +50,9 @@ func Test(t *testing.T, c Config, files []string) {
 				tests.Tell("%s", p)
 			}
 		}
-	}()
-	t.Cleanup(func() { close(over); p.end() })
+	})
+	// Before the context's own: that it is cancelled is no end of the time.
+	t.Cleanup(func() { close(over); telling.Wait(); p.end() })
 	Run(subtest{t}, c, files)
 }
 
@@ -53,7 +60,7 @@ func Test(t *testing.T, c Config, files []string) {
 type tested struct {
 	t     *testing.T
 	lock  sync.Mutex
-	total int
+	total string
 	ended int
 	// When each began that is running, by its name.
 	running map[string]time.Time
@@ -84,7 +91,7 @@ func (p *tested) done(r Result) {
 func (p *tested) String() string {
 	p.lock.Lock()
 	defer p.lock.Unlock()
-	return fmt.Sprintf("%s: %d of %d scenarios; running: %s", p.t.Name(), p.ended, p.total, p.names())
+	return fmt.Sprintf("%s: %d of %s scenarios; running: %s", p.t.Name(), p.ended, p.total, p.names())
 }
 
 // names are those of what is running, the oldest first.

@@ -1,11 +1,13 @@
 package main
 
 import (
+	"flag"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"reflinksr/internal/tests"
 	"reflinksr/scripts"
 )
 
@@ -42,15 +44,17 @@ var slow = strings.Fields(`
 // everywhere are those that the quick command runs on each filesystem.
 var everywhere = []string{"main_job"}
 
-// quick picks what the quick command runs on the turn-th filesystem of two.
-func quick(files []string, turn int) (picked []string) {
-	for i, file := range files {
-		name := scenario(file)
-		if slices.Contains(everywhere, name) || i%2 == turn && !slices.Contains(slow, name) {
-			picked = append(picked, file)
-		}
+// quick picks what the quick command runs on the turn-th filesystem of two; see tests.Turn.
+func quick(files []string, turn int) []string {
+	if tests.All() {
+		return files
 	}
-	return picked
+	named := func(names []string) func(file string) bool {
+		return func(file string) bool { return slices.Contains(names, scenario(file)) }
+	}
+	both := slices.DeleteFunc(slices.Clone(files), func(file string) bool { return !named(everywhere)(file) })
+	files = slices.DeleteFunc(slices.Clone(files), named(append(everywhere, slow...)))
+	return append(both, tests.Turn(files, turn)...)
 }
 
 func scenario(file string) string { return strings.TrimSuffix(filepath.Base(file), ".txtar") }
@@ -58,6 +62,10 @@ func scenario(file string) string { return strings.TrimSuffix(filepath.Base(file
 // Of the two shares of the quick command one has each scenario that is not slow, and all that
 // are named here are there.
 func TestQuick(t *testing.T) {
+	run := flag.Lookup("test.run").Value
+	defer flag.Set("test.run", run.String())
+	flag.Set("test.run", "") // by name all of them would be asked for
+	t.Setenv("REFLINKSR_TESTS", "")
 	files, err := scripts.Config{Own: true}.Select(t.TempDir(), every)
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"srctl": program})
 }
 
-// The operator's sessions, on btrfs and on XFS.
+// The operator's sessions, on btrfs and on XFS; the quick command has each on one of them.
 func TestSessions(t *testing.T) {
 	tests.Root(t, "mounting filesystems and attaching loop devices for sessions")
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -67,7 +67,7 @@ func sessions(t *testing.T, files []string) {
 	if err := plugin.Install([]string{"-root", root}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, fs := range []string{"btrfs", "xfs"} {
+	for turn, fs := range []string{"btrfs", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			if err := scratch.Available(fs); err != nil {
 				tests.Skip(t, err)
@@ -78,7 +78,7 @@ func sessions(t *testing.T, files []string) {
 				FS:       fs,
 				Own:      true,
 			}
-			scripts.Test(t, c, files)
+			scripts.Test(t, c, tests.Turn(files, turn))
 		})
 	}
 }

@@ -63,3 +63,14 @@ func Context(t *testing.T) context.Context {
 	t.Cleanup(cancel)
 	return ctx
 }
+
+// Turn picks what the quick command runs on the turn-th of two filesystems: every other one, so
+// that each runs on one of them. If All run, each runs on both.
+func Turn[T any](of []T, turn int) (picked []T) {
+	for i, one := range of {
+		if All() || i%2 == turn {
+			picked = append(picked, one)
+		}
+	}
+	return picked
+}
