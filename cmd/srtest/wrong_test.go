@@ -28,6 +28,7 @@ var wrongPart = flag.String("wrong.part", "1/1", "which part of the wrong plugin
 // a plugin only by calling it, so those that never make the wrong call need not run.
 func TestWrongPlugins(t *testing.T) {
 	tests.Root(t, "mounting filesystems and attaching loop devices for scenarios")
+	tests.Long(t)
 	const kind = "xfs"
 	if err := scratch.Available(kind); err != nil {
 		tests.Skip(t, err)

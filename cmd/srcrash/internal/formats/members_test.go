@@ -25,6 +25,7 @@ var unread = map[string]string{
 // not know it any more: TestFormats would find that out.
 func TestMembers(t *testing.T) {
 	tests.Root(t, "mounting filesystems")
+	tests.Long(t)
 	p, srctl := host(t)
 	dir := filesystem(t, "btrfs")
 	for _, of := range []struct{ kind, archive string }{{"record", "everything"}, {"lease", "everything"}, {"marker", "options"}} {
