@@ -1,6 +1,7 @@
 package main
 
 import (
+	_ "embed"
 	"flag"
 	"path/filepath"
 	"slices"
@@ -11,35 +12,13 @@ import (
 	"reflinksr/scripts"
 )
 
-// slow are the scenarios that the quick command leaves to make long: each takes more than about
-// three seconds of two processors, half of the time of them all together.
-var slow = strings.Fields(`
-	own_data_destroy_keeps_changed_blocks
-	own_data_destroy_space
-	own_device_always_taken_first
-	own_device_given_to_others_is_not_blank
-	own_device_sr_create_refused
-	own_device_sr_destroy
-	own_device_sr_killed
-	own_device_sr_on_several_disks
-	own_device_sr_probe
-	own_device_that_does_not_answer
-	own_device_that_is_not_blank
-	own_device_that_overlaps_one_in_use
-	own_disk_of_a_guest_by_tapdisk
-	own_disk_of_a_guest_is_no_disk_of_the_host
-	own_kernel_4_19_changed_blocks
-	own_kernel_4_19_devices
-	own_quota_of_many_groups
-	own_recovery_interrupted_is_repeated
-	own_space_runs_out_is_told
-	own_sr_attach_by_many
-	own_sr_on_sectors_of_4096_bytes
-	own_volume_list_during_changes
-	own_volume_lock_held
-	volume_calls_during_attach
-	volume_calls_killed_leave_nothing
-`)
+// slow are the scenarios that the quick command leaves to make long, a name a line: those that took
+// more than two seconds on two processors with much else to do, together three quarters of the time.
+//
+//go:embed testdata/slow
+var slowNames string
+
+var slow = strings.Fields(slowNames)
 
 // everywhere are those that the quick command runs on each filesystem.
 var everywhere = []string{"main_job"}

@@ -302,10 +302,7 @@ func (h *hostile) tell(events []byte) string {
 
 // run swaps and calls at the same time.
 func (h *hostile) run() {
-	h.end = time.Now().Add(swapTime)
-	if !tests.All() {
-		h.end = time.Now().Add(swapTime / 5)
-	}
+	h.end = time.Now().Add(tests.Share(swapTime/5, swapTime))
 	var wait sync.WaitGroup
 	wait.Go(func() { h.swap(rand.New(rand.NewPCG(0, 1))) })
 	for seed := range uint64(3) {

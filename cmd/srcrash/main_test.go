@@ -41,19 +41,11 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// part is how much of a sweep a test runs: a smaller part for the quick command.
-func part(quick, all string) string {
-	if tests.All() {
-		return all
-	}
-	return quick
-}
-
 // A small part of the sweep: every mode, on both filesystems.
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/keeper|Datapath.detach/active)$", "-part", part("1/200", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/keeper|Datapath.detach/active)$", "-part", tests.Share("1/200", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -66,7 +58,7 @@ func TestSweep(t *testing.T) {
 func TestLooks(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-part", part("1/60", "1/8")}, &out)
+	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-part", tests.Share("1/60", "1/8")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -41,8 +42,14 @@ func TestSessions(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
+	if !tests.All() {
+		files = slices.DeleteFunc(files, func(file string) bool { return slices.Contains(slow, filepath.Base(file)) })
+	}
 	sessions(t, files)
 }
+
+// slow are sessions that the quick command leaves to make long.
+var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar"}
 
 // What the documents tell an operator to type is what works.
 func TestRecipes(t *testing.T) {

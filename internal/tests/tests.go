@@ -24,6 +24,14 @@ func All() bool {
 	return os.Getenv("REFLINKSR_TESTS") == "all"
 }
 
+// Share is how much of something a test does: less by the quick command.
+func Share[T any](quick, all T) T {
+	if All() {
+		return all
+	}
+	return quick
+}
+
 // Long skips a test that takes longer than fits before every change, unless All run.
 func Long(t testing.TB) {
 	t.Helper()

@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/tests"
 )
 
 // state is all that must be the same afterwards.
@@ -120,7 +122,8 @@ func TestWrapUnderCalls(t *testing.T) {
 			}
 		})
 	}
-	for range 15 {
+	times := tests.Share(4, 15)
+	for range times {
 		must(t, srtest("wrap", dir, log))
 		if state(t, dir) == before {
 			t.Error("nothing has changed")
@@ -136,7 +139,7 @@ func TestWrapUnderCalls(t *testing.T) {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 	calls := readLog(t, log)
-	if made.Load() < 50 || failed.Load() > 0 || len(calls) < 45 {
+	if made.Load() < int64(times) || failed.Load() > 0 || len(calls) < 3*times {
 		t.Errorf("%d calls, %d failed, %d recorded", made.Load(), failed.Load(), len(calls))
 	}
 	for _, c := range calls {
