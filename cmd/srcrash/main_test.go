@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -112,5 +113,35 @@ func TestUsage(t *testing.T) {
 	var errs bytes.Buffer
 	if status := run(nil, io.Discard, &errs); status != 2 || !strings.Contains(errs.String(), "srcrash sweep") {
 		t.Errorf("%d: %s", status, &errs)
+	}
+}
+
+// The situations of all shares together are those of the whole, each once.
+func TestShares(t *testing.T) {
+	jobs := func(every string) map[string]int {
+		o := sweeping{fs: "btrfs,xfs", modes: "kill", part: "1/1", every: every}
+		all, err := o.jobs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		times := map[string]int{}
+		for _, j := range all {
+			times[j.Subject+" "+j.FS]++
+		}
+		return times
+	}
+	together := map[string]int{}
+	for _, every := range []string{"1/3", "2/3", "3/3"} {
+		for name, n := range jobs(every) {
+			together[name] += n
+		}
+	}
+	if whole := jobs("1/1"); len(whole) < 100 || !maps.Equal(whole, together) {
+		t.Errorf("of %d situations the shares have %v", len(whole), together)
+	}
+	for _, every := range []string{"0/3", "4/3", "", "x", "1"} {
+		if _, err := (&sweeping{fs: "btrfs", part: "1/1", every: every}).jobs(); err == nil {
+			t.Errorf("-every %q is none, and was taken", every)
+		}
 	}
 }
