@@ -23,7 +23,7 @@ test:
 long:
 	.ci/run long
 
-# make scenarios RUN=snapshot: those whose names match.
+# make scenarios RUN=snapshot: those whose names match; RUN=^snapshot/ those of a folder.
 scenarios: plugins
 	bin/srtest run -own -run '$(RUN)' -volume bin/plugins/volume/org.xen.xapi.storage.reflink -datapath bin/plugins/datapath
 

@@ -7,7 +7,10 @@ import (
 	"os"
 	"slices"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -37,31 +40,31 @@ func Activate(uri, domain string, readOnly bool) error {
 			return err
 		}
 		if !v.state.Attached(domain) {
-			return sr.Errorf(sr.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
+			return fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
 		}
 		write := !readOnly && (r.ReadWrite || v.state.ThrowAway)
-		lease, err := volume.ReadLease(s, v.key, v.me)
+		held, err := lease.Read(s, v.key, v.me)
 		if !write && s.HasFailed(err) {
 			// What can still be read shall be read, and here the note has all that counts.
 			slog.Warn("the volume's lease cannot be looked at", "key", v.key, "err", err)
-			lease, err = volume.Lease{Holders: v.state.Active}, nil
+			held, err = lease.Lease{Holders: v.state.Active}, nil
 		}
 		if err != nil {
 			return err
 		}
-		already, err := v.admit(lease, domain, write, r.Sharable)
+		already, err := v.admit(held, domain, write, r.Sharable)
 		if err != nil {
 			return err
 		}
 		if already {
 			return v.present(write)
 		}
-		if err := volume.InPlace(s, v.key, v.state); err != nil {
+		if err := lease.InPlace(s, v.key, v.state); err != nil {
 			return err
 		}
 		before := v.state.Active
-		v.state.Active = append(slices.Clone(before), volume.NewHolder(s, v.me, domain, write))
-		err = volume.PublishLease(s, v.key, v.me, v.state.Active)
+		v.state.Active = append(slices.Clone(before), lease.NewHolder(s, v.me, domain, write))
+		err = lease.Publish(s, v.key, v.me, v.state.Active)
 		if err == nil || !write && s.HasFailed(err) {
 			err = v.save()
 		}
@@ -70,20 +73,20 @@ func Activate(uri, domain string, readOnly bool) error {
 		}
 		if err != nil {
 			v.state.Active = before
-			return errors.Join(fmt.Errorf("volume %s: taking its lease: %w", v.key, err), v.save(), volume.PublishLease(s, v.key, v.me, before))
+			return errors.Join(fmt.Errorf("volume %s: taking its lease: %w", v.key, err), v.save(), lease.Publish(s, v.key, v.me, before))
 		}
 		return nil
 	})
 }
 
 // admit says whether the domain may join the holders, and whether it is one.
-func (v *session) admit(lease volume.Lease, domain string, write, sharable bool) (already bool, err error) {
-	for _, h := range lease.Holders {
+func (v *session) admit(held lease.Lease, domain string, write, sharable bool) (already bool, err error) {
+	for _, h := range held.Holders {
 		if h.Here(v.me) && h.Domain == domain && h.Write == write {
 			return true, nil
 		}
 	}
-	for _, h := range lease.Holders {
+	for _, h := range held.Holders {
 		if h.Write == write && (!write || sharable) {
 			continue
 		}
@@ -99,7 +102,7 @@ func (v *session) present(write bool) error {
 		return err
 	}
 	if len(devices) == 0 {
-		return sr.Errorf(sr.ErrInvalid, string(v.key), "volume %s has lost its device: call Datapath.attach again", v.key)
+		return fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device: call Datapath.attach again", v.key)
 	}
 	for _, d := range devices {
 		bound, err := d.Binding()
@@ -107,7 +110,7 @@ func (v *session) present(write bool) error {
 			return err
 		}
 		if bound.ReadOnly && write {
-			return sr.Errorf(sr.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only: detach it and attach it again", v.key)
+			return fault.Errorf(fault.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only: detach it and attach it again", v.key)
 		}
 	}
 	return v.allow(write)
@@ -159,7 +162,7 @@ func (v *session) deactivate(domain string) error {
 		}
 	}
 	before := v.state.Active
-	v.state.Active = slices.DeleteFunc(slices.Clone(before), func(h volume.Holder) bool { return h.Domain == domain })
+	v.state.Active = slices.DeleteFunc(slices.Clone(before), func(h lease.Holder) bool { return h.Domain == domain })
 	if err := v.save(); err != nil {
 		v.state.Active = before
 		return err
@@ -179,7 +182,7 @@ func (v *session) deactivate(domain string) error {
 
 // hasFailed says whether an error comes from a filesystem that has failed for good.
 func (v *session) hasFailed(err error) bool {
-	s, e := sr.Open(v.handle, sr.Unlocked)
+	s, e := sr.Open(v.handle, dirfs.Unlocked)
 	if e != nil {
 		return false
 	}
@@ -189,8 +192,8 @@ func (v *session) hasFailed(err error) bool {
 
 // publish tells other hosts who of this one has the volume active.
 func (v *session) publish() error {
-	err := v.publishWith(volume.PublishLease)
-	if errors.Is(err, sr.ErrNotAttached) || errors.Is(err, sr.ErrVolumeNotFound) {
+	err := v.publishWith(lease.Publish)
+	if errors.Is(err, fault.ErrNotAttached) || errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil // there is no lease
 	}
 	return err

@@ -9,7 +9,13 @@ import (
 	"path/filepath"
 	"slices"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -86,7 +92,7 @@ func Attach(uri, domain string) (Backend, error) {
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {
 	before := v.state
 	if !before.ThrowAway {
-		if err := volume.InPlace(s, v.key, before); err != nil {
+		if err := lease.InPlace(s, v.key, before); err != nil {
 			return loop.Device{}, err
 		}
 	}
@@ -118,7 +124,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 		return loop.Device{}, err
 	}
 	if len(existing) > 1 {
-		return loop.Device{}, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: it has several devices, %s and %s, not all of our making: detach them (losetup -d)", v.key, existing[0].Path(), existing[1].Path())
+		return loop.Device{}, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it has several devices, %s and %s, not all of our making: detach them (losetup -d)", v.key, existing[0].Path(), existing[1].Path())
 	}
 	want, err := wanted(s, f, r, size, writable)
 	if err != nil {
@@ -126,12 +132,12 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	}
 	if len(existing) == 1 && len(before.Domains) == 0 {
 		// A device that is nobody's becomes the volume's: a crashed attach left it, or a program.
-		strangers, err := volume.Strangers(s, v.key, v.me)
+		strangers, err := lease.Strangers(s, v.key, v.me)
 		if err != nil {
 			return loop.Device{}, err
 		}
 		if len(strangers) > 0 {
-			return loop.Device{}, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: it has the device %s, which this host does not know of, and is active in %s: detach it there; if that is no more: losetup -d %s", v.key, existing[0].Path(), strangers[0], existing[0].Path())
+			return loop.Device{}, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it has the device %s, which this host does not know of, and is active in %s: detach it there; if that is no more: losetup -d %s", v.key, existing[0].Path(), strangers[0], existing[0].Path())
 		}
 	}
 	if len(existing) == 1 {
@@ -200,7 +206,7 @@ func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device,
 			return d, false, err
 		}
 	}
-	return d, false, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: %s is bound to it in another way (offset %d, size limit %d, sectors of %d bytes, direct I/O %v): detach that (losetup -d)",
+	return d, false, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: %s is bound to it in another way (offset %d, size limit %d, sectors of %d bytes, direct I/O %v): detach that (losetup -d)",
 		v.key, d.Path(), bound.Offset, bound.SizeLimit, have.SectorSize, have.DirectIO)
 }
 
@@ -235,7 +241,7 @@ func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 func directIO(s *sr.SR, f *os.File, sectorSize int) (bool, error) {
 	switch s.Meta.Filesystem.Type {
 	case "btrfs":
-		attrs, err := sr.AttributesOf(f)
+		attrs, err := reflink.AttributesOf(f)
 		return attrs.NoCOW, err
 	case "nfs":
 		return true, nil
@@ -245,7 +251,7 @@ func directIO(s *sr.SR, f *os.File, sectorSize int) (bool, error) {
 }
 
 func identify(f *os.File) (dev, ino uint64, size int64, err error) {
-	st, err := sr.StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil {
 		return 0, 0, 0, err
 	}
@@ -280,7 +286,7 @@ func Detach(uri, domain string) error {
 	v.state.Domains = slices.DeleteFunc(v.state.Domains, func(d string) bool { return d == domain })
 	if _, active := v.state.Holder(domain); active {
 		// It could not be deactivated; it does not go on all the same.
-		v.state.Active = slices.DeleteFunc(v.state.Active, func(h volume.Holder) bool { return h.Domain == domain })
+		v.state.Active = slices.DeleteFunc(v.state.Active, func(h lease.Holder) bool { return h.Domain == domain })
 		err := v.publish()
 		if len(v.state.Domains) > 0 { // else the note stands until the device is gone
 			err = errors.Join(v.save(), err)
@@ -309,14 +315,14 @@ func (v *session) isStrange() (bool, error) {
 	if v.unreadable != nil || !v.state.Empty() {
 		return false, nil
 	}
-	s, err := sr.Open(v.handle, sr.Unlocked)
+	s, err := sr.Open(v.handle, dirfs.Unlocked)
 	if err != nil {
 		return false, err
 	}
 	defer s.Close()
 	strangers, err := v.strangers(s)
 	// Of a lease that cannot be read nobody knows whose it is.
-	return len(strangers) > 0 || sr.Classify(err) == sr.ErrDamaged || sr.IsIO(err), err
+	return len(strangers) > 0 || fault.Classify(err) == fault.ErrDamaged || fault.IsIO(err), err
 }
 
 // unbind lets go of the volume's devices, and says whether they are gone: one that
@@ -359,7 +365,7 @@ func (v *session) bound() (devices []loop.Device, err error) {
 			}
 		}
 	}
-	path, _, e := sr.ParseHandle(v.handle)
+	path, _, e := layout.ParseHandle(v.handle)
 	if unseen == nil || e != nil {
 		return devices, errors.Join(err, e)
 	}
@@ -380,7 +386,7 @@ func (v *session) files() [][2]uint64 {
 	if v.state.Ino != 0 {
 		files = append(files, [2]uint64{v.state.Dev, v.state.Ino})
 	}
-	s, err := sr.Open(v.handle, sr.Unlocked)
+	s, err := sr.Open(v.handle, dirfs.Unlocked)
 	if err != nil {
 		return files
 	}

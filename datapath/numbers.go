@@ -6,8 +6,8 @@ import (
 	"strconv"
 	"syscall"
 
-	"reflinksr/datapath/loop"
-	"reflinksr/sr"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/rundir"
 )
 
 // A number that was added for a device is removed after it. That takes the kernel some fifty
@@ -28,7 +28,7 @@ func init() {
 }
 
 func noteNumber(n int) error {
-	dir, err := sr.Runtime(numbersDir)
+	dir, err := rundir.Open(numbersDir)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func noteNumber(n int) error {
 // sweepNumbers starts the process, if there is anything for it to do, and does not wait for
 // it. Where it cannot be started the next one does its work.
 func sweepNumbers() {
-	dir, err := sr.LookRuntime(numbersDir)
+	dir, err := rundir.Look(numbersDir)
 	if err != nil {
 		return // nothing was ever added
 	}
@@ -65,7 +65,7 @@ func sweepNumbers() {
 
 // removeNumbers removes the numbers of devices that have gone.
 func removeNumbers() {
-	dir, err := sr.LookRuntime(numbersDir)
+	dir, err := rundir.Look(numbersDir)
 	if err != nil {
 		return
 	}

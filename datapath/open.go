@@ -7,6 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -27,7 +30,7 @@ func Open(uri string, persistent bool) error {
 		if v.state.ThrowAway != persistent {
 			return v.locked(func(*sr.SR) error { return nil }) // as it is already
 		}
-		return sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: attached to domain %s: detach it before opening it with persistent=%v", v.key, v.state.Domains[0], persistent)
+		return fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: attached to domain %s: detach it before opening it with persistent=%v", v.key, v.state.Domains[0], persistent)
 	}
 	return v.locked(func(s *sr.SR) error {
 		r, err := volume.LoadForChange(s, v.key)
@@ -63,7 +66,7 @@ func (v *session) makeThrowAway(s *sr.SR, r *volume.Record) (err error) {
 		return err
 	}
 	defer data.Close()
-	attrs, err := sr.AttributesOf(data)
+	attrs, err := reflink.AttributesOf(data)
 	if err != nil {
 		return err
 	}
@@ -80,7 +83,7 @@ func (v *session) makeThrowAway(s *sr.SR, r *volume.Record) (err error) {
 	if err := attrs.Apply(f); err != nil {
 		return err
 	}
-	if err := sr.CloneFile(f, data); err != nil {
+	if err := reflink.CloneFile(f, data); err != nil {
 		return err
 	}
 	return volume.Align(f)
@@ -100,7 +103,7 @@ func Close(uri string) error {
 		return nil
 	}
 	if v.state.ThrowAway && len(v.state.Domains) > 0 {
-		return sr.Errorf(sr.ErrInUse, string(v.key), "volume %s is in use: its throw-away disk is attached to domain %s: detach it first", v.key, v.state.Domains[0])
+		return fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: its throw-away disk is attached to domain %s: detach it first", v.key, v.state.Domains[0])
 	}
 	return v.discard()
 }
@@ -118,7 +121,7 @@ func (v *session) removeStale(s *sr.SR) error {
 // forgotten says whether there is a throw-away disk that the note does not tell
 // of: its open died before it could.
 func (v *session) forgotten() bool {
-	s, err := sr.Open(v.handle, sr.Unlocked)
+	s, err := sr.Open(v.handle, dirfs.Unlocked)
 	if err != nil {
 		return false
 	}
@@ -135,13 +138,13 @@ func (v *session) file(s *sr.SR, r *volume.Record) (f *os.File, writable bool, e
 	if v.state.ThrowAway {
 		f, err = s.Staging.Open(v.throwAway(), unix.O_RDWR)
 		if errors.Is(err, os.ErrNotExist) {
-			err = sr.Errorf(sr.ErrInvalid, v.uri, "volume %s was opened with persistent=false and its throw-away disk is gone: call Datapath.open again", v.key)
+			err = fault.Errorf(fault.ErrInvalid, v.uri, "volume %s was opened with persistent=false and its throw-away disk is gone: call Datapath.open again", v.key)
 		}
 		return f, true, err
 	}
 	if r.ReadWrite {
 		f, err = volume.OpenData(s, v.key, unix.O_RDWR)
-		if sr.Classify(err) != sr.ErrReadOnly {
+		if fault.Classify(err) != fault.ErrReadOnly {
 			return f, true, err
 		}
 		// A filesystem gone read-only can still be read from.

@@ -9,7 +9,15 @@ import (
 	"slices"
 	"strings"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/mountinfo"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -18,21 +26,21 @@ import (
 type session struct {
 	uri, handle string
 	key         sr.Key
-	me          sr.Host
-	state       volume.Note
+	me          hostinfo.Host
+	state       lease.Note
 	unreadable  error // why the note could not be read
 	detached    bool  // the SR need not be attached: for repairs
 
-	dir  *sr.Dir
+	dir  *dirfs.Dir
 	name string
-	lock *sr.Lock
+	lock *dirfs.Lock
 }
 
 // beginToGiveBack is begin for who gives something back, which never needs room: nil if the
 // volume has nothing on this host, and there is no room in /run to find that out properly.
 func beginToGiveBack(uri string) (*session, error) {
 	v, err := begin(uri)
-	if sr.Classify(err) != sr.ErrNoSpace {
+	if fault.Classify(err) != fault.ErrNoSpace {
 		return v, err
 	}
 	// Whatever has a note has a lock file, which is kept as long.
@@ -49,7 +57,7 @@ func isNoted(uri string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	dir, err := sr.LookRuntime(volume.NoteDir)
+	dir, err := rundir.Look(lease.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -57,14 +65,14 @@ func isNoted(uri string) (bool, error) {
 		return false, err
 	}
 	defer dir.Close()
-	return dir.Exists(volume.NoteName(uuid, key) + ".json")
+	return dir.Exists(lease.NoteName(uuid, key) + ".json")
 }
 
 // notes opens the directory of notes, made if absent. One that is there needs no room.
-func notes() (*sr.Dir, error) {
-	dir, err := sr.LookRuntime(volume.NoteDir)
+func notes() (*dirfs.Dir, error) {
+	dir, err := rundir.Look(lease.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
-		return sr.Runtime(volume.NoteDir)
+		return rundir.Open(lease.NoteDir)
 	}
 	return dir, err
 }
@@ -75,8 +83,8 @@ func begin(uri string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &session{uri: uri, handle: handle, key: key, name: volume.NoteName(uuid, key)}
-	if v.me, err = sr.ThisHost(); err != nil {
+	v := &session{uri: uri, handle: handle, key: key, name: lease.NoteName(uuid, key)}
+	if v.me, err = hostinfo.ThisHost(); err != nil {
 		return nil, err
 	}
 	if v.dir, err = notes(); err != nil {
@@ -86,8 +94,8 @@ func begin(uri string) (*session, error) {
 		v.dir.Close()
 		return nil, err
 	}
-	if v.state, err = volume.ReadNote(v.dir, v.name); err != nil {
-		v.state, v.unreadable = volume.Note{}, fmt.Errorf("volume %s: what is attached on this host cannot be read from %s/%s.json (%w): detach the volume from all its domains", key, v.dir.Path(), v.name, err)
+	if v.state, err = lease.ReadNote(v.dir, v.name); err != nil {
+		v.state, v.unreadable = lease.Note{}, fmt.Errorf("volume %s: what is attached on this host cannot be read from %s/%s.json (%w): detach the volume from all its domains", key, v.dir.Path(), v.name, err)
 	}
 	return v, nil
 }
@@ -147,7 +155,7 @@ func (v *session) locked(do func(*sr.SR) error) error {
 		return err
 	}
 	defer s.Close()
-	lock, err := s.LockVolume(v.key, sr.Shared)
+	lock, err := s.LockVolume(v.key, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -157,13 +165,13 @@ func (v *session) locked(do func(*sr.SR) error) error {
 
 func (v *session) open() (*sr.SR, error) {
 	if !v.detached {
-		return sr.Open(v.handle, sr.Shared)
+		return sr.Open(v.handle, dirfs.Shared)
 	}
-	path, uuid, err := sr.ParseHandle(v.handle)
+	path, uuid, err := layout.ParseHandle(v.handle)
 	if err != nil {
 		return nil, err
 	}
-	return sr.OpenAt(path, uuid, sr.Shared)
+	return sr.OpenAt(path, uuid, dirfs.Shared)
 }
 
 // throwAway is the name of the throw-away disk in staging.
@@ -175,11 +183,11 @@ func (v *session) loops() (loop.Bound, error) {
 	if err != nil || !all.Any(string(v.key)) {
 		return all, err
 	}
-	path, _, err := sr.ParseHandle(v.handle)
+	path, _, err := layout.ParseHandle(v.handle)
 	if err != nil {
 		return nil, err
 	}
-	return all.Where(sr.Near(path)), nil
+	return all.Where(mountinfo.Near(path)), nil
 }
 
 // devicesOf lists the devices of a file of the volume.
@@ -201,7 +209,7 @@ func (v *session) devices() ([]loop.Device, error) {
 
 func checkDomain(domain string) error {
 	if domain == "" || len(domain) > 4096 {
-		return sr.Errorf(sr.ErrInvalid, "domain", "argument \"domain\" must have 1 to 4096 bytes")
+		return fault.Errorf(fault.ErrInvalid, "domain", "argument \"domain\" must have 1 to 4096 bytes")
 	}
 	return nil
 }
@@ -212,11 +220,11 @@ func checkDomain(domain string) error {
 // That there were any is forgotten last: if the SR can not be detached after all, attach
 // must not present the volume instead.
 func DetachSR(handle string) error {
-	path, uuid, err := sr.ParseHandle(handle)
+	path, uuid, err := layout.ParseHandle(handle)
 	if err != nil {
 		return err
 	}
-	dir, err := sr.Runtime(volume.NoteDir)
+	dir, err := rundir.Open(lease.NoteDir)
 	if err != nil {
 		return err
 	}
@@ -255,7 +263,7 @@ func DetachSR(handle string) error {
 			slog.Warn("a volume was attached while its SR was detached", "key", v.key, "err", err)
 			return nil
 		}
-		v.state = volume.Note{}
+		v.state = lease.Note{}
 		return nil
 	})
 }
@@ -264,7 +272,7 @@ func DetachSR(handle string) error {
 func (v *session) unused(path string) error {
 	devices, err := v.devices()
 	if err == nil && len(devices) > 0 && len(v.state.Domains) > 0 {
-		err = sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
+		err = fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
 	}
 	return err
 }
@@ -277,11 +285,11 @@ func (v *session) settle(path string) error {
 	}
 	if v.state.Stuck {
 		_, err := v.unbind()
-		if sr.IsIO(err) {
+		if fault.IsIO(err) {
 			return fmt.Errorf("SR %s: volume %s has a device that cannot be detached: %w", path, v.key, err)
 		}
 		if err != nil {
-			return sr.Errorf(sr.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
+			return fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
 		}
 	}
 	if v.state.ThrowAway {
@@ -296,11 +304,11 @@ func (v *session) settle(path string) error {
 // of a former boot, throw-away disks that have served their guest, devices that
 // could not be unbound, and notes of volumes that are no more.
 func Recover(handle string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
-	recovered, err := sr.Recovered(handle)
+	recovered, err := attached.Recovered(handle)
 	if err != nil {
 		s.Close()
 		return err
@@ -308,12 +316,12 @@ func Recover(handle string) error {
 	if err := recoverAll(s, recovery{first: !recovered}); err != nil {
 		return err
 	}
-	return sr.SetRecovered(handle)
+	return attached.SetRecovered(handle)
 }
 
 // Repair is Recover for an SR that need not be attached.
 func Repair(path, uuid string) error {
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -348,7 +356,7 @@ type leftover struct{ throwAway, lease, device, lost bool }
 
 // unfinished looks for volumes with something to recover, by URI.
 func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return nil, err
 	}
@@ -364,14 +372,14 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := sr.Runtime(volume.NoteDir)
+	dir, err := rundir.Open(lease.NoteDir)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
 	found := map[string]leftover{}
 	for _, key := range keys {
-		note, err := volume.ReadNote(dir, volume.NoteName(s.Meta.UUID, key))
+		note, err := lease.ReadNote(dir, lease.NoteName(s.Meta.UUID, key))
 		if err != nil {
 			slog.Error("what is attached of a volume cannot be read", "key", key, "err", err)
 		}
@@ -395,10 +403,10 @@ func ofThrowAway(key sr.Key) func(name string) bool {
 }
 
 // addLost adds what is noted of volumes that are no more.
-func addLost(s *sr.SR, dir *sr.Dir, found map[string]leftover) error {
+func addLost(s *sr.SR, dir *dirfs.Dir, found map[string]leftover) error {
 	names, err := dir.Names()
 	for _, name := range names {
-		name, ok := strings.CutPrefix(name, volume.NoteName(s.Meta.UUID, ""))
+		name, ok := strings.CutPrefix(name, lease.NoteName(s.Meta.UUID, ""))
 		if !ok {
 			continue
 		}
@@ -424,10 +432,10 @@ func (v *session) forgetLost() error {
 		return err
 	}
 	err = v.locked(func(*sr.SR) error { return nil })
-	if !errors.Is(err, sr.ErrVolumeNotFound) {
+	if !errors.Is(err, fault.ErrVolumeNotFound) {
 		return err // it is there after all
 	}
-	v.state = volume.Note{}
+	v.state = lease.Note{}
 	return nil
 }
 
@@ -467,9 +475,9 @@ func recoverVolume(uri string, what leftover, how recovery) error {
 		return nil
 	}
 	if how.first {
-		return v.publishWith(volume.SweepLease)
+		return v.publishWith(lease.Sweep)
 	}
-	return v.publishWith(volume.PublishLease)
+	return v.publishWith(lease.Publish)
 }
 
 // removeOthersThrowAways removes the throw-away disks of what this host was called in former
@@ -489,7 +497,7 @@ func (v *session) removeOthersThrowAways() error {
 				return err
 			}
 			if devices, err := v.devicesOf(st.Dev, st.Ino); err != nil || len(devices) > 0 {
-				return errors.Join(err, sr.Errorf(sr.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
+				return errors.Join(err, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
 			}
 			if err := s.Staging.Remove(name); err != nil {
 				return err
@@ -500,7 +508,7 @@ func (v *session) removeOthersThrowAways() error {
 }
 
 // publishWith changes the volume's lease, unless it is a stranger's.
-func (v *session) publishWith(publish func(*sr.SR, sr.Key, sr.Host, []volume.Holder) error) error {
+func (v *session) publishWith(publish func(*sr.SR, sr.Key, hostinfo.Host, []lease.Holder) error) error {
 	return v.leased(func(s *sr.SR) error {
 		strangers, err := v.strangers(s)
 		if err != nil || len(strangers) > 0 {
@@ -513,7 +521,7 @@ func (v *session) publishWith(publish func(*sr.SR, sr.Key, sr.Host, []volume.Hol
 // strangers are those who have the volume active without this boot of this host knowing of
 // them, though it has a device for them: other boots are over, but not if their devices are
 // there. (Two hosts in containers of one kernel are so; nothing else is known to be.)
-func (v *session) strangers(s *sr.SR) ([]volume.Holder, error) {
+func (v *session) strangers(s *sr.SR) ([]lease.Holder, error) {
 	if len(v.state.Domains) > 0 {
 		return nil, nil
 	}
@@ -527,7 +535,7 @@ func (v *session) strangers(s *sr.SR) ([]volume.Holder, error) {
 			return nil, err
 		}
 		if len(devices) > 0 {
-			return volume.Strangers(s, v.key, v.me)
+			return lease.Strangers(s, v.key, v.me)
 		}
 	}
 	return nil, nil
@@ -545,7 +553,7 @@ func (v *session) discard() error {
 
 func (v *session) removeThrowAway() error {
 	err := v.locked(func(s *sr.SR) error { return s.Staging.Remove(v.throwAway()) })
-	if err != nil && !errors.Is(err, sr.ErrVolumeNotFound) && !errors.Is(err, sr.ErrNotAttached) {
+	if err != nil && !errors.Is(err, fault.ErrVolumeNotFound) && !errors.Is(err, fault.ErrNotAttached) {
 		return fmt.Errorf("volume %s: discarding its throw-away disk: %w", v.key, err)
 	}
 	return nil

@@ -11,15 +11,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/snapshot"
+	"reflinksr/internal/extent"
 )
 
 func (s *script) shared(_ bool, args []string) error {
-	return s.usage("shared", args, func(u snapshot.Usage) int64 { return u.Shared })
+	return s.usage("shared", args, func(u extent.Usage) int64 { return u.Shared })
 }
 
 func (s *script) exclusive(_ bool, args []string) error {
-	return s.usage("exclusive", args, func(u snapshot.Usage) int64 { return u.Exclusive })
+	return s.usage("exclusive", args, func(u extent.Usage) int64 { return u.Exclusive })
 }
 
 func (s *script) extents(_ bool, args []string) error {
@@ -31,12 +31,12 @@ func (s *script) extents(_ bool, args []string) error {
 		return err
 	}
 	defer f.Close()
-	n, err := snapshot.CountExtents(f)
+	n, err := extent.Count(f)
 	s.setenv(args[0], strconv.Itoa(n))
 	return err
 }
 
-func (s *script) usage(verb string, args []string, of func(snapshot.Usage) int64) error {
+func (s *script) usage(verb string, args []string, of func(extent.Usage) int64) error {
 	if len(args) != 2 {
 		return usage(verb)
 	}
@@ -49,7 +49,7 @@ func (s *script) usage(verb string, args []string, of func(snapshot.Usage) int64
 		return err
 	}
 	defer f.Close()
-	u, err := snapshot.UsageOf(f)
+	u, err := extent.UsageOf(f)
 	if err != nil {
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 )
 
 // plugged is a disk that a domain has.

@@ -41,8 +41,8 @@ func TestFaults(t *testing.T) {
 			t.Errorf("row %d has no scenario", n)
 		}
 		for _, s := range scenarios {
-			if _, err := fs.Stat(Files, s[1]+".txtar"); err != nil {
-				t.Errorf("row %d: %v", n, err)
+			if found, err := fs.Glob(Files, "*/"+s[1]+".txtar"); err != nil || len(found) != 1 {
+				t.Errorf("row %d: there is no scenario %s (%q, %v)", n, s[1], found, err)
 			}
 		}
 	}

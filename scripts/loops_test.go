@@ -6,8 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"reflinksr/datapath/loop"
-	"reflinksr/internal/tests"
+	"reflinksr/internal/loop"
+	"reflinksr/scripts/tests"
 )
 
 // A scenario that ends detaches what is left of its own, and nothing of another's that has

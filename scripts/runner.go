@@ -51,7 +51,7 @@ type Failure struct {
 	Error   string `json:"error"`
 	Last    *Call  `json:"last_call,omitempty"` // the last call before it
 	// Blamed is the last call if that was refused or broke the protocol, else the call
-	// that the scenario last made by name (call, plug, unplug).
+	// that the scenario last made by name (call, volume, plug, unplug).
 	Blamed string `json:"blamed,omitempty"`
 }
 

@@ -2,20 +2,18 @@
 // session with a SMAPIv3 plugin, and the verbs that they are written in.
 //
 // A scenario runs against any plugin directory. Those named own_… look inside an
-// SR of this project and are only for its own plugin. README.md lists the verbs;
-// it is generated from their table.
+// SR of this project and are only for its own plugin. README.md tells which folder
+// has which scenarios, and lists the verbs; it is generated from their tables.
 package scripts
 
 import (
 	"context"
-	"embed"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -27,11 +25,6 @@ import (
 	"reflinksr/scripts/plugindir"
 	"reflinksr/scripts/scratch"
 )
-
-// Files are all scenarios.
-//
-//go:embed *.txtar
-var Files embed.FS
 
 // Config says what scenarios run against, and how.
 type Config struct {
@@ -294,29 +287,4 @@ func (c Config) features() ([]string, error) {
 	}
 	queried.Store(c.Volume, answer.Features)
 	return answer.Features, nil
-}
-
-// Select writes the scenarios whose names match to dir and returns their paths.
-func (c Config) Select(dir string, match *regexp.Regexp) ([]string, error) {
-	entries, err := Files.ReadDir(".")
-	if err != nil {
-		return nil, err
-	}
-	var paths []string
-	for _, e := range entries {
-		name := strings.TrimSuffix(e.Name(), ".txtar")
-		if !match.MatchString(name) || strings.HasPrefix(name, "own_") && !c.Own {
-			continue
-		}
-		data, err := Files.ReadFile(e.Name())
-		if err != nil {
-			return nil, err
-		}
-		path := filepath.Join(dir, e.Name())
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			return nil, err
-		}
-		paths = append(paths, path)
-	}
-	return paths, nil
 }

@@ -94,7 +94,7 @@ func (sh *Shell) line(line string) {
 	switch {
 	case err != nil:
 		fmt.Fprintln(sh.Out, err)
-	case words[0] == "call" || words[0] == "!":
+	case words[0] == "call" || words[0] == "volume" || words[0] == "!":
 		if sh.s.refusal != nil {
 			fmt.Fprintln(sh.Out, sh.s.refusal)
 		} else {
@@ -162,7 +162,7 @@ func (sh *Shell) environment() (env []string) {
 	for _, line := range sh.lines {
 		if words, err := split(line, func(string) string { return "" }); err == nil && len(words) > 1 {
 			switch name, _, _ := strings.Cut(words[1], "="); words[0] {
-			case "get", "free", "extents", "env":
+			case "get", "volume", "free", "extents", "env":
 				names = append(names, name)
 			case "sr", "conf":
 				names = append(names, name, name+"_PATH", name+"_UUID", name+"_CONF")

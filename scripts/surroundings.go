@@ -1,12 +1,8 @@
 package scripts
 
 import (
-	"errors"
-	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"reflinksr/scripts/sandbox"
 )
@@ -42,7 +38,7 @@ func (s *script) limit(_ bool, args []string) error {
 func (s *script) inject(_ bool, args []string) error {
 	before := s.sandbox
 	s.sandbox.Faults = nil
-	if err := allHit(before); err != nil {
+	if err := before.Missed(); err != nil {
 		return err
 	}
 	if len(args) == 1 && args[0] == "off" {
@@ -61,30 +57,10 @@ func (s *script) inject(_ bool, args []string) error {
 	}
 	s.sandbox.Faults = faults
 	s.sandbox.Below = []string{s.work + "/", "/dev/loop"}
+	s.sandbox.Dirs = nil
+	if sr := s.ts.Getenv("SR_PATH"); sr != "" {
+		s.sandbox.Dirs = []string{sr + "/.reflinksr", sr}
+	}
 	s.sandbox.Hits = filepath.Join(s.work, ".injected")
-	return nil
-}
-
-// allHit says which of a sandbox's faults never came to pass, and forgets the others.
-func allHit(before sandbox.Sandbox) error {
-	if len(before.Faults) == 0 {
-		return nil
-	}
-	hits, err := os.ReadFile(before.Hits)
-	os.Remove(before.Hits)
-	if err != nil {
-		return errors.New("nothing of what was injected came to pass: no call made such a system call on a file of the scenario or a loop device")
-	}
-	for _, f := range before.Faults {
-		want := []string{"\n" + f.Call + " "}
-		for i, n := range f.Only {
-			want = append(want[:i], fmt.Sprintf("\n%s %d\n", f.Call, n))
-		}
-		for _, w := range want {
-			if !strings.Contains("\n"+string(hits), w) {
-				return fmt.Errorf("no call made the system call %q on a file of the scenario or a loop device: nothing was injected there", strings.TrimSpace(w))
-			}
-		}
-	}
 	return nil
 }

@@ -12,7 +12,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
-	"reflinksr/internal/tests"
+	"reflinksr/scripts/tests"
 )
 
 // often is how often it is told how far the scenarios of a Go test are.

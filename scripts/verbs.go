@@ -20,51 +20,77 @@ type verb struct {
 	run func(s *script, not bool, args []string) error
 }
 
-// table is the whole language on top of testscript's own commands. init, because
-// retry looks verbs up in it.
+// groups are the whole language on top of testscript's own commands, by what verbs are for.
+var groups []group
+
+type group struct {
+	name, about string
+	verbs       []verb
+}
+
+// table are the verbs of all groups.
 var table []verb
 
+// init, because retry looks verbs up in table.
 func init() {
-	table = []verb{
-		{"fs", "fs [KIND [SIZE [NAME]]]", "make a filesystem (btrfs, xfs, btrfs-4k and xfs-4k on sectors of 4096 bytes, xfs-noreflink, ext4, tmpfs; by default the kind of this run, 1GiB) and mount it at $WORK/NAME; NAME in capitals (by default MNT) holds the path", (*script).fs},
-		{"blockdevice", "blockdevice NAME SIZE [KIND] | blockdevice NAME again|gone | blockdevice NAME of OTHER", "make a block device: a loop device of a file, blank, or with a filesystem of that KIND (as of fs), or with a partition table (partitions); NAME in capitals is set to its path. again: its contents get a device of another name; gone: it is taken away; of: another path to the disk OTHER", (*script).blockdevice},
-		{"mounted", "[!] mounted UUID", "(own) the filesystem of the SR is mounted, once, where SR.attach mounts that of a device", (*script).mountedSR},
-		{"sr", "sr [NAME] [KEY=VALUE]...", "make (after fs, if there is none yet) an SR with the run's configuration, that of conf, and those keys; attach it. NAME (by default SR) is set to its handle, NAME_PATH and NAME_UUID as by conf, NAME_CONF to what SR.create answered", (*script).sr},
-		{"conf", "conf [NAME]", "prepare for a script that calls SR.create itself: NAME_PATH (NAME is SR by default) is an empty directory on the filesystem, NAME_UUID a UUID, NAME_CONF the run's configuration for an SR there", (*script).conf},
-		{"call", "[!] call [PLUGIN/]METHOD [JSON]", "call the plugin as the toolstack does: one process, --json, arguments on standard input. $NAME in the JSON is replaced, inside strings as text, outside as it is; dbg is added. The answer must be of the interface's type. ! expects a refusal, after which the SR must be as before. A call that the plugin does not offer ends the scenario as skipped", (*script).call},
-		{"needs", "needs METHOD...", "programs of the scenario (exec) make these calls: where one is not offered, the scenario ends as skipped", (*script).needs},
-		{"get", "get NAME PATH", "set the variable NAME to a field of the last answer: .key, .uri[0], . for all of it, or '.[#]' (in quotes: # begins a comment) for how many", (*script).get},
-		{"answer", "[!] answer PATH VALUE", "the field of the last answer is VALUE: a string's text, else its JSON", (*script).answer},
-		{"refused", "refused CODE [TEXT]...", "the last call was refused with this code: the name of an error of the interface, which must be about the first TEXT, or the number n of SR_BACKEND_FAILURE_n; its parameters or its backtrace contain each TEXT", (*script).refused},
-		{"plug", "[!] plug VOLUME [ro] [domain=D]", "give a domain (1) the disk as the toolstack does: Volume.stat, Datapath.attach, activate (or activate_readonly); sets DEV", (*script).plug},
-		{"unplug", "unplug VOLUME [domain=D]", "take it back: Datapath.deactivate, detach", (*script).unplug},
-		{"domain", "[!] domain start NAME pv|pvh [VOLUME [ro]]... | plug NAME VOLUME [ro] | unplug NAME VOLUME | detach NAME VOLUME | run NAME COMMAND [ARG]... | writer NAME VOLUME | mark NAME VOLUME | snapshot NAME VOLUME | sectors NAME VOLUME N | stop NAME | kill NAME", "on a Xen host: boot a guest with disks; give it one more (sets DEV to what the guest calls it); take one back; make the calls for that though the guest still has it; have the guest carry out a command, or write to a disk as the writer verb does (a process whose number is in /writers); mark what it has had acknowledged; mark, and take a snapshot (sets SNAP); xen-blkback tells the guest that a disk has N sectors; end the guest and take its disks back", (*script).domainVerb},
-		{"fill", "fill VOLUME OFFSET LENGTH SEED", "write LENGTH bytes that depend on SEED through the disk's device, and flush", (*script).fill},
-		{"zero", "[!] zero VOLUME OFFSET LENGTH", "these bytes of the disk read as zero", (*script).zero},
-		{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},
-		{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it (and zeros after that if it has grown), or exactly what OTHER holds", (*script).same},
-		{"differs", "differs VOLUME [OTHER]", "it does not", (*script).differs},
-		{"changed", "changed [exactly] A B [offset=BYTES] [length=BYTES] [START+LENGTH]...", "Volume.list_changed_blocks reports every block of 64 KiB in which B holds something else than A (read now; of a volume without data what it held at its last sum), and all blocks of the ranges; exactly: no others than those", (*script).changed},
-		{"compared", "compared [exactly] A B [START+LENGTH]...", "Volume.compare lists the blocks of the ranges; exactly: no others", (*script).compared},
-		{"device", "device VOLUME PROPERTY=VALUE...", "properties of the plugged disk's block device: size, sector, ro; dio: direct I/O of a loop device", (*script).device},
-		{"guest", "[!] guest VOLUME COMMAND [ARG]...", "run a command with DEV replaced by the plugged disk's device", (*script).guest},
-		{"writer", "writer start|stop|mark VOLUME | writer check SNAPSHOT VOLUME | writer check each", "write to the plugged disk in the background, each block acknowledged before the next; mark remembers what is acknowledged now; check: SNAPSHOT holds a prefix of the writes with everything up to the mark; check each: that holds for every snapshot that domain snapshot has taken", (*script).writer},
-		{"shared", "shared VOLUME SIZE", "(own) so many bytes of the volume's file are shared with others, by FIEMAP", (*script).shared},
-		{"exclusive", "exclusive VOLUME SIZE", "(own) so many are not", (*script).exclusive},
-		{"extents", "extents NAME VOLUME", "(own) set NAME to the number of extents of the volume's file", (*script).extents},
-		{"free", "free NAME", "set NAME to the free bytes of the filesystem at $MNT once it has settled", (*script).free},
-		{"within", "[!] within A B SIZE", "the numbers A and B differ by at most SIZE", (*script).within},
-		{"full", "full", "fill the filesystem at $MNT up with a file $MNT/ballast, and with small files after that", (*script).full},
-		{"remount", "remount ro|rw", "make the filesystem at $MNT read-only, or writable again", (*script).remount},
-		{"vanish", "vanish", "unmount the filesystem at $MNT under everybody's feet", (*script).vanish},
-		{"return", "return", "mount it again", (*script).comeBack},
-		{"loops", "loops VOLUME N", "(own) N loop devices of this host have the volume's file behind them", (*script).loops},
-		{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data, nothing mounted for an SR that is not attached", (*script).leak},
-		{"kernel", "kernel 4.19|current", "run the calls that follow as on Linux 4.19 (what is newer is answered as there), or as it is", (*script).kernel},
-		{"inject", "inject ERRNO SYSCALL[=N,N...]... | inject off", "in the calls that follow these system calls fail, like fsync or FICLONE: every one, or only the Nth, on files of the scenario and loop devices. What is injected must come to pass before the next inject", (*script).inject},
-		{"limit", "limit nofile N | limit off", "the calls that follow may have at most N file descriptors", (*script).limit},
-		{"lock", "lock VOLUME | lock free", "(own) hold the volume's lock as another process would, until lock free", (*script).lock},
-		{"retry", "retry DURATION VERB [ARG]...", "repeat the verb until it succeeds, at most so long", (*script).retry},
+	groups = []group{
+		{"A place to work", "Make a filesystem, a block device, an SR.", []verb{
+			{"fs", "fs [KIND [SIZE [NAME]]]", "make a filesystem (btrfs, xfs, btrfs-4k and xfs-4k on sectors of 4096 bytes, xfs-noreflink, ext4, tmpfs; by default the kind of this run, 1GiB) and mount it at $WORK/NAME; NAME in capitals (by default MNT) holds the path", (*script).fs},
+			{"blockdevice", "blockdevice NAME SIZE [KIND] | blockdevice NAME again|gone | blockdevice NAME of OTHER", "make a block device: a loop device of a file, blank, or with a filesystem of that KIND (as of fs), or with a partition table (partitions); NAME in capitals is set to its path. again: its contents get a device of another name; gone: it is taken away; of: another path to the disk OTHER", (*script).blockdevice},
+			{"conf", "conf [NAME]", "prepare for a script that calls SR.create itself: NAME_PATH (NAME is SR by default) is an empty directory on the filesystem, NAME_UUID a UUID, NAME_CONF the run's configuration for an SR there", (*script).conf},
+			{"sr", "sr [NAME] [KEY=VALUE]...", "make (after fs, if there is none yet) an SR with the run's configuration, that of conf, and those keys; attach it. NAME (by default SR) is set to its handle, NAME_PATH and NAME_UUID as by conf, NAME_CONF to what SR.create answered", (*script).sr},
+			{"mounted", "[!] mounted UUID", "(own) the filesystem of the SR is mounted, once, where SR.attach mounts that of a device", (*script).mountedSR},
+		}},
+		{"Calls", "Ask the plugin as the toolstack does, and look at the answer.", []verb{
+			{"call", "[!] call [PLUGIN/]METHOD [JSON]", "call the plugin as the toolstack does: one process, --json, arguments on standard input. $NAME in the JSON is replaced, inside strings as text, outside as it is; dbg is added. The answer must be of the interface's type. ! expects a refusal, after which the SR must be as before. A call that the plugin does not offer ends the scenario as skipped", (*script).call},
+			{"volume", "volume NAME SIZE [ARG=VALUE]...", "make a volume with one call of Volume.create, as call does, and set NAME to its key. ARG is sr (by default $SR), name (disk), description (none) or sharable (false)", (*script).volume},
+			{"needs", "needs METHOD...", "programs of the scenario (exec) make these calls: where one is not offered, the scenario ends as skipped", (*script).needs},
+			{"get", "get NAME PATH", "set the variable NAME to a field of the last answer: .key, .uri[0], . for all of it, or '.[#]' (in quotes: # begins a comment) for how many", (*script).get},
+			{"answer", "[!] answer PATH VALUE", "the field of the last answer is VALUE: a string's text, else its JSON", (*script).answer},
+			{"refused", "refused CODE [TEXT]...", "the last call was refused with this code: the name of an error of the interface, which must be about the first TEXT, or the number n of SR_BACKEND_FAILURE_n; its parameters or its backtrace contain each TEXT", (*script).refused},
+		}},
+		{"Guests", "Give a disk to a guest, look at its device, take it back.", []verb{
+			{"plug", "[!] plug VOLUME [ro] [domain=D]", "give a domain (1) the disk as the toolstack does: Volume.stat, Datapath.attach, activate (or activate_readonly); sets DEV", (*script).plug},
+			{"unplug", "unplug VOLUME [domain=D]", "take it back: Datapath.deactivate, detach", (*script).unplug},
+			{"device", "device VOLUME PROPERTY=VALUE...", "properties of the plugged disk's block device: size, sector, ro; dio: direct I/O of a loop device", (*script).device},
+			{"guest", "[!] guest VOLUME COMMAND [ARG]...", "run a command with DEV replaced by the plugged disk's device", (*script).guest},
+			{"domain", "[!] domain start NAME pv|pvh [VOLUME [ro]]... | plug NAME VOLUME [ro] | unplug NAME VOLUME | detach NAME VOLUME | run NAME COMMAND [ARG]... | writer NAME VOLUME | mark NAME VOLUME | snapshot NAME VOLUME | sectors NAME VOLUME N | stop NAME | kill NAME", "on a Xen host: boot a guest with disks; give it one more (sets DEV to what the guest calls it); take one back; make the calls for that though the guest still has it; have the guest carry out a command, or write to a disk as the writer verb does (a process whose number is in /writers); mark what it has had acknowledged; mark, and take a snapshot (sets SNAP); xen-blkback tells the guest that a disk has N sectors; end the guest and take its disks back", (*script).domainVerb},
+		}},
+		{"Contents", "Write to disks, remember what they hold, compare.", []verb{
+			{"fill", "fill VOLUME OFFSET LENGTH SEED", "write LENGTH bytes that depend on SEED through the disk's device, and flush", (*script).fill},
+			{"zero", "[!] zero VOLUME OFFSET LENGTH", "these bytes of the disk read as zero", (*script).zero},
+			{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},
+			{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it (and zeros after that if it has grown), or exactly what OTHER holds", (*script).same},
+			{"differs", "differs VOLUME [OTHER]", "it does not", (*script).differs},
+			{"writer", "writer start|stop|mark VOLUME | writer check SNAPSHOT VOLUME | writer check each", "write to the plugged disk in the background, each block acknowledged before the next; mark remembers what is acknowledged now; check: SNAPSHOT holds a prefix of the writes with everything up to the mark; check each: that holds for every snapshot that domain snapshot has taken", (*script).writer},
+			{"changed", "changed [exactly] A B [offset=BYTES] [length=BYTES] [START+LENGTH]...", "Volume.list_changed_blocks reports every block of 64 KiB in which B holds something else than A (read now; of a volume without data what it held at its last sum), and all blocks of the ranges; exactly: no others than those", (*script).changed},
+			{"compared", "compared [exactly] A B [START+LENGTH]...", "Volume.compare lists the blocks of the ranges; exactly: no others", (*script).compared},
+		}},
+		{"Space", "See what takes how much, and what is shared.", []verb{
+			{"shared", "shared VOLUME SIZE", "(own) so many bytes of the volume's file are shared with others, by FIEMAP", (*script).shared},
+			{"exclusive", "exclusive VOLUME SIZE", "(own) so many are not", (*script).exclusive},
+			{"extents", "extents NAME VOLUME", "(own) set NAME to the number of extents of the volume's file", (*script).extents},
+			{"free", "free NAME", "set NAME to the free bytes of the filesystem at $MNT once it has settled", (*script).free},
+			{"within", "[!] within A B SIZE", "the numbers A and B differ by at most SIZE", (*script).within},
+		}},
+		{"Faults", "Have something go wrong around the calls that follow.", []verb{
+			{"full", "full", "fill the filesystem at $MNT up with a file $MNT/ballast, and with small files after that", (*script).full},
+			{"remount", "remount ro|rw", "make the filesystem at $MNT read-only, or writable again", (*script).remount},
+			{"vanish", "vanish", "unmount the filesystem at $MNT under everybody's feet", (*script).vanish},
+			{"return", "return", "mount it again", (*script).comeBack},
+			{"inject", "inject ERRNO CALL[:FILE[=N,N...]]... | inject off", "in the calls that follow these system calls fail, like fsync or FICLONE: on every file of the scenario and loop device, or on FILE, there every one or only the Nth that a call of the plugin makes. FILE is a path in the SR at $SR_PATH (sr.json, $VOL.inf; . is its directory) or below its .reflinksr (lock, staging/$VOL), or a whole path (/dev/loop-control); * is anything but a slash, KEY any UUID. A rename is of what it makes, FICLONE of what gets the blocks. What is injected must come to pass before the next inject", (*script).inject},
+			{"limit", "limit nofile N | limit off", "the calls that follow may have at most N file descriptors", (*script).limit},
+			{"kernel", "kernel 4.19|current", "run the calls that follow as on Linux 4.19 (what is newer is answered as there), or as it is", (*script).kernel},
+			{"lock", "lock VOLUME | lock free", "(own) hold the volume's lock as another process would, until lock free", (*script).lock},
+		}},
+		{"The end", "See that nothing is left; wait for it.", []verb{
+			{"loops", "loops VOLUME N", "(own) N loop devices of this host have the volume's file behind them", (*script).loops},
+			{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data, nothing mounted for an SR that is not attached", (*script).leak},
+			{"retry", "retry DURATION VERB [ARG]...", "repeat the verb until it succeeds, at most so long", (*script).retry},
+		}},
+	}
+	for _, g := range groups {
+		table = append(table, g.verbs...)
 	}
 }
 
@@ -81,7 +107,7 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 		if i := slices.Index(args, ""); i >= 0 && !slices.Contains([]string{"answer", "refused", "call"}, v.name) {
 			ts.Fatalf("%s: word %d is empty: is a variable not set?", v.name, i+1)
 		}
-		s.naming = slices.Contains([]string{"call", "plug", "unplug", "changed", "compared", "retry"}, v.name)
+		s.naming = slices.Contains([]string{"call", "volume", "plug", "unplug", "changed", "compared", "retry"}, v.name)
 		err := v.run(s, not, args)
 		s.naming = false
 		var absent errNotOffered

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/extent"
 	"reflinksr/volume"
 )
 
@@ -157,7 +158,7 @@ func peak(do func()) (bytes uint64) {
 	return max(<-done, before) - before
 }
 
-func benchLayouts(do func(l layout)) {
+func benchLayouts(do func(l diskLayout)) {
 	for _, l := range layouts {
 		if l.name == "btrfs" || l.name == "xfs" {
 			do(l)
@@ -168,7 +169,7 @@ func benchLayouts(do func(l layout)) {
 // What has changed since a snapshot, against reading both disks; then the destruction of
 // the snapshot's data, and the same question again.
 func BenchmarkChangedBlocks(b *testing.B) {
-	benchLayouts(func(l layout) {
+	benchLayouts(func(l diskLayout) {
 		for extents := 1000; extents <= *benchExtents; extents *= 10 {
 			if extents == 10_000 {
 				continue
@@ -235,7 +236,7 @@ func (d *benchDisk) bench(b *testing.B, percent int) {
 // it takes and the longest that one write has to wait, against reading the disk once, the
 // least that a copy would do.
 func BenchmarkSnapshot(b *testing.B) {
-	benchLayouts(func(l layout) {
+	benchLayouts(func(l diskLayout) {
 		for extents := 1000; extents <= *benchExtents; extents *= 10 {
 			b.Run(fmt.Sprintf("%s/%d", l.name, extents), func(b *testing.B) {
 				bed := newBed(b, l, 2<<30+int64(extents)*40<<10)
@@ -320,7 +321,7 @@ func allocated(do func()) uint64 {
 // also of a list of what is lost of them.
 func TestMemoryIsBounded(t *testing.T) {
 	const few, many = 500, 20_000
-	benchLayouts(func(l layout) {
+	benchLayouts(func(l diskLayout) {
 		t.Run(l.name, func(t *testing.T) {
 			b := newBed(t, l, 2<<30)
 			var used [2]map[string]uint64
@@ -346,7 +347,7 @@ func TestMemoryIsBounded(t *testing.T) {
 							t.Fatal(err)
 						}
 						defer f.Close()
-						if u, err := UsageOf(f); err != nil || u.Extents != extents {
+						if u, err := extent.UsageOf(f); err != nil || u.Extents != extents {
 							t.Errorf("%+v, %v", u, err)
 						}
 					}),

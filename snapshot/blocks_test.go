@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/sr"
+	"reflinksr/internal/fault"
 )
 
 func TestMark(t *testing.T) {
@@ -66,8 +66,8 @@ func TestWindow(t *testing.T) {
 			}
 			continue
 		}
-		var e *sr.Error
-		if !errors.As(err, &e) || e.Class != sr.ErrSize || e.Item != c.wrong {
+		var e *fault.Error
+		if !errors.As(err, &e) || e.Class != fault.ErrSize || e.Item != c.wrong {
 			t.Errorf("%d from %d of %d: %v; the %s is wrong", c.length, c.offset, c.size, err, c.wrong)
 		}
 	}

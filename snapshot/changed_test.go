@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -70,7 +72,7 @@ func TestDestroyedSnapshotsKeepNothing(t *testing.T) {
 			for i, key := range destroyed {
 				f, err := os.Open(filepath.Join(bed.dir, key))
 				must(err)
-				u, err := UsageOf(f)
+				u, err := extent.UsageOf(f)
 				f.Close()
 				must(err)
 				if u.Exclusive+u.Shared != 0 {
@@ -150,7 +152,7 @@ func TestHolesOfDisksInUseAreMapped(t *testing.T) {
 		t.Fatal(err)
 	}
 	mapped := func() bool {
-		s, err := sr.Open(bed.handle, sr.Shared)
+		s, err := sr.Open(bed.handle, dirfs.Shared)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -56,11 +59,11 @@ func lookAtNotes(s *sr.SR, keys []sr.Key) (problems []sr.Problem, err error) {
 func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 	const dir = ".reflinksr/cbt/"
 	r, err := volume.Load(s, key)
-	gone := errors.Is(err, sr.ErrVolumeNotFound)
-	if sr.Unseen(err) && !sr.IsIO(err) {
+	gone := errors.Is(err, fault.ErrVolumeNotFound)
+	if fault.Unseen(err) && !fault.IsIO(err) {
 		return nil, err
 	}
-	if err != nil && !gone || !gone && r.Format > sr.Format {
+	if err != nil && !gone || !gone && r.Format > layout.Format {
 		return nil, nil // volume.Examine tells, and nobody knows whether this is needed
 	}
 	if gone || !r.DataDestroyed {
@@ -74,7 +77,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 		return damage("the volume's data was destroyed, and what tells of changed blocks is missing")
 	}
 	data, err := volume.OpenData(s, key, unix.O_RDONLY)
-	if sr.Unseen(err) && !sr.IsIO(err) {
+	if fault.Unseen(err) && !fault.IsIO(err) {
 		return nil, err
 	}
 	if err != nil {
@@ -83,9 +86,9 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 	data.Close()
 	d, err := openDisk(s, key)
 	switch {
-	case errors.Is(err, sr.ErrDamaged):
+	case errors.Is(err, fault.ErrDamaged):
 		return damage(err.Error())
-	case errors.Is(err, sr.ErrVolumeNotFound):
+	case errors.Is(err, fault.ErrVolumeNotFound):
 		return nil, nil // meanwhile
 	case err != nil:
 		return nil, err
@@ -128,7 +131,7 @@ func staleNotes(s *sr.SR, key sr.Key, gone bool) (problems []sr.Problem, err err
 
 // Repair is Recover for an SR that need not be attached.
 func Repair(path, uuid string) error {
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"slices"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -47,7 +49,7 @@ func (l *BlockList) coarsen() {
 // is what is not empty in the first.
 func Compare(handle, key, key2 string) (BlockList, error) {
 	list := BlockList{BlockSize: volume.SizeUnit, Ranges: [][2]int64{}}
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return list, err
 	}
@@ -64,7 +66,7 @@ func Compare(handle, key, key2 string) (BlockList, error) {
 	if err == nil {
 		p, err = openPair(s, a, b)
 	}
-	if errors.Is(err, sr.ErrVolumeNotFound) {
+	if errors.Is(err, fault.ErrVolumeNotFound) {
 		p, err = openPair(s, a, a) // then the second is not there, or now the first is not
 	}
 	if err != nil {
@@ -143,20 +145,20 @@ func (p *pair) close() {
 // lockToCompare keeps two volumes, and what is known of those whose data was
 // destroyed, from being changed.
 func lockToCompare(s *sr.SR, keys ...sr.Key) (unlock func(), err error) {
-	var held []*sr.Lock
+	var held []*dirfs.Lock
 	unlock = func() {
 		for _, l := range slices.Backward(held) {
 			l.Unlock()
 		}
 	}
-	l, err := s.LockCBT(sr.Shared, false)
+	l, err := s.LockCBT(dirfs.Shared, false)
 	if err != nil {
 		return nil, err
 	}
 	held = append(held, l)
 	slices.Sort(keys)
 	for _, k := range slices.Compact(keys) {
-		l, err := s.LockVolume(k, sr.Shared)
+		l, err := s.LockVolume(k, dirfs.Shared)
 		if err != nil {
 			unlock()
 			return nil, err
@@ -212,7 +214,7 @@ const bitmapLimit = 128 << 20
 // from the block of the byte offset on. A length of -1 is to the end of key2. What key2
 // is longer than key has changed.
 func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedBlocks, error) {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return ChangedBlocks{}, err
 	}
@@ -235,7 +237,7 @@ func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedB
 	defer p.close()
 	for _, d := range []*disk{p.a, p.b} {
 		if !d.record.CBT {
-			return ChangedBlocks{}, sr.Errorf(sr.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it: Volume.enable_cbt before the next snapshot, or ask Volume.compare, which needs none", d.key)
+			return ChangedBlocks{}, fault.Errorf(fault.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it: Volume.enable_cbt before the next snapshot, or ask Volume.compare, which needs none", d.key)
 		}
 	}
 	first, count, err := window(p.b, offset, length)
@@ -244,7 +246,7 @@ func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedB
 	}
 	related, err := p.related()
 	if err == nil && !related {
-		err = sr.Errorf(sr.ErrUnrelated, key2, "volumes %s and %s do not come from one volume: make a full backup", key, key2)
+		err = fault.Errorf(fault.ErrUnrelated, key2, "volumes %s and %s do not come from one volume: make a full backup", key, key2)
 	}
 	bits := make([]byte, (count+7)/8)
 	if err == nil && p.a != p.b {
@@ -266,15 +268,15 @@ func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedB
 func window(d *disk, offset, length int64) (first, count int64, err error) {
 	switch {
 	case offset < 0:
-		return 0, 0, sr.Errorf(sr.ErrSize, "offset", "argument \"offset\" is %d, it must not be negative", offset)
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "argument \"offset\" is %d, it must not be negative", offset)
 	case length < -1:
-		return 0, 0, sr.Errorf(sr.ErrSize, "length", "argument \"length\" is %d, it must be -1 (to the end) or not negative", length)
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d, it must be -1 (to the end) or not negative", length)
 	case offset > d.size:
-		return 0, 0, sr.Errorf(sr.ErrSize, "offset", "argument \"offset\" is %d, but volume %s has %d bytes", offset, d.key, d.size)
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "argument \"offset\" is %d, but volume %s has %d bytes", offset, d.key, d.size)
 	case length == -1:
 		length = d.size - offset
 	case length > d.size-offset:
-		return 0, 0, sr.Errorf(sr.ErrSize, "length", "argument \"length\" is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
 	}
 	if length == 0 {
 		return offset / granularity, 0, nil
@@ -282,7 +284,7 @@ func window(d *disk, offset, length int64) (first, count int64, err error) {
 	first = offset / granularity
 	count = (offset+length-1)/granularity + 1 - first
 	if (count+7)/8 > bitmapLimit {
-		return 0, 0, sr.Errorf(sr.ErrSize, "length", "argument \"length\" is %d: at most %s can be told of at once: ask for parts", length, volume.Bytes(bitmapLimit*8*granularity))
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d: at most %s can be told of at once: ask for parts", length, volume.Bytes(bitmapLimit*8*granularity))
 	}
 	return first, count, nil
 }

@@ -7,6 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -22,7 +27,7 @@ import (
 // data removed. Stopped after the exchange, the volume has everything, and the parent is
 // still there: the second attempt ends it.
 func Compose(handle, key, parent string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -36,13 +41,13 @@ func Compose(handle, key, parent string) error {
 		return err
 	}
 	if child == under {
-		return sr.Errorf(sr.ErrInvalid, "key2", "volume %s cannot be composed with itself", key)
+		return fault.Errorf(fault.ErrInvalid, "key2", "volume %s cannot be composed with itself", key)
 	}
 	related, err := relatives(s, child, under)
 	if err != nil {
 		return err
 	}
-	cbt, err := s.LockCBT(sr.Exclusive, false)
+	cbt, err := s.LockCBT(dirfs.Exclusive, false)
 	if err != nil {
 		return err
 	}
@@ -63,7 +68,7 @@ func Compose(handle, key, parent string) error {
 // composeLocked composes, and lets go of all files: as long as one is open, its blocks
 // are shared with it.
 func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key) error {
-	lock, target, err := lockBoth(s, parent, child, sr.Exclusive)
+	lock, target, err := lockBoth(s, parent, child, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -116,7 +121,7 @@ func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 		if err := d.record.MustHaveData(d.key); err != nil {
 			return c, p, err
 		}
-		if err := volume.CheckIdle(s, d.key); err != nil {
+		if err := lease.CheckIdle(s, d.key); err != nil {
 			return c, p, err
 		}
 		if err := volume.Mutable(s, d.key); err != nil {
@@ -125,11 +130,11 @@ func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 	}
 	switch {
 	case !c.record.ReadWrite:
-		err = sr.Errorf(sr.ErrInvalid, "key", "volume %s is read-only and keeps its contents", child)
+		err = fault.Errorf(fault.ErrInvalid, "key", "volume %s is read-only and keeps its contents", child)
 	case c.record.SectorSize != p.record.SectorSize:
-		err = sr.Errorf(sr.ErrInvalid, "key2", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", child, c.record.SectorSize, parent, p.record.SectorSize)
+		err = fault.Errorf(fault.ErrInvalid, "key2", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", child, c.record.SectorSize, parent, p.record.SectorSize)
 	case c.size < p.size:
-		err = sr.Errorf(sr.ErrSize, "key", "volume %s has %d bytes, fewer than %s, which has %d: resize it first", child, c.size, parent, p.size)
+		err = fault.Errorf(fault.ErrSize, "key", "volume %s has %d bytes, fewer than %s, which has %d: resize it first", child, c.size, parent, p.size)
 	}
 	return c, p, err
 }
@@ -144,7 +149,7 @@ func compose(s *sr.SR, c, p *disk, related bool) error {
 		data := sr.Composed(c.key)
 		err := layOver(s, c, p, data)
 		if errors.Is(err, unix.EINVAL) {
-			err = sr.Errorf(sr.ErrInvalid, "key2", "volume %s and %s cannot share blocks: one has checksums and the other has none (nodatacow): %v", c.key, p.key, err)
+			err = fault.Errorf(fault.ErrInvalid, "key2", "volume %s and %s cannot share blocks: one has checksums and the other has none (nodatacow): %v", c.key, p.key, err)
 		}
 		if err != nil {
 			return errors.Join(err, s.Staging.Remove(data))
@@ -163,7 +168,7 @@ func compose(s *sr.SR, c, p *disk, related bool) error {
 
 // layOver stages the parent's contents with what the child has over them.
 func layOver(s *sr.SR, c, p *disk, name string) error {
-	attrs, err := sr.AttributesOf(p.file)
+	attrs, err := reflink.AttributesOf(p.file)
 	if err != nil {
 		return err
 	}
@@ -178,7 +183,7 @@ func layOver(s *sr.SR, c, p *disk, name string) error {
 	if err := attrs.Apply(f); err != nil {
 		return err
 	}
-	if err := sr.CloneFile(f, p.file); err != nil {
+	if err := reflink.CloneFile(f, p.file); err != nil {
 		return err
 	}
 	if err := f.Truncate(c.size); err != nil {
@@ -186,7 +191,7 @@ func layOver(s *sr.SR, c, p *disk, name string) error {
 	}
 	// What was allocated and is unwritten has been written with zeros.
 	var failed error
-	err = Extents(c.file, func(e Extent) bool {
+	err = extent.Each(c.file, func(e extent.Extent) bool {
 		if length := min(e.Length, c.size-e.Logical); length > 0 {
 			failed = share(f, c.file, e.Logical, length)
 		}

@@ -6,6 +6,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -28,7 +32,7 @@ type Delta struct {
 // in use, whose contents are those of no moment. Both ends of a difference are snapshots:
 // the key of a writable volume does not say which of its contents a backup holds.
 func DeltaOf(handle, from, to string) (*Delta, error) {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +75,7 @@ func (p *pair) exportable(compared bool) error {
 		return err
 	}
 	if p.b.record.ReadWrite {
-		if err := volume.CheckIdle(p.s, p.b.key); err != nil {
+		if err := lease.CheckIdle(p.s, p.b.key); err != nil {
 			return fmt.Errorf("%w; or take a snapshot of it, and export that", err)
 		}
 	}
@@ -79,14 +83,14 @@ func (p *pair) exportable(compared bool) error {
 		return nil
 	}
 	if p.a.record.ReadWrite {
-		return sr.Errorf(sr.ErrInvalid, string(p.a.key), "volume %s is writable, so nobody knows which of its contents a backup holds: compare with the snapshot that was exported", p.a.key)
+		return fault.Errorf(fault.ErrInvalid, string(p.a.key), "volume %s is writable, so nobody knows which of its contents a backup holds: compare with the snapshot that was exported", p.a.key)
 	}
 	if p.b.record.ReadWrite {
-		return sr.Errorf(sr.ErrInvalid, string(p.b.key), "volume %s is writable, so nobody would know which of its contents a backup holds: take a snapshot of it, and export that", p.b.key)
+		return fault.Errorf(fault.ErrInvalid, string(p.b.key), "volume %s is writable, so nobody would know which of its contents a backup holds: take a snapshot of it, and export that", p.b.key)
 	}
 	related, err := p.related()
 	if err == nil && !related {
-		err = sr.Errorf(sr.ErrUnrelated, string(p.b.key), "volumes %s and %s do not come from one volume: make a full backup", p.a.key, p.b.key)
+		err = fault.Errorf(fault.ErrUnrelated, string(p.b.key), "volumes %s and %s do not come from one volume: make a full backup", p.a.key, p.b.key)
 	}
 	return err
 }
@@ -95,7 +99,7 @@ func (p *pair) exportable(compared bool) error {
 // needs none.
 func keep(s *sr.SR, d *disk) (_ *os.File, err error) {
 	f, err := s.Staging.CreateNameless()
-	if sr.Classify(err) == sr.ErrReadOnly {
+	if fault.Classify(err) == fault.ErrReadOnly {
 		return volume.OpenData(s, d.key, unix.O_RDONLY)
 	}
 	if err != nil {
@@ -106,20 +110,20 @@ func keep(s *sr.SR, d *disk) (_ *os.File, err error) {
 			f.Close()
 		}
 	}()
-	attrs, err := sr.AttributesOf(d.file)
+	attrs, err := reflink.AttributesOf(d.file)
 	if err != nil {
 		return nil, err
 	}
 	if err := attrs.Apply(f); err != nil {
 		return nil, err
 	}
-	return f, sr.CloneFile(f, d.file)
+	return f, reflink.CloneFile(f, d.file)
 }
 
 // Related says whether two volumes come from one, by their records or by what they
 // share. Volumes that are not related have nothing in common to compare.
 func Related(handle, key, key2 string) (bool, error) {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return false, err
 	}

@@ -9,6 +9,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -17,7 +20,7 @@ import (
 // volumes whose data was destroyed they get first, and what only those still have goes
 // with it.
 func Destroy(handle, key string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -49,7 +52,7 @@ func Destroy(handle, key string) error {
 		switch {
 		case errors.Is(err, errInVain):
 			return err // and what was announced stays
-		case errors.Is(err, sr.ErrDamaged): // what cannot be read is lost with it
+		case errors.Is(err, fault.ErrDamaged): // what cannot be read is lost with it
 			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
 		case err != nil:
 			withdraw()
@@ -69,13 +72,13 @@ func Destroy(handle, key string) error {
 // lockDestroyed takes SR.LockCBT, and says whether there are volumes whose data was
 // destroyed. Where there are none, none can come to be before that is unlocked, which
 // would take what is about to go for shared; that all may know at once.
-func lockDestroyed(s *sr.SR) (lock *sr.Lock, some bool, err error) {
-	for _, mode := range []sr.LockMode{sr.Shared, sr.Exclusive} {
+func lockDestroyed(s *sr.SR) (lock *dirfs.Lock, some bool, err error) {
+	for _, mode := range []dirfs.LockMode{dirfs.Shared, dirfs.Exclusive} {
 		if lock, err = s.LockCBT(mode, false); err != nil {
 			return nil, false, err
 		}
 		kept, err := destroyedVolumes(s)
-		if some = len(kept) > 0; err == nil && (!some || mode == sr.Exclusive) {
+		if some = len(kept) > 0; err == nil && (!some || mode == dirfs.Exclusive) {
 			break
 		}
 		lock.Unlock()
@@ -101,7 +104,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 			continue
 		}
 		l, _, err := loadLost(s, k)
-		if sr.Classify(err) == nil && err != nil {
+		if fault.Classify(err) == nil && err != nil {
 			return err // it can be read again in a moment
 		}
 		if err == nil {
@@ -117,7 +120,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 	}
 	slices.Reverse(all)
 	old, err := openDisk(s, key)
-	if errors.Is(err, sr.ErrDamaged) {
+	if errors.Is(err, fault.ErrDamaged) {
 		// There is nothing to pass on; those who need it say so from now on.
 		slog.Error("what a damaged volume kept for others goes with it", "key", key, "for", all, "err", err)
 		return nil
@@ -139,7 +142,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 		switch {
 		case err == nil:
 			done = append(done, k)
-		case errors.Is(err, sr.ErrDamaged) && !errors.Is(err, errInVain):
+		case errors.Is(err, fault.ErrDamaged) && !errors.Is(err, errInVain):
 			slog.Error("blocks that a volume kept for a damaged one go with it", "key", key, "for", k, "err", err)
 		default:
 			return fmt.Errorf("volume %s: passing on to %s what it keeps for it: %w", key, k, err)
@@ -151,7 +154,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 // inherit makes a volume independent of old. The blocks take it gets from there; the
 // others that it left to old have other keepers now.
 func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -234,7 +237,7 @@ func share(dst, src *os.File, start, length int64) error {
 			return nil
 		}
 		if err != unix.EINTR {
-			return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: sr.Unshared(dst, err)}
+			return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: reflink.Unshared(dst, err)}
 		}
 	}
 }

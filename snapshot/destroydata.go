@@ -11,6 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -23,7 +27,7 @@ func EnableCBT(handle, key string) error { return setCBT(handle, key, true) }
 func DisableCBT(handle, key string) error { return setCBT(handle, key, false) }
 
 func setCBT(handle, key string, on bool) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -37,7 +41,7 @@ func setCBT(handle, key string, on bool) error {
 	if err != nil {
 		return err
 	}
-	lock, err := s.LockVolume(k, sr.Exclusive)
+	lock, err := s.LockVolume(k, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -49,7 +53,7 @@ func setCBT(handle, key string, on bool) error {
 	case r.CBT == on:
 		return nil
 	case !r.ReadWrite:
-		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
+		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
 	}
 	return r.SetCBT(s, k, on)
 }
@@ -65,7 +69,7 @@ func setCBT(handle, key string, on bool) error {
 // Order: what will be lost noted and durable, and that relatives may lose more; the
 // record says that there is no data (the commit); blocks given back; that noted.
 func DestroyData(handle, key string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -77,7 +81,7 @@ func DestroyData(handle, key string) error {
 	if err != nil {
 		return err
 	}
-	cbt, err := s.LockCBT(sr.Exclusive, false)
+	cbt, err := s.LockCBT(dirfs.Exclusive, false)
 	if err != nil {
 		return err
 	}
@@ -94,7 +98,7 @@ func DestroyData(handle, key string) error {
 
 // destroyData is all but giving the blocks back.
 func destroyData(s *sr.SR, key sr.Key) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -106,11 +110,11 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	case r.DataDestroyed:
 		return nil // the second attempt: what the first could not give back remains to be done
 	case r.ReadWrite:
-		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
+		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
 	case !r.CBT:
-		return sr.Errorf(sr.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep: destroy the volume itself", key)
+		return fault.Errorf(fault.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep: destroy the volume itself", key)
 	}
-	if err := volume.CheckIdle(s, key); err != nil {
+	if err := lease.CheckIdle(s, key); err != nil {
 		return err
 	}
 	if err := volume.Mutable(s, key); err != nil {
@@ -121,7 +125,7 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	}
 	there, err := s.CBT.Exists(string(key))
 	if err == nil && there {
-		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its record says that it has its data, %s/.reflinksr/cbt/%s that this was destroyed: restore the newer record, or destroy the volume", key, s.Path, key)
+		err = fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its record says that it has its data, %s/.reflinksr/cbt/%s that this was destroyed: restore the newer record, or destroy the volume", key, s.Path, key)
 	}
 	if err != nil {
 		return err
@@ -244,7 +248,7 @@ func plan(d, newer *disk) (*planned, error) {
 func (l *lostBlocks) unpunched(d *disk) (runList, error) {
 	var allocated runList
 	end := int64(0)
-	err := Extents(d.file, func(e Extent) bool {
+	err := extent.Each(d.file, func(e extent.Extent) bool {
 		first := max(e.Logical/granularity, end)
 		end = (e.Logical+e.Length-1)/granularity + 1
 		if end > first {
@@ -375,7 +379,7 @@ func trimAll(s *sr.SR, family []sr.Key) error {
 // Recover finishes or takes back what interrupted calls left of destroyed data. What
 // others are at it leaves to them.
 func Recover(handle string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -388,8 +392,8 @@ func recoverAll(s *sr.SR) error {
 	if err != nil || len(keys) == 0 {
 		return err
 	}
-	lock, err := s.LockCBT(sr.Exclusive, true)
-	if errors.Is(err, sr.ErrBusy) {
+	lock, err := s.LockCBT(dirfs.Exclusive, true)
+	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -402,7 +406,7 @@ func recoverAll(s *sr.SR) error {
 		if todo {
 			pending = append(pending, key)
 		}
-		if !errors.Is(e, sr.ErrVolumeNotFound) {
+		if !errors.Is(e, fault.ErrVolumeNotFound) {
 			err = errors.Join(err, e)
 		}
 	}
@@ -419,7 +423,7 @@ func recoverAll(s *sr.SR) error {
 func recoverLost(s *sr.SR, key sr.Key) (todo bool, err error) {
 	r, err := volume.LoadForChange(s, key)
 	switch {
-	case errors.Is(err, sr.ErrVolumeNotFound):
+	case errors.Is(err, fault.ErrVolumeNotFound):
 		return false, s.RemoveCBT(key)
 	case err != nil:
 		return false, err
@@ -427,7 +431,7 @@ func recoverLost(s *sr.SR, key sr.Key) (todo bool, err error) {
 		return s.CBT.Exists(string(key) + sr.PendingCBT)
 	}
 	// It ended before its commit.
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return false, err
 	}
@@ -469,7 +473,7 @@ func inOrder(s *sr.SR, keys []sr.Key) ([]sr.Key, error) {
 	keys = slices.DeleteFunc(slices.Clone(keys), func(k sr.Key) bool {
 		r, err := volume.LoadForChange(s, k)
 		records[k] = r
-		if sr.Classify(err) == nil {
+		if fault.Classify(err) == nil {
 			failed = errors.Join(failed, err)
 		}
 		return err != nil || !r.DataDestroyed
@@ -496,7 +500,7 @@ func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
 // trim lets one volume whose data was destroyed lose what it can, and says whether that
 // was something. newer may be "".
 func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return false, err
 	}
@@ -511,7 +515,7 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 	}
 	var n *disk
 	if newer != "" {
-		if n, err = openDisk(s, newer); sr.Unseen(err) {
+		if n, err = openDisk(s, newer); fault.Unseen(err) {
 			return false, err
 		} else if err != nil {
 			slog.Warn("a destroyed snapshot is trimmed as if there were no newer one", "key", key, "err", err)

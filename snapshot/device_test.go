@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/datapath"
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 	"reflinksr/volume"
 )
 

@@ -6,6 +6,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -47,12 +50,12 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	if d.file, err = volume.OpenData(s, key, unix.O_RDONLY); err != nil {
 		return nil, err
 	}
-	st, err := sr.StatFile(d.file)
+	st, err := sys.Fstat(d.file)
 	if err != nil {
 		return nil, err
 	}
 	d.size = st.Size
-	devices, err := volume.Devices(s, key, st)
+	devices, err := lease.Devices(s, key, st)
 	if err != nil {
 		return nil, err
 	}
@@ -76,20 +79,20 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		keeper, err := opened[k], error(nil)
 		if keeper == nil {
 			keeper, err = openWith(s, k, opened)
-			if errors.Is(err, sr.ErrVolumeNotFound) {
+			if errors.Is(err, fault.ErrVolumeNotFound) {
 				continue // what only the two had was lost with it: see handDown
 			}
 			if err == nil && keeper.lost == nil {
-				err = sr.Errorf(sr.ErrDamaged, string(k), "volume %s still has its data", k)
+				err = fault.Errorf(fault.ErrDamaged, string(k), "volume %s still has its data", k)
 			}
 		} else if keeper.opening {
-			err = sr.Errorf(sr.ErrDamaged, string(k), "volume %s depends on it in turn", k)
+			err = fault.Errorf(fault.ErrDamaged, string(k), "volume %s depends on it in turn", k)
 		}
-		if err != nil && sr.Classify(err) == nil {
+		if err != nil && fault.Classify(err) == nil {
 			return nil, err // it can be read again in a moment
 		}
 		if err != nil {
-			return nil, sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data was destroyed, and volume %s, which keeps blocks of it, cannot be read: %v: make a full backup, and destroy the volume", key, k, err)
+			return nil, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data was destroyed, and volume %s, which keeps blocks of it, cannot be read: %v: make a full backup, and destroy the volume", key, k, err)
 		}
 		d.keepers[i+1] = keeper
 	}

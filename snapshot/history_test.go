@@ -17,7 +17,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/tests"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
+	"reflinksr/scripts/tests"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -564,7 +567,7 @@ func (h *history) compose() bool {
 	if parent == nil {
 		return false
 	}
-	s, err := sr.Open(h.handle, sr.Shared)
+	s, err := sr.Open(h.handle, dirfs.Shared)
 	h.must(err)
 	related, err := relatives(s, child.key, parent.key)
 	s.Close()
@@ -593,7 +596,7 @@ func (h *history) laidOver(child, parent *modelDisk) ([]byte, error) {
 	defer f.Close()
 	all := make([]byte, len(child.bytes))
 	copy(all, parent.bytes)
-	return all, Extents(f, func(e Extent) bool {
+	return all, extent.Each(f, func(e extent.Extent) bool {
 		if e.Logical < int64(len(all)) {
 			copy(all[e.Logical:], at(child.bytes, e.Logical, e.Logical+e.Length))
 		}
@@ -632,32 +635,32 @@ func (h *history) refuse() bool {
 	h.note("bad input of %s", d)
 	switch {
 	case d.writable:
-		h.refused("data_destroy of a writable volume", DestroyData(h.handle, key), sr.ErrInvalid)
+		h.refused("data_destroy of a writable volume", DestroyData(h.handle, key), fault.ErrInvalid)
 	case !d.cbt:
-		h.refused("data_destroy without CBT", DestroyData(h.handle, key), sr.ErrNoCBT)
+		h.refused("data_destroy without CBT", DestroyData(h.handle, key), fault.ErrNoCBT)
 	case !d.idle():
-		h.refused("data_destroy of what is in use", DestroyData(h.handle, key), sr.ErrInUse)
+		h.refused("data_destroy of what is in use", DestroyData(h.handle, key), fault.ErrInUse)
 	}
 	if d.destroyed {
 		_, err := Snapshot(h.handle, key)
-		h.refused("a snapshot of destroyed data", err, sr.ErrNoData)
+		h.refused("a snapshot of destroyed data", err, fault.ErrNoData)
 		_, err = Clone(h.handle, key)
-		h.refused("a clone of destroyed data", err, sr.ErrNoData)
+		h.refused("a clone of destroyed data", err, fault.ErrNoData)
 		err = h.attach(&modelDisk{key: d.key})
-		h.refused("attaching destroyed data", err, sr.ErrNoData)
+		h.refused("attaching destroyed data", err, fault.ErrNoData)
 		if to := h.pick(writable, (*modelDisk).idle); to != nil {
-			h.refused("reverting to destroyed data", Revert(h.handle, key, string(to.key)), sr.ErrNoData)
-			h.refused("composing with destroyed data", Compose(h.handle, string(to.key), key), sr.ErrNoData)
+			h.refused("reverting to destroyed data", Revert(h.handle, key, string(to.key)), fault.ErrNoData)
+			h.refused("composing with destroyed data", Compose(h.handle, string(to.key), key), fault.ErrNoData)
 		}
 	}
 	if !d.idle() {
-		h.refused("destroying what is in use", Destroy(h.handle, key), sr.ErrInUse)
+		h.refused("destroying what is in use", Destroy(h.handle, key), fault.ErrInUse)
 	}
-	h.refused("composing with itself", Compose(h.handle, key, key), sr.ErrInvalid)
+	h.refused("composing with itself", Compose(h.handle, key, key), fault.ErrInvalid)
 	if d.cbt {
 		for _, r := range [][2]int64{{-1, -1}, {0, -2}, {int64(len(d.bytes)) + 1, -1}, {0, int64(len(d.bytes)) + 1}, {1, 1<<63 - 1}} {
 			_, err := ListChangedBlocks(h.handle, key, key, r[0], r[1])
-			h.refused(fmt.Sprintf("a range %v", r), err, sr.ErrSize)
+			h.refused(fmt.Sprintf("a range %v", r), err, fault.ErrSize)
 		}
 	}
 	return true
@@ -724,9 +727,9 @@ func (h *history) answered(a, b *modelDisk, err error) bool {
 	h.t.Helper()
 	switch {
 	case !a.cbt || !b.cbt:
-		h.refused("without CBT: list_changed_blocks", err, sr.ErrNoCBT)
+		h.refused("without CBT: list_changed_blocks", err, fault.ErrNoCBT)
 		return false
-	case errors.Is(err, sr.ErrUnrelated) && !slices.Contains(h.kin(a), b):
+	case errors.Is(err, fault.ErrUnrelated) && !slices.Contains(h.kin(a), b):
 		return false
 	}
 	if err != nil {
@@ -771,7 +774,7 @@ func (h *history) listPair() {
 	}
 	l, err := Compare(h.handle, string(a.key), string(b.key))
 	related := slices.Contains(h.kin(a), b)
-	if !related && a.destroyed && errors.Is(err, sr.ErrNoData) {
+	if !related && a.destroyed && errors.Is(err, fault.ErrNoData) {
 		return
 	}
 	h.must(err)
@@ -835,7 +838,7 @@ func (h *history) trimmed(kin []*modelDisk) {
 		}
 		f, err := os.Open(h.path(d))
 		h.must(err)
-		u, err := UsageOf(f)
+		u, err := extent.UsageOf(f)
 		f.Close()
 		h.must(err)
 		if u.Exclusive != 0 {

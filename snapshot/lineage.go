@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -15,7 +17,7 @@ func ancestry(s *sr.SR, key sr.Key) ([]sr.Key, error) {
 	line := []sr.Key{key}
 	for {
 		r, err := volume.Load(s, line[len(line)-1])
-		if sr.Unseen(err) {
+		if fault.Unseen(err) {
 			return nil, err // who has it for an ancestor would seem to be no relative
 		}
 		if err != nil || r.Origin == nil || slices.Contains(line, r.Origin.Of) {
@@ -37,7 +39,7 @@ func kin(a, b []sr.Key) bool {
 // first: by the number of snapshots, clones and copies between the two, then by how many
 // volumes were made in between. Volumes without data are left out.
 func SimilarContent(handle, key string) ([]sr.Key, error) {
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +59,7 @@ func SimilarContent(handle, key string) ([]sr.Key, error) {
 	records, next := map[sr.Key]*volume.Record{}, map[sr.Key][]sr.Key{}
 	for _, other := range keys {
 		r, err := volume.Load(s, other)
-		if sr.Unseen(err) {
+		if fault.Unseen(err) {
 			return nil, err
 		}
 		if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 )
 
@@ -221,7 +222,7 @@ func loadLost(s *sr.SR, key sr.Key) (l *lostBlocks, pending bool, err error) {
 		}
 	}
 	if errors.Is(err, os.ErrNotExist) || err != nil && !errors.As(err, new(*os.PathError)) {
-		err = sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data was destroyed, and what tells of changed blocks, %s/.reflinksr/cbt/%s, cannot be read: %v: make a full backup, and destroy the volume", key, s.Path, name, err)
+		err = fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data was destroyed, and what tells of changed blocks, %s/.reflinksr/cbt/%s, cannot be read: %v: make a full backup, and destroy the volume", key, s.Path, name, err)
 	}
 	return l, pending, err
 }
@@ -234,7 +235,7 @@ func (l *lostBlocks) save(s *sr.SR) error {
 		length += len(p)
 	}
 	if length > lostLimit {
-		return sr.Errorf(sr.ErrInvalid, string(l.self), "volume %s is in too many pieces for its changed blocks to outlive its data (%d bytes to note, at most %d): destroy it instead", l.self, length, lostLimit)
+		return fault.Errorf(fault.ErrInvalid, string(l.self), "volume %s is in too many pieces for its changed blocks to outlive its data (%d bytes to note, at most %d): destroy it instead", l.self, length, lostLimit)
 	}
 	return s.Replace(s.CBT, string(l.self)+sr.PendingCBT, pieces...)
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/rundir"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
@@ -29,7 +30,7 @@ func TestMain(m *testing.M) {
 		os.Exit(status)
 	}
 	if os.Getuid() == 0 {
-		if err := unix.Mount("tmpfs", filepath.Dir(sr.RuntimeDir), "tmpfs", 0, "mode=755"); err != nil {
+		if err := unix.Mount("tmpfs", filepath.Dir(rundir.Path), "tmpfs", 0, "mode=755"); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -68,15 +69,15 @@ func (l *logged) take() []string {
 	return lines
 }
 
-// layout is a way in which a filesystem lays out data.
-type layout struct {
+// diskLayout is a way in which a filesystem lays out data.
+type diskLayout struct {
 	name  string
 	kind  string // of scratch
 	mount string // options
 	conf  map[string]string
 }
 
-var layouts = []layout{
+var layouts = []diskLayout{
 	{name: "btrfs", kind: "btrfs", conf: map[string]string{"datacow": "on"}},
 	{name: "btrfs-nodatacow", kind: "btrfs"},
 	{name: "btrfs-zstd", kind: "btrfs", mount: "compress=zstd", conf: map[string]string{"datacow": "on"}},
@@ -93,7 +94,7 @@ type bed struct {
 }
 
 // newBed makes one, on a filesystem of size bytes.
-func newBed(tb testing.TB, l layout, size int64) *bed {
+func newBed(tb testing.TB, l diskLayout, size int64) *bed {
 	tb.Helper()
 	if os.Getuid() != 0 {
 		tb.Skip("mounting filesystems and attaching loop devices needs root")

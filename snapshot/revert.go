@@ -7,6 +7,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -18,7 +23,7 @@ import (
 // staged and fsynced, takes the place of the volume's data (the commit), directory
 // fsynced; if the volume grows, its record says so.
 func Revert(handle, snapshot, key string) error {
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -32,9 +37,9 @@ func Revert(handle, snapshot, key string) error {
 		return err
 	}
 	if from == to {
-		return sr.Errorf(sr.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
+		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
 	}
-	source, target, err := lockBoth(s, from, to, sr.Shared)
+	source, target, err := lockBoth(s, from, to, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -53,11 +58,11 @@ func Revert(handle, snapshot, key string) error {
 	}
 	switch {
 	case !r.ReadWrite:
-		return sr.Errorf(sr.ErrInvalid, "key", "volume %s is read-only and keeps its contents", key)
+		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is read-only and keeps its contents", key)
 	case r.SectorSize != was.SectorSize:
-		return sr.Errorf(sr.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", key, r.SectorSize, snapshot, was.SectorSize)
+		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", key, r.SectorSize, snapshot, was.SectorSize)
 	}
-	if err := volume.CheckIdle(s, to); err != nil {
+	if err := lease.CheckIdle(s, to); err != nil {
 		return err
 	}
 	if err := shrinkRecord(s, from, to, r); err != nil {
@@ -80,7 +85,7 @@ func shrinkRecord(s *sr.SR, from, to sr.Key, r *volume.Record) error {
 		return err
 	}
 	defer data.Close()
-	st, err := sr.StatFile(data)
+	st, err := sys.Fstat(data)
 	if err != nil {
 		return err
 	}
@@ -103,7 +108,7 @@ func replaceData(s *sr.SR, from, to sr.Key) error {
 	}
 	defer f.Close()
 	if err = attrs.Apply(f); err == nil {
-		err = sr.CloneFile(f, data)
+		err = reflink.CloneFile(f, data)
 	}
 	if err == nil {
 		err = volume.Align(f)
@@ -120,12 +125,12 @@ func replaceData(s *sr.SR, from, to sr.Key) error {
 
 // lockBoth locks a source as told and a target Exclusive, in the order of their keys as
 // everybody does.
-func lockBoth(s *sr.SR, from, to sr.Key, mode sr.LockMode) (source, target *sr.Lock, err error) {
+func lockBoth(s *sr.SR, from, to sr.Key, mode dirfs.LockMode) (source, target *dirfs.Lock, err error) {
 	if from < to {
 		source, err = s.LockVolume(from, mode)
 	}
 	if err == nil {
-		target, err = s.LockVolume(to, sr.Exclusive)
+		target, err = s.LockVolume(to, dirfs.Exclusive)
 	}
 	if err == nil && from > to {
 		source, err = s.LockVolume(from, mode)

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"os"
 
+	"reflinksr/internal/extent"
 	"reflinksr/sr"
 )
 
@@ -59,15 +60,15 @@ const endless = 1<<63 - 1
 
 // fileCursor walks over a file whose data is all its own.
 type fileCursor struct {
-	extents extentCursor
+	extents extent.Cursor
 	size    int64
 	at      int64
-	ahead   Extent // begins at or after at; valid if have
+	ahead   extent.Extent // begins at or after at; valid if have
 	have    bool
 }
 
 func newFileCursor(f *os.File, size, from int64) *fileCursor {
-	return &fileCursor{extents: extentCursor{f: f, start: from}, size: size, at: from}
+	return &fileCursor{extents: extent.NewCursor(f, from), size: size, at: from}
 }
 
 func (c *fileCursor) next() (segment, error) {
@@ -75,12 +76,12 @@ func (c *fileCursor) next() (segment, error) {
 		return segment{start: c.at, end: endless, what: beyond}, nil
 	}
 	for !c.have || c.ahead.Logical+c.ahead.Length <= c.at {
-		e, ok, err := c.extents.next()
+		e, ok, err := c.extents.Next()
 		if err != nil {
 			return segment{}, err
 		}
 		if !ok {
-			e = Extent{Logical: endless - 1, Length: 1}
+			e = extent.Extent{Logical: endless - 1, Length: 1}
 		}
 		c.ahead, c.have = e, true
 	}
@@ -89,8 +90,8 @@ func (c *fileCursor) next() (segment, error) {
 		g.end = min(c.ahead.Logical+c.ahead.Length, c.size)
 		g.allocated, g.shared = true, c.ahead.Shared()
 		switch {
-		case c.ahead.Flags&fiemapExtentUnwritten != 0:
-		case c.ahead.Flags&vague != 0:
+		case c.ahead.Unwritten():
+		case c.ahead.Vague():
 			g.what = unsure
 		default:
 			g.what, g.place = stored, c.ahead.Physical-c.ahead.Logical

@@ -8,7 +8,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/sr"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/sys"
 )
 
 // treeCursor walks over a whole file on btrfs by the items of its subvolume's tree.
@@ -62,11 +63,7 @@ func inTree(f *os.File) bool {
 	if !since(6, 2) {
 		return false
 	}
-	one := struct {
-		header fiemapHeader
-		extent fiemapExtent
-	}{header: fiemapHeader{length: 1, flags: fiemapFlagSync, count: 1}}
-	return fiemap(f, unsafe.Pointer(&one)) == nil
+	return extent.AskForOne(f) == nil
 }
 
 // since says whether the kernel is of that version, or a later one.
@@ -83,7 +80,7 @@ func since(major, minor int) bool {
 // newTreeCursor needs a file on btrfs and CAP_SYS_ADMIN: an error is no more than that
 // there is no such cursor.
 func newTreeCursor(f *os.File, size int64) (*treeCursor, error) {
-	st, err := sr.StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil {
 		return nil, err
 	}

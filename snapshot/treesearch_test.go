@@ -10,9 +10,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/tests"
+	"reflinksr/internal/reflink"
 	"reflinksr/scripts/scratch"
-	"reflinksr/sr"
+	"reflinksr/scripts/tests"
 )
 
 // Both ways to walk over a file on btrfs tell the same of it: what is the same block of
@@ -65,7 +65,7 @@ func agree(t *testing.T, dir string, random *rand.Rand, compressed bool) (told i
 		}
 		if err == nil && i == 1 {
 			scribble(t, files[0], random, size, 40, compressed)
-			err = sr.CloneFile(f, files[0])
+			err = reflink.CloneFile(f, files[0])
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -203,7 +203,7 @@ func TestTreeHasEveryWrite(t *testing.T) {
 	for round := range 20 {
 		before, err := os.Create(filepath.Join(fs.Dir, "snapshot"))
 		if err == nil {
-			err = sr.CloneFile(before, f)
+			err = reflink.CloneFile(before, f)
 		}
 		if err != nil {
 			t.Fatal(err)

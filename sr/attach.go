@@ -5,33 +5,41 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/source"
 )
 
 // Attach makes the SR of the configuration usable on this host, finishes what a
 // crash left unfinished, and returns the handle for all other calls. Attaching
 // again is no error.
 func Attach(conf map[string]string) (string, error) {
-	c, err := ParseConfiguration(conf)
+	c, err := source.Parse(conf)
 	if err != nil {
 		return "", err
 	}
 	for _, name := range c.Unknown {
 		slog.Info("SR.attach ignores an unknown configuration key", "key", name, "path", c.Path)
 	}
-	if !c.mounts() {
-		return c.attach()
+	if !c.Mounts() {
+		return attach(c)
 	}
 	if c.UUID == "" {
-		return "", Errorf(ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
+		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
 	}
 	handle := ""
-	err = withMount(c.UUID, func(notes *Dir) error {
-		if err := c.mount(notes); err != nil {
+	err = source.WithNote(c.UUID, func(notes *dirfs.Dir) error {
+		if err := c.Mount(notes); err != nil {
 			return err
 		}
-		handle, err = c.attach()
+		handle, err = attach(c)
 		if err != nil {
-			forgetMounted(notes, c.UUID)
+			source.Forget(notes, c.UUID)
 		}
 		return err
 	})
@@ -39,47 +47,47 @@ func Attach(conf map[string]string) (string, error) {
 }
 
 // attach is Attach once the SR's filesystem is mounted.
-func (c Configuration) attach() (string, error) {
-	root, err := openPath(c.Path)
+func attach(c source.Configuration) (string, error) {
+	root, err := source.OpenPath(c.Path)
 	if err != nil {
 		return "", err
 	}
 	defer root.Close()
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		if err := finishErase(root, c); err != nil {
 			return "", err
 		}
-		return "", Errorf(ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? SR.create makes an SR there, and adopts a simple file SR", c.Path)
+		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? SR.create makes an SR there, and adopts a simple file SR", c.Path)
 	case err != nil:
 		return "", err
 	case c.UUID != "" && c.UUID != m.UUID:
-		return "", Errorf(ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
+		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
 	}
 	if err := (&SR{Path: c.Path, Root: root}).sameFilesystem(m); err != nil {
 		return "", err
 	}
-	a := m.attachment(c.Path)
-	err = withAttachments(m.UUID, func(dir *Dir) error {
-		if err := a.admit(root, m.Options.Attributes()); err != nil {
+	a := attachmentOf(m, c.Path)
+	err = attached.With(m.UUID, func(dir *dirfs.Dir) error {
+		if err := admit(&a, root, m.Options.Attributes()); err != nil {
 			return err
 		}
-		if _, err := lookup(m.UUID); errors.Is(err, os.ErrNotExist) {
+		if _, err := attached.Lookup(m.UUID); errors.Is(err, os.ErrNotExist) {
 			forgetSequence(m.UUID) // others may have used the SR since
 		}
-		if err := a.enlist(); err != nil {
+		if err := enlist(a); err != nil {
 			return fmt.Errorf("SR %s: %w", a.Path, err)
 		}
-		return a.saveIn(dir)
+		return a.SaveIn(dir)
 	})
-	return a.handle(), err
+	return a.Handle(), err
 }
 
 // admit checks that the SR can be attached, and recovers it.
-func (a *attachment) admit(root *Dir, data Attributes) error {
-	before, err := lookup(a.UUID)
-	if Unseen(err) {
+func admit(a *attached.SR, root *dirfs.Dir, data reflink.Attributes) error {
+	before, err := attached.Lookup(a.UUID)
+	if fault.Unseen(err) {
 		return err
 	}
 	if err == nil && before.Path == a.Path {
@@ -87,27 +95,29 @@ func (a *attachment) admit(root *Dir, data Attributes) error {
 	}
 	if err == nil && before.Path != a.Path {
 		other, err := verify(before)
-		if Unseen(err) {
+		if fault.Unseen(err) {
 			return fmt.Errorf("SR %s is attached at %s, and whether it still is there cannot be told: %w: detach it first", a.UUID, before.Path, err)
 		}
 		if err == nil {
 			other.Close()
-			return Errorf(ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
+			return fault.Errorf(fault.ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
 		}
 	}
 	// A full or read-only filesystem cannot be asked, and is attached for what can
 	// still be done with it.
-	cannotAsk := func(err error) bool { return Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace }
-	if err := root.Probe(data); err != nil && !cannotAsk(err) {
+	cannotAsk := func(err error) bool {
+		return fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace
+	}
+	if err := filesystem.Probe(root, data); err != nil && !cannotAsk(err) {
 		return err
 	}
-	if err := a.heal(root); err != nil && !cannotAsk(err) {
+	if err := healAt(*a, root); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: %w", a.Path, err)
 	}
-	if err := a.removeStaleMarker(root); err != nil && !cannotAsk(err) {
+	if err := removeStaleMarker(*a, root); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: recovery: %w", a.Path, err)
 	}
-	s, err := open(*a, Shared)
+	s, err := open(*a, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -118,14 +128,14 @@ func (a *attachment) admit(root *Dir, data Attributes) error {
 	return nil
 }
 
-// heal is heal, unless the SR has been destroyed meanwhile.
-func (a attachment) heal(root *Dir) error {
-	lock, err := root.lockSelf() // SR.destroy's
+// healAt is heal, unless the SR has been destroyed meanwhile.
+func healAt(a attached.SR, root *dirfs.Dir) error {
+	lock, err := root.LockSelf() // SR.destroy's
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	switch {
 	case errors.Is(err, os.ErrNotExist), err == nil && m.UUID != a.UUID:
 		return gone(a, "it was destroyed meanwhile")
@@ -137,14 +147,14 @@ func (a attachment) heal(root *Dir) error {
 
 // removeStaleMarker removes an unfinished rewrite of the marker, and the list of a
 // destruction that was not to be, unless somebody is at it now.
-func (a attachment) removeStaleMarker(root *Dir) error {
-	control, err := root.Sub(controlDir)
+func removeStaleMarker(a attached.SR, root *dirfs.Dir) error {
+	control, err := root.Sub(layout.ControlDir)
 	if err != nil {
 		return err
 	}
 	defer control.Close()
-	lock, err := control.lockFile("lock", "SR "+a.Path, Exclusive, true)
-	if errors.Is(err, ErrBusy) {
+	lock, err := control.LockFile("lock", "SR "+a.Path, dirfs.Exclusive, true)
+	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -156,15 +166,15 @@ func (a attachment) removeStaleMarker(root *Dir) error {
 		return err
 	}
 	defer staging.Close()
-	return errors.Join(staging.Remove(marker+".new"), control.Remove(doomList))
+	return errors.Join(staging.Remove(layout.MarkerFile+".new"), control.Remove(layout.DestroyList))
 }
 
 // heal makes control directories that are missing: only their names were ever
 // durable by necessity, and a restored backup may lack empty ones.
-func heal(root *Dir) error {
+func heal(root *dirfs.Dir) error {
 	s := &SR{Root: root}
 	var err error
-	if s.control, err = root.Mkdir(controlDir); err != nil {
+	if s.control, err = root.Mkdir(layout.ControlDir); err != nil {
 		return err
 	}
 	defer s.control.Close()

@@ -8,6 +8,14 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
+	"reflinksr/internal/uuids"
 )
 
 // Create makes the directory of the configuration an SR: it proves that the
@@ -17,93 +25,76 @@ import (
 // needs from now on. Repeating a Create that succeeded returns it again.
 func Create(uuid string, conf map[string]string, name, description string) (map[string]string, error) {
 	id := strings.ToLower(uuid)
-	if !canonical(id) {
-		return nil, Errorf(ErrInvalid, "uuid", "argument %q is %q, which is no UUID", "uuid", shorten(uuid))
+	if !uuids.IsCanonical(id) {
+		return nil, fault.Errorf(fault.ErrInvalid, "uuid", "argument %q is %q, which is no UUID", "uuid", fault.Shorten(uuid))
 	}
-	if err := errors.Join(CheckText("name", name), CheckText("description", description)); err != nil {
+	if err := errors.Join(source.CheckText("name", name), source.CheckText("description", description)); err != nil {
 		return nil, err
 	}
-	c, err := ParseConfiguration(conf)
+	c, err := source.Parse(conf)
 	if err != nil {
 		return nil, err
 	}
 	if len(c.Unknown) > 0 {
-		return nil, Errorf(ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are %s", shorten(c.Unknown[0]), strings.Join(slices.Sorted(maps.Keys(OptionHelp)), ", "))
+		return nil, fault.Errorf(fault.ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are %s", fault.Shorten(c.Unknown[0]), strings.Join(slices.Sorted(maps.Keys(source.OptionHelp)), ", "))
 	}
 	if c.UUID != "" && c.UUID != id {
-		return nil, Errorf(ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
+		return nil, fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
 	}
-	c.settle(id)
-	other, err := lookup(id)
-	if Unseen(err) {
+	c.Settle(id)
+	other, err := attached.Lookup(id)
+	if fault.Unseen(err) {
 		return nil, err
 	}
 	if err == nil && other.Path != c.Path {
-		return nil, Errorf(ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
+		return nil, fault.Errorf(fault.ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
 	}
-	create := func(root *Dir) error { return c.create(root, conf, name, description) }
+	create := func(root *dirfs.Dir) error { return createIn(c, root, conf, name, description) }
 	switch {
 	case c.Device != "":
 		if _, given := conf["datacow"]; given && c.Filesystem != "btrfs" {
-			return nil, Errorf(ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs: say filesystem=btrfs")
+			return nil, fault.Errorf(fault.ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs: say filesystem=btrfs")
 		}
-		err = withMount(id, func(*Dir) error { return c.createOnDisk(create) })
+		err = source.WithNote(id, func(*dirfs.Dir) error { return c.CreateOnDisk(create) })
 	case c.Server != "":
-		err = withMount(id, func(*Dir) error { return c.createOnExport(create) })
+		err = source.WithNote(id, func(*dirfs.Dir) error { return c.CreateOnExport(create) })
 	default:
-		err = c.createAtPath(create)
+		err = c.CreateAtPath(create)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return c.answer(conf), nil
+	return answer(c, conf), nil
 }
 
-func (c Configuration) createAtPath(create func(root *Dir) error) error {
-	root, err := openPath(c.Path)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return create(root)
-}
-
-func (c Configuration) createOnExport(create func(root *Dir) error) error {
-	m, err := c.mountable()
-	if err != nil {
-		return err
-	}
-	return c.inFilesystem(m, create)
-}
-
-// create makes the open directory the SR of the configuration.
-func (c Configuration) create(root *Dir, conf map[string]string, name, description string) error {
+// createIn makes the open directory the SR of the configuration.
+func createIn(c source.Configuration, root *dirfs.Dir, conf map[string]string, name, description string) error {
 	// Two creations of one directory exclude each other by a lock on the directory
 	// itself: nothing is written to it yet.
-	lock, err := root.lockSelf()
+	lock, err := root.LockSelf()
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	switch m, err := readMeta(root); {
+	switch m, err := layout.ReadMeta(root); {
 	case err == nil && m.UUID == c.UUID:
-		return m.sameOptions(c, conf)
+		return sameOptions(m, c, conf)
 	case err == nil:
-		return Errorf(ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, shorten(m.Name))
-	case Unseen(err):
+		return fault.Errorf(fault.ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, fault.Shorten(m.Name))
+	case fault.Unseen(err):
 		return fmt.Errorf("whether %s holds an SR already: %w", c.Path, err)
 	case !errors.Is(err, os.ErrNotExist):
 		return fmt.Errorf("%s already holds an SR: %w", c.Path, err)
 	}
-	fs, err := root.Filesystem()
+	fs, err := filesystem.Of(root)
 	if err != nil {
 		return err
 	}
-	if err := root.Probe(c.Options.Attributes()); err != nil {
+	if err := filesystem.Probe(root, c.Options.Attributes()); err != nil {
 		return err
 	}
 	if _, given := conf["datacow"]; given && fs.Type != "btrfs" {
-		return Errorf(ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs; %s is %s", c.Path, fs.Type)
+		return fault.Errorf(fault.ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs; %s is %s", c.Path, fs.Type)
 	}
 	if _, err := eraseDestroyed(root, "", false); err != nil {
 		return fmt.Errorf("finishing the destruction of the SR that was in %s: %w", c.Path, err)
@@ -114,24 +105,24 @@ func (c Configuration) create(root *Dir, conf map[string]string, name, descripti
 		s.abandon()
 		return fmt.Errorf("preparing %s: %w", c.Path, err)
 	}
-	m := &Meta{
-		Format: Format, UUID: c.UUID, Name: name, Description: description,
+	m := &layout.Meta{
+		Format: layout.Format, UUID: c.UUID, Name: name, Description: description,
 		Created: time.Now().UTC().Truncate(time.Second), Filesystem: fs, Options: c.Options,
 	}
 	if err := s.writeMeta(m); err != nil {
 		s.abandon()
-		return fmt.Errorf("writing %s: %w", root.join(marker), err)
+		return fmt.Errorf("writing %s: %w", root.Join(layout.MarkerFile), err)
 	}
 	return nil
 }
 
 // sameOptions refuses to make an SR again with other options than it has.
-func (m *Meta) sameOptions(c Configuration, conf map[string]string) error {
+func sameOptions(m *layout.Meta, c source.Configuration, conf map[string]string) error {
 	if _, given := conf["sector_size"]; given && c.Options.SectorSize != m.Options.SectorSize {
-		return Errorf(ErrInvalid, "sector_size", "SR %s is there already, with sector_size %d", m.UUID, m.Options.SectorSize)
+		return fault.Errorf(fault.ErrInvalid, "sector_size", "SR %s is there already, with sector_size %d", m.UUID, m.Options.SectorSize)
 	}
 	if _, given := conf["datacow"]; given && c.Options.DataCOW != m.Options.DataCOW {
-		return Errorf(ErrInvalid, "datacow", "SR %s is there already, with another datacow", m.UUID)
+		return fault.Errorf(fault.ErrInvalid, "datacow", "SR %s is there already, with another datacow", m.UUID)
 	}
 	return nil
 }
@@ -139,7 +130,7 @@ func (m *Meta) sameOptions(c Configuration, conf map[string]string) error {
 // begin makes the control directory.
 func (s *SR) begin() error {
 	var err error
-	if s.control, err = s.Root.Mkdir(controlDir); err != nil {
+	if s.control, err = s.Root.Mkdir(layout.ControlDir); err != nil {
 		return err
 	}
 	return s.makeSubdirs()
@@ -154,8 +145,8 @@ func (s *SR) makeSubdirs() error {
 		}
 	}
 	// Made now, while there is room: see LockLeases.
-	for _, name := range shortLocks {
-		lock, err := s.control.openLock(name)
+	for _, name := range layout.ShortLocks {
+		lock, err := s.control.OpenLock(name)
 		if err != nil {
 			return err
 		}
@@ -164,28 +155,25 @@ func (s *SR) makeSubdirs() error {
 	return nil
 }
 
-// shortLocks are locks of the control directory that are held for a part of a call.
-var shortLocks = []string{"leases.lock", "cbt.lock"}
-
 // abandon removes what begin made, if it is empty.
 func (s *SR) abandon() {
 	if s.control != nil {
 		s.control.Remove("lock")
-		for _, name := range shortLocks {
+		for _, name := range layout.ShortLocks {
 			s.control.Remove(name)
 		}
 		for name := range s.subdirs() {
 			s.control.Rmdir(name)
 		}
 	}
-	s.Root.Rmdir(controlDir)
+	s.Root.Rmdir(layout.ControlDir)
 }
 
 // answer is the configuration that SR.attach needs.
-func (c Configuration) answer(conf map[string]string) map[string]string {
+func answer(c source.Configuration, conf map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range conf {
-		if !fromToolstack[k] && !forCreate(k, v) {
+		if !source.FromToolstack[k] && !forCreate(k, v) {
 			out[k] = v
 		}
 	}

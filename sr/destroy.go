@@ -8,48 +8,49 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/mount"
+	"reflinksr/internal/source"
 )
-
-// tombstone is the marker of an SR that has been destroyed but is not yet erased.
-const tombstone = "sr.json.destroyed"
 
 // Destroy ends the SR: its marker goes (the commit), then its volumes' files and
 // its control directory. Foreign files stay. check is asked first, under the SR's
 // exclusive lock, and its error refuses the destruction. Destroying again after a
 // crash finishes the job.
 func Destroy(handle string, check func(*SR) error) error {
-	a, err := find(handle)
+	a, err := attached.Find(handle)
 	if err != nil {
 		return err
 	}
-	if a.Path != mountPoint(a.UUID) {
-		return a.destroy(check, false)
+	if a.Path != mount.Point(a.UUID) {
+		return destroy(a, check, false)
 	}
-	return withMount(a.UUID, func(notes *Dir) error {
-		m, err := readMounted(notes, a.UUID)
+	return source.WithNote(a.UUID, func(notes *dirfs.Dir) error {
+		m, err := source.ReadNote(notes, a.UUID)
 		if errors.Is(err, os.ErrNotExist) {
-			return a.destroy(check, false) // somebody else has mounted it there
+			return destroy(a, check, false) // somebody else has mounted it there
 		}
 		if err != nil {
 			return err
 		}
-		c := m.configuration()
+		c := m.Configuration()
 		// It may have been unmounted, under the SR or by an earlier attempt; which may have
 		// had its disk blank, too, before it was killed.
-		err = c.mount(notes)
-		if m.Over && errors.Is(err, ErrSRNotFound) {
-			return unmount(notes, a.UUID)
+		err = c.Mount(notes)
+		if m.Over && errors.Is(err, fault.ErrSRNotFound) {
+			return source.Unmount(notes, a.UUID)
 		}
 		if err != nil {
 			return err
 		}
-		if err := a.destroy(check, c.whole()); err != nil {
+		if err := destroy(a, check, c.Whole()); err != nil {
 			return err
 		}
-		if err := unmount(notes, a.UUID); err != nil {
+		if err := source.Unmount(notes, a.UUID); err != nil {
 			slog.Error("a destroyed SR's filesystem could not be unmounted; SR.detach tries again", "path", a.Path, "err", err)
 		}
 		return nil
@@ -57,14 +58,14 @@ func Destroy(handle string, check func(*SR) error) error {
 }
 
 // destroy ends the SR. whole says that its filesystem goes with it.
-func (a attachment) destroy(check func(*SR) error, whole bool) error {
+func destroy(a attached.SR, check func(*SR) error, whole bool) error {
 	// The lock that SR.create takes: nobody makes a new SR here while we erase.
-	root, err := OpenDir(a.Path)
+	root, err := dirfs.OpenDir(a.Path)
 	if err != nil {
 		return absent(a, err)
 	}
 	defer root.Close()
-	lock, err := root.lockSelf()
+	lock, err := root.LockSelf()
 	if err != nil {
 		return err
 	}
@@ -72,7 +73,7 @@ func (a attachment) destroy(check func(*SR) error, whole bool) error {
 	if done, err := eraseDestroyed(root, a.UUID, whole); done || err != nil {
 		return err
 	}
-	s, err := open(a, Exclusive)
+	s, err := open(a, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -96,76 +97,31 @@ func (a attachment) destroy(check func(*SR) error, whole bool) error {
 func (s *SR) end() (err error) {
 	defer func() {
 		if err != nil {
-			s.control.Remove(doomList)
+			s.control.Remove(layout.DestroyList)
 		}
 	}()
 	if err := s.doom(); err != nil {
 		return fmt.Errorf("writing down what is to be removed: %w", err)
 	}
-	if err := s.Root.Rename(marker, s.Root, tombstone); err != nil {
+	if err := s.Root.Rename(layout.MarkerFile, s.Root, layout.TombstoneFile); err != nil {
 		return fmt.Errorf("removing the marker: %w", err)
 	}
 	if err := s.Root.Sync(); err != nil {
-		return errors.Join(err, s.Root.Rename(tombstone, s.Root, marker))
+		return errors.Join(err, s.Root.Rename(layout.TombstoneFile, s.Root, layout.MarkerFile))
 	}
 	return nil
-}
-
-// lockSelf locks a directory that is, was or may become an SR's. Nothing of that is
-// left in it.
-func (d *Dir) lockSelf() (*Lock, error) {
-	if d.remote {
-		lock, err := d.lockFile(selfLock, d.Path(), Exclusive, false)
-		if err == nil {
-			lock.passing = true
-			return lock, d.forget()
-		}
-		if Classify(err) != ErrNoSpace { // a full one can be destroyed
-			return nil, d.mayWrite(nil, err)
-		}
-	}
-	own, err := d.Sub(".") // a descriptor of its own, to be closed with the lock
-	if err != nil {
-		return nil, err
-	}
-	if err := flock(own.f, Exclusive, time.Now().Add(LockTimeout), false); err != nil {
-		err = lockError(own.f, d.Path(), err)
-		own.Close()
-		return nil, err
-	}
-	return &Lock{f: own.f}, nil
-}
-
-// destroyed reads the tombstone in a directory: nil if the SR there lives, or
-// there is none and never was.
-func destroyed(root *Dir) (*Meta, error) {
-	if _, err := readMeta(root); !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	data, err := root.Read(tombstone, recordLimit)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	m := new(Meta)
-	if _, err := DecodeRecord(data, m); err != nil {
-		return nil, Errorf(ErrUnavailable, root.Path(), "%s/%s, which tells of a destroyed SR, is damaged: %v", root.Path(), tombstone, err)
-	}
-	return m, nil
 }
 
 // eraseDestroyed finishes a destruction that a crash interrupted, of the SR with
 // that UUID, or of any if uuid is "". whole says that the filesystem goes with it. The
 // caller holds the directory's lock.
-func eraseDestroyed(root *Dir, uuid string, whole bool) (done bool, err error) {
-	m, err := destroyed(root)
+func eraseDestroyed(root *dirfs.Dir, uuid string, whole bool) (done bool, err error) {
+	m, err := layout.ReadDestroyed(root)
 	if err != nil || m == nil || uuid != "" && m.UUID != uuid {
 		return false, err
 	}
 	s := &SR{Path: root.Path(), Root: root, Meta: m, whole: whole}
-	s.control, err = root.Sub(controlDir)
+	s.control, err = root.Sub(layout.ControlDir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
@@ -178,13 +134,13 @@ func eraseDestroyed(root *Dir, uuid string, whole bool) (done bool, err error) {
 }
 
 // finishErase is eraseDestroyed for SR.attach.
-func finishErase(root *Dir, c Configuration) error {
-	lock, err := root.lockSelf()
+func finishErase(root *dirfs.Dir, c source.Configuration) error {
+	lock, err := root.LockSelf()
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	_, err = eraseDestroyed(root, c.UUID, c.whole())
+	_, err = eraseDestroyed(root, c.UUID, c.Whole())
 	return err
 }
 
@@ -212,10 +168,10 @@ func (s *SR) erase(ours mine) error {
 			continue
 		}
 		// Data first: a record alone still tells whose the data was.
-		if err := s.Root.removeFile(Data(key)); err != nil {
+		if err := s.Root.RemoveFile(Data(key)); err != nil {
 			return err
 		}
-		if err := s.Root.removeFile(name); err != nil {
+		if err := s.Root.RemoveFile(name); err != nil {
 			return err
 		}
 	}
@@ -234,7 +190,7 @@ func (s *SR) erase(ours mine) error {
 			return err
 		}
 	}
-	if err := s.Root.Remove(tombstone); err != nil {
+	if err := s.Root.Remove(layout.TombstoneFile); err != nil {
 		return err
 	}
 	return s.Root.Sync()
@@ -246,7 +202,7 @@ func (s *SR) eraseControl(ours mine) error {
 			return err
 		}
 	}
-	if s.Root.remote {
+	if s.Root.Remote() {
 		if err := s.expelLock(); err != nil {
 			return err
 		}
@@ -254,26 +210,15 @@ func (s *SR) eraseControl(ours mine) error {
 	if err := s.eraseHosts(); err != nil {
 		return err
 	}
-	for _, name := range append([]string{"lock", doomList, sequenceFile}, shortLocks...) {
+	for _, name := range append([]string{"lock", layout.DestroyList, layout.SequenceFile}, layout.ShortLocks...) {
 		if err := s.control.Remove(name); err != nil {
 			return err
 		}
 	}
-	if err := s.Root.Rmdir(controlDir); err != nil {
+	if err := s.Root.Rmdir(layout.ControlDir); err != nil {
 		slog.Warn("the control directory is not empty and stays", "dir", s.control.Path(), "err", err)
 	}
 	return nil
-}
-
-// removeFile is Remove for what should be a file of ours. A directory is none and
-// stays.
-func (d *Dir) removeFile(name string) error {
-	err := d.Remove(name)
-	if errors.Is(err, unix.EISDIR) {
-		slog.Warn("a directory with the name of a file of ours stays", "dir", d.join(name))
-		return nil
-	}
-	return err
 }
 
 // eraseDir empties a control directory of what is named like ours, and removes it.
@@ -295,14 +240,14 @@ func (s *SR) eraseDir(sub string, ours mine) error {
 		if key, kind, ok := stagedName(name); ok && kind == ".inf" && sub == "staging" {
 			data, err := ours(Data(key))
 			if err == nil && data {
-				err = s.Root.removeFile(Data(key))
+				err = s.Root.RemoveFile(Data(key))
 			}
 			if err != nil {
 				return err
 			}
 		}
-		if _, _, ok := stagedName(strings.TrimSuffix(name, PendingCBT)); ok || name == marker+".new" || strings.HasSuffix(name, ".json") {
-			if err := dir.removeFile(name); err != nil {
+		if _, _, ok := stagedName(strings.TrimSuffix(name, PendingCBT)); ok || name == layout.MarkerFile+".new" || strings.HasSuffix(name, ".json") {
+			if err := dir.RemoveFile(name); err != nil {
 				return err
 			}
 		}

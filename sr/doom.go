@@ -8,10 +8,12 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
-)
 
-// doomList names, in the control directory, the files of an SR that is being destroyed.
-const doomList = "doomed"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/sys"
+)
 
 // doomLimit bounds the list, in bytes: half a million volumes.
 const doomLimit = 128 << 20
@@ -24,7 +26,7 @@ type identity struct {
 	Changed int64  `json:"changed"` // nanoseconds
 }
 
-func (d *Dir) identify(name string) (id identity, there bool, err error) {
+func identify(d *dirfs.Dir, name string) (id identity, there bool, err error) {
 	st, err := d.Stat(name)
 	switch {
 	case st != nil: // also of what is no regular file
@@ -39,11 +41,11 @@ func (d *Dir) identify(name string) (id identity, there bool, err error) {
 // finishes its destruction after a crash. A full filesystem has no room for that, and
 // can be destroyed all the same.
 func (s *SR) doom() error {
-	if err := s.control.Remove(doomList); err != nil {
+	if err := s.control.Remove(layout.DestroyList); err != nil {
 		return err
 	}
 	// A time of change that is only in memory would be an older one after a power cut.
-	if err := retry0(func() error { return unix.Syncfs(s.Root.fd()) }); err != nil {
+	if err := sys.Do(func() error { return unix.Syncfs(s.Root.Fd()) }); err != nil {
 		return err
 	}
 	names, err := s.Root.Names()
@@ -55,7 +57,7 @@ func (s *SR) doom() error {
 		if _, err := ParseKey(strings.TrimSuffix(name, ".inf")); err != nil {
 			continue
 		}
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		if err != nil {
 			return err
 		}
@@ -67,8 +69,8 @@ func (s *SR) doom() error {
 	if err != nil {
 		return err
 	}
-	err = s.control.WriteNew(doomList, data)
-	if Classify(err) == ErrNoSpace {
+	err = s.control.WriteNew(layout.DestroyList, data)
+	if fault.Classify(err) == fault.ErrNoSpace {
 		slog.Warn("no room to write down what is to be removed with the SR", "path", s.Path, "err", err)
 		return nil
 	}
@@ -89,7 +91,7 @@ func (s *SR) doomed() (ours mine, err error) {
 	if s.control == nil {
 		return none, nil // it went after the last of them
 	}
-	data, err := s.control.Read(doomList, doomLimit)
+	data, err := s.control.Read(layout.DestroyList, doomLimit)
 	if errors.Is(err, os.ErrNotExist) {
 		staging, err := s.control.Sub("staging")
 		if errors.Is(err, os.ErrNotExist) {
@@ -109,7 +111,7 @@ func (s *SR) doomed() (ours mine, err error) {
 		return nil, err
 	}
 	return func(name string) (bool, error) {
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		return err == nil && (!there || id == list[name]), err
 	}, nil
 }
@@ -117,12 +119,12 @@ func (s *SR) doomed() (ours mine, err error) {
 // unlisted is for an SR that there was no room to list the files of: what has changed
 // since its end is not its own.
 func (s *SR) unlisted() (ours mine, err error) {
-	end, err := s.Root.Stat(tombstone)
+	end, err := s.Root.Stat(layout.TombstoneFile)
 	if err != nil {
 		return nil, err
 	}
 	return func(name string) (bool, error) {
-		id, there, err := s.Root.identify(name)
+		id, there, err := identify(s.Root, name)
 		return err == nil && (!there || id.Changed <= end.Ctim.Nano()), err
 	}, nil
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/sr"
 )
 
@@ -12,7 +14,7 @@ func ExampleParseKey() {
 	key, err := sr.ParseKey("3f2504e0-4f89-41d3-9a0c-0305e82c3301")
 	fmt.Println(key, err)
 	_, err = sr.ParseKey("../../etc/passwd")
-	fmt.Println(errors.Is(err, sr.ErrVolumeNotFound))
+	fmt.Println(errors.Is(err, fault.ErrVolumeNotFound))
 	// Output:
 	// 3f2504e0-4f89-41d3-9a0c-0305e82c3301 <nil>
 	// true
@@ -20,21 +22,11 @@ func ExampleParseKey() {
 
 // A handle has the SR's UUID, so that another SR at the same path is not taken for it.
 func ExampleHandle() {
-	handle := sr.Handle("/srv/tank", "3f2504e0-4f89-41d3-9a0c-0305e82c3301")
+	handle := layout.Handle("/srv/tank", "3f2504e0-4f89-41d3-9a0c-0305e82c3301")
 	fmt.Println(handle)
-	path, uuid, err := sr.ParseHandle(handle)
+	path, uuid, err := layout.ParseHandle(handle)
 	fmt.Println(path, uuid, err)
 	// Output:
 	// file:///srv/tank?uuid=3f2504e0-4f89-41d3-9a0c-0305e82c3301
 	// /srv/tank 3f2504e0-4f89-41d3-9a0c-0305e82c3301 <nil>
-}
-
-// An error is a sentence for an operator, and a class for the program.
-func ExampleErrorf() {
-	err := fmt.Errorf("taking the snapshot: %w", sr.Errorf(sr.ErrNoSpace, "/srv/tank", "no space left in %s: destroy a volume or grow the filesystem", "/srv/tank"))
-	fmt.Println(err)
-	fmt.Println(sr.Classify(err) == sr.ErrNoSpace)
-	// Output:
-	// taking the snapshot: no space left in /srv/tank: destroy a volume or grow the filesystem
-	// true
 }

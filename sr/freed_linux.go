@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math"
 	"unsafe"
+
+	"reflinksr/internal/sys"
 )
 
 const (
@@ -28,7 +30,7 @@ func (s *SR) AwaitFreed() error {
 	// It frees what was allocated beyond the ends of files that are so long, that is of
 	// none; what counts is that it then waits for the background.
 	request := xfsEOFBlocks{version: xfsEOFVersion, flags: xfsEOFMinFileSize, minFileSize: math.MaxInt64}
-	if err := ioctl(s.Root.f, xfsIocFreeEOFBlocks, unsafe.Pointer(&request)); err != nil {
+	if err := sys.Ioctl(s.Root.File(), xfsIocFreeEOFBlocks, unsafe.Pointer(&request)); err != nil {
 		return fmt.Errorf("%s: waiting until removed files are freed: %w", s.Path, err)
 	}
 	return nil

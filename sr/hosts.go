@@ -6,30 +6,34 @@ import (
 	"log/slog"
 	"os"
 	"time"
-)
 
-// hostsDir is the part of the control directory that tells which hosts have an SR attached,
-// a file for each, by its UUID. Only what several hosts can have mounted has it.
-const hostsDir = "hosts"
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/record"
+	"reflinksr/internal/uuids"
+)
 
 // participant is a host that has the SR attached.
 type participant struct {
-	Format   int       `json:"format"`
-	Host     string    `json:"host"`
-	Boot     string    `json:"boot"`
-	Hardware Hardware  `json:"hardware"`
-	Name     string    `json:"name"` // of the host, for people
-	Attached time.Time `json:"attached"`
+	Format   int               `json:"format"`
+	Host     string            `json:"host"`
+	Boot     string            `json:"boot"`
+	Hardware hostinfo.Hardware `json:"hardware"`
+	Name     string            `json:"name"` // of the host, for people
+	Attached time.Time         `json:"attached"`
 }
 
 // enlist is SR.enlist for SR.attach, once the SR is recovered.
-func (a attachment) enlist() error {
-	s, err := open(a, Shared)
+func enlist(a attached.SR) error {
+	s, err := open(a, dirfs.Shared)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if err := s.enlist(); err != nil && Classify(err) != ErrReadOnly && Classify(err) != ErrNoSpace {
+	if err := s.enlist(); err != nil && fault.Classify(err) != fault.ErrReadOnly && fault.Classify(err) != fault.ErrNoSpace {
 		return err
 	}
 	return nil
@@ -42,19 +46,19 @@ func (s *SR) enlist() error {
 	if !s.Meta.Filesystem.Clustered() {
 		return nil
 	}
-	me, err := ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return err
 	}
 	if me.Nameless() {
-		return Errorf(ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id: run systemd-machine-id-setup, then attach the SR again", s.Path)
+		return fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id: run systemd-machine-id-setup, then attach the SR again", s.Path)
 	}
 	lock, err := s.LockLeases()
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	hosts, err := s.control.Mkdir(hostsDir)
+	hosts, err := s.control.Mkdir(layout.HostsDir)
 	if err != nil {
 		return err
 	}
@@ -63,7 +67,7 @@ func (s *SR) enlist() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	mine := participant{Format: Format, Host: me.UUID, Boot: me.Boot, Hardware: ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
+	mine := participant{Format: layout.Format, Host: me.UUID, Boot: me.Boot, Hardware: hostinfo.ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
 	mine.Name, _ = os.Hostname()
 	if err == nil {
 		if err := mine.mayReplace(there, s.Path); err != nil {
@@ -87,8 +91,8 @@ func (m participant) mayReplace(there participant, path string) error {
 	}
 	same, known := m.Hardware.Same(there.Hardware)
 	if known && !same {
-		return Errorf(ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s",
-			path, m.Host, shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
+		return fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s",
+			path, m.Host, fault.Shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
 	}
 	if !known {
 		slog.Warn("a host with this UUID has attached the SR in another boot, and nobody can tell whether that was this machine", "sr", path, "host", m.Host)
@@ -96,20 +100,20 @@ func (m participant) mayReplace(there participant, path string) error {
 	return nil
 }
 
-func readParticipant(hosts *Dir, uuid string) (m participant, err error) {
-	data, err := hosts.Read(uuid, recordLimit)
+func readParticipant(hosts *dirfs.Dir, uuid string) (m participant, err error) {
+	data, err := hosts.Read(uuid, record.Limit)
 	if err != nil {
 		return m, err
 	}
-	return parseParticipant(data, hosts.join(uuid))
+	return parseParticipant(data, hosts.Join(uuid))
 }
 
 func parseParticipant(data []byte, path string) (m participant, err error) {
 	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
-		return m, Errorf(ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
+		return m, fault.Errorf(fault.ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
 	}
-	if m.Format > Format {
-		return m, Errorf(ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, Format)
+	if m.Format > layout.Format {
+		return m, fault.Errorf(fault.ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, layout.Format)
 	}
 	return m, nil
 }
@@ -119,16 +123,16 @@ const delistPatience = 5 * time.Second
 
 // leaving takes this host off the list, as far as that can be done now. If the SR stays
 // attached after all, stay puts it back.
-func (a attachment) leaving() (stay func()) {
+func leaving(a attached.SR) (stay func()) {
 	done := make(chan struct{})
-	go func() { a.delist(); close(done) }()
+	go func() { delist(a); close(done) }()
 	select {
 	case <-done:
 	case <-time.After(delistPatience):
 		slog.Warn("this host stays on the list of those that have the SR attached: its filesystem does not answer", "sr", a.Path)
 	}
 	return func() {
-		if s, err := open(a, Shared); err == nil {
+		if s, err := open(a, dirfs.Shared); err == nil {
 			if err := s.enlist(); err != nil {
 				slog.Warn("this host is not on the list of those that have the SR attached", "sr", a.Path, "err", err)
 			}
@@ -137,17 +141,17 @@ func (a attachment) leaving() (stay func()) {
 	}
 }
 
-func (a attachment) delist() {
+func delist(a attached.SR) {
 	s, err := verify(a)
 	if err != nil {
 		return
 	}
 	defer s.Close()
-	me, err := ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil || !s.Meta.Filesystem.Clustered() {
 		return
 	}
-	hosts, err := s.control.Sub(hostsDir)
+	hosts, err := s.control.Sub(layout.HostsDir)
 	if err != nil {
 		return
 	}
@@ -162,10 +166,10 @@ func (a attachment) delist() {
 // ForgetHost takes a host off the list of those that have the SR attached: it is no more.
 // Absent is no error.
 func (s *SR) ForgetHost(uuid string) error {
-	if !canonical(uuid) {
-		return Errorf(ErrInvalid, uuid, "%q is no host's UUID", shorten(uuid))
+	if !uuids.IsCanonical(uuid) {
+		return fault.Errorf(fault.ErrInvalid, uuid, "%q is no host's UUID", fault.Shorten(uuid))
 	}
-	hosts, err := s.control.Sub(hostsDir)
+	hosts, err := s.control.Sub(layout.HostsDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -178,7 +182,7 @@ func (s *SR) ForgetHost(uuid string) error {
 
 // eraseHosts removes the list with a destroyed SR.
 func (s *SR) eraseHosts() error {
-	hosts, err := s.control.Sub(hostsDir)
+	hosts, err := s.control.Sub(layout.HostsDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -191,11 +195,11 @@ func (s *SR) eraseHosts() error {
 		return err
 	}
 	for _, name := range names {
-		if canonical(name) {
-			if err := hosts.removeFile(name); err != nil {
+		if uuids.IsCanonical(name) {
+			if err := hosts.RemoveFile(name); err != nil {
 				return err
 			}
 		}
 	}
-	return s.control.Rmdir(hostsDir)
+	return s.control.Rmdir(layout.HostsDir)
 }

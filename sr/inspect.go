@@ -6,9 +6,18 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/rundir"
+	"reflinksr/internal/source"
+	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // Inspect opens the SR in a directory to look at it, attached or not. It writes
@@ -16,11 +25,11 @@ import (
 // are not there are nil, and the Meta of a marker that cannot be read is empty.
 // ErrSRNotFound if there is neither a marker nor what is left of one.
 func Inspect(path string) (_ *SR, err error) {
-	if path, err = cleanPath(path); err != nil {
+	if path, err = layout.CleanPath(path); err != nil {
 		return nil, err
 	}
-	s := &SR{Path: path, Meta: new(Meta)}
-	if s.Root, err = openPath(path); err != nil {
+	s := &SR{Path: path, Meta: new(layout.Meta)}
+	if s.Root, err = source.OpenPath(path); err != nil {
 		return nil, err
 	}
 	defer func() {
@@ -28,21 +37,21 @@ func Inspect(path string) (_ *SR, err error) {
 			s.Close()
 		}
 	}()
-	m, err := readMeta(s.Root)
+	m, err := layout.ReadMeta(s.Root)
 	if errors.Is(err, os.ErrNotExist) {
 		var there bool
-		if there, err = s.Root.Exists(tombstone); err == nil && !there {
+		if there, err = s.Root.Exists(layout.TombstoneFile); err == nil && !there {
 			err = s.nothing()
 		}
 		if err != nil {
 			return nil, err
 		}
-		m, err = destroyed(s.Root)
+		m, err = layout.ReadDestroyed(s.Root)
 	}
 	switch {
 	case err == nil && m != nil:
 		s.Meta = m
-	case Classify(err) == nil && err != nil:
+	case fault.Classify(err) == nil && err != nil:
 		return nil, err // it could not be read at all
 	}
 	return s, s.openControl()
@@ -50,19 +59,19 @@ func Inspect(path string) (_ *SR, err error) {
 
 // nothing says what a directory without a marker may be.
 func (s *SR) nothing() error {
-	there, err := s.Root.Exists(controlDir)
+	there, err := s.Root.Exists(layout.ControlDir)
 	if err != nil {
 		return err
 	}
 	if there {
-		return Errorf(ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, marker)
+		return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, layout.MarkerFile)
 	}
-	return Errorf(ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
+	return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
 }
 
 // openControl opens what there is of the control directory.
 func (s *SR) openControl() (err error) {
-	if s.control, err = openPart(s.Root, controlDir); err != nil || s.control == nil {
+	if s.control, err = openPart(s.Root, layout.ControlDir); err != nil || s.control == nil {
 		return err
 	}
 	for name, dir := range s.subdirs() {
@@ -74,7 +83,7 @@ func (s *SR) openControl() (err error) {
 }
 
 // openPart opens a subdirectory: nil if there is none.
-func openPart(d *Dir, name string) (*Dir, error) {
+func openPart(d *dirfs.Dir, name string) (*dirfs.Dir, error) {
 	sub, err := d.Sub(name)
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil, nil
@@ -103,7 +112,7 @@ func (s *SR) Survey() (v Survey, err error) {
 	}
 	add(problems...)
 	v.Whole = len(problems) == 0
-	if v.Destroyed = !v.Whole && problems[0].Name == tombstone; v.Destroyed {
+	if v.Destroyed = !v.Whole && problems[0].Name == layout.TombstoneFile; v.Destroyed {
 		return v, nil
 	}
 	if err := s.place(&v); err != nil {
@@ -113,10 +122,10 @@ func (s *SR) Survey() (v Survey, err error) {
 		return v, err
 	}
 	add(problems...)
-	add(s.exposed(s.Root, marker, marker, "")...)
+	add(s.exposed(s.Root, layout.MarkerFile, layout.MarkerFile, "")...)
 	v.Staged = map[Key][]string{}
 	for _, part := range []struct {
-		dir *Dir
+		dir *dirfs.Dir
 		see func(name string) (ours bool)
 	}{
 		{s.Staging, func(name string) bool {
@@ -124,17 +133,17 @@ func (s *SR) Survey() (v Survey, err error) {
 			if ok {
 				v.Staged[key] = append(v.Staged[key], kind)
 			}
-			return ok || name == marker+".new"
+			return ok || name == layout.MarkerFile+".new"
 		}},
 		{s.Root, func(name string) bool { v.Root = append(v.Root, name); return true }},
-		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return canonical(name) }},
+		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return uuids.IsCanonical(name) }},
 		{s.CBT, func(name string) bool {
 			v.CBT = append(v.CBT, name)
-			return canonical(strings.TrimSuffix(name, PendingCBT))
+			return uuids.IsCanonical(strings.TrimSuffix(name, PendingCBT))
 		}},
-		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return canonical(name) }},
+		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return uuids.IsCanonical(name) }},
 		{s.control, func(name string) bool {
-			return s.subdirs()[name] != nil || name == hostsDir || name == "lock" || slices.Contains(shortLocks, name) || name == doomList || name == sequenceFile
+			return s.subdirs()[name] != nil || name == layout.HostsDir || name == "lock" || slices.Contains(layout.ShortLocks, name) || name == layout.DestroyList || name == layout.SequenceFile
 		}},
 	} {
 		if part.dir == nil {
@@ -145,7 +154,7 @@ func (s *SR) Survey() (v Survey, err error) {
 			return v, err
 		}
 		for _, name := range names {
-			if removedOpen(name) && part.dir.remote {
+			if dirfs.RemovedOpen(name) && part.dir.Remote() {
 				add(Problem{Kind: UnknownFile, Name: s.relative(part.dir, name), Note: true,
 					Text: "a file that was removed while a host had it open; NFS keeps it until that host closes it", Repair: Nothing("it goes by itself, or has been left by a host that crashed: then remove it")})
 				continue
@@ -161,32 +170,32 @@ func (s *SR) Survey() (v Survey, err error) {
 
 // surveyMarker judges the marker and whether the SR is where it was made.
 func (s *SR) surveyMarker() ([]Problem, error) {
-	m, err := readMeta(s.Root)
+	m, err := layout.ReadMeta(s.Root)
 	one := func(kind ProblemKind, name, text, repair string) ([]Problem, error) {
 		return []Problem{{Kind: kind, Name: name, Text: text, Repair: repair}}, nil
 	}
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		old, err := destroyed(s.Root)
-		if Unseen(err) {
+		old, err := layout.ReadDestroyed(s.Root)
+		if fault.Unseen(err) {
 			return nil, err
 		}
 		if err != nil || old == nil {
-			return one(Damage, tombstone, fmt.Sprintf("what is left of a destroyed SR cannot be read: %v", err), Nothing("whose files these are nobody can tell; remove them by hand"))
+			return one(Damage, layout.TombstoneFile, fmt.Sprintf("what is left of a destroyed SR cannot be read: %v", err), Nothing("whose files these are nobody can tell; remove them by hand"))
 		}
-		return []Problem{{Kind: Unfinished, Name: tombstone, Repairable: true,
+		return []Problem{{Kind: Unfinished, Name: layout.TombstoneFile, Repairable: true,
 			Text:   fmt.Sprintf("SR %s was destroyed, and SR.destroy was interrupted while it removed its files", old.UUID),
 			Repair: "removes the rest of the destroyed SR's files, as SR.attach and SR.create would"}}, nil
-	case errors.Is(err, ErrNewer):
-		return one(NewerFormat, marker, err.Error(), Nothing("update reflinksr on this host"))
-	case errors.Is(err, ErrUnavailable):
-		return one(Damage, marker, err.Error(), Nothing("restore it from a backup; nothing else in this SR is repaired before"))
+	case errors.Is(err, fault.ErrNewer):
+		return one(NewerFormat, layout.MarkerFile, err.Error(), Nothing("update reflinksr on this host"))
+	case errors.Is(err, fault.ErrUnavailable):
+		return one(Damage, layout.MarkerFile, err.Error(), Nothing("restore it from a backup; nothing else in this SR is repaired before"))
 	case err != nil:
 		return nil, err
 	}
 	err = (&SR{Path: s.Path, Root: s.Root}).sameFilesystem(m)
-	if errors.Is(err, ErrUnavailable) {
-		return one(WrongPlace, marker, err.Error(), Nothing("mount the right filesystem, or srctl rehome; nothing else in this SR is repaired before"))
+	if errors.Is(err, fault.ErrUnavailable) {
+		return one(WrongPlace, layout.MarkerFile, err.Error(), Nothing("mount the right filesystem, or srctl rehome; nothing else in this SR is repaired before"))
 	}
 	return nil, err
 }
@@ -196,19 +205,19 @@ func (s *SR) place(v *Survey) error {
 	if s.Meta.UUID == "" {
 		return nil
 	}
-	a, err := lookup(s.Meta.UUID)
+	a, err := attached.Lookup(s.Meta.UUID)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
-	case Unseen(err):
+	case fault.Unseen(err):
 		return err
 	case err != nil:
-		v.Problems = append(v.Problems, Problem{Kind: RuntimeNote, Name: RuntimeDir + "/sr/" + s.Meta.UUID + ".json",
+		v.Problems = append(v.Problems, Problem{Kind: RuntimeNote, Name: rundir.Path + "/sr/" + s.Meta.UUID + ".json",
 			Text: err.Error(), Repair: Nothing("attach the SR again")})
 		return nil
 	}
-	there, err := OpenDir(a.Path)
-	if err != nil && (a.Path == s.Path || !Unseen(err)) {
+	there, err := dirfs.OpenDir(a.Path)
+	if err != nil && (a.Path == s.Path || !fault.Unseen(err)) {
 		v.Attached = a.Path == s.Path
 		return nil
 	}
@@ -216,18 +225,18 @@ func (s *SR) place(v *Survey) error {
 		return fmt.Errorf("SR %s is attached on this host at %s, which cannot be looked at: %w: detach it there first", s.Meta.UUID, a.Path, err)
 	}
 	defer there.Close()
-	one, err := StatFile(there.f)
+	one, err := sys.Fstat(there.File())
 	if err != nil {
 		return err
 	}
-	two, err := StatFile(s.Root.f)
+	two, err := sys.Fstat(s.Root.File())
 	if err != nil {
 		return err
 	}
 	v.Attached = one.Dev == two.Dev && one.Ino == two.Ino
 	if v.Elsewhere = !v.Attached; v.Elsewhere {
 		v.Whole = false
-		v.Problems = append(v.Problems, Problem{Kind: WrongPlace, Name: marker,
+		v.Problems = append(v.Problems, Problem{Kind: WrongPlace, Name: layout.MarkerFile,
 			Text:   fmt.Sprintf("SR %s is attached on this host at %s: this is a copy of it", s.Meta.UUID, a.Path),
 			Repair: Nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})
 	}
@@ -237,11 +246,11 @@ func (s *SR) place(v *Survey) error {
 // surveyControl looks for parts of the control directory that are missing or not
 // what they should be.
 func (s *SR) surveyControl() (problems []Problem, err error) {
-	if alive, err := s.Root.Exists(marker); err != nil || !alive {
+	if alive, err := s.Root.Exists(layout.MarkerFile); err != nil || !alive {
 		return nil, err
 	}
 	var failed error
-	judge := func(d *Dir, name, path string) {
+	judge := func(d *dirfs.Dir, name, path string) {
 		st, err := d.Stat(name)
 		switch {
 		case errors.Is(err, os.ErrNotExist):
@@ -255,7 +264,7 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 			problems = append(problems, tooOpen(st, path, "")...)
 		}
 	}
-	judge(s.Root, controlDir, controlDir)
+	judge(s.Root, layout.ControlDir, layout.ControlDir)
 	if s.control == nil || failed != nil {
 		return problems, failed
 	}
@@ -264,9 +273,9 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 			Text: "it has an attribute that keeps files from being made, renamed or removed in it", Repair: Nothing("chattr -i -a " + path)})
 	}
 	for name := range s.subdirs() {
-		judge(s.control, name, controlDir+"/"+name)
+		judge(s.control, name, layout.ControlDir+"/"+name)
 	}
-	readOnly, remedy, err := s.Root.readOnly()
+	readOnly, remedy, err := filesystem.ReadOnly(s.Root)
 	if err != nil {
 		return problems, err
 	}
@@ -277,47 +286,35 @@ func (s *SR) surveyControl() (problems []Problem, err error) {
 	if failed != nil {
 		return problems, failed
 	}
-	for _, name := range append([]string{"lock", doomList, sequenceFile}, shortLocks...) {
-		problems = append(problems, s.exposed(s.control, name, controlDir+"/"+name, "")...)
+	for _, name := range append([]string{"lock", layout.DestroyList, layout.SequenceFile}, layout.ShortLocks...) {
+		problems = append(problems, s.exposed(s.control, name, layout.ControlDir+"/"+name, "")...)
 	}
 	if s.Staging == nil {
 		return problems, nil
 	}
-	there, err := s.Staging.Exists(marker + ".new")
+	there, err := s.Staging.Exists(layout.MarkerFile + ".new")
 	if err != nil || !there {
 		return problems, err
 	}
 	busy := ""
 	if s.lock == nil {
-		var lock *Lock
-		if lock, busy, err = s.control.lookLock("lock", patience); err != nil {
+		var lock *dirfs.Lock
+		if lock, busy, err = s.control.LookLockFor("lock", dirfs.Patience); err != nil {
 			return problems, err
 		}
 		lock.Unlock()
-		if there, err = s.Staging.Exists(marker + ".new"); err != nil || !there {
+		if there, err = s.Staging.Exists(layout.MarkerFile + ".new"); err != nil || !there {
 			return problems, err
 		}
 	}
-	p := Problem{Kind: Unfinished, Name: controlDir + "/staging/" + marker + ".new", Repairable: true,
+	p := Problem{Kind: Unfinished, Name: layout.ControlDir + "/staging/" + layout.MarkerFile + ".new", Repairable: true,
 		Text: "a new marker, left in staging by an interrupted SR.set_name, SR.set_description or SR.create", Repair: "removes it"}
 	return append(problems, p.During(busy)), nil
 }
 
-func (d *Dir) isDir(name string) (bool, error) {
-	var st unix.Stat_t
-	err := retry0(func() error { return unix.Fstatat(d.fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
-	if err == unix.ENOENT {
-		return false, nil
-	}
-	if err != nil {
-		return false, &os.PathError{Op: "stat", Path: d.join(name), Err: err}
-	}
-	return st.Mode&unix.S_IFMT == unix.S_IFDIR, nil
-}
-
 // exposed says whether others than root can get at a file of ours, and whether it is
 // one.
-func (s *SR) exposed(d *Dir, name, path string, key Key) []Problem {
+func (s *SR) exposed(d *dirfs.Dir, name, path string, key Key) []Problem {
 	st, err := d.Stat(name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
@@ -327,16 +324,16 @@ func (s *SR) exposed(d *Dir, name, path string, key Key) []Problem {
 	case err != nil:
 		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
 	}
-	return append(tooOpen(st, path, key), d.Unchangeable(name, path, key)...)
+	return append(tooOpen(st, path, key), Unchangeable(d, name, path, key)...)
 }
 
 // Unchangeable notes that a file of ours has an attribute that keeps it from being changed.
-func (d *Dir) Unchangeable(name, path string, key Key) []Problem {
-	if fixed, err := d.Fixed(name); err != nil || !fixed {
+func Unchangeable(d *dirfs.Dir, name, path string, key Key) []Problem {
+	if fixed, err := filesystem.Fixed(d, name); err != nil || !fixed {
 		return nil // gone meanwhile, or there are no attributes
 	}
 	return []Problem{{Kind: OddAttributes, Name: path, Key: key, Note: true,
-		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.join(name) + " when that is not wanted any more")}}
+		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.Join(name) + " when that is not wanted any more")}}
 }
 
 func tooOpen(st *unix.Stat_t, path string, key Key) []Problem {
@@ -351,14 +348,14 @@ func tooOpen(st *unix.Stat_t, path string, key Key) []Problem {
 // files in CBT.
 func (s *SR) Exposed(key Key) (problems []Problem) {
 	if s.Leases != nil {
-		problems = append(problems, s.exposed(s.Leases, string(key), controlDir+"/leases/"+string(key), key)...)
+		problems = append(problems, s.exposed(s.Leases, string(key), layout.ControlDir+"/leases/"+string(key), key)...)
 	}
 	if s.Locks != nil {
-		problems = append(problems, s.exposed(s.Locks, string(key), controlDir+"/locks/"+string(key), key)...)
+		problems = append(problems, s.exposed(s.Locks, string(key), layout.ControlDir+"/locks/"+string(key), key)...)
 	}
 	if s.CBT != nil {
 		for _, name := range []string{string(key), string(key) + PendingCBT} {
-			problems = append(problems, s.exposed(s.CBT, name, controlDir+"/cbt/"+name, key)...)
+			problems = append(problems, s.exposed(s.CBT, name, layout.ControlDir+"/cbt/"+name, key)...)
 		}
 	}
 	return problems
@@ -382,80 +379,36 @@ func want(st *unix.Stat_t) uint32 {
 
 func mode(st *unix.Stat_t) string { return fmt.Sprintf("%04o", want(st)) }
 
-func (s *SR) relative(d *Dir, name string) string {
+func (s *SR) relative(d *dirfs.Dir, name string) string {
 	if s.control != nil && d == s.control {
-		return controlDir + "/" + name
+		return layout.ControlDir + "/" + name
 	}
 	for sub, dir := range s.subdirs() {
 		if *dir == d {
-			return controlDir + "/" + sub + "/" + name
+			return layout.ControlDir + "/" + sub + "/" + name
 		}
 	}
 	return name
-}
-
-// patience is how long a look at an SR waits for a call to end that changes what is
-// looked at.
-const patience = 2 * time.Second
-
-// LookLock is lookLock for a moment.
-func (d *Dir) LookLock(name string) (lock *Lock, busy string, err error) {
-	return d.lookLock(name, patience)
-}
-
-// lookLock takes an existing lock file, shared, without making one: nil if there is
-// none. busy tells who has it alone if waiting did not help.
-func (d *Dir) lookLock(name string, wait time.Duration) (_ *Lock, busy string, err error) {
-	for {
-		fd, err := retry(func() (int, error) {
-			return unix.Openat(d.fd(), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
-		})
-		if err == unix.ENOENT || err == unix.ELOOP {
-			return nil, "", nil
-		}
-		if err != nil {
-			return nil, "", &os.PathError{Op: "open", Path: d.join(name), Err: err}
-		}
-		f := os.NewFile(uintptr(fd), d.join(name))
-		err = flock(f, Shared, time.Now().Add(wait), wait == 0)
-		if err == unix.EWOULDBLOCK {
-			busy := holder(f)
-			f.Close()
-			return nil, busy, nil
-		}
-		current := true
-		if err == nil {
-			current, err = d.sameFile(name, f)
-		}
-		if err != nil && !errors.Is(err, ErrDamaged) {
-			f.Close()
-			return nil, "", err
-		}
-		if current || err != nil {
-			return &Lock{f: f, dir: d, name: name}, "", nil
-		}
-		f.Close()
-	}
 }
 
 // Quiet waits until no call changes the volume, and keeps it so until release. busy
 // names the process if that takes too long. It makes no lock file: where there is
 // none, no call is at work.
 func (s *SR) Quiet(key Key) (release func(), busy string, err error) {
-	var held []*Lock
+	var held []*dirfs.Lock
 	release = func() {
 		for _, lock := range held {
 			lock.Unlock()
 		}
 	}
 	for _, place := range []struct {
-		dir  *Dir
+		dir  *dirfs.Dir
 		name string
 	}{{s.Locks, string(key)}, {s.control, "lock"}, {s.control, "leases.lock"}} {
 		if place.dir == nil || place.name == "lock" && s.lock != nil {
 			continue
 		}
-		lock, busy, err := place.dir.lookLock(place.name, patience)
+		lock, busy, err := place.dir.LookLockFor(place.name, dirfs.Patience)
 		if err != nil || busy != "" {
 			release()
 			return func() {}, busy, err
@@ -470,13 +423,13 @@ func (s *SR) QuietCBT() (release func(), busy string, err error) {
 	if s.control == nil {
 		return func() {}, "", nil
 	}
-	lock, busy, err := s.control.lookLock("cbt.lock", patience)
+	lock, busy, err := s.control.LookLockFor("cbt.lock", dirfs.Patience)
 	return func() { lock.Unlock() }, busy, err
 }
 
 // Working says whether a call has the volume's lock alone at this moment.
 func (s *SR) Working(key Key) (bool, error) {
-	lock, busy, err := s.Locks.lookLock(string(key), 0)
+	lock, busy, err := s.Locks.LookLockFor(string(key), 0)
 	lock.Unlock()
 	return busy != "", err
 }

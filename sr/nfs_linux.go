@@ -3,137 +3,35 @@ package sr
 import (
 	"errors"
 	"os"
-	"strings"
-	"time"
 
-	"golang.org/x/sys/unix"
+	"reflinksr/internal/dirfs"
 )
 
 // What is different where other hosts change the same directory by way of a server. A
 // host remembers names and attributes for up to a minute (nfs(5), "Data and metadata
 // coherence"), and locking a file makes it forget what it remembers of that file alone.
 
-// remote says whether what is open is on NFS.
-func remote(f *os.File) (bool, error) {
-	st, err := fstatfs(f)
-	return err == nil && int64(st.Type) == unix.NFS_SUPER_MAGIC, err
-}
-
-// forget makes this host ask the server before it believes what it remembers of the
-// names in the directory. Only NFS remembers.
-func (d *Dir) forget() error {
-	if !d.remote {
-		return nil
-	}
-	return d.ask("", unix.AT_EMPTY_PATH)
-}
-
-// ask asks the server for the attributes of name.
-func (d *Dir) ask(name string, flags int) error {
-	var st unix.Statx_t
-	err := retry0(func() error {
-		return unix.Statx(d.fd(), name, flags|unix.AT_STATX_FORCE_SYNC, unix.STATX_BASIC_STATS, &st)
-	})
-	if err != nil {
-		return &os.PathError{Op: "stat", Path: d.join(name), Err: err}
-	}
-	return nil
-}
-
-// current repeats what met a file that is no more on the server: its name is another's,
-// or nobody's, since another host has replaced or removed it.
-func (d *Dir) current(do func() error) error {
-	for range 100 {
-		err := do()
-		if !d.remote || !errors.Is(err, unix.ESTALE) {
-			return err
-		}
-		if err := d.forget(); err != nil {
-			return err
-		}
-	}
-	return do()
-}
-
 // forget is Dir.forget of the SR's directories: whoever has just got a lock sees what
 // was done under it until now, on whatever host.
 func (s *SR) forget() error {
-	err := s.Root.forget()
+	err := s.Root.Forget()
 	if s.control != nil {
-		err = errors.Join(err, s.control.forget())
+		err = errors.Join(err, s.control.Forget())
 	}
 	for _, dir := range s.subdirs() {
 		if *dir != nil {
-			err = errors.Join(err, (*dir).forget())
+			err = errors.Join(err, (*dir).Forget())
 		}
 	}
 	return err
 }
 
-// blink is for how long a name can be absent while it is replaced.
-const blink = 500 * time.Millisecond
-
-// Patiently repeats look for as long as it is os.ErrNotExist by chance: on NFS a file
-// that is replaced while a process of the same host has it open is renamed first, and
-// its name is nobody's for a moment (nfs_rename in fs/nfs/dir.c). It is absent for good
-// if the name beside, which goes at the same time, is.
-func (d *Dir) Patiently(beside string, look func() error) error {
-	deadline := time.Now().Add(blink)
-	for {
-		err := look()
-		if !d.remote || !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
-			return err
-		}
-		there, e := d.Exists(beside)
-		if e != nil {
-			return e
-		}
-		if !there {
-			return err
-		}
-		time.Sleep(2 * time.Millisecond)
-		if err := d.forget(); err != nil {
-			return err
-		}
-	}
-}
-
-// removedOpen says whether the name is what NFS gives to a file that was removed while
-// a process of that host had it open. It goes when that closes it.
-func removedOpen(name string) bool { return strings.HasPrefix(name, ".nfs") }
-
-// selfLock is the name of the file that is locked in the place of an SR's directory
-// itself: to lock a directory of NFS keeps away nobody on other hosts.
-const selfLock = ".reflinksr.lock"
-
 // expelLock moves the SR's lock out of the control directory and removes it: it is held,
 // and NFS keeps what is open in its directory, which could not be removed then.
 func (s *SR) expelLock() error {
-	const passing = selfLock + ".old"
+	const passing = dirfs.SelfLock + ".old"
 	if err := s.control.Rename("lock", s.Root, passing); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return s.Root.Remove(passing)
-}
-
-// mayWrite refuses an export whose server does not take our root for root.
-func (d *Dir) mayWrite(f *os.File, err error) error {
-	if !d.remote || err != nil && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
-		return err
-	}
-	if err == nil {
-		st, err := StatFile(f)
-		if err != nil || st.Uid == 0 {
-			return err
-		}
-	}
-	return Errorf(ErrUnsuitable, d.Path(), "%s: its NFS server does not let root of this host be root there (%s): export it with no_root_squash to the hosts of the pool, and to no others",
-		d.Path(), squashed(err))
-}
-
-func squashed(err error) string {
-	if err != nil {
-		return err.Error()
-	}
-	return "files of root have another owner"
 }

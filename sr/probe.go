@@ -1,10 +1,21 @@
 package sr
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
-	"strconv"
 	"strings"
+
+	"reflinksr/internal/blockdev"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/mount"
+	"reflinksr/internal/mountinfo"
+	"reflinksr/internal/overwrite"
+	"reflinksr/internal/source"
 )
 
 // ProbeSR answers SR.probe, in steps: without a path, device or server, the mounted
@@ -12,8 +23,8 @@ import (
 // configurations; with one, either a complete configuration for a new SR, or the SR that
 // is there. It changes nothing.
 func ProbeSR(conf map[string]string) ([]Candidate, error) {
-	for _, s := range sources {
-		if _, given := conf[s.key]; given {
+	for _, s := range source.Kinds {
+		if _, given := conf[s.Key]; given {
 			candidate, err := probeSource(conf)
 			if err != nil {
 				return nil, err
@@ -30,22 +41,22 @@ func ProbeSR(conf map[string]string) ([]Candidate, error) {
 }
 
 func probeSource(conf map[string]string) (out Candidate, err error) {
-	c, err := ParseConfiguration(conf)
+	c, err := source.Parse(conf)
 	if err != nil {
 		return out, err
 	}
 	if c.Device != "" {
-		return c.probeDevice(conf)
+		return probeDevice(c, conf)
 	}
-	look := func(root *Dir) error {
+	look := func(root *dirfs.Dir) error {
 		out, err = inspect(root, c, conf)
 		return err
 	}
 	if c.Server != "" {
-		err = c.peekExport(look)
+		err = c.PeekExport(look)
 		return out, err
 	}
-	root, err := openPath(c.Path)
+	root, err := source.OpenPath(c.Path)
 	if err != nil {
 		return out, err
 	}
@@ -62,12 +73,12 @@ func probeMounts(conf map[string]string) ([]Candidate, error) {
 	}
 	out := []Candidate{}
 	paths := reflinkMounts(string(mounts))
-	for i, answer := range lookAtAll("mount", paths) {
-		if isShortage(answer.err) {
-			return nil, answer.err
+	for i, answer := range blockdev.LookAtAll("mount", paths) {
+		if blockdev.IsShortage(answer.Err) {
+			return nil, answer.Err
 		}
-		if answer.err != nil {
-			slog.Warn("what is mounted cannot be looked at", "path", paths[i], "err", answer.err)
+		if answer.Err != nil {
+			slog.Warn("what is mounted cannot be looked at", "path", paths[i], "err", answer.Err)
 			continue
 		}
 		if answer.Owner != "" || answer.Info == nil {
@@ -81,42 +92,17 @@ func probeMounts(conf map[string]string) ([]Candidate, error) {
 	return out, nil
 }
 
-// lookAtMount looks at what is mounted at a path: at nothing if it cannot share blocks.
-func lookAtMount(path string) (l looked, err error) {
-	there, err := mountsAt(path)
-	if err != nil || len(there) == 0 {
-		return l, err
-	}
-	// btrfs has no number of its own here.
-	if dev, err := blockDevice(there[len(there)-1].source); err == nil {
-		if l.Owner, err = diskOwner(dev, true); err != nil || l.Owner != "" {
-			return l, err
-		}
-	}
-	root, err := OpenDir(path)
-	if err != nil {
-		return l, err
-	}
-	defer root.Close()
-	info := map[string]string{}
-	if err := describeSpace(root, info); err != nil || !root.mayShare() {
-		return l, err
-	}
-	l.Info = info
-	return l, nil
-}
-
 // reflinkMounts picks the mount points of filesystems that can share blocks out
 // of /proc/self/mountinfo (proc_pid_mountinfo(5)), the visible one where several
 // are mounted over each other.
-func reflinkMounts(mountinfo string) []string {
+func reflinkMounts(table string) []string {
 	var order []string
 	kind := map[string]string{}
-	for _, e := range parseMountinfo(mountinfo) {
-		if _, seen := kind[e.path]; !seen {
-			order = append(order, e.path)
+	for _, e := range mountinfo.Parse(table) {
+		if _, seen := kind[e.Path]; !seen {
+			order = append(order, e.Path)
 		}
-		kind[e.path] = e.kind
+		kind[e.Path] = e.Kind
 	}
 	var out []string
 	for _, path := range order {
@@ -127,40 +113,96 @@ func reflinkMounts(mountinfo string) []string {
 	return out
 }
 
-// unescape undoes the octal escapes (\040 for a blank) of mountinfo.
-func unescape(s string) string {
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+4 <= len(s) {
-			if n, err := strconv.ParseUint(s[i+1:i+4], 8, 8); err == nil {
-				b.WriteByte(byte(n))
-				i += 3
-				continue
-			}
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-// mayShare is Probe without touching the filesystem.
-func (d *Dir) mayShare() bool {
-	if kind, err := kindOf(d.f); err != nil || kind != "xfs" {
-		return err == nil
-	}
-	geo, err := d.xfs()
-	return err == nil && geo.flags&xfsFlagReflink != 0
-}
-
-func describeSpace(d *Dir, info map[string]string) error {
-	fs, err := d.Filesystem()
+// probeDisks lists the disks that could be an SR's device: those with a filesystem of our
+// making, and blank ones. To say what is in the former it must be mounted, and what is on
+// the latter blkid must be asked: with the device in the configuration that is done.
+func probeDisks(conf map[string]string) (out []Candidate, err error) {
+	a, err := blockdev.Around()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	total, free, err := d.Space()
-	info["filesystem"] = fs.Type
-	info["filesystem_uuid"] = fs.UUID
-	info["total_space"] = strconv.FormatInt(total, 10)
-	info["free_space"] = strconv.FormatInt(free, 10)
-	return err
+	seen := map[string]bool{}
+	for _, l := range a.Disks {
+		info := map[string]string{"total_space": fmt.Sprint(l.Size)}
+		switch {
+		case l.Member != "" || l.Same != "" && seen[l.Same]:
+			continue // one disk, or half of one
+		case (l.Super.Label == layout.DiskLabel && !l.Super.Unfinished || l.Blank) && source.TakenBy(l, blockdev.Users) != "":
+			continue // somebody else's
+		case l.Super.Label == layout.DiskLabel && !l.Super.Unfinished:
+			info["filesystem"], info["filesystem_uuid"] = l.Super.Kind, l.Super.UUID
+			if l.Super.Devices > 1 {
+				info["disks"] = fmt.Sprintf("%d, of which this is disk %d", l.Super.Devices, l.Super.Devid)
+			}
+		case !l.Blank:
+			continue
+		default:
+			info["filesystem"] = "none"
+		}
+		if len(a.Mute) > 0 {
+			info["not_answering"] = strings.Join(a.Mute, ", ")
+		}
+		seen[l.Same] = true
+		configuration := known(conf)
+		delete(configuration, "sr_uuid")
+		configuration["device"] = l.Path
+		out = append(out, Candidate{Configuration: configuration, ExtraInfo: info})
+	}
+	return out, nil
 }
+
+// probeDevice answers SR.probe of a device.
+func probeDevice(c source.Configuration, conf map[string]string) (Candidate, error) {
+	d, l, err := c.OpenDevice()
+	if errors.Is(err, os.ErrNotExist) {
+		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s does not exist: see lsblk", c.Device)
+	}
+	if err != nil {
+		return Candidate{}, err
+	}
+	defer d.Close()
+	sb, err := d.ReadSuperblock()
+	if err != nil {
+		return Candidate{}, err
+	}
+	if c.FilesystemUUID != "" && sb.UUID != c.FilesystemUUID {
+		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "the filesystem %s was asked for; %s", c.FilesystemUUID, source.DescribeLook(c.Device, l, nil))
+	}
+	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{"total_space": fmt.Sprint(d.Size()), "filesystem": "none"}}
+	if sb.Kind != "" && !sb.Unfinished {
+		others, err := c.OtherDisks(sb)
+		if err != nil {
+			return Candidate{}, err
+		}
+		found := false
+		err = mount.PeekDisk(d, sb, mount.WithoutLog[sb.Kind], others, func(root *dirfs.Dir) error {
+			if _, err := layout.ReadMeta(root); errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			found = true
+			out, err = inspect(root, c, conf)
+			return err
+		})
+		if err != nil || found {
+			return out.ofDisk(sb), err
+		}
+	}
+	if c.UUID != "" {
+		return out, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
+	}
+	_, err = overwrite.MayFormat(d, sb, c.Wipe, true)
+	return out, err
+}
+
+// ofDisk completes the configuration of an SR that is on a disk.
+func (o Candidate) ofDisk(sb blockdev.Superblock) Candidate {
+	if o.Configuration != nil {
+		o.Configuration = maps.Clone(o.Configuration)
+		maps.DeleteFunc(o.Configuration, forCreate)
+		o.Configuration["filesystem_uuid"] = sb.UUID
+	}
+	return o
+}
+
+// forCreate says whether a key of a configuration only says how SR.create makes something.
+func forCreate(key, _ string) bool { return key == "wipe" || key == "filesystem" }

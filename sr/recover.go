@@ -4,6 +4,11 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/uuids"
 )
 
 // Recover finishes or takes back what a crash interrupted. It may run at any time
@@ -20,11 +25,11 @@ func (s *SR) Recover() error {
 		switch key, _, ok := stagedName(name); {
 		case ok:
 			keys[key] = true
-		case name == marker+".new":
+		case name == layout.MarkerFile+".new":
 			// Of a change of the marker that goes on now; Attach removes an old one.
-		case removedOpen(name) && s.Staging.remote:
+		case dirfs.RemovedOpen(name) && s.Staging.Remote():
 		default:
-			slog.Warn("unknown file in staging is left alone", "file", s.Staging.join(name))
+			slog.Warn("unknown file in staging is left alone", "file", s.Staging.Join(name))
 		}
 	}
 	for key := range keys {
@@ -42,7 +47,7 @@ func (s *SR) Recover() error {
 // and ".composed" new data, or what it has replaced. Others begin with a key and a dot as well (package
 // datapath's throw-away disks) and are not ours to judge.
 func stagedName(name string) (key Key, kind string, ok bool) {
-	if len(name) < 36 || !canonical(name[:36]) {
+	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
 		return "", "", false
 	}
 	key, kind = Key(name[:36]), name[36:]
@@ -61,8 +66,8 @@ const ThrowAwaySuffix = ".throwaway"
 
 // tryLocked runs do under the volume's lock if nobody else has it now.
 func (s *SR) tryLocked(key Key, do func() error) error {
-	lock, err := s.Locks.lockFile(string(key), "volume "+string(key), Exclusive, true)
-	if errors.Is(err, ErrBusy) {
+	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), dirfs.Exclusive, true)
+	if errors.Is(err, fault.ErrBusy) {
 		return nil
 	}
 	if err != nil {
@@ -109,7 +114,7 @@ func (s *SR) settle(key Key) error {
 			}
 		}
 	} else if staged {
-		if err := errors.Join(s.Root.removeFile(Data(key)), s.Leases.Remove(string(key))); err != nil {
+		if err := errors.Join(s.Root.RemoveFile(Data(key)), s.Leases.Remove(string(key))); err != nil {
 			return err
 		}
 		// The staged record is what says that the data in root was ours: it goes last.
@@ -164,7 +169,7 @@ func (s *SR) sweepLocks() error {
 		if there, err := s.Root.Exists(Record(key)); err != nil || there {
 			continue
 		}
-		lock, err := s.Locks.lockFile(name, "volume "+name, Exclusive, true)
+		lock, err := s.Locks.LockFile(name, "volume "+name, dirfs.Exclusive, true)
 		if err != nil {
 			continue
 		}

@@ -3,48 +3,55 @@ package sr
 import (
 	"errors"
 	"strings"
+
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
 )
 
 // Rehome makes an SR that was moved or restored to another filesystem at home
 // there: the marker names the filesystem it is on now. For the operator only, who
 // has made sure that the directory is the SR and not a copy beside it.
-func Rehome(path string) (from, to Filesystem, err error) {
-	path, err = cleanPath(path)
+func Rehome(path string) (from, to filesystem.Identity, err error) {
+	path, err = layout.CleanPath(path)
 	if err != nil {
 		return from, to, err
 	}
-	root, err := openPath(path)
+	root, err := source.OpenPath(path)
 	if err != nil {
 		return from, to, err
 	}
 	defer root.Close()
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	if err != nil {
 		return from, to, err
 	}
 	from = m.Filesystem
-	if to, err = root.Filesystem(); err != nil || from == to {
+	if to, err = filesystem.Of(root); err != nil || from == to {
 		return from, to, err
 	}
-	if err := root.Probe(m.Options.Attributes()); err != nil {
+	if err := filesystem.Probe(root, m.Options.Attributes()); err != nil {
 		return from, to, err
 	}
-	handle, err := AttachedAt(path)
-	if err != nil && !errors.Is(err, ErrNotAttached) {
+	handle, err := attached.At(path)
+	if err != nil && !errors.Is(err, fault.ErrNotAttached) {
 		return from, to, err
 	}
 	if err == nil && strings.HasSuffix(handle, m.UUID) {
-		return from, to, Errorf(ErrSRInUse, path, "SR %s is attached: detach it first", path)
+		return from, to, fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached: detach it first", path)
 	}
 	if err := heal(root); err != nil {
 		return from, to, err
 	}
 	s := &SR{Path: path, Root: root, Meta: m}
-	if s.control, err = root.Sub(controlDir); err != nil {
+	if s.control, err = root.Sub(layout.ControlDir); err != nil {
 		return from, to, err
 	}
 	defer s.control.Close()
-	lock, err := s.control.lockFile("lock", "SR "+path, Exclusive, false)
+	lock, err := s.control.LockFile("lock", "SR "+path, dirfs.Exclusive, false)
 	if err != nil {
 		return from, to, err
 	}

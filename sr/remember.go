@@ -6,6 +6,11 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/rundir"
 )
 
 // What volumes an SR has is told by its directory. A filesystem that has failed may not be
@@ -20,10 +25,10 @@ import (
 // HasFailed says whether an error comes from a filesystem that has failed for good: it could
 // not be read, and lets nobody write any more. Only this host can have it mounted.
 func (s *SR) HasFailed(err error) bool {
-	if !IsIO(err) || s.Meta.Filesystem.Clustered() {
+	if !fault.IsIO(err) || s.Meta.Filesystem.Clustered() {
 		return false
 	}
-	what, _, e := s.Root.readOnly()
+	what, _, e := filesystem.ReadOnly(s.Root)
 	return e == nil && what != ""
 }
 
@@ -36,7 +41,7 @@ func (s *SR) Remember(list func() ([]Key, error)) ([]Key, error) {
 	if s.Meta.Filesystem.Clustered() {
 		return list()
 	}
-	dir, err := LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if err != nil {
 		return list()
 	}
@@ -48,17 +53,17 @@ func (s *SR) Remember(list func() ([]Key, error)) ([]Key, error) {
 	if known, e := readKeys(dir, s.keysFile()); e == nil && holdsAll(known, keys) && len(known) < 2*len(keys)+1000 {
 		return keys, nil
 	}
-	lock, e := dir.lockFile(s.keysFile(), "the keys of SR "+s.Path, Exclusive, true)
+	lock, e := dir.LockFile(s.keysFile(), "the keys of SR "+s.Path, dirfs.Exclusive, true)
 	if e != nil {
 		return keys, nil // somebody is at it
 	}
 	defer lock.Unlock()
 	// Once more: who has made a volume since has seen no file, or waits for the lock.
 	if keys, err = list(); err == nil {
-		err = lock.f.Truncate(0)
+		err = lock.File().Truncate(0)
 	}
 	if err == nil {
-		_, err = lock.f.WriteAt(lines(keys), 0)
+		_, err = lock.File().WriteAt(lines(keys), 0)
 	}
 	if err != nil {
 		dir.Remove(s.keysFile())
@@ -71,7 +76,7 @@ func (s *SR) RememberNew(key Key) {
 	if s.Meta.Filesystem.Clustered() {
 		return
 	}
-	dir, err := LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if err != nil {
 		return
 	}
@@ -79,12 +84,12 @@ func (s *SR) RememberNew(key Key) {
 	if there, err := dir.Exists(s.keysFile()); err == nil && !there {
 		return
 	}
-	lock, err := dir.lockFile(s.keysFile(), "the keys of SR "+s.Path, Exclusive, false)
+	lock, err := dir.LockFile(s.keysFile(), "the keys of SR "+s.Path, dirfs.Exclusive, false)
 	if err == nil {
 		defer lock.Unlock()
 		var end int64
-		if end, err = lock.f.Seek(0, io.SeekEnd); err == nil && end > 0 { // 0: just made, by the line before
-			_, err = lock.f.WriteAt(lines([]Key{key}), end)
+		if end, err = lock.File().Seek(0, io.SeekEnd); err == nil && end > 0 { // 0: just made, by the line before
+			_, err = lock.File().WriteAt(lines([]Key{key}), end)
 		}
 	}
 	if err != nil {
@@ -95,7 +100,7 @@ func (s *SR) RememberNew(key Key) {
 
 // Remembered are the keys of volumes that the SR has or had, all that this host has seen.
 func (s *SR) Remembered() ([]Key, error) {
-	dir, err := LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if err != nil {
 		return nil, err
 	}
@@ -106,7 +111,7 @@ func (s *SR) Remembered() ([]Key, error) {
 // keysLimit bounds what is read of the note, in bytes: some 1.8 million keys.
 const keysLimit = 64 << 20
 
-func readKeys(dir *Dir, name string) ([]Key, error) {
+func readKeys(dir *dirfs.Dir, name string) ([]Key, error) {
 	data, err := dir.Read(name, keysLimit)
 	if err != nil {
 		return nil, err
@@ -143,4 +148,4 @@ func lines(keys []Key) []byte {
 }
 
 // forgetKeys removes the note of an SR that is detached.
-func forgetKeys(dir *Dir, uuid string) error { return dir.Remove(uuid + ".keys") }
+func forgetKeys(dir *dirfs.Dir, uuid string) error { return dir.Remove(uuid + ".keys") }

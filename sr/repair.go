@@ -6,24 +6,32 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
+	"reflinksr/internal/sys"
 )
 
 // Repair does for the SR in a directory what Attach does to finish what a crash
 // left, and attaches nothing. An SR that was destroyed is erased. What it cannot
 // lock it leaves to those who have it.
 func Repair(path string) error {
-	path, err := cleanPath(path)
+	path, err := layout.CleanPath(path)
 	if err != nil {
 		return err
 	}
-	root, err := openPath(path)
+	root, err := source.OpenPath(path)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	if errors.Is(err, os.ErrNotExist) {
-		return finishErase(root, Configuration{})
+		return finishErase(root, source.Configuration{})
 	}
 	if err != nil {
 		return err
@@ -31,16 +39,16 @@ func Repair(path string) error {
 	if err := (&SR{Path: path, Root: root}).sameFilesystem(m); err != nil {
 		return err
 	}
-	if readOnly, remedy, err := root.readOnly(); err != nil || readOnly != "" {
-		return errors.Join(err, Errorf(ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
+	if readOnly, remedy, err := filesystem.ReadOnly(root); err != nil || readOnly != "" {
+		return errors.Join(err, fault.Errorf(fault.ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
 	}
-	a := m.attachment(path)
-	return withAttachments(m.UUID, func(*Dir) error { return a.admit(root, m.Options.Attributes()) })
+	a := attachmentOf(m, path)
+	return attached.With(m.UUID, func(*dirfs.Dir) error { return admit(&a, root, m.Options.Attributes()) })
 }
 
 // OpenAt is Open for an SR that need not be attached: for repairs.
-func OpenAt(path, uuid string, mode LockMode) (*SR, error) {
-	return open(attachment{Path: path, UUID: uuid}, mode)
+func OpenAt(path, uuid string, mode dirfs.LockMode) (*SR, error) {
+	return open(attached.SR{Path: path, UUID: uuid}, mode)
 }
 
 // MakePrivate gives what Survey or Exposed found too open the mode and the owner
@@ -51,8 +59,8 @@ func (s *SR) MakePrivate(name string) error {
 		return err
 	}
 	f, err := dir.Open(base, unix.O_RDONLY)
-	if errors.Is(err, ErrDamaged) {
-		isDir, e := dir.isDir(base)
+	if errors.Is(err, fault.ErrDamaged) {
+		isDir, e := dir.IsDir(base)
 		if e != nil {
 			return e
 		}
@@ -61,40 +69,40 @@ func (s *SR) MakePrivate(name string) error {
 			if e != nil {
 				return e
 			}
-			f, err = sub.f, nil
+			f, err = sub.File(), nil
 		}
 	}
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	st, err := StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil {
 		return err
 	}
 	// The owner first: until then the old one could change the mode back.
-	if err := retry0(func() error { return unix.Fchown(int(f.Fd()), 0, 0) }); err != nil {
+	if err := sys.Do(func() error { return unix.Fchown(int(f.Fd()), 0, 0) }); err != nil {
 		return fmt.Errorf("%s: giving it to root: %w", f.Name(), err)
 	}
-	if err := retry0(func() error { return unix.Fchmod(int(f.Fd()), want(st)) }); err != nil {
+	if err := sys.Do(func() error { return unix.Fchmod(int(f.Fd()), want(st)) }); err != nil {
 		return fmt.Errorf("%s: setting its mode: %w", f.Name(), err)
 	}
 	return f.Sync()
 }
 
 // find is the reverse of relative, for what is ours.
-func (s *SR) find(name string) (*Dir, string, error) {
+func (s *SR) find(name string) (*dirfs.Dir, string, error) {
 	for _, place := range []struct {
 		prefix string
-		dir    *Dir
+		dir    *dirfs.Dir
 	}{
-		{controlDir + "/leases/", s.Leases}, {controlDir + "/locks/", s.Locks}, {controlDir + "/cbt/", s.CBT}, {controlDir + "/staging/", s.Staging}, {controlDir + "/", s.control}, {"", s.Root},
+		{layout.ControlDir + "/leases/", s.Leases}, {layout.ControlDir + "/locks/", s.Locks}, {layout.ControlDir + "/cbt/", s.CBT}, {layout.ControlDir + "/staging/", s.Staging}, {layout.ControlDir + "/", s.control}, {"", s.Root},
 	} {
 		if len(name) > len(place.prefix) && name[:len(place.prefix)] == place.prefix {
 			return place.dir, name[len(place.prefix):], nil
 		}
 	}
-	return nil, "", Errorf(ErrInvalid, name, "%q is no file of an SR", name)
+	return nil, "", fault.Errorf(fault.ErrInvalid, name, "%q is no file of an SR", name)
 }
 
 // Sync makes what was removed durable.

@@ -8,15 +8,15 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/rundir"
 )
 
 // MaxSequence is the largest number that Sequence gives; every reader of JSON has it.
 const MaxSequence = 1 << 53
-
-const (
-	sequenceDir  = "sequence" // of RuntimeDir
-	sequenceFile = "sequence" // of the control directory
-)
 
 // Sequence gives a number that is greater than every one that it gave before and that
 // is still there, so that what comes first and what later does not depend on a clock.
@@ -28,8 +28,8 @@ const (
 // what this host had in memory another would not see after a crash.
 func (s *SR) Sequence(highest func() (int64, error)) (int64, error) {
 	lock, err := s.lockSequence()
-	switch Classify(err) {
-	case ErrNoSpace, ErrReadOnly:
+	switch fault.Classify(err) {
+	case fault.ErrNoSpace, fault.ErrReadOnly:
 		// There is no room for the note. Two at a time may get the same number, which
 		// is no worse than none.
 		n, err := highest()
@@ -39,35 +39,35 @@ func (s *SR) Sequence(highest func() (int64, error)) (int64, error) {
 		return 0, err
 	}
 	defer lock.Unlock()
-	last, known := readSequence(lock.f)
+	last, known := readSequence(lock.File())
 	if !known {
 		if last, err = highest(); err != nil {
 			return 0, err
 		}
 	}
 	last = min(last+1, MaxSequence)
-	err = writeSequence(lock.f, last)
+	err = writeSequence(lock.File(), last)
 	if err == nil && s.Meta.Filesystem.Clustered() {
-		err = lock.f.Sync()
+		err = lock.File().Sync()
 	}
 	if err != nil {
-		slog.Warn("the last number could not be noted, and is looked for at the next occasion", "file", lock.f.Name(), "err", err)
-		return last, lock.f.Truncate(0) // a stale one would be given twice
+		slog.Warn("the last number could not be noted, and is looked for at the next occasion", "file", lock.File().Name(), "err", err)
+		return last, lock.File().Truncate(0) // a stale one would be given twice
 	}
 	return last, nil
 }
 
-func (s *SR) lockSequence() (*Lock, error) {
+func (s *SR) lockSequence() (*dirfs.Lock, error) {
 	what := "the sequence of SR " + s.Path
 	if s.Meta.Filesystem.Clustered() {
-		return s.fresh(s.control.lockFile(sequenceFile, what, Exclusive, false))
+		return s.fresh(s.control.LockFile(layout.SequenceFile, what, dirfs.Exclusive, false))
 	}
-	dir, err := Runtime(sequenceDir)
+	dir, err := rundir.Open(layout.SequenceDir)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
-	return dir.lockFile(s.Meta.UUID, what, Exclusive, false)
+	return dir.LockFile(s.Meta.UUID, what, dirfs.Exclusive, false)
 }
 
 // The note is a line of always the same length: replacing it needs no room.
@@ -90,7 +90,7 @@ func writeSequence(f *os.File, last int64) error {
 
 // forgetSequence removes what this host has noted of an SR that it does not use any more.
 func forgetSequence(uuid string) {
-	dir, err := LookRuntime(sequenceDir)
+	dir, err := rundir.Look(layout.SequenceDir)
 	if err != nil {
 		return
 	}

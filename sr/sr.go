@@ -8,41 +8,49 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/mount"
+	"reflinksr/internal/source"
 )
 
 // SR is an open, attached storage repository.
 type SR struct {
 	Path    string // absolute, as configured
-	Meta    *Meta
-	Root    *Dir // the SR's directory: <uuid> and <uuid>.inf
-	Staging *Dir // what is not yet, or no longer, a volume
-	Leases  *Dir // who has a volume active
-	Locks   *Dir // one lock file per volume
-	CBT     *Dir // what volumes whose data was destroyed know of it
+	Meta    *layout.Meta
+	Root    *dirfs.Dir // the SR's directory: <uuid> and <uuid>.inf
+	Staging *dirfs.Dir // what is not yet, or no longer, a volume
+	Leases  *dirfs.Dir // who has a volume active
+	Locks   *dirfs.Dir // one lock file per volume
+	CBT     *dirfs.Dir // what volumes whose data was destroyed know of it
 
-	control *Dir
-	lock    *Lock
+	control *dirfs.Dir
+	lock    *dirfs.Lock
 	whole   bool // the filesystem was made for the SR, and goes with it
 }
 
 // Open opens the attached SR that handle names and locks it as told. The error
 // is ErrNotAttached if it is not attached, or if what is at its path is not it.
-func Open(handle string, mode LockMode) (*SR, error) {
-	a, err := find(handle)
+func Open(handle string, mode dirfs.LockMode) (*SR, error) {
+	a, err := attached.Find(handle)
 	if err != nil {
 		return nil, err
 	}
 	return open(a, mode)
 }
 
-func open(a attachment, mode LockMode) (*SR, error) {
+func open(a attached.SR, mode dirfs.LockMode) (*SR, error) {
 	// Look twice: before the lock, so that nothing is written to a directory that
 	// is not ours; and under it, because the SR may have changed while we waited.
 	s, err := verify(a)
-	if err != nil || mode == Unlocked {
+	if err != nil || mode == dirfs.Unlocked {
 		return s, err
 	}
-	s.lock, err = s.control.lockFile("lock", "SR "+a.Path, mode, false)
+	s.lock, err = s.control.LockFile("lock", "SR "+a.Path, mode, false)
 	if err == nil {
 		err = s.forget()
 	}
@@ -59,20 +67,20 @@ func open(a attachment, mode LockMode) (*SR, error) {
 }
 
 // verify opens the SR's directories if they are those of the SR that was attached.
-func verify(a attachment) (_ *SR, err error) {
+func verify(a attached.SR) (_ *SR, err error) {
 	s := &SR{Path: a.Path}
 	defer func() {
 		if err != nil {
 			s.Close()
 		}
 	}()
-	if s.Root, err = OpenDir(a.Path); err != nil {
+	if s.Root, err = dirfs.OpenDir(a.Path); err != nil {
 		return nil, absent(a, err)
 	}
 	if s.Meta, err = s.verify(a); err != nil {
 		return nil, err
 	}
-	if s.control, err = s.Root.Sub(controlDir); err != nil {
+	if s.control, err = s.Root.Sub(layout.ControlDir); err != nil {
 		return nil, absent(a, err)
 	}
 	for name, dir := range s.subdirs() {
@@ -83,37 +91,37 @@ func verify(a attachment) (_ *SR, err error) {
 	return s, nil
 }
 
-func (s *SR) subdirs() map[string]**Dir {
-	return map[string]**Dir{"staging": &s.Staging, "leases": &s.Leases, "locks": &s.Locks, "cbt": &s.CBT}
+func (s *SR) subdirs() map[string]**dirfs.Dir {
+	return map[string]**dirfs.Dir{"staging": &s.Staging, "leases": &s.Leases, "locks": &s.Locks, "cbt": &s.CBT}
 }
 
 // verify reads the marker and compares identities.
-func (s *SR) verify(a attachment) (*Meta, error) {
-	m, err := readMeta(s.Root)
+func (s *SR) verify(a attached.SR) (*layout.Meta, error) {
+	m, err := layout.ReadMeta(s.Root)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, gone(a, "there is no "+marker+" in it")
+		return nil, gone(a, "there is no "+layout.MarkerFile+" in it")
 	case err != nil:
 		return nil, err
 	case m.UUID != a.UUID:
 		return nil, gone(a, "another SR, "+m.UUID+", is there")
 	}
 	switch err := s.sameFilesystem(m); {
-	case errors.Is(err, ErrUnavailable):
-		return nil, Errorf(ErrNotAttached, a.handle(), "%v", err)
+	case errors.Is(err, fault.ErrUnavailable):
+		return nil, fault.Errorf(fault.ErrNotAttached, a.Handle(), "%v", err)
 	case err != nil:
 		return nil, fmt.Errorf("SR %s: %w", a.Path, err)
 	}
 	return m, nil
 }
 
-func (s *SR) sameFilesystem(m *Meta) error {
-	fs, err := s.Root.Filesystem()
+func (s *SR) sameFilesystem(m *layout.Meta) error {
+	fs, err := filesystem.Of(s.Root)
 	if err != nil {
 		return err
 	}
 	if fs != m.Filesystem {
-		return Errorf(ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s: mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s",
+		return fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s: mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s",
 			s.Path, fs.Type, fs.UUID, m.Filesystem.Type, m.Filesystem.UUID, s.Path, s.Path)
 	}
 	return nil
@@ -121,18 +129,18 @@ func (s *SR) sameFilesystem(m *Meta) error {
 
 // absent turns what says that a directory is not there into ErrNotAttached. Any
 // other failure says nothing about that.
-func absent(a attachment, err error) error {
+func absent(a attached.SR, err error) error {
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return gone(a, err.Error())
 	}
 	return fmt.Errorf("SR %s: %w", a.Path, err)
 }
 
-func gone(a attachment, why string) error {
-	if a.Path == mountPoint(a.UUID) {
-		return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
+func gone(a attached.SR, why string) error {
+	if a.Path == mount.Point(a.UUID) {
+		return fault.Errorf(fault.ErrNotAttached, a.Handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
 	}
-	return Errorf(ErrNotAttached, a.handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
+	return fault.Errorf(fault.ErrNotAttached, a.Handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
 }
 
 // Close releases the locks and the directories.
@@ -150,17 +158,17 @@ func (s *SR) closeControl() {
 }
 
 // Handle is the SR's handle.
-func (s *SR) Handle() string { return Handle(s.Path, s.Meta.UUID) }
+func (s *SR) Handle() string { return layout.Handle(s.Path, s.Meta.UUID) }
 
 // LockVolume locks a volume that exists. The SR must be open Shared or Exclusive.
 // Lock several volumes in the order of their keys. The error is ErrVolumeNotFound
 // if there is no such volume.
-func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
+func (s *SR) LockVolume(key Key, mode dirfs.LockMode) (*dirfs.Lock, error) {
 	if err := s.mustExist(key); err != nil {
 		return nil, err
 	}
-	lock, err := s.Locks.lockFile(string(key), "volume "+string(key), mode, false)
-	if Classify(err) == ErrNoSpace || Classify(err) == ErrReadOnly {
+	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), mode, false)
+	if fault.Classify(err) == fault.ErrNoSpace || fault.Classify(err) == fault.ErrReadOnly {
 		// No room for a lock file, and a full SR must still be able to destroy. The
 		// SR's own lock, held alone, excludes every other call as well.
 		return nil, s.alone(key)
@@ -169,7 +177,7 @@ func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
 		return nil, err
 	}
 	if err := errors.Join(s.forget(), s.mustExist(key)); err != nil {
-		if errors.Is(err, ErrVolumeNotFound) {
+		if errors.Is(err, fault.ErrVolumeNotFound) {
 			lock.Discard() // made for nothing; keys do not come back
 		} else {
 			lock.Unlock()
@@ -180,16 +188,16 @@ func (s *SR) LockVolume(key Key, mode LockMode) (*Lock, error) {
 }
 
 // LockLeases locks the leases of all volumes for a change of one, which is short.
-func (s *SR) LockLeases() (*Lock, error) {
-	lock, err := s.control.lockFile("leases.lock", "the leases of SR "+s.Path, Exclusive, false)
-	if Classify(err) == ErrReadOnly || Classify(err) == ErrNoSpace && !s.Meta.Filesystem.Clustered() {
+func (s *SR) LockLeases() (*dirfs.Lock, error) {
+	lock, err := s.control.LockFile("leases.lock", "the leases of SR "+s.Path, dirfs.Exclusive, false)
+	if fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace && !s.Meta.Filesystem.Clustered() {
 		return nil, nil // nobody can change one, or nobody else would
 	}
 	return s.fresh(lock, err)
 }
 
 // fresh is a lock after which this host believes nothing that it remembers of the SR.
-func (s *SR) fresh(lock *Lock, err error) (*Lock, error) {
+func (s *SR) fresh(lock *dirfs.Lock, err error) (*dirfs.Lock, error) {
 	if err == nil {
 		err = s.forget()
 	}
@@ -203,8 +211,8 @@ func (s *SR) fresh(lock *Lock, err error) (*Lock, error) {
 // LockCBT locks what all volumes whose data was destroyed know of it: they depend on
 // each other. It is taken before the lock of a volume. With try it is had at once, or
 // the error is ErrBusy.
-func (s *SR) LockCBT(mode LockMode, try bool) (*Lock, error) {
-	return s.fresh(s.control.lockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try))
+func (s *SR) LockCBT(mode dirfs.LockMode, try bool) (*dirfs.Lock, error) {
+	return s.fresh(s.control.LockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try))
 }
 
 // PendingCBT ends the name of a file in CBT some of whose blocks may not have been
@@ -217,28 +225,28 @@ func (s *SR) RemoveCBT(key Key) error {
 }
 
 // LockNew locks the key of a volume that is about to be made, against recovery.
-func (s *SR) LockNew(key Key) (*Lock, error) {
-	return s.Locks.lockFile(string(key), "volume "+string(key), Exclusive, false)
+func (s *SR) LockNew(key Key) (*dirfs.Lock, error) {
+	return s.Locks.LockFile(string(key), "volume "+string(key), dirfs.Exclusive, false)
 }
 
 // alone makes the SR's lock exclusive. flock(2) gives up the one lock before it
 // takes the other: what was true before must be asked again.
 func (s *SR) alone(key Key) error {
-	err := flock(s.lock.f, Exclusive, time.Now().Add(LockTimeout), false)
+	err := dirfs.Flock(s.lock.File(), dirfs.Exclusive, time.Now().Add(dirfs.LockTimeout), false)
 	if err != nil {
-		return lockError(s.lock.f, "SR "+s.Path, err)
+		return dirfs.LockError(s.lock.File(), "SR "+s.Path, err)
 	}
-	same, err := s.control.sameFile("lock", s.lock.f)
+	same, err := s.control.SameFile("lock", s.lock.File())
 	if err != nil {
 		return err
 	}
 	if !same {
-		return gone(s.Meta.attachment(s.Path), "it was destroyed meanwhile")
+		return gone(attachmentOf(s.Meta, s.Path), "it was destroyed meanwhile")
 	}
 	if err := s.forget(); err != nil {
 		return err
 	}
-	if _, err := s.verify(s.Meta.attachment(s.Path)); err != nil {
+	if _, err := s.verify(attachmentOf(s.Meta, s.Path)); err != nil {
 		return err
 	}
 	return s.mustExist(key)
@@ -252,7 +260,7 @@ func (s *SR) mustExist(key Key) error {
 	switch {
 	case errors.Is(err, os.ErrNotExist):
 		return NoVolume(string(key), s.Path)
-	case errors.Is(err, ErrDamaged):
+	case errors.Is(err, fault.ErrDamaged):
 		return nil // it is there
 	}
 	return err
@@ -260,7 +268,7 @@ func (s *SR) mustExist(key Key) error {
 
 // NoVolume is the error for a key that names nothing in the SR at path.
 func NoVolume(key, path string) error {
-	return Errorf(ErrVolumeNotFound, key, "volume %s: no such volume in SR %s", key, path)
+	return fault.Errorf(fault.ErrVolumeNotFound, key, "volume %s: no such volume in SR %s", key, path)
 }
 
 // Data is the name of a volume's data file, in Root and in Staging.
@@ -270,25 +278,25 @@ func Data(key Key) string { return string(key) }
 func Record(key Key) string { return string(key) + ".inf" }
 
 // StagedPath is where a staged file is, below the SR's directory.
-func StagedPath(name string) string { return controlDir + "/staging/" + name }
+func StagedPath(name string) string { return layout.ControlDir + "/staging/" + name }
 
 // Detach forgets the SR on this host, and unmounts what Attach has mounted for it: if
 // that is in use, the SR stays attached. Detaching what is not attached, or is gone,
 // succeeds.
 func Detach(handle string) error {
-	path, uuid, err := ParseHandle(handle)
+	path, uuid, err := layout.ParseHandle(handle)
 	if err != nil {
 		return err
 	}
 	stay := func() {}
-	if a, err := find(handle); err == nil {
-		stay = a.leaving()
+	if a, err := attached.Find(handle); err == nil {
+		stay = leaving(a)
 	}
-	if path != mountPoint(uuid) {
+	if path != mount.Point(uuid) {
 		return forget(handle, uuid)
 	}
-	return withMount(uuid, func(notes *Dir) error {
-		if err := unmount(notes, uuid); err != nil {
+	return source.WithNote(uuid, func(notes *dirfs.Dir) error {
+		if err := source.Unmount(notes, uuid); err != nil {
 			stay()
 			return err
 		}
@@ -297,10 +305,10 @@ func Detach(handle string) error {
 }
 
 func forget(handle, uuid string) error {
-	if _, err := find(handle); errors.Is(err, ErrNotAttached) {
+	if _, err := attached.Find(handle); errors.Is(err, fault.ErrNotAttached) {
 		return nil
 	}
-	return withAttachments(uuid, func(dir *Dir) error {
+	return attached.With(uuid, func(dir *dirfs.Dir) error {
 		forgetSequence(uuid)
 		return errors.Join(forgetKeys(dir, uuid), dir.Remove(uuid+".json"))
 	})
@@ -309,19 +317,19 @@ func forget(handle, uuid string) error {
 // SetName renames an attached SR: its sr.json, and what this host has noted of it. The
 // name is UTF-8 of at most TextLimit bytes, else it is ErrInvalid.
 func SetName(handle, name string) error {
-	return change(handle, "new_name", name, func(m *Meta) { m.Name = name })
+	return change(handle, "new_name", name, func(m *layout.Meta) { m.Name = name })
 }
 
 // SetDescription is SetName for the description.
 func SetDescription(handle, description string) error {
-	return change(handle, "new_description", description, func(m *Meta) { m.Description = description })
+	return change(handle, "new_description", description, func(m *layout.Meta) { m.Description = description })
 }
 
-func change(handle, arg, text string, edit func(*Meta)) error {
-	if err := CheckText(arg, text); err != nil {
+func change(handle, arg, text string, edit func(*layout.Meta)) error {
+	if err := source.CheckText(arg, text); err != nil {
 		return err
 	}
-	s, err := Open(handle, Exclusive)
+	s, err := Open(handle, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -329,12 +337,25 @@ func change(handle, arg, text string, edit func(*Meta)) error {
 	err = s.writeMeta(s.Meta)
 	s.Close() // SR.attach takes the locks in the order: attachment, SR
 	if err != nil {
-		return fmt.Errorf("writing %s: %w", s.Root.join(marker), err)
+		return fmt.Errorf("writing %s: %w", s.Root.Join(layout.MarkerFile), err)
 	}
 	// What is noted of the SR on this host only matters when the SR is gone.
-	now := s.Meta.attachment(s.Path)
-	if err := now.edit(func(a *attachment) { a.Name, a.Description = now.Name, now.Description }); err != nil {
+	now := attachmentOf(s.Meta, s.Path)
+	if err := now.Edit(func(a *attached.SR) { a.Name, a.Description = now.Name, now.Description }); err != nil {
 		slog.Warn("the name noted for when the SR is unreachable is out of date", "sr", handle, "err", err)
 	}
 	return nil
+}
+
+// writeMeta replaces the marker. The caller holds the SR's lock exclusively.
+func (s *SR) writeMeta(m *layout.Meta) error {
+	data, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	return s.Replace(s.Root, layout.MarkerFile, data)
+}
+
+func attachmentOf(m *layout.Meta, path string) attached.SR {
+	return attached.SR{Path: path, UUID: m.UUID, Name: m.Name, Description: m.Description}
 }

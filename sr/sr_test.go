@@ -1,20 +1,21 @@
 package sr
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 )
 
 const aKey = "365c68ee-966a-4644-880d-1122a36ab9a1"
@@ -28,7 +29,7 @@ func TestParseKey(t *testing.T) {
 		"{" + aKey[1:35] + "}", "urn:uuid:" + aKey, strings.ReplaceAll(aKey, "-", ""), aKey[:35] + "\x00",
 		aKey[:35] + "/", "365c68ee-966a-4644-880d-1122a36ab9g1", "%2e%2e", aKey + ".inf", " " + aKey[1:],
 	} {
-		if k, err := ParseKey(bad); !errors.Is(err, ErrVolumeNotFound) || k != "" {
+		if k, err := ParseKey(bad); !errors.Is(err, fault.ErrVolumeNotFound) || k != "" {
 			t.Errorf("%q is taken for the key %q, %v", bad, k, err)
 		}
 	}
@@ -46,7 +47,7 @@ func FuzzParseKey(f *testing.F) {
 		if err == nil && (string(k) != s || len(s) != 36 || strings.Trim(s, "0123456789abcdef-") != "") {
 			t.Errorf("%q is taken for a key", s)
 		}
-		if err != nil && (!errors.Is(err, ErrVolumeNotFound) || len(err.Error()) > 500) {
+		if err != nil && (!errors.Is(err, fault.ErrVolumeNotFound) || len(err.Error()) > 500) {
 			t.Errorf("%q: %v", s, err)
 		}
 		key, kind, ok := stagedName(s)
@@ -55,82 +56,6 @@ func FuzzParseKey(f *testing.F) {
 		}
 		if _, err := ParseKey(string(key)); err != nil || string(key)+kind != s {
 			t.Errorf("%q is taken for the staged %q of %q", s, kind, key)
-		}
-	})
-}
-
-func TestHandle(t *testing.T) {
-	for _, path := range []string{"/srv/tank", "/", "/a b", "/q#1", "/q?2", "/100%", "/[x]", "/ü/é", "/new\nline", "/a+b&c=d;e"} {
-		h := Handle(path, aKey)
-		p, u, err := ParseHandle(h)
-		if err != nil || p != path || u != aKey {
-			t.Errorf("%q became %q, which is %q, %q, %v", path, h, p, u, err)
-		}
-	}
-	for _, bad := range []string{
-		"", "/srv/tank", "file:///srv/tank", "file://host/srv?uuid=" + aKey, "http:///srv?uuid=" + aKey,
-		"file:///srv?uuid=x", "file:///srv/../etc?uuid=" + aKey, "file:srv?uuid=" + aKey,
-		"file:///srv?uuid=" + aKey + "&x=1", "file:///srv?uuid=" + aKey + "#x", "file:///srv/.reflinksr/x?uuid=" + aKey,
-	} {
-		if p, u, err := ParseHandle(bad); !errors.Is(err, ErrNotAttached) {
-			t.Errorf("%q is taken for a handle: %q, %q, %v", bad, p, u, err)
-		}
-	}
-}
-
-// What is accepted is canonical: there is one handle of an SR, and never one of a
-// directory inside another SR.
-func FuzzParseHandle(f *testing.F) {
-	f.Add(Handle("/srv/tank", aKey))
-	f.Add(Handle("/a b/ü%#?[]\n", aKey))
-	f.Add("file:///a%00b?uuid=" + aKey)
-	f.Add("file:///a/../b?uuid=" + aKey)
-	f.Fuzz(func(t *testing.T, s string) {
-		path, uuid, err := ParseHandle(s)
-		if err != nil {
-			if !errors.Is(err, ErrNotAttached) || len(err.Error()) > 500 {
-				t.Errorf("%q: %v", s, err)
-			}
-			return
-		}
-		if !filepath.IsAbs(path) || filepath.Clean(path) != path || !canonical(uuid) || Handle(path, uuid) != s || len(path) > 4000 ||
-			strings.ContainsRune(path, 0) || slices.Contains(strings.Split(path, "/"), controlDir) {
-			t.Errorf("%q became %q, %q", s, path, uuid)
-		}
-	})
-}
-
-// A configuration is refused by the name of what is wrong with it, or is complete.
-func FuzzConfiguration(f *testing.F) {
-	f.Add("/srv/x", "512", "on", aKey, "colour")
-	f.Add("/srv/../x/", "4096", "off", strings.ToUpper(aKey), "SRmaster")
-	f.Add("/x/.reflinksr/staging", "0512", "", "", "path\x00")
-	f.Fuzz(func(t *testing.T, path, sector, datacow, uuid, more string) {
-		conf := map[string]string{more: "x", "path": path, "sr_uuid": uuid}
-		if sector != "" {
-			conf["sector_size"] = sector
-		}
-		if datacow != "" {
-			conf["datacow"] = datacow
-		}
-		c, err := ParseConfiguration(conf)
-		if err != nil {
-			var e *Error
-			if !errors.As(err, &e) || e.Class != ErrInvalid || OptionHelp[e.Item] == "" || len(err.Error()) > 500 {
-				t.Errorf("%q: %v", conf, err)
-			}
-			return
-		}
-		if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || c.UUID != "" && !canonical(c.UUID) ||
-			c.Options.SectorSize != 512 && c.Options.SectorSize != 4096 {
-			t.Errorf("%q became %+v", conf, c)
-		}
-		if p, u, err := ParseHandle(Handle(c.Path, aKey)); err != nil || p != c.Path || u != aKey {
-			t.Errorf("%q is a path that has no handle: %q, %v", c.Path, p, err)
-		}
-		known := more == "path" || more == "sr_uuid" || OptionHelp[more] != "" || fromToolstack[more]
-		if slices.Contains(c.Unknown, more) == known {
-			t.Errorf("%q: unknown are %q", conf, c.Unknown)
 		}
 	})
 }
@@ -178,59 +103,6 @@ func FuzzReflinkMounts(f *testing.F) {
 	})
 }
 
-// A file that has a name elsewhere as well is refused, also if it loses the one in the
-// directory between two looks at it and so seems to have no other.
-func TestOpenOfAnotherFileIsRefused(t *testing.T) {
-	outside, path := t.TempDir(), t.TempDir()
-	if err := os.WriteFile(filepath.Join(outside, "file"), []byte("theirs"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	dir, err := OpenDir(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer dir.Close()
-	done, swapped := make(chan struct{}), make(chan error, 1)
-	go func() {
-		for n := 0; ; n++ {
-			select {
-			case <-done:
-				swapped <- nil
-				return
-			default:
-			}
-			theirs, ours, name := filepath.Join(path, "theirs"), filepath.Join(path, "ours"), filepath.Join(path, "name")
-			if err := errors.Join(os.Link(filepath.Join(outside, "file"), theirs), os.Rename(theirs, name),
-				os.WriteFile(ours, []byte("ours"), 0o600), os.Rename(ours, name)); err != nil {
-				swapped <- err
-				return
-			}
-		}
-	}()
-	refused, opened := 0, 0
-	for end := time.Now().Add(2 * time.Second); time.Now().Before(end) || refused == 0 || opened == 0; {
-		if len(swapped) > 0 || t.Failed() {
-			break
-		}
-		data, err := dir.Read("name", 100)
-		switch {
-		case string(data) == "theirs":
-			t.Error("a file with another name elsewhere was opened")
-		case errors.Is(err, ErrDamaged):
-			refused++
-		case err == nil:
-			opened++
-		case !errors.Is(err, os.ErrNotExist) && !errors.Is(err, ErrBusy):
-			t.Error(err)
-		}
-	}
-	close(done)
-	if err := <-swapped; err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("opened %d times, refused %d times", opened, refused)
-}
-
 func TestStagedName(t *testing.T) {
 	for name, want := range map[string]string{
 		aKey: "", aKey + ".inf": ".inf", aKey + ".inf.new": ".inf.new", aKey + ".revert": ".revert",
@@ -246,343 +118,12 @@ func TestStagedName(t *testing.T) {
 	}
 }
 
-func TestConfiguration(t *testing.T) {
-	for _, tt := range []struct {
-		conf map[string]string
-		item string // "" if it is good
-	}{
-		{map[string]string{"path": "/srv/x"}, ""},
-		{map[string]string{"path": "/srv/x", "sector_size": "4096", "datacow": "on", "SRmaster": "true"}, ""},
-		{map[string]string{}, "path"},
-		{map[string]string{"path": "srv"}, "path"},
-		{map[string]string{"path": "/a\x00b"}, "path"},
-		{map[string]string{"path": "/x/.reflinksr/staging"}, "path"},
-		{map[string]string{"path": "/x", "sector_size": "1024"}, "sector_size"},
-		{map[string]string{"path": "/x", "sector_size": "512.0"}, "sector_size"},
-		{map[string]string{"path": "/x", "datacow": "yes"}, "datacow"},
-		{map[string]string{"path": "/x", "sr_uuid": "x"}, "sr_uuid"},
-	} {
-		_, err := ParseConfiguration(tt.conf)
-		var e *Error
-		switch {
-		case tt.item == "" && err != nil:
-			t.Errorf("%v: %v", tt.conf, err)
-		case tt.item != "" && (!errors.As(err, &e) || e.Class != ErrInvalid || e.Item != tt.item):
-			t.Errorf("%v: %v, want the name of %s", tt.conf, err, tt.item)
-		}
-	}
-	c, err := ParseConfiguration(map[string]string{"path": "/a/../b/", "colour": "blue"})
-	if err != nil || c.Path != "/b" || !slices.Equal(c.Unknown, []string{"colour"}) || c.Options.SectorSize != 512 {
-		t.Errorf("%+v, %v", c, err)
-	}
-}
-
-// A writer keeps the members that it does not know.
-func TestRecordKeepsUnknown(t *testing.T) {
-	type known struct {
-		Name string `json:"name"`
-	}
-	var k known
-	all, err := DecodeRecord([]byte(`{"name":"a","colour":{"r":1},"big":12345678901234567890}`), &k)
-	if err != nil {
-		t.Fatal(err)
-	}
-	k.Name = "b"
-	data, err := EncodeRecord(&k, all)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got, want := string(data), `{"big":12345678901234567890,"colour":{"r":1},"name":"b"}`+"\n"; got != want {
-		t.Errorf("%s, want %s", got, want)
-	}
-	for _, bad := range []string{"", "null", "[]", `"x"`, "{", `{"name":1}`, `{"name":"a"} x`} {
-		if _, err := DecodeRecord([]byte(bad), &k); err == nil {
-			t.Errorf("%q is taken for a record", bad)
-		}
-	}
-}
-
-// What a writer does not change stays as it was written, byte by byte.
-func TestRecordKeepsBytes(t *testing.T) {
-	type known struct {
-		Name string            `json:"name"`
-		Text string            `json:"text"`
-		Keys map[string]string `json:"keys"`
-		Part struct {
-			C string `json:"c"`
-			D string `json:"d"`
-		} `json:"part"`
-		Whole *struct{} `json:"whole"`
-		Left  bool      `json:"left,omitempty"`
-	}
-	for _, tt := range []struct {
-		was  string
-		edit func(k *known)
-		want string
-	}{
-		{"{\"text\":\"\xff\\ud800\",\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"\xfd\":1.10 , \"name\":\"a\"}",
-			func(k *known) { k.Name = "b" },
-			"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\"},\"name\":\"b\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\xff\\ud800\",\"whole\":null,\"\xfd\":1.10}"},
-		{"{\"keys\":{\"\xff\":\"1\",\"a\":\"\xfe\",\"b\":\"\xfd\",\"a\":\"\xfc\"},\"part\":{\"c\":\"\xfb\",\"d\":\"\xfa\",\"e\":\"\xf9\"}}",
-			func(k *known) { k.Keys["b"] = "2"; k.Keys["n"] = "3"; k.Part.C = "4" },
-			"{\"keys\":{\"a\":\"\xfe\",\"a\":\"\xfc\",\"b\":\"2\",\"n\":\"3\",\"\xff\":\"1\"},\"name\":\"\",\"part\":{\"c\":\"4\",\"d\":\"\xfa\",\"e\":\"\xf9\"},\"text\":\"\",\"whole\":null}"},
-		{"{\"keys\":{\"a\":\"1\",\"b\":\"\xff\"},\"name\":\"\xff\",\"name\":\"x\",\"left\":false}",
-			func(k *known) { delete(k.Keys, "a"); k.Name = "y" },
-			"{\"keys\":{\"b\":\"\xff\"},\"left\":false,\"name\":\"y\",\"part\":{\"c\":\"\",\"d\":\"\"},\"text\":\"\",\"whole\":null}"},
-	} {
-		var k known
-		all, err := DecodeRecord([]byte(tt.was), &k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		tt.edit(&k)
-		got, err := EncodeRecord(&k, all)
-		if want := tt.want + "\n"; err != nil || string(got) != want {
-			t.Errorf("%q, %v\nwant %q", got, err, want)
-		}
-	}
-}
-
-// A change of a record takes time as its members are many, not as their square: a volume
-// can have tens of thousands of keys, and is locked meanwhile.
-func TestRecordOfManyMembers(t *testing.T) {
-	type known struct {
-		Name string            `json:"name"`
-		Keys map[string]string `json:"keys"`
-	}
-	const many = 30000
-	var was, want bytes.Buffer
-	for i := range many { // unknown to the record itself, and its keys
-		fmt.Fprintf(&was, "\"u%06d\": \"\xff\",", i)
-	}
-	was.WriteString(`"keys":{`)
-	for i := range many {
-		fmt.Fprintf(&was, "\"k%06d\":\"\xff\",", i)
-	}
-	text := "{" + was.String() + `"z":""},"name":"a"}`
-	want.WriteString(`{"keys":{"k000000":"changed"`)
-	for i := 2; i < many; i++ {
-		fmt.Fprintf(&want, ",\"k%06d\":\"\xff\"", i)
-	}
-	want.WriteString(`,"new":"","z":""},"name":"b"`)
-	for i := range many {
-		fmt.Fprintf(&want, ",\"u%06d\":\"\xff\"", i)
-	}
-	want.WriteString("}\n")
-	done := make(chan error, 1)
-	go func() {
-		var k known
-		all, err := DecodeRecord([]byte(text), &k)
-		if err != nil {
-			done <- err
-			return
-		}
-		k.Name, k.Keys["k000000"], k.Keys["new"] = "b", "changed", ""
-		delete(k.Keys, "k000001")
-		got, err := EncodeRecord(&k, all)
-		if err == nil && !bytes.Equal(got, want.Bytes()) {
-			err = fmt.Errorf("%d bytes that are others than wanted: %.200q", len(got), got)
-		}
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err != nil {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Errorf("a record of %d keys, and as many unknown members, is not changed in 10 s", many)
-	}
-}
-
-// Whatever a marker is accepted as, a change of it takes effect and loses no member,
-// known or not.
-func FuzzMeta(f *testing.F) {
-	f.Add([]byte(`{"format":1,"uuid":"` + aKey + `","name":"n","options":{"sector_size":512}}`))
-	f.Add([]byte(`{"format":1,"uuid":"` + aKey + `","de\u017fcription":"d","filesystem":{"type":"xfs","uuid":"u","more":1},"options":{"sector_size":4096,"datacow":true,"other":"x"},"created":"2026-01-01T00:00:00+01:00"}`))
-	f.Add([]byte(`{"format":2,"UUID":"` + aKey + `"}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		m, err := parseMeta("/srv/x", data)
-		if err != nil {
-			if class := Classify(err); class != ErrUnavailable && class != ErrNewer {
-				t.Errorf("%q: %v", data, err)
-			}
-			return
-		}
-		was := *m
-		m.Name, m.Description = "another", "one"
-		out, err := m.encode()
-		if err != nil {
-			return // longer than a record may be
-		}
-		again, err := parseMeta("/srv/x", out)
-		if err != nil {
-			t.Fatalf("%s became %s: %v", data, out, err)
-		}
-		if again.Name != "another" || again.Description != "one" {
-			t.Errorf("a change of %s had no effect: %s", data, out)
-		}
-		if again.Format != was.Format || again.UUID != was.UUID || !again.Created.Equal(was.Created) || again.Filesystem != was.Filesystem || again.Options != was.Options {
-			t.Errorf("a change of the name changed more than that: %s became %s", data, out)
-		}
-		if lost := missingMember(data, out); lost != "" {
-			t.Errorf("%s became %s: %s was lost", data, out, lost)
-		}
-	})
-}
-
-// missingMember finds a member of an object, or of an object in it, that is not in
-// the other.
-func missingMember(was, is []byte) string {
-	var before, after map[string]json.RawMessage
-	if json.Unmarshal(was, &before) != nil || json.Unmarshal(is, &after) != nil {
-		return ""
-	}
-	for name, value := range before {
-		now, there := after[name]
-		if !there {
-			return name
-		}
-		if lost := missingMember(value, now); lost != "" {
-			return name + "." + lost
-		}
-	}
-	return ""
-}
-
-// What is noted of an attached SR is read as it was written, and its handle is one.
-func FuzzAttachment(f *testing.F) {
-	f.Add([]byte(`{"path":"/srv/x","uuid":"` + aKey + `","name":"n","description":""}`))
-	f.Add([]byte(`{"path":"x/../..","uuid":"y","NAME":"\ud800"}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		a, err := parseAttachment(data, aKey)
-		if err != nil {
-			return
-		}
-		path, uuid, err := ParseHandle(a.handle())
-		if err != nil || path != a.Path || uuid != aKey {
-			t.Errorf("%s is the handle %q, %v", data, a.handle(), err)
-		}
-		out, err := json.Marshal(a)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if again, err := parseAttachment(out, aKey); err != nil || again != a {
-			t.Errorf("%+v became %+v, %v", a, again, err)
-		}
-	})
-}
-
-func TestCheckText(t *testing.T) {
-	for _, good := range []string{"", "a\nb", "日本", strings.Repeat("x", TextLimit), "\u202eright to left", "💾"} {
-		if err := CheckText("name", good); err != nil {
-			t.Errorf("%.20q: %v", good, err)
-		}
-	}
-	for _, bad := range []string{"\xff", strings.Repeat("x", TextLimit+1)} {
-		if err := CheckText("name", bad); !errors.Is(err, ErrInvalid) || !strings.Contains(err.Error(), `"name"`) {
-			t.Errorf("%.20q: %v", bad, err)
-		}
-	}
-}
-
-func TestClassify(t *testing.T) {
-	for _, tt := range []struct{ err, want error }{
-		{Errorf(ErrInUse, "x", "text"), ErrInUse},
-		{fmt.Errorf("wrapped: %w", Errorf(ErrDamaged, "x", "text")), ErrDamaged},
-		{&os.PathError{Op: "write", Err: unix.ENOSPC}, ErrNoSpace},
-		{&os.PathError{Op: "write", Err: unix.EDQUOT}, ErrNoSpace},
-		{&os.PathError{Op: "open", Err: unix.EROFS}, ErrReadOnly},
-		{&os.LinkError{Op: "FICLONE", Err: unix.EXDEV}, ErrOtherFS},
-		{unix.EIO, nil},
-	} {
-		if got := Classify(tt.err); got != tt.want {
-			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
-		}
-	}
-}
-
-// What a Dir opens is a regular file with one name, whatever was planted.
-func TestDirRefusesWhatIsNoFile(t *testing.T) {
-	base := t.TempDir()
-	d, err := OpenDir(base)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	secret := filepath.Join(t.TempDir(), "secret")
-	if err := os.WriteFile(secret, []byte("s"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	at := func(name string) string { return filepath.Join(base, name) }
-	for _, err := range []error{
-		os.Symlink(secret, at("link")), os.Symlink("file", at("inner")), os.Mkdir(at("dir"), 0o700), unix.Mkfifo(at("fifo"), 0o600),
-		os.WriteFile(at("file"), nil, 0o600), os.WriteFile(at("twice"), nil, 0o600), os.Link(at("twice"), at("again")),
-	} {
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, name := range []string{"link", "inner", "dir", "fifo", "twice", "again"} {
-		if f, err := d.Open(name, unix.O_RDWR); !errors.Is(err, ErrDamaged) {
-			t.Errorf("%s was opened: %v, %v", name, f, err)
-		}
-		if there, err := d.Exists(name); err != nil || !there {
-			t.Errorf("%s is not there: %v", name, err)
-		}
-	}
-	if _, err := d.Open("none", unix.O_RDONLY); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("an absent file: %v", err)
-	}
-	if f, err := d.Create("link"); err == nil {
-		t.Errorf("created through a link: %v", f.Name())
-	}
-	f, err := d.Open("file", unix.O_RDWR)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	if _, err := d.Sub("link"); err == nil {
-		t.Error("a link is taken for a directory")
-	}
-}
-
-// Whoever waited for a lock file that its holder unlinked locks the new one.
-func TestDiscardedLock(t *testing.T) {
-	d, err := OpenDir(t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer d.Close()
-	first, err := d.Lock("l", "it")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := d.lockFile("l", "it", Exclusive, true); !errors.Is(err, ErrBusy) || !strings.Contains(err.Error(), "locked by") {
-		t.Errorf("a held lock: %v", err)
-	}
-	got := make(chan *Lock)
-	go func() {
-		l, err := d.Lock("l", "it")
-		if err != nil {
-			t.Error(err)
-		}
-		got <- l
-	}()
-	first.Discard()
-	second := <-got
-	if same, err := d.sameFile("l", second.f); err != nil || !same {
-		t.Errorf("the second lock is on a file without a name: %v", err)
-	}
-	second.Unlock()
-}
-
 // Every number is greater than those before, whoever asks at the same time, and whatever
 // became of what was noted.
 func TestSequence(t *testing.T) {
 	dir := t.TempDir()
 	open := func() *SR {
-		root, err := OpenDir(dir)
+		root, err := dirfs.OpenDir(dir)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -590,7 +131,7 @@ func TestSequence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &SR{Path: dir, Root: root, control: control, Meta: &Meta{UUID: aKey, Filesystem: Filesystem{Type: "ocfs2"}}}
+		s := &SR{Path: dir, Root: root, control: control, Meta: &layout.Meta{UUID: aKey, Filesystem: filesystem.Identity{Type: "ocfs2"}}}
 		t.Cleanup(s.Close)
 		return s
 	}
@@ -636,7 +177,7 @@ func TestSequence(t *testing.T) {
 		{"rubbish", 0, 1},
 		{fmt.Sprintf(sequenceFormat, int64(MaxSequence)), 1, MaxSequence},
 	} {
-		if err := os.WriteFile(filepath.Join(dir, sequenceFile), []byte(tt.noted), 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, layout.SequenceFile), []byte(tt.noted), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		n, err := s.Sequence(func() (int64, error) { return tt.highest, nil })
@@ -644,88 +185,8 @@ func TestSequence(t *testing.T) {
 			t.Errorf("after %q, with %d in the records: %d, %v, want %d", tt.noted, tt.highest, n, err, tt.want)
 		}
 	}
-	os.Remove(filepath.Join(dir, sequenceFile))
+	os.Remove(filepath.Join(dir, layout.SequenceFile))
 	if _, err := s.Sequence(func() (int64, error) { return 0, unix.EIO }); !errors.Is(err, unix.EIO) {
 		t.Errorf("an error of the disk is no sequence of 0: %v", err)
 	}
-}
-
-// What the system says is told from what we say, and bad blocks from the rest of it.
-func TestErrorsOfTheSystem(t *testing.T) {
-	path := func(errno unix.Errno) error { return &os.PathError{Op: "stat", Path: "x", Err: errno} }
-	for _, c := range []struct {
-		err        error
-		unseen, io bool
-		class      error
-	}{
-		{nil, false, false, nil},
-		{path(unix.ENOENT), false, false, nil},
-		{path(unix.ENOTDIR), false, false, nil},
-		{path(unix.EIO), true, true, nil},
-		{path(unix.EUCLEAN), true, true, nil},
-		{fmt.Errorf("volume: %w", path(unix.EBADMSG)), true, true, nil},
-		{path(unix.EMFILE), true, false, nil},
-		{path(unix.EACCES), true, false, nil},
-		{path(unix.ENOSPC), false, false, ErrNoSpace},
-		{Errorf(ErrDamaged, "x", "it is no file"), false, false, ErrDamaged},
-		{errors.New("no error of the system"), false, false, nil},
-		{errors.Join(NoVolume("x", "y"), path(unix.EIO)), true, true, nil},
-		{errors.Join(path(unix.EMFILE), NoVolume("x", "y")), false, false, ErrVolumeNotFound},
-	} {
-		if Unseen(c.err) != c.unseen || IsIO(c.err) != c.io || Classify(c.err) != c.class {
-			t.Errorf("%v: unseen %v, input/output error %v, class %v", c.err, Unseen(c.err), IsIO(c.err), Classify(c.err))
-		}
-	}
-}
-
-// A file is not free while anybody has it open for writing: a process, or a mapping of one
-// that has closed it. Who reads does not count.
-func TestFileIsFree(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "disk")
-	if err := FileIsFree(path); err != nil {
-		t.Errorf("absent: %v", err)
-	}
-	if err := os.WriteFile(path, make([]byte, 8192), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	free := func(when string) {
-		t.Helper()
-		if err := FileIsFree(path); err != nil {
-			t.Errorf("%s: %v", when, err)
-		}
-	}
-	refused := func(when, why string) {
-		t.Helper()
-		if err := FileIsFree(path); !errors.Is(err, ErrSRInUse) || !strings.Contains(err.Error(), why) {
-			t.Errorf("%s: %v, want %q", when, err, why)
-		}
-	}
-	reader, err := os.Open(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer reader.Close()
-	free("read")
-	f, err := os.OpenFile(path, os.O_RDWR, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.Command("sleep", "60")
-	cmd.Stdin = f
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	mapping, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.Close()
-	refused("open", fmt.Sprintf("process %d (sleep) has it open for writing", cmd.Process.Pid))
-	cmd.Process.Kill()
-	cmd.Wait()
-	refused("mapped", "by no process that can be seen")
-	if err := unix.Munmap(mapping); err != nil {
-		t.Fatal(err)
-	}
-	free("at the end")
 }

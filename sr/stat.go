@@ -4,8 +4,16 @@ import (
 	"errors"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
+
+	"reflinksr/internal/attached"
+	"reflinksr/internal/blockdev"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/source"
 )
 
 // Stat is what the protocol calls sr_stat.
@@ -30,7 +38,7 @@ const (
 // StatSR describes an attached SR. An SR that is not where it was attached is
 // described as well, as Unreachable. warn may add a text to a healthy one.
 func StatSR(handle string, warn func(*SR) string) (Stat, error) {
-	a, err := find(handle)
+	a, err := attached.Find(handle)
 	if err != nil {
 		return Stat{}, err
 	}
@@ -47,10 +55,10 @@ func StatSR(handle string, warn func(*SR) string) (Stat, error) {
 
 // Stat describes an open SR.
 func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
-	room, err := s.Root.room()
+	room, err := filesystem.RoomOf(s.Root)
 	st := Stat{
 		SR: s.Handle(), UUID: s.Meta.UUID, Name: s.Meta.Name, Description: s.Meta.Description,
-		FreeSpace: room.free, TotalSpace: room.total, Datasources: []string{},
+		FreeSpace: room.Free, TotalSpace: room.Total, Datasources: []string{},
 		Clustered: s.Meta.Filesystem.Clustered(), Health: [2]string{Healthy, ""},
 	}
 	var texts []string
@@ -59,7 +67,7 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 			texts = append(texts, text)
 		}
 	}
-	readOnly, remedy, e := s.Root.readOnly()
+	readOnly, remedy, e := filesystem.ReadOnly(s.Root)
 	switch {
 	case readOnly != "":
 		// It can be scanned and read, so it is not unhealthy to the toolstack.
@@ -69,11 +77,11 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 			list := strings.Join(fixed, " ")
 			say("nothing can be made or removed in " + list + ", which has an attribute against that: chattr -i -a " + list)
 		}
-		if fixed, err := s.Root.Fixed(marker); err == nil && fixed {
-			path := s.Root.join(marker)
+		if fixed, err := filesystem.Fixed(s.Root, layout.MarkerFile); err == nil && fixed {
+			path := s.Root.Join(layout.MarkerFile)
 			say(path + " cannot be changed, nor the SR's name, for it has an attribute against that: chattr -i -a " + path)
 		}
-		say(room.warning())
+		say(room.Warning())
 		if warn != nil {
 			say(warn(s))
 		}
@@ -88,7 +96,7 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 // fixed lists the SR's directories that have an attribute that keeps files from being
 // made, renamed or removed in them.
 func (s *SR) fixed() (names []string) {
-	dirs := []*Dir{s.Root, s.control}
+	dirs := []*dirfs.Dir{s.Root, s.control}
 	for _, dir := range s.subdirs() {
 		dirs = append(dirs, *dir)
 	}
@@ -96,7 +104,7 @@ func (s *SR) fixed() (names []string) {
 		if d == nil {
 			continue
 		}
-		if fixed, err := Immutable(d.f); err == nil && fixed {
+		if fixed, err := reflink.Immutable(d.File()); err == nil && fixed {
 			names = append(names, d.Path())
 		}
 	}
@@ -116,7 +124,7 @@ type Candidate struct {
 func known(conf map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range conf {
-		if OptionHelp[k] != "" {
+		if source.OptionHelp[k] != "" {
 			out[k] = v
 		}
 	}
@@ -124,31 +132,31 @@ func known(conf map[string]string) map[string]string {
 }
 
 // inspect says what SR.create or SR.attach could do with the open directory of c.
-func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, error) {
+func inspect(root *dirfs.Dir, c source.Configuration, conf map[string]string) (Candidate, error) {
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
-	if err := describeSpace(root, out.ExtraInfo); err != nil {
+	if err := blockdev.DescribeSpace(root, out.ExtraInfo); err != nil {
 		return out, err
 	}
-	if fs := (Filesystem{Type: out.ExtraInfo["filesystem"]}); !fs.MapsExtents() {
+	if fs := (filesystem.Identity{Type: out.ExtraInfo["filesystem"]}); !fs.MapsExtents() {
 		out.ExtraInfo["changed_blocks"] = noExtents
 	}
-	m, err := readMeta(root)
+	m, err := layout.ReadMeta(root)
 	if errors.Is(err, os.ErrNotExist) {
-		if old, err := destroyed(root); err == nil && old != nil {
+		if old, err := layout.ReadDestroyed(root); err == nil && old != nil {
 			out.ExtraInfo["destroyed_sr"] = old.UUID // its files go when something is made here
 		}
 		if c.UUID != "" {
-			return out, Errorf(ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
+			return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
 		}
-		return out, root.Probe(c.Options.Attributes())
+		return out, filesystem.Probe(root, c.Options.Attributes())
 	}
 	if err != nil {
 		return out, err
 	}
 	if c.UUID != "" && c.UUID != m.UUID {
-		return out, Errorf(ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
+		return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
 	}
-	c.settle(m.UUID)
+	c.Settle(m.UUID)
 	s := &SR{Path: c.Path, Root: root, Meta: m}
 	st, err := s.Stat(nil)
 	if err != nil {
@@ -162,12 +170,12 @@ func inspect(root *Dir, c Configuration, conf map[string]string) (Candidate, err
 	return out, nil
 }
 
-// Bytes writes a size for people.
-func Bytes(n int64) string {
-	units := []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"}
-	f, u := float64(n), 0
-	for f >= 1024 && u < len(units)-1 {
-		f, u = f/1024, u+1
+// MustMapExtents refuses, with ErrNoExtents, what has to know which blocks files share.
+func (s *SR) MustMapExtents() error {
+	if s.Meta.Filesystem.MapsExtents() {
+		return nil
 	}
-	return strings.TrimSuffix(strconv.FormatFloat(f, 'f', 1, 64), ".0") + " " + units[u]
+	return fault.Errorf(fault.ErrNoExtents, s.Path, "SR %s is on NFS: %s", s.Path, noExtents)
 }
+
+const noExtents = "NFS cannot tell which blocks two files share: there are no changed blocks, and data cannot be destroyed alone or composed; snapshots, clones and reverts are as anywhere"

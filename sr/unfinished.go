@@ -26,7 +26,7 @@ func (s *SR) Unfinished(key Key, kinds []string) (problems []Problem, err error)
 		}
 		p := Problem{Kind: Unfinished, Name: s.relative(s.Staging, string(key)+kind), Key: key, Repairable: true}
 		p.Text, p.Repair = interrupted(kind, committed, data, staged)
-		isDir, err := s.Staging.isDir(string(key) + kind)
+		isDir, err := s.Staging.IsDir(string(key) + kind)
 		if err != nil {
 			return nil, err
 		}

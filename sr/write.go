@@ -1,22 +1,19 @@
 package sr
 
 import (
-	"bufio"
 	"errors"
 	"os"
 
 	"golang.org/x/sys/unix"
-)
 
-// recordLimit bounds what is read of a metadata file, in bytes. Names and
-// descriptions have at most 64 KiB each, so no record of ours comes near.
-const recordLimit = 1 << 20
+	"reflinksr/internal/dirfs"
+)
 
 // Replace durably gives the file name in dst the contents data, in pieces, old or new and
 // nothing between: written to staging, fsynced, put in the old one's place,
 // directory fsynced. On error the old contents stand, also when the last fsync
 // fails. The caller holds the lock that covers name.
-func (s *SR) Replace(dst *Dir, name string, data ...[]byte) error {
+func (s *SR) Replace(dst *dirfs.Dir, name string, data ...[]byte) error {
 	temp := name + ".new"
 	if err := s.Staging.Remove(temp); err != nil {
 		return err
@@ -30,13 +27,13 @@ func (s *SR) Replace(dst *Dir, name string, data ...[]byte) error {
 // Commit puts the staged and fsynced file temp in the place of name in dst and
 // makes that durable. On error name is as before. What name held until then, or
 // temp on error, is removed.
-func (s *SR) Commit(temp string, dst *Dir, name string) error {
+func (s *SR) Commit(temp string, dst *dirfs.Dir, name string) error {
 	return s.CommitAnd(temp, dst, name, func() (func() error, error) { return func() error { return nil }, nil })
 }
 
 // CommitAnd is Commit of something together with something else in dst, which and does,
 // and whose undo takes it back. If a crash parts the two, it is and that is missing.
-func (s *SR) CommitAnd(temp string, dst *Dir, name string, and func() (undo func() error, err error)) (err error) {
+func (s *SR) CommitAnd(temp string, dst *dirfs.Dir, name string, and func() (undo func() error, err error)) (err error) {
 	undone := error(nil)
 	defer func() {
 		// If undo failed, what temp holds now is the only copy of the old contents.
@@ -44,7 +41,7 @@ func (s *SR) CommitAnd(temp string, dst *Dir, name string, and func() (undo func
 			s.Staging.Remove(temp)
 		}
 	}()
-	undo := func() error { return s.Staging.swap(temp, dst, name) }
+	undo := func() error { return s.Staging.Swap(temp, dst, name) }
 	err = undo()
 	switch {
 	case errors.Is(err, os.ErrNotExist): // name is new
@@ -70,29 +67,4 @@ func (s *SR) CommitAnd(temp string, dst *Dir, name string, and func() (undo func
 		return errors.Join(err, undone)
 	}
 	return nil
-}
-
-// WriteNew makes the new file name with the contents data, in pieces, fsynced. On error
-// nothing is left. The entry in the directory is not yet durable.
-func (d *Dir) WriteNew(name string, data ...[]byte) (err error) {
-	f, err := d.Create(name)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if e := f.Close(); err == nil {
-			err = e
-		}
-		if err != nil {
-			d.Remove(name)
-		}
-	}()
-	w := bufio.NewWriter(f)
-	for _, piece := range data {
-		w.Write(piece) // Flush has the error
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return f.Sync()
 }

@@ -7,13 +7,18 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/source"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
 
 // change edits a volume's record under its lock.
 func change(handle, key string, edit func(*Record) error) error {
-	return locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+	return locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
 		r, err := LoadForChange(s, k)
 		if err != nil {
 			return err
@@ -26,8 +31,8 @@ func change(handle, key string, edit func(*Record) error) error {
 }
 
 // locked runs do with the SR open and the volume locked.
-func locked(handle, key string, mode sr.LockMode, do func(*sr.SR, sr.Key) error) error {
-	s, err := sr.Open(handle, sr.Shared)
+func locked(handle, key string, mode dirfs.LockMode, do func(*sr.SR, sr.Key) error) error {
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -46,7 +51,7 @@ func locked(handle, key string, mode sr.LockMode, do func(*sr.SR, sr.Key) error)
 
 // SetName gives the volume another name.
 func SetName(handle, key, name string) error {
-	if err := sr.CheckText("new_name", name); err != nil {
+	if err := source.CheckText("new_name", name); err != nil {
 		return err
 	}
 	return change(handle, key, func(r *Record) error { r.Name = name; return nil })
@@ -54,7 +59,7 @@ func SetName(handle, key, name string) error {
 
 // SetDescription gives the volume another description.
 func SetDescription(handle, key, description string) error {
-	if err := sr.CheckText("new_description", description); err != nil {
+	if err := source.CheckText("new_description", description); err != nil {
 		return err
 	}
 	return change(handle, key, func(r *Record) error { r.Description = description; return nil })
@@ -64,7 +69,7 @@ func SetDescription(handle, key, description string) error {
 // volume together have at most 512 KiB.
 func Set(handle, key, k, v string) error {
 	if !utf8.ValidString(k) || !utf8.ValidString(v) {
-		return sr.Errorf(sr.ErrInvalid, "k", "arguments \"k\" and \"v\" must be valid UTF-8")
+		return fault.Errorf(fault.ErrInvalid, "k", "arguments \"k\" and \"v\" must be valid UTF-8")
 	}
 	return change(handle, key, func(r *Record) error {
 		if r.Keys == nil {
@@ -76,7 +81,7 @@ func Set(handle, key, k, v string) error {
 			total += len(k) + len(v)
 		}
 		if total > keysLimit {
-			return sr.Errorf(sr.ErrInvalid, "v", "volume %s: its keys would have %d bytes together, at most %d are allowed", key, total, keysLimit)
+			return fault.Errorf(fault.ErrInvalid, "v", "volume %s: its keys would have %d bytes together, at most %d are allowed", key, total, keysLimit)
 		}
 		return nil
 	})
@@ -93,20 +98,20 @@ func Resize(handle, key string, size int64) error {
 	if err := checkSize("new_size", size); err != nil {
 		return err
 	}
-	return locked(handle, key, sr.Exclusive, func(s *sr.SR, k sr.Key) error {
+	return locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
 		r, err := LoadForChange(s, k)
 		if err != nil {
 			return err
 		}
 		if !r.ReadWrite {
-			return sr.Errorf(sr.ErrInvalid, key, "volume %s is read-only and keeps its size: clone it, and resize the clone", key)
+			return fault.Errorf(fault.ErrInvalid, key, "volume %s is read-only and keeps its size: clone it, and resize the clone", key)
 		}
-		note, err := noteOf(s, k)
-		if sr.Unseen(err) {
+		note, err := lease.NoteOf(s, k)
+		if fault.Unseen(err) {
 			return fmt.Errorf("volume %s: what is attached on this host: %w", key, err)
 		}
 		if err == nil && note.ThrowAway && len(note.Domains) > 0 {
-			return sr.Errorf(sr.ErrInUse, key, "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
+			return fault.Errorf(fault.ErrInUse, key, "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
 		}
 		if err := noDeviceElsewhere(s, k); err != nil {
 			return err
@@ -118,20 +123,20 @@ func Resize(handle, key string, size int64) error {
 		defer f.Close()
 		// Of the open file, not of whatever has its name by now: what is cut back to its
 		// old length below must be the file whose length that was.
-		st, err := sr.StatFile(f)
+		st, err := sys.Fstat(f)
 		if err == nil {
 			err = checkLength(k, st)
 		}
 		if err != nil {
 			return err
 		}
-		devices, err := Devices(s, k, st)
+		devices, err := lease.Devices(s, k, st)
 		if err != nil {
 			return err
 		}
 		length := RoundUp(size)
 		if length < st.Size {
-			return sr.Errorf(sr.ErrSize, key, "volume %s has %d bytes and cannot shrink to %d", key, st.Size, size)
+			return fault.Errorf(fault.ErrSize, key, "volume %s has %d bytes and cannot shrink to %d", key, st.Size, size)
 		}
 		if length > st.Size {
 			if err := setLength(f, length, "new_size"); err != nil {
@@ -149,8 +154,8 @@ func Resize(handle, key string, size int64) error {
 		}
 		// Also when the length is right already: the last attempt may have ended here.
 		for i, d := range devices {
-			e := d.UpdateSize()
-			if e == nil || errors.Is(e, loop.ErrGone) {
+			e := lease.UpdateSize(d)
+			if e == nil {
 				continue
 			}
 			if i == 0 && length > st.Size {
@@ -170,15 +175,15 @@ func Resize(handle, key string, size int64) error {
 // noDeviceElsewhere refuses with ErrElsewhere if a guest of another host has the volume:
 // only there its device can be told how long it is.
 func noDeviceElsewhere(s *sr.SR, key sr.Key) error {
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return err
 	}
-	lease, err := ReadLease(s, key, me)
+	held, err := lease.Read(s, key, me)
 	if err != nil {
 		return err
 	}
-	for _, h := range lease.Holders {
+	for _, h := range held.Holders {
 		if !h.Here(me) {
 			return fmt.Errorf("%w: resize it there, where its device is", h.InUse(key, me))
 		}

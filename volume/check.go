@@ -9,7 +9,14 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 )
 
@@ -76,7 +83,7 @@ func Examine(s *sr.SR) (Report, error) {
 }
 
 // identity is what is wrong with this host's, as far as it matters to the SR.
-func identity(s *sr.SR, me sr.Host) []Problem {
+func identity(s *sr.SR, me hostinfo.Host) []Problem {
 	if !me.Nameless() {
 		return nil
 	}
@@ -112,26 +119,26 @@ func (r *Report) Join(problems []Problem) {
 type examination struct {
 	s       *sr.SR
 	survey  sr.Survey
-	me      sr.Host
+	me      hostinfo.Host
 	bound   loop.Bound
-	runtime *sr.Dir         // notes of this host; nil if there are none, or none of this SR
+	runtime *dirfs.Dir      // notes of this host; nil if there are none, or none of this SR
 	noted   map[sr.Key]bool // keys of those
 	leased  map[sr.Key]bool
 	locked  map[sr.Key]bool
 }
 
 func (e *examination) prepare() (err error) {
-	if e.me, err = sr.ThisHost(); err != nil {
+	if e.me, err = hostinfo.ThisHost(); err != nil {
 		return err
 	}
-	if e.bound, err = boundNear(e.s); err != nil {
+	if e.bound, err = lease.BoundNear(e.s); err != nil {
 		return err
 	}
 	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.Leases, ""), keysIn(e.survey.Locks, "")
 	if e.survey.Elsewhere || !e.survey.Whole {
 		return nil // what is noted is of another
 	}
-	e.runtime, err = sr.LookRuntime(NoteDir)
+	e.runtime, err = rundir.Look(lease.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -140,7 +147,7 @@ func (e *examination) prepare() (err error) {
 	}
 	names, err := e.runtime.Names()
 	for _, name := range names {
-		if rest, ok := strings.CutPrefix(name, NoteName(e.s.Meta.UUID, "")); ok {
+		if rest, ok := strings.CutPrefix(name, lease.NoteName(e.s.Meta.UUID, "")); ok {
 			if rest, ok = strings.CutSuffix(rest, ".json"); ok {
 				e.noted[sr.Key(rest)] = true
 			}
@@ -184,7 +191,7 @@ func (e *examination) keys() []sr.Key {
 type finding struct {
 	there    bool
 	record   *Record // nil if it cannot be read
-	attrs    sr.Attributes
+	attrs    reflink.Attributes
 	looked   bool // attrs and bare are known
 	bare     bool // its blocks have no checksums
 	problems []Problem
@@ -221,9 +228,9 @@ func (e *examination) settled(key sr.Key) (finding, error) {
 
 // quiet keeps calls away from the volume, those of its datapath as well.
 func (e *examination) quiet(key sr.Key) (release func(), busy string, err error) {
-	var note *sr.Lock // on this host
+	var note *dirfs.Lock // on this host
 	if e.runtime != nil {
-		note, busy, err = e.runtime.LookLock(NoteName(e.s.Meta.UUID, key) + ".lock")
+		note, busy, err = e.runtime.LookLock(lease.NoteName(e.s.Meta.UUID, key) + ".lock")
 		if err != nil || busy != "" {
 			return func() {}, busy, err
 		}
@@ -259,7 +266,7 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 	}
 	f.add(e.s.Exposed(key)...)
 	for _, name := range []string{sr.Data(key), sr.Record(key)} {
-		f.add(e.s.Root.Unchangeable(name, name, key)...)
+		f.add(sr.Unchangeable(e.s.Root, name, name, key)...)
 	}
 	if err := e.lookAtUse(key, &f); err != nil {
 		return f, err
@@ -269,7 +276,7 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 
 // orphan is data that belongs to no volume, past or future.
 func (e *examination) orphan(key sr.Key) ([]Problem, error) {
-	if _, err := e.s.Root.Stat(sr.Data(key)); sr.Unseen(err) {
+	if _, err := e.s.Root.Stat(sr.Data(key)); fault.Unseen(err) {
 		return nil, err
 	} else if err != nil {
 		return nil, nil // none, or a directory or link of somebody's
@@ -287,7 +294,7 @@ func (e *examination) orphan(key sr.Key) ([]Problem, error) {
 // passing says that something could not be looked at for a reason that is not its own, as
 // that this process may open no more files: it is as well as before. What a disk does not
 // give is told as damage, and does not keep the rest from being checked.
-func passing(err error) bool { return sr.Unseen(err) && !sr.IsIO(err) }
+func passing(err error) bool { return fault.Unseen(err) && !fault.IsIO(err) }
 
 // lookAtVolume looks at record and data.
 func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
@@ -295,7 +302,7 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 		f.add(Problem{Kind: sr.Damage, Name: name, Key: key, Text: err.Error(), Repair: sr.Nothing("restore it from a backup; what is there is left as it is")})
 	}
 	r, err := Load(e.s, key)
-	if errors.Is(err, sr.ErrVolumeNotFound) {
+	if errors.Is(err, fault.ErrVolumeNotFound) {
 		f.there = false
 		return nil
 	}
@@ -306,13 +313,13 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 		damage(sr.Record(key), err)
 	}
 	f.record = r
-	if r != nil && r.Format > sr.Format {
+	if r != nil && r.Format > layout.Format {
 		f.add(Problem{Kind: sr.NewerFormat, Name: sr.Record(key), Key: key, Note: true,
-			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, sr.Format), Repair: sr.Nothing("update reflinksr on this host")})
+			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, layout.Format), Repair: sr.Nothing("update reflinksr on this host")})
 	}
 	st, err := statData(e.s, key)
 	switch {
-	case errors.Is(err, sr.ErrVolumeNotFound):
+	case errors.Is(err, fault.ErrVolumeNotFound):
 		*f = finding{}
 		return nil
 	case passing(err):
@@ -349,7 +356,7 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 // the operator's until it is changed.
 func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (problems []Problem, err error) {
 	record, err := e.s.Root.Stat(sr.Record(key))
-	if sr.Unseen(err) {
+	if fault.Unseen(err) {
 		return nil, err
 	}
 	if err != nil {
@@ -377,7 +384,7 @@ func sizes(key sr.Key, r *Record, size int64) (problems []Problem) {
 		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Data(key), Key: key,
 			Text:   fmt.Sprintf("the data has %d bytes, its record says %d: it was cut short by something else", size, told),
 			Repair: sr.Nothing("restore the data from a backup; truncate -s makes it long enough to be attached, with zeros for what is lost")})
-	case size > told && r.Format >= 1 && r.Format <= sr.Format:
+	case size > told && r.Format >= 1 && r.Format <= layout.Format:
 		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Record(key), Key: key, Note: true, Repairable: true,
 			Text: fmt.Sprintf("its record says %d bytes, the data has %d, which is what counts", told, size), Repair: "corrects the record"})
 	case size > told:
@@ -400,17 +407,17 @@ func sizes(key sr.Key, r *Record, size int64) (problems []Problem) {
 // lookAtData opens the data as whoever uses the volume must.
 func (e *examination) lookAtData(key sr.Key, f *finding) error {
 	data, err := OpenData(e.s, key, unix.O_RDONLY)
-	if errors.Is(err, sr.ErrVolumeNotFound) {
+	if errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
 	defer data.Close()
-	if f.attrs, err = sr.AttributesOf(data); err != nil {
+	if f.attrs, err = reflink.AttributesOf(data); err != nil {
 		return err
 	}
-	if f.bare, err = sr.Unchecked(data); err != nil {
+	if f.bare, err = reflink.Unchecked(data); err != nil {
 		return err
 	}
 	f.looked = true
@@ -419,7 +426,7 @@ func (e *examination) lookAtData(key sr.Key, f *finding) error {
 			Text:   "its blocks have no checksums, though it is copied on write: it was made while the filesystem was mounted with nodatasum",
 			Repair: sr.Nothing("its snapshots and clones have none either; a copy of its contents to a new disk has what the SR's option datacow says")})
 	}
-	limited, err := sr.COWExtentsLimited(data)
+	limited, err := reflink.COWExtentsLimited(data)
 	if err == nil && !limited {
 		f.add(Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
 			Text:   "it has no copy-on-write extent size hint: what is written after a snapshot takes more space than needed",
@@ -439,11 +446,11 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 	if err != nil {
 		return err
 	}
-	var note Note
+	var note lease.Note
 	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.Staged[key]) > 0 {
 		note, err = e.note(key)
 	}
-	if sr.Unseen(err) {
+	if fault.Unseen(err) {
 		return err
 	}
 	if err != nil {
@@ -461,7 +468,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 			return err
 		}
 	}
-	if err := inPlace(e.s, key, note, e.bound); errors.Is(err, sr.ErrDamaged) {
+	if err := lease.InPlaceAmong(e.s, key, note, e.bound); errors.Is(err, fault.ErrDamaged) {
 		// Who only looked for the file may have told it: that it is to be restored is not true.
 		f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == sr.Damage && p.Text == err.Error() })
 		f.add(Problem{Kind: sr.Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
@@ -490,24 +497,24 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 }
 
 // note reads what this host notes of the volume.
-func (e *examination) note(key sr.Key) (Note, error) {
+func (e *examination) note(key sr.Key) (lease.Note, error) {
 	if e.runtime == nil {
-		return Note{}, nil
+		return lease.Note{}, nil
 	}
-	return ReadNote(e.runtime, NoteName(e.s.Meta.UUID, key))
+	return lease.ReadNote(e.runtime, lease.NoteName(e.s.Meta.UUID, key))
 }
 
 func (e *examination) noteFile(key sr.Key) string {
-	return sr.RuntimeDir + "/" + NoteDir + "/" + NoteName(e.s.Meta.UUID, key) + ".json"
+	return rundir.Path + "/" + lease.NoteDir + "/" + lease.NoteName(e.s.Meta.UUID, key) + ".json"
 }
 
 // devices are those of the volume's files.
 func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 	note, err := e.note(key)
 	if err != nil {
-		note = Note{} // it is told of elsewhere
+		note = lease.Note{} // it is told of elsewhere
 	}
-	for dir, name := range map[*sr.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
+	for dir, name := range map[*dirfs.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
 		if dir == nil || !e.bound.Any(string(key)) {
 			continue
 		}
@@ -529,7 +536,7 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 
 // formerIdentity notes that this host was called otherwise, in this boot, when the volume
 // was activated or opened: it stays usable, but other hosts and old records know it by that.
-func (e *examination) formerIdentity(key sr.Key, note Note) []Problem {
+func (e *examination) formerIdentity(key sr.Key, note lease.Note) []Problem {
 	former := ""
 	for _, h := range note.Active {
 		if h.Here(e.me) && h.Host != e.me.UUID {
@@ -543,12 +550,12 @@ func (e *examination) formerIdentity(key sr.Key, note Note) []Problem {
 		return nil
 	}
 	return []Problem{{Kind: sr.NoIdentity, Name: e.noteFile(key), Key: key, Note: true,
-		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", plain(former), e.me.UUID),
+		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", lease.Plain(former), e.me.UUID),
 		Repair: sr.Nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")}}
 }
 
 // lostNote is what this host notes of a volume that is not there.
-func (e *examination) lostNote(key sr.Key, note Note) []Problem {
+func (e *examination) lostNote(key sr.Key, note lease.Note) []Problem {
 	p := Problem{Kind: sr.RuntimeNote, Name: e.noteFile(key), Key: key, Repairable: true,
 		Text: "this host notes who has the volume attached, but the volume is no more", Repair: "removes the note"}
 	devices, err := e.bound.Of(note.Dev, note.Ino, string(key))
@@ -560,7 +567,7 @@ func (e *examination) lostNote(key sr.Key, note Note) []Problem {
 
 // throwAways judges the throw-away disks of a volume; those of a volume that is no
 // more are unfinished.
-func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []Problem, err error) {
+func (e *examination) throwAways(key sr.Key, note lease.Note, there bool) (problems []Problem, err error) {
 	for _, kind := range e.survey.Staged[key] {
 		host, ok := strings.CutSuffix(kind, sr.ThrowAwaySuffix)
 		if !ok || !there {
@@ -594,22 +601,22 @@ func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []
 }
 
 // lookAtLease compares a lease with what there is.
-func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
+func (e *examination) lookAtLease(key sr.Key, note lease.Note, f *finding) error {
 	if !e.leased[key] {
 		return nil
 	}
 	p := Problem{Kind: sr.StaleLease, Name: ".reflinksr/leases/" + string(key), Key: key}
-	l, err := readFile(e.s, key)
+	l, err := lease.ReadFile(e.s, key)
 	switch {
-	case errors.Is(err, sr.ErrNewer):
+	case errors.Is(err, fault.ErrNewer):
 		p.Kind, p.Text, p.Repair = sr.NewerFormat, err.Error(), sr.Nothing("update reflinksr on this host")
 		f.add(p)
 		return nil
-	case errors.Is(err, sr.ErrDamaged) && f.there:
+	case errors.Is(err, fault.ErrDamaged) && f.there:
 		p.Kind, p.Text, p.Repair = sr.Damage, err.Error(), sr.Nothing("nobody knows who has the volume: srctl lease break, when it is certain that nobody does")
 		f.add(p)
 		return nil
-	case err != nil && !errors.Is(err, sr.ErrDamaged):
+	case err != nil && !errors.Is(err, fault.ErrDamaged):
 		return err
 	}
 	if !f.there {
@@ -629,7 +636,7 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 			if !e.s.Meta.Filesystem.Clustered() {
 				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
 				// Since it was attached calls take it for that host's, as the toolstack expects.
-				p.Note = e.survey.Attached && h.whose(e.me, sr.ThisHardware, e.s.Meta.Filesystem) == elsewhere
+				p.Note = e.survey.Attached && h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) == lease.Elsewhere
 			}
 			f.add(p)
 			return nil
@@ -639,15 +646,15 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 }
 
 // stale says why a holder is none.
-func (e *examination) stale(h Holder, note Note) string {
+func (e *examination) stale(h lease.Holder, note lease.Note) string {
 	local := !e.s.Meta.Filesystem.Clustered()
-	switch h.whose(e.me, sr.ThisHardware, e.s.Meta.Filesystem) {
-	case elsewhere:
+	switch h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) {
+	case lease.Elsewhere:
 		if local {
 			return fmt.Sprintf("a lease of another host, or of this one when it had another identity: %s; but only one host at a time can have this filesystem mounted, and that is this one", h)
 		}
 		return "" // only that host knows
-	case over:
+	case lease.Over:
 		return fmt.Sprintf("a lease of a former boot of this host: %s", h)
 	}
 	if own, active := note.Holder(h.Domain); active && own.Write == h.Write {
@@ -685,7 +692,7 @@ func lineage(keys []sr.Key, all []finding) (problems []Problem) {
 	inCircle := circles(records)
 	for _, key := range keys {
 		f := records[key]
-		if f == nil || f.record.Origin == nil || f.record.Format > sr.Format {
+		if f == nil || f.record.Origin == nil || f.record.Format > layout.Format {
 			continue
 		}
 		add := func(kind sr.ProblemKind, note bool, repair, format string, args ...any) {

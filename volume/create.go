@@ -8,6 +8,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/source"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
 
@@ -19,10 +24,10 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 	if err := checkSize("size", size); err != nil {
 		return Volume{}, err
 	}
-	if err := errors.Join(sr.CheckText("name", name), sr.CheckText("description", description)); err != nil {
+	if err := errors.Join(source.CheckText("name", name), source.CheckText("description", description)); err != nil {
 		return Volume{}, err
 	}
-	s, err := sr.Open(handle, sr.Shared)
+	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -42,7 +47,7 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 //
 // Order: data staged and fsynced, record staged and fsynced, data renamed into
 // place, record renamed into place (the commit), directory fsynced.
-func Add(s *sr.SR, r *Record, attrs sr.Attributes, fill func(*os.File) error) (_ Volume, err error) {
+func Add(s *sr.SR, r *Record, attrs reflink.Attributes, fill func(*os.File) error) (_ Volume, err error) {
 	key, err := sr.NewKey()
 	if err != nil {
 		return Volume{}, err
@@ -101,7 +106,7 @@ func takeBack(s *sr.SR, key sr.Key) error {
 	return s.Discard(key)
 }
 
-func stage(s *sr.SR, key sr.Key, attrs sr.Attributes, fill func(*os.File) error) (*unix.Stat_t, error) {
+func stage(s *sr.SR, key sr.Key, attrs reflink.Attributes, fill func(*os.File) error) (*unix.Stat_t, error) {
 	f, err := s.Staging.Create(sr.Data(key))
 	if err != nil {
 		return nil, fmt.Errorf("making the new volume's data file: %w", err)
@@ -117,14 +122,14 @@ func stage(s *sr.SR, key sr.Key, attrs sr.Attributes, fill func(*os.File) error)
 	if err := f.Sync(); err != nil {
 		return nil, fmt.Errorf("making the new volume's data durable: %w", err)
 	}
-	return sr.StatFile(f)
+	return sys.Fstat(f)
 }
 
 // setLength makes a data file longer.
 func setLength(f *os.File, length int64, arg string) error {
 	err := f.Truncate(length)
 	if errors.Is(err, unix.EFBIG) || errors.Is(err, unix.EINVAL) {
-		return sr.Errorf(sr.ErrSize, arg, "argument %q: %d bytes are more than the filesystem's maximum for a file", arg, length)
+		return fault.Errorf(fault.ErrSize, arg, "argument %q: %d bytes are more than the filesystem's maximum for a file", arg, length)
 	}
 	return err
 }
@@ -132,7 +137,7 @@ func setLength(f *os.File, length int64, arg string) error {
 // Align makes a data file's length a whole number of SizeUnits, durably. Files of
 // the simple file SR may have any length.
 func Align(f *os.File) error {
-	st, err := sr.StatFile(f)
+	st, err := sys.Fstat(f)
 	if err != nil || st.Size%SizeUnit == 0 {
 		return err
 	}

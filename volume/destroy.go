@@ -8,6 +8,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 )
 
@@ -33,7 +39,7 @@ func DestroyIn(s *sr.SR, key sr.Key) error {
 // finds nothing to do here.
 func destroyClone(s *sr.SR, key sr.Key) error {
 	r, err := LoadForChange(s, key)
-	if sr.Classify(err) != nil {
+	if fault.Classify(err) != nil {
 		return nil // destroy will say
 	}
 	if err != nil {
@@ -45,13 +51,13 @@ func destroyClone(s *sr.SR, key sr.Key) error {
 	}
 	// The value is the caller's; only a clone of this very volume is meant.
 	c, err := Load(s, clone)
-	if err != nil && sr.Classify(err) == nil {
+	if err != nil && fault.Classify(err) == nil {
 		return err
 	}
 	if err != nil || c.Origin == nil || c.Origin.Of != key || c.Origin.Kind != Clone {
 		return nil
 	}
-	if err := CheckIdle(s, key); err != nil {
+	if err := lease.CheckIdle(s, key); err != nil {
 		return err
 	}
 	if err := removable(s, key); err != nil {
@@ -61,8 +67,8 @@ func destroyClone(s *sr.SR, key sr.Key) error {
 }
 
 func destroy(s *sr.SR, key sr.Key) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
-	if errors.Is(err, sr.ErrVolumeNotFound) {
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
+	if errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -79,17 +85,17 @@ func destroy(s *sr.SR, key sr.Key) error {
 // remove ends the volume. The caller holds its lock.
 func remove(s *sr.SR, key sr.Key) error {
 	// A damaged volume can be destroyed.
-	if _, err := LoadForChange(s, key); err != nil && !errors.Is(err, sr.ErrDamaged) {
+	if _, err := LoadForChange(s, key); err != nil && !errors.Is(err, fault.ErrDamaged) {
 		return err
 	}
-	if err := CheckIdle(s, key); err != nil {
+	if err := lease.CheckIdle(s, key); err != nil {
 		return err
 	}
 	if err := removable(s, key); err != nil {
 		return err
 	}
 	err := s.Root.Rename(sr.Record(key), s.Staging, sr.Record(key))
-	if sr.Classify(err) == sr.ErrNoSpace {
+	if fault.Classify(err) == fault.ErrNoSpace {
 		// Not even room for a name in staging. Removing needs none.
 		err = s.Root.Remove(sr.Record(key))
 	}
@@ -107,7 +113,7 @@ func remove(s *sr.SR, key sr.Key) error {
 // Bury removes what is left of a volume whose record is in staging, or gone: it is no
 // more. What we cannot remove recovery does. The caller holds its lock.
 func Bury(s *sr.SR, key sr.Key) {
-	forgetNote(s.Meta.UUID, key)
+	lease.ForgetNote(s.Meta.UUID, key)
 	err := errors.Join(s.Leases.Remove(string(key)), s.Root.Remove(sr.Data(key)))
 	if err = errors.Join(err, s.Discard(key)); err != nil {
 		slog.Error("a destroyed volume's files could not all be removed", "key", key, "err", err)
@@ -118,11 +124,11 @@ func Bury(s *sr.SR, key sr.Key) {
 func removable(s *sr.SR, key sr.Key) error {
 	for _, name := range []string{sr.Record(key), sr.Data(key)} {
 		st, err := s.Root.Stat(name)
-		if sr.Unseen(err) {
+		if fault.Unseen(err) {
 			return fmt.Errorf("volume %s: %w", key, err)
 		}
 		if st != nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return sr.Errorf(sr.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
+			return fault.Errorf(fault.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
 		}
 	}
 	return Mutable(s, key)
@@ -133,16 +139,16 @@ func removable(s *sr.SR, key sr.Key) error {
 func Mutable(s *sr.SR, key sr.Key) error {
 	for _, name := range []string{sr.Data(key), sr.Record(key)} {
 		f, err := s.Root.Open(name, unix.O_RDONLY)
-		if errors.Is(err, os.ErrNotExist) || errors.Is(err, sr.ErrDamaged) {
+		if errors.Is(err, os.ErrNotExist) || errors.Is(err, fault.ErrDamaged) {
 			continue // no file, or none of ours: it takes no space
 		}
 		if err != nil {
 			return fmt.Errorf("volume %s: whether it may be changed: %w", key, err)
 		}
-		fixed, err := sr.Immutable(f)
+		fixed, err := reflink.Immutable(f)
 		f.Close()
 		if err == nil && fixed {
-			err = sr.Errorf(sr.ErrInUse, string(key), "volume %s is in use: its file %s/%s is immutable: chattr -ia", key, s.Path, name)
+			err = fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: its file %s/%s is immutable: chattr -ia", key, s.Path, name)
 		}
 		if err != nil {
 			return err
@@ -153,7 +159,7 @@ func Mutable(s *sr.SR, key sr.Key) error {
 
 // DestroySR destroys the SR with all its volumes, unless one of them is in use.
 func DestroySR(handle string) error {
-	_, uuid, err := sr.ParseHandle(handle)
+	_, uuid, err := layout.ParseHandle(handle)
 	if err != nil {
 		return err
 	}
@@ -162,34 +168,34 @@ func DestroySR(handle string) error {
 		if keys, err = Keys(s); err != nil {
 			return err
 		}
-		me, err := sr.ThisHost()
+		me, err := hostinfo.ThisHost()
 		if err != nil {
 			return err
 		}
-		bound, err := boundNear(s)
+		bound, err := lease.BoundNear(s)
 		if err != nil {
 			return err
 		}
 		for _, key := range keys {
-			err := checkIdle(s, key, me, bound)
+			err := lease.CheckIdleAmong(s, key, me, bound)
 			if err == nil {
 				err = Mutable(s, key)
 			}
-			switch class := sr.Classify(err); {
+			switch class := fault.Classify(err); {
 			case err == nil:
 			case class == nil:
 				return fmt.Errorf("SR %s: whether volume %s is in use: %w", s.Path, key, err)
-			case class == sr.ErrInUse, class == sr.ErrElsewhere:
-				return sr.Errorf(sr.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)
+			case class == fault.ErrInUse, class == fault.ErrElsewhere:
+				return fault.Errorf(fault.ErrSRInUse, s.Path, "SR %s is in use: %v", s.Path, err)
 			default: // what should tell is damaged, say
-				return sr.Errorf(class, s.Path, "SR %s: whether volume %s is in use cannot be told: %v", s.Path, key, err)
+				return fault.Errorf(class, s.Path, "SR %s: whether volume %s is in use cannot be told: %v", s.Path, key, err)
 			}
 		}
 		return nil
 	})
 	if err == nil {
 		for _, key := range keys {
-			forgetNote(uuid, key)
+			lease.ForgetNote(uuid, key)
 		}
 	}
 	return err

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 )
 
@@ -22,7 +24,7 @@ func Mend(s *sr.SR) error {
 		if !p.Repairable {
 			continue
 		}
-		if err := mend(s, p); err != nil && !errors.Is(err, sr.ErrVolumeNotFound) {
+		if err := mend(s, p); err != nil && !errors.Is(err, fault.ErrVolumeNotFound) {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", p.Name, err))
 		}
 	}
@@ -46,7 +48,7 @@ func mend(s *sr.SR, p Problem) error {
 
 // withRecord runs do with the volume locked, if its record is of our making.
 func withRecord(s *sr.SR, key sr.Key, do func(*Record) error) error {
-	lock, err := s.LockVolume(key, sr.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/record"
 	"reflinksr/sr"
 )
 
@@ -37,7 +41,7 @@ type Record struct {
 	// least, in an adopted one and in one of an older version. It decides what is older.
 	Sequence sequence `json:"sequence,omitzero"`
 
-	unknown sr.Unknown
+	unknown record.Unknown
 	after   sequence // of a new record: what its own must be greater than
 }
 
@@ -106,17 +110,14 @@ func (r *Record) enumerate(s *sr.SR) error {
 	return err
 }
 
-const (
-	recordLimit = 1 << 20 // bytes
-	keysLimit   = 512 << 10
-)
+const keysLimit = 512 << 10 // bytes
 
 // Load reads a volume's record. ErrVolumeNotFound if there is none, ErrDamaged if
 // it cannot be understood.
 func Load(s *sr.SR, key sr.Key) (*Record, error) {
 	var data []byte
 	err := s.Root.Patiently(sr.Data(key), func() (err error) {
-		data, err = s.Root.Read(sr.Record(key), recordLimit)
+		data, err = s.Root.Read(sr.Record(key), record.Limit)
 		return err
 	})
 	if errors.Is(err, os.ErrNotExist) {
@@ -127,7 +128,7 @@ func Load(s *sr.SR, key sr.Key) (*Record, error) {
 	}
 	r, err := parseRecord(data)
 	if err != nil {
-		return nil, sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its record %s/%s cannot be read: %v: restore the record; the data is untouched", key, s.Path, sr.Record(key), err)
+		return nil, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its record %s/%s cannot be read: %v: restore the record; the data is untouched", key, s.Path, sr.Record(key), err)
 	}
 	return r, nil
 }
@@ -136,7 +137,7 @@ func Load(s *sr.SR, key sr.Key) (*Record, error) {
 func parseRecord(data []byte) (*Record, error) {
 	r := &Record{ReadWrite: true, SectorSize: 512}
 	var err error
-	if r.unknown, err = sr.DecodeRecord(data, r); err != nil {
+	if r.unknown, err = record.Decode(data, r); err != nil {
 		return nil, err
 	}
 	if r.SectorSize != 512 && r.SectorSize != 4096 {
@@ -149,8 +150,8 @@ func parseRecord(data []byte) (*Record, error) {
 // it: a record of a newer format is refused with ErrNewer.
 func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
 	r, err := Load(s, key)
-	if err == nil && r.Format > sr.Format {
-		err = sr.Errorf(sr.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, sr.Format)
+	if err == nil && r.Format > layout.Format {
+		err = fault.Errorf(fault.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, layout.Format)
 	}
 	return r, err
 }
@@ -158,7 +159,7 @@ func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
 // MustHaveData refuses a volume whose data was destroyed.
 func (r *Record) MustHaveData(key sr.Key) error {
 	if r.DataDestroyed {
-		return sr.Errorf(sr.ErrNoData, string(key), "volume %s has no data any more: it was destroyed with Volume.data_destroy, and only tells what others have changed since", key)
+		return fault.Errorf(fault.ErrNoData, string(key), "volume %s has no data any more: it was destroyed with Volume.data_destroy, and only tells what others have changed since", key)
 	}
 	return nil
 }
@@ -196,11 +197,11 @@ func (r *Record) Derive(from *Record) {
 }
 
 func (r *Record) encode() ([]byte, error) {
-	r.Format = sr.Format
+	r.Format = layout.Format
 	if r.Keys == nil {
 		r.Keys = map[string]string{}
 	}
-	return sr.EncodeRecord(r, r.unknown)
+	return record.Encode(r, r.unknown)
 }
 
 // OpenData opens a volume's data file, flags being O_RDONLY or O_RDWR.
@@ -233,7 +234,7 @@ func statData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
 
 func checkLength(key sr.Key, st *unix.Stat_t) error {
 	if st.Size > MaxSize {
-		return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file has %d bytes, at most %d are possible", key, st.Size, int64(MaxSize))
+		return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data file has %d bytes, at most %d are possible", key, st.Size, int64(MaxSize))
 	}
 	return nil
 }
@@ -246,15 +247,15 @@ func missingData(s *sr.SR, key sr.Key) error {
 	if !there {
 		return sr.NoVolume(string(key), s.Path) // destroyed between two looks
 	}
-	note, err := noteOf(s, key)
-	if sr.Unseen(err) {
+	note, err := lease.NoteOf(s, key)
+	if fault.Unseen(err) {
 		return fmt.Errorf("volume %s: its data file is missing, and who has it on this host: %w", key, err)
 	}
 	if err != nil {
-		note = Note{} // then devices tell
+		note = lease.Note{} // then devices tell
 	}
-	if err := InPlace(s, key, note); err != nil {
+	if err := lease.InPlace(s, key, note); err != nil {
 		return err // not to be restored over what a guest has
 	}
-	return sr.Errorf(sr.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))
+	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))
 }

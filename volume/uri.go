@@ -5,6 +5,8 @@ import (
 	"path"
 	"strings"
 
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/sr"
 )
 
@@ -27,7 +29,7 @@ func URIAt(dir, uuid string, key sr.Key) string {
 // ParseURI takes a URI apart into the SR's handle, its UUID and the key.
 // ErrVolumeNotFound if it is none of ours.
 func ParseURI(uri string) (handle, uuid string, key sr.Key, err error) {
-	bad := sr.Errorf(sr.ErrVolumeNotFound, uri, "%q is not the URI of a volume of this plugin", uri)
+	bad := fault.Errorf(fault.ErrVolumeNotFound, uri, "%q is not the URI of a volume of this plugin", uri)
 	u, err := url.Parse(uri)
 	if err != nil || u.Scheme != Scheme || u.Host != "" || u.User != nil || u.Fragment != "" {
 		return "", "", "", bad
@@ -41,8 +43,8 @@ func ParseURI(uri string) (handle, uuid string, key sr.Key, err error) {
 	if !ok {
 		return "", "", "", bad
 	}
-	handle = sr.Handle(path.Clean(dir), uuid)
-	if _, _, err := sr.ParseHandle(handle); err != nil {
+	handle = layout.Handle(path.Clean(dir), uuid)
+	if _, _, err := layout.ParseHandle(handle); err != nil {
 		return "", "", "", bad
 	}
 	return handle, uuid, key, nil

@@ -11,6 +11,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/units"
 	"reflinksr/sr"
 )
 
@@ -48,17 +53,17 @@ func RoundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeU
 // that there is may not: it would be shorter than it was.
 func checkSize(arg string, size int64) error {
 	if size <= 0 {
-		return sr.Errorf(sr.ErrSize, arg, "argument %q is %d, it must be positive", arg, size)
+		return fault.Errorf(fault.ErrSize, arg, "argument %q is %d, it must be positive", arg, size)
 	}
 	if size > MaxSize {
-		return sr.Errorf(sr.ErrSize, arg, "argument %q is %d, at most %d bytes are possible", arg, size, int64(MaxSize))
+		return fault.Errorf(fault.ErrSize, arg, "argument %q is %d, at most %d bytes are possible", arg, size, int64(MaxSize))
 	}
 	return nil
 }
 
 // Stat describes one volume.
 func Stat(handle, key string) (Volume, error) {
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return Volume{}, err
 	}
@@ -93,7 +98,7 @@ func Describe(s *sr.SR, key sr.Key) (Volume, error) {
 func describe(s *sr.SR, key sr.Key, r *Record, st *unix.Stat_t) Volume {
 	v := Volume{
 		Key: key, UUID: string(key), Name: r.Name, Description: r.Description,
-		ReadWrite: r.ReadWrite && r.Format <= sr.Format, Sharable: r.Sharable, Keys: r.Keys,
+		ReadWrite: r.ReadWrite && r.Format <= layout.Format, Sharable: r.Sharable, Keys: r.Keys,
 		VirtualSize: RoundUp(st.Size), PhysicalUtilisation: st.Blocks * 512,
 		URI: []string{URI(s, key)}, CBTEnabled: r.CBT,
 	}
@@ -110,7 +115,7 @@ func describe(s *sr.SR, key sr.Key, r *Record, st *unix.Stat_t) Volume {
 // that vanishes meanwhile is left out; a damaged one is listed as such, read-only,
 // because a disk that disappears from the list is forgotten by the toolstack.
 func List(handle string) ([]Volume, error) {
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return nil, err
 	}
@@ -133,9 +138,9 @@ func list(s *sr.SR) ([]Volume, error) {
 		switch {
 		case err == nil:
 			all[i] = &v
-		case errors.Is(err, sr.ErrDamaged), sr.IsIO(err), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		case errors.Is(err, fault.ErrDamaged), fault.IsIO(err), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 			all[i] = damaged(s, keys[i], err)
-		case !errors.Is(err, sr.ErrVolumeNotFound):
+		case !errors.Is(err, fault.ErrVolumeNotFound):
 			errs[i] = err
 		}
 	})
@@ -177,7 +182,7 @@ func damaged(s *sr.SR, key sr.Key, why error) *Volume {
 // not replaced at the same time.
 func Keys(s *sr.SR) ([]sr.Key, error) {
 	seen := map[sr.Key]bool{} // true: its record was seen
-	for _, dir := range []*sr.Dir{s.Root, s.Locks} {
+	for _, dir := range []*dirfs.Dir{s.Root, s.Locks} {
 		names, err := dir.Names()
 		if err != nil {
 			return nil, err
@@ -229,7 +234,7 @@ func Warning(s *sr.SR) string {
 	if err != nil {
 		return ""
 	}
-	_, free, err := s.Root.Space()
+	_, free, err := filesystem.Space(s.Root)
 	if err != nil {
 		return ""
 	}
@@ -281,4 +286,4 @@ func Warning(s *sr.SR) string {
 }
 
 // Bytes writes a size for people.
-func Bytes(n int64) string { return sr.Bytes(n) }
+func Bytes(n int64) string { return units.Bytes(n) }

@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
-	"unicode"
 
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/record"
 	"reflinksr/sr"
 )
 
@@ -20,10 +21,10 @@ const (
 
 func TestURI(t *testing.T) {
 	for _, path := range []string{"/srv/tank", "/a b/#?%[]", "/ü"} {
-		s := &sr.SR{Path: path, Meta: &sr.Meta{UUID: aUUID}}
+		s := &sr.SR{Path: path, Meta: &layout.Meta{UUID: aUUID}}
 		uri := URI(s, aKey)
 		handle, uuid, key, err := ParseURI(uri)
-		if err != nil || handle != sr.Handle(path, aUUID) || uuid != aUUID || key != aKey {
+		if err != nil || handle != layout.Handle(path, aUUID) || uuid != aUUID || key != aKey {
 			t.Errorf("%q became %q, which is %q, %q, %q, %v", path, uri, handle, uuid, key, err)
 		}
 		if !strings.HasPrefix(uri, "loop+blkback:///") {
@@ -35,7 +36,7 @@ func TestURI(t *testing.T) {
 		"loop+blkback://host/srv/" + aKey + "?sr=" + aUUID, "loop+blkback:///srv/" + aKey + ".inf?sr=" + aUUID,
 		"loop+blkback:///srv/" + aKey + "?sr=../x", "loop+blkback:///srv/.reflinksr/staging/" + aKey + "?sr=" + aUUID,
 	} {
-		if h, _, k, err := ParseURI(bad); !errors.Is(err, sr.ErrVolumeNotFound) {
+		if h, _, k, err := ParseURI(bad); !errors.Is(err, fault.ErrVolumeNotFound) {
 			t.Errorf("%q is taken for %q %q, %v", bad, h, k, err)
 		}
 	}
@@ -50,12 +51,12 @@ func FuzzParseURI(f *testing.F) {
 	f.Fuzz(func(t *testing.T, uri string) {
 		handle, uuid, key, err := ParseURI(uri)
 		if err != nil {
-			if !errors.Is(err, sr.ErrVolumeNotFound) {
+			if !errors.Is(err, fault.ErrVolumeNotFound) {
 				t.Errorf("%q: %v", uri, err)
 			}
 			return
 		}
-		dir, named, err := sr.ParseHandle(handle)
+		dir, named, err := layout.ParseHandle(handle)
 		if err != nil || named != uuid {
 			t.Fatalf("%q: handle %q of %q, %v", uri, handle, named, err)
 		}
@@ -80,7 +81,7 @@ func TestSizes(t *testing.T) {
 		}
 	}
 	for _, size := range []int64{0, -1, MaxSize + 1, 1<<63 - 1, -1 << 63} {
-		if err := checkSize("size", size); !errors.Is(err, sr.ErrSize) || !strings.Contains(err.Error(), `"size"`) {
+		if err := checkSize("size", size); !errors.Is(err, fault.ErrSize) || !strings.Contains(err.Error(), `"size"`) {
 			t.Errorf("%d: %v", size, err)
 		}
 	}
@@ -127,7 +128,7 @@ func FuzzRecord(f *testing.F) {
 		if err != nil {
 			return // longer than a record may be
 		}
-		if len(out) > recordLimit {
+		if len(out) > record.Limit {
 			t.Errorf("%d bytes", len(out))
 		}
 		again, err := parseRecord(out)
@@ -137,7 +138,7 @@ func FuzzRecord(f *testing.F) {
 		if again.Name != "another" || again.Description != "one" || len(again.Keys) != 1 || again.Keys["k"] != "v" {
 			t.Errorf("a change of %s had no effect: %s", data, out)
 		}
-		if again.Format != sr.Format || again.Size != before.Size || again.ReadWrite != before.ReadWrite || again.Sharable != before.Sharable || again.CBT != before.CBT ||
+		if again.Format != layout.Format || again.Size != before.Size || again.ReadWrite != before.ReadWrite || again.Sharable != before.Sharable || again.CBT != before.CBT ||
 			again.SectorSize != before.SectorSize || !again.Created.Equal(before.Created) || (again.Origin == nil) != (before.Origin == nil) ||
 			again.Origin != nil && (again.Origin.Kind != before.Origin.Kind || again.Origin.Of != before.Origin.Of || !again.Origin.At.Equal(before.Origin.At)) {
 			t.Errorf("a change of the name changed more than that: %s became %s", data, out)
@@ -192,66 +193,6 @@ func TestBytes(t *testing.T) {
 			t.Errorf("%d is %q, want %q", n, got, want)
 		}
 	}
-}
-
-// A lease that is understood is written as it was read, and nobody in it is lost.
-func FuzzLease(f *testing.F) {
-	f.Add([]byte(`{"format":1,"holders":[{"host":"` + aUUID + `","boot":"b","domain":"5","write":true,"since":"2026-01-01T00:00:00Z"}]}`))
-	f.Add([]byte(`{"format":2,"holders":"other"}`))
-	f.Add([]byte(`{"format":1,"holders":null,"HOLDERS":[{"domain":"\u2028"}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := parseLease(data)
-		if l.Format > sr.Format && (!errors.Is(err, sr.ErrNewer) || len(l.Holders) > 0) {
-			t.Errorf("a lease of format %d is understood", l.Format)
-		}
-		if err != nil {
-			return
-		}
-		out, err := json.Marshal(Lease{Format: sr.Format, Holders: l.Holders})
-		if err != nil {
-			t.Skip() // a year that JSON cannot write
-		}
-		again, err := parseLease(out)
-		if err != nil || len(again.Holders) != len(l.Holders) {
-			t.Fatalf("%s became %s, %v", data, out, err)
-		}
-		for _, h := range l.Holders {
-			if text := h.String(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 5000 {
-				t.Errorf("a holder is called %q", text)
-			}
-		}
-		for i, h := range again.Holders {
-			if was := l.Holders[i]; h.String() != was.String() || h.Host != was.Host || h.Boot != was.Boot || h.Domain != was.Domain || h.Write != was.Write {
-				t.Errorf("%+v became %+v", was, h)
-			}
-		}
-	})
-}
-
-// A note is written as it was read.
-func FuzzNote(f *testing.F) {
-	f.Add([]byte(`{"domains":["1"],"active":[{"host":"` + aUUID + `","domain":"1","write":true}],"throw_away":true,"dev":65,"ino":18446744073709551615}`))
-	f.Add([]byte(`{"domains":[null,"\ud800"],"ino":-1}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		n, err := parseNote(data)
-		if err != nil {
-			return
-		}
-		out, err := json.Marshal(n)
-		if err != nil {
-			t.Skip() // a year that JSON cannot write
-		}
-		again, err := parseNote(out)
-		if err != nil || again.Empty() != n.Empty() || !slices.Equal(again.Domains, n.Domains) || len(again.Active) != len(n.Active) ||
-			again.Dev != n.Dev || again.Ino != n.Ino || again.ThrowAway != n.ThrowAway || again.Used != n.Used || again.Stuck != n.Stuck {
-			t.Errorf("%s became %s: %+v, %v", data, out, again, err)
-		}
-		for _, h := range n.Active {
-			if found, ok := again.Holder(h.Domain); !ok || found.Domain != h.Domain {
-				t.Errorf("%s became %s, and domain %q is active no more", data, out, h.Domain)
-			}
-		}
-	})
 }
 
 // Origins that lead back are found, in time that does not grow with their length.

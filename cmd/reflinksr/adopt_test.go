@@ -9,8 +9,8 @@ import (
 	"github.com/containerd/continuity/fs/fstest"
 
 	"reflinksr/datapath"
-	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/sr"
 )
 

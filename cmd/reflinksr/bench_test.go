@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/reflink"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
@@ -214,7 +215,7 @@ func (s *benchSR) floor(v benchVolume) func() {
 		b.Fatal(err)
 	}
 	b.Cleanup(func() { src.Close() })
-	attrs, err := sr.AttributesOf(src)
+	attrs, err := reflink.AttributesOf(src)
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -14,32 +14,40 @@ import (
 // looks at them is listed here, with what for; all else must do without.
 func TestClockDecidesNothing(t *testing.T) {
 	known := map[string]string{
-		"sr/lock.go lockFile":                         "a deadline, which Go measures on the monotonic clock",
-		"sr/lock.go flock":                            "the same",
-		"sr/sr.go alone":                              "the same",
-		"sr/inspect.go lookLock":                      "the same",
-		"sr/destroy.go lockSelf":                      "the same",
-		"cmd/internal/plugin/diagnostics.go diagnose": "the same",
-		"datapath/loop/loop_linux.go Attach":          "the same",
-		"sr/lock.go describe":                         "told to the operator",
-		"volume/lease.go String":                      "told to the operator",
-		"sr/nfs_linux.go Patiently":                   "the same",
-		"sr/mount_linux.go insist":                    "the same",
-		"sr/device.go createOnDisk":                   "the same",
-		"sr/look_linux.go lookElsewhere":              "the same",
-		"sr/program.go runProgramFor":                 "the same",
-		"sr/create.go create":                         "noted in sr.json and never read again",
-		"volume/create.go Add":                        "noted in the record; puts those without a number in order, which this one has",
-		"snapshot/snapshot.go derive":                 "noted in the record and never read again",
-		"volume/lease.go NewHolder":                   "noted in the lease and told to the operator",
-		"sr/hosts.go enlist":                          "noted and told to the operator",
-		"cmd/internal/plugin/main.go run":             "logged",
-		"sr/doom.go identify":                         "compared for being the same",
-		"sr/doom.go unlisted":                         "a full filesystem has no room for the list that needs no clock",
+		"internal/dirfs/lock.go LockFile":               "a deadline, which Go measures on the monotonic clock",
+		"internal/dirfs/lock.go Flock":                  "the same",
+		"sr/sr.go alone":                                "the same",
+		"internal/dirfs/look.go LookLockFor":            "the same",
+		"internal/dirfs/lock.go LockSelf":               "the same",
+		"cmd/internal/plugin/diagnostics.go diagnose":   "the same",
+		"internal/loop/loop_linux.go Attach":            "the same",
+		"internal/procs/procs.go Describe":              "told to the operator",
+		"datapath/lease/lease.go String":                "told to the operator",
+		"internal/dirfs/nfs_linux.go Patiently":         "the same",
+		"internal/sys/insist.go Insist":                 "the same",
+		"internal/source/create.go CreateOnDisk":        "the same",
+		"internal/blockdev/look_linux.go lookElsewhere": "the same",
+		"internal/program/program.go RunFor":            "the same",
+		"sr/create.go createIn":                         "noted in sr.json and never read again",
+		"volume/create.go Add":                          "noted in the record; puts those without a number in order, which this one has",
+		"snapshot/snapshot.go derive":                   "noted in the record and never read again",
+		"datapath/lease/lease.go NewHolder":             "noted in the lease and told to the operator",
+		"sr/hosts.go enlist":                            "noted and told to the operator",
+		"cmd/internal/plugin/main.go run":               "logged",
+		"sr/doom.go identify":                           "compared for being the same",
+		"sr/doom.go unlisted":                           "a full filesystem has no room for the list that needs no clock",
 	}
 	clocks := []string{"Now", "Since", "Until", "ModTime", "Ctim", "Mtim", "Atim", "Btime"}
 	found := map[string]bool{}
-	for _, dir := range []string{"sr", "volume", "snapshot", "datapath", "datapath/loop", "cmd/internal/plugin", "cmd/internal/smapi"} {
+	inner, err := filepath.Glob("../../internal/*")
+	if err != nil || len(inner) == 0 {
+		t.Fatalf("no packages in internal: %v", err)
+	}
+	dirs := []string{"sr", "volume", "snapshot", "datapath", "datapath/lease", "cmd/internal/plugin", "cmd/internal/smapi"}
+	for _, dir := range inner {
+		dirs = append(dirs, strings.TrimPrefix(dir, "../../"))
+	}
+	for _, dir := range dirs {
 		files, err := filepath.Glob(filepath.Join("../..", dir, "*.go"))
 		if err != nil || len(files) == 0 {
 			t.Fatalf("no files in %s: %v", dir, err)

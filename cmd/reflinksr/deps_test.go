@@ -21,7 +21,7 @@ func TestPluginLinksLittle(t *testing.T) {
 	forbidden := map[string]string{
 		"net/http":                         "0.7 ms and 5 MB for a fork that opens no connection",
 		"crypto/tls":                       "the same",
-		"os/exec":                          "no call starts another program, but a few that are made once (sr/program.go): that costs more than the call",
+		"os/exec":                          "no call starts another program, but a few that are made once (internal/program/program.go): that costs more than the call",
 		"log/syslog":                       "a datagram to /dev/log needs no more than a socket",
 		"text/template":                    "reflection for nothing",
 		"regexp":                           "compiled at every start",
@@ -46,26 +46,52 @@ func TestPluginLinksLittle(t *testing.T) {
 	}
 }
 
-// Arrows go one way: cmd → snapshot, datapath → volume → sr, with datapath/loop a
-// leaf below all. Rooms never see a door, nor anything a door is made of.
+// Arrows go one way: cmd → snapshot, datapath → volume → sr → internal. Rooms never see a door, nor
+// anything a door is made of; a package of internal sees what its line names, and nothing else of ours.
 func TestArrows(t *testing.T) {
 	may := map[string][]string{
-		"reflinksr/sr":            {},
-		"reflinksr/datapath/loop": {},
-		"reflinksr/volume":        {"reflinksr/sr", "reflinksr/datapath/loop"},
-		"reflinksr/snapshot":      {"reflinksr/sr", "reflinksr/datapath/loop", "reflinksr/volume"},
-		"reflinksr/datapath":      {"reflinksr/sr", "reflinksr/datapath/loop", "reflinksr/volume"},
+		"internal/fault":      {},
+		"internal/loop":       {},
+		"internal/sys":        {},
+		"internal/units":      {},
+		"internal/uuids":      {},
+		"internal/extent":     {"internal/fault", "internal/sys"},
+		"internal/hostinfo":   {"internal/sys", "internal/uuids"},
+		"internal/mountinfo":  {"internal/sys"},
+		"internal/procs":      {"internal/sys"},
+		"internal/program":    {"internal/fault"},
+		"internal/record":     {"internal/fault"},
+		"internal/reflink":    {"internal/extent", "internal/sys"},
+		"internal/dirfs":      {"internal/fault", "internal/procs", "internal/reflink", "internal/sys"},
+		"internal/rundir":     {"internal/dirfs"},
+		"internal/filesystem": {"internal/dirfs", "internal/extent", "internal/fault", "internal/reflink", "internal/rundir", "internal/sys", "internal/units"},
+		"internal/layout":     {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/record", "internal/reflink", "internal/uuids"},
+		"internal/attached":   {"internal/dirfs", "internal/fault", "internal/layout", "internal/mountinfo", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
+		"internal/blockdev":   {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mountinfo", "internal/sys", "internal/uuids"},
+		"internal/mount":      {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/mountinfo", "internal/procs", "internal/rundir", "internal/sys"},
+		"internal/overwrite":  {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/layout", "internal/mount", "internal/mountinfo", "internal/program", "internal/sys"},
+		"internal/source":     {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/program", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
+		"sr":                  {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
+		"datapath/lease":      {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "sr"},
+		"volume":              {"datapath/lease", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/units", "sr"},
+		"datapath":            {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
+		"snapshot":            {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/layout", "internal/loop", "internal/reflink", "internal/sys", "sr", "volume"},
+	}
+	for _, name := range goList(t, "reflinksr/internal/...") {
+		if may[strings.TrimPrefix(name, "reflinksr/")] == nil {
+			t.Errorf("nothing says what %s may import: give it a line here", name)
+		}
 	}
 	for room, allowed := range may {
-		imports := goList(t, "-f", `{{join .Imports "\n"}}`, room)
-		if len(imports) == 0 {
+		imports := goList(t, "-f", `{{join .Imports "\n"}}`, "reflinksr/"+room)
+		if len(imports) == 0 && room != "internal/units" {
 			t.Errorf("%s imports nothing: is it still there?", room)
 		}
 		for _, i := range imports {
-			if strings.HasPrefix(i, "reflinksr/") && !slices.Contains(allowed, i) {
+			if ours, is := strings.CutPrefix(i, "reflinksr/"); is && !slices.Contains(allowed, ours) {
 				t.Errorf("%s imports %s: the arrow goes the wrong way", room, i)
 			}
-			if i == "flag" || i == "os/exec" || i == "log" {
+			if i == "flag" || i == "os/exec" || i == "log" || i == "testing" {
 				t.Errorf("%s imports %s: that is a door's business", room, i)
 			}
 		}

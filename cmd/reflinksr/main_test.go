@@ -12,10 +12,10 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"reflinksr/cmd/internal/plugin"
-	"reflinksr/internal/tests"
 	"reflinksr/scripts"
 	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // TestMain makes this test binary the plugin as well: installed and called by the
@@ -35,6 +35,7 @@ func TestMain(m *testing.M) {
 	if status, again := scratch.Isolate(); again {
 		os.Exit(status)
 	}
+	tests.Waiting()
 	testscript.Main(m, map[string]func(){"reflinksr": program})
 }
 

@@ -14,8 +14,9 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/tests"
+	"reflinksr/internal/rundir"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/sr"
 )
 
@@ -125,9 +126,9 @@ func arePrivate(t *testing.T, c caller, path string) {
 		t.Errorf("%d throw-away disks", len(staged))
 	}
 	for _, dir := range []string{"", "sr", "volume"} {
-		mode(t, filepath.Join(sr.RuntimeDir, dir), 0o700)
+		mode(t, filepath.Join(rundir.Path, dir), 0o700)
 	}
-	notes, _ := filepath.Glob(filepath.Join(sr.RuntimeDir, "*", string(uuid)+"*"))
+	notes, _ := filepath.Glob(filepath.Join(rundir.Path, "*", string(uuid)+"*"))
 	if len(notes) < 3 {
 		t.Errorf("there are only the notes %q", notes)
 	}

@@ -8,12 +8,12 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/internal/tests"
 	"reflinksr/scripts"
+	"reflinksr/scripts/tests"
 )
 
 // slow are the scenarios that the quick command leaves to make long, a name a line: those that took
-// more than two seconds on two processors with much else to do, together three quarters of the time.
+// more than a second and a half on two processors with much else to do, together four fifths of the time.
 //
 //go:embed testdata/slow
 var slowNames string

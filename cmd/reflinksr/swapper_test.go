@@ -20,9 +20,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/tests"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/rundir"
 	"reflinksr/scripts/owned"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/sr"
 )
 
@@ -34,7 +36,7 @@ const (
 )
 
 // patience is what a call may take: two waits for a lock.
-const patience = 2*sr.LockTimeout + 20*time.Second
+const patience = 2*dirfs.LockTimeout + 20*time.Second
 
 // TestSwapper has somebody replace the files of an SR by links, FIFOs, devices and
 // directories and back, as fast as that goes, while calls are made. Nothing outside
@@ -700,7 +702,7 @@ func (h *hostile) release() {
 	owned.Detach(bound)
 	for _, s := range []*victimSR{h.own, h.other} {
 		for _, pattern := range []string{"sr/" + s.uuid + ".*", "volume/" + s.uuid + ".*"} {
-			notes, _ := filepath.Glob(filepath.Join(sr.RuntimeDir, pattern))
+			notes, _ := filepath.Glob(filepath.Join(rundir.Path, pattern))
 			for _, note := range notes {
 				os.Remove(note)
 			}

@@ -11,8 +11,8 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/srcrash/internal/trace"
-	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // TestMain makes this test binary the plugin, the tracer's wrapper and a worker, as

@@ -11,6 +11,8 @@ import (
 	"unicode"
 
 	"reflinksr/datapath"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -98,7 +100,7 @@ func repaired(before checked) (after checked, failed, err error) {
 	}
 	failed = mend(before.Path, before.UUID)
 	after, err = examine(before.Path)
-	if errors.Is(err, sr.ErrSRNotFound) {
+	if errors.Is(err, fault.ErrSRNotFound) {
 		after.UUID, err = before.UUID, nil // it had been destroyed, and now it is erased
 	}
 	left := append(slices.Clone(after.Problems), after.Notes...)
@@ -116,8 +118,8 @@ func mend(path, uuid string) error {
 	if err := sr.Repair(path); err != nil {
 		return err
 	}
-	s, err := sr.OpenAt(path, uuid, sr.Shared)
-	if errors.Is(err, sr.ErrNotAttached) {
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
+	if errors.Is(err, fault.ErrNotAttached) {
 		return nil // a destroyed SR, which is erased now
 	}
 	if err != nil {

@@ -15,8 +15,9 @@ import (
 	"golang.org/x/term"
 
 	"reflinksr/cmd/internal/delta"
+	"reflinksr/internal/overwrite"
+	"reflinksr/internal/sys"
 	"reflinksr/snapshot"
-	"reflinksr/sr"
 	"reflinksr/volume"
 )
 
@@ -136,7 +137,7 @@ func exportToFile(d *snapshot.Delta, path string) (size int64, err error) {
 // else to write meanwhile.
 func openPartial(target string) (*os.File, error) {
 	name := target + ".partial"
-	if err := sr.FileIsFree(name); err != nil {
+	if err := overwrite.FileIsFree(name); err != nil {
 		return nil, err
 	}
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
@@ -315,7 +316,7 @@ func lockName(f *os.File, path string) error {
 	if !os.SameFile(open, named) {
 		return fmt.Errorf("%s was replaced by another process", path)
 	}
-	st, err := sr.StatFile(f)
+	st, err := sys.Fstat(f)
 	switch {
 	case err != nil:
 		return err

@@ -22,8 +22,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/internal/extent"
 	"reflinksr/scripts/scratch"
-	"reflinksr/snapshot"
 	"reflinksr/volume"
 )
 
@@ -408,13 +408,13 @@ func (s *story) shell(name string, args ...string) error {
 	return nil
 }
 
-func (s *story) usage(key string) (snapshot.Usage, error) {
+func (s *story) usage(key string) (extent.Usage, error) {
 	f, err := os.Open(filepath.Join(s.srPath, key))
 	if err != nil {
-		return snapshot.Usage{}, err
+		return extent.Usage{}, err
 	}
 	defer f.Close()
-	return snapshot.UsageOf(f)
+	return extent.UsageOf(f)
 }
 
 // free is the free space once the filesystem has settled.

@@ -9,6 +9,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -48,7 +53,7 @@ func du(args []string, out io.Writer) error {
 	}
 	var handles []string
 	if len(args) == 0 {
-		handles, err = sr.Attached()
+		handles, err = attached.Handles()
 	} else {
 		handles = make([]string, 1)
 		handles[0], err = handleOf(args[0])
@@ -81,7 +86,7 @@ func du(args []string, out io.Writer) error {
 // usageOf measures every volume; those that cannot be are left out, and are the error.
 // It is nil of an SR that is not there.
 func usageOf(handle string) (*usage, error) {
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +95,7 @@ func usageOf(handle string) (*usage, error) {
 		return nil, err
 	}
 	u := &usage{Path: s.Path, Volumes: []space{}}
-	if u.TotalSpace, u.FreeSpace, err = s.Root.Space(); err != nil {
+	if u.TotalSpace, u.FreeSpace, err = filesystem.Space(s.Root); err != nil {
 		return nil, err
 	}
 	keys, err := volume.Keys(s)
@@ -100,7 +105,7 @@ func usageOf(handle string) (*usage, error) {
 	var failed error
 	for _, key := range keys {
 		v, err := spaceOf(s, key)
-		if errors.Is(err, sr.ErrVolumeNotFound) {
+		if errors.Is(err, fault.ErrVolumeNotFound) {
 			continue // destroyed meanwhile
 		}
 		if err != nil {
@@ -123,7 +128,7 @@ func spaceOf(s *sr.SR, key sr.Key) (space, error) {
 		return space{}, err
 	}
 	defer f.Close()
-	u, err := snapshot.UsageOf(f)
+	u, err := extent.UsageOf(f)
 	if err != nil {
 		return space{}, err
 	}

@@ -15,6 +15,9 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 )
 
@@ -38,7 +41,7 @@ var commands = []command{
 	{"tree", "PATH", "show which volume comes from which, with sizes and ages", tree},
 	{"delta", "export PATH [A|-] B FILE | apply [-overwrite] FILE TARGET | verify FILE", "write what B has that the snapshot A has not (without A: all of it) as a stream; make a file or a block device that holds A hold B (-overwrite: whatever it holds); say whether a stream is whole. FILE, and the TARGET of a whole disk, can be - for a pipe", deltaCmd},
 	{"check", "[-json] [-repair] PATH", "look for what is not as it should be, attached or not; repair what is ours", check},
-	{"lease", "PATH | break PATH KEY | forget PATH HOST", "list who has volumes active; break the lease of a host that has died; break all of them, and forget that the host has the SR attached", lease},
+	{"lease", "PATH | break PATH KEY | forget PATH HOST", "list who has volumes active; break the lease of a host that has died; break all of them, and forget that the host has the SR attached", leases},
 	{"rehome", "PATH", "accept that a detached SR was moved or restored to another filesystem", rehome},
 	{"version", "", "tell which build this is", tellVersion},
 }
@@ -77,7 +80,7 @@ func run(args []string, out, errs io.Writer) int {
 				fmt.Fprintf(errs, "usage: srctl %s %s\n       %s\n", c.name, c.args, c.about)
 				return 2
 			}
-			why := sr.Refusal(err)
+			why := filesystem.Refusal(err)
 			if why != "" {
 				why = ": " + why
 			}
@@ -125,12 +128,12 @@ func openSR(path string) (*sr.SR, error) {
 	if err != nil {
 		return nil, err
 	}
-	return sr.Open(handle, sr.Unlocked)
+	return sr.Open(handle, dirfs.Unlocked)
 }
 
 // handleOf finds the attached SR at a path.
 func handleOf(path string) (string, error) {
-	handle, err := sr.AttachedAt(path)
+	handle, err := attached.At(path)
 	if err != nil {
 		return "", fmt.Errorf("%w (srctl ls lists those that are)", err)
 	}

@@ -15,9 +15,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
-	"reflinksr/internal/tests"
 	"reflinksr/scripts"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) {
@@ -32,6 +32,7 @@ func TestMain(m *testing.M) {
 	if status, again := scratch.Isolate(); again {
 		os.Exit(status)
 	}
+	tests.Waiting()
 	testscript.Main(m, map[string]func(){"srctl": program})
 }
 
@@ -178,7 +179,7 @@ func TestOverwrite(t *testing.T) {
 	if _, err := f.WriteAt(noise, 4<<20); err != nil {
 		t.Fatal(err)
 	}
-	if err := overwrite(f, 0, 4<<20+4096); err != nil {
+	if err := zeroOver(f, 0, 4<<20+4096); err != nil {
 		t.Fatal(err)
 	}
 	got, err := os.ReadFile(f.Name())

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"reflinksr/cmd/internal/delta"
-	"reflinksr/sr"
+	"reflinksr/internal/overwrite"
 )
 
 // output is standard output, and remembers that nothing can be written to it: most of what
@@ -88,9 +88,9 @@ func openStdout(out io.Writer) (*stream, error) {
 	}
 	if name, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd()))); err != nil {
 		return nil, err
-	} else if err := sr.MayWriteFile(name); err != nil {
+	} else if err := overwrite.MayWriteFile(name); err != nil {
 		return nil, err
-	} else if err := sr.FileOfNoDevice(name); err != nil { // whoever gave it to us has it open as well
+	} else if err := overwrite.FileOfNoDevice(name); err != nil { // whoever gave it to us has it open as well
 		return nil, err
 	}
 	flags, err := unix.FcntlInt(f.Fd(), unix.F_GETFL, 0)

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/delta"
+	"reflinksr/internal/overwrite"
+	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
 
@@ -37,7 +39,7 @@ func mayMake(path string) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return sr.MayWriteFile(path)
+	return overwrite.MayWriteFile(path)
 }
 
 // errHolds says that a target holds already what a stream would make of it.
@@ -62,7 +64,7 @@ func openTarget(path string, h delta.Header, destroy bool) (*target, error) {
 		return nil, err
 	}
 	if there && st.Mode()&os.ModeDevice != 0 {
-		f, err := sr.OpenToOverwrite(path, max(h.FromSize, h.ToSize), destroy, "-overwrite")
+		f, err := overwrite.OpenToOverwrite(path, max(h.FromSize, h.ToSize), destroy, "-overwrite")
 		if err != nil {
 			return nil, err
 		}
@@ -76,7 +78,7 @@ func openTarget(path string, h delta.Header, destroy bool) (*target, error) {
 	if there && !st.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is neither a file nor a block device", path)
 	}
-	if err := sr.MayWriteFile(path); err != nil {
+	if err := overwrite.MayWriteFile(path); err != nil {
 		return nil, err
 	}
 	t := &target{path: path, partial: fmt.Sprintf("%s.%s-%s.partial", path, short(h.From), short(h.To)), header: h}
@@ -145,7 +147,7 @@ func (t *target) missing() error {
 
 // claim opens a file of that name that nobody else uses.
 func (t *target) claim(name string) (err error) {
-	if err := sr.FileIsFree(name); err != nil {
+	if err := overwrite.FileIsFree(name); err != nil {
 		return err
 	}
 	if t.f, err = os.OpenFile(name, os.O_RDWR|unix.O_NOFOLLOW, 0); err != nil {
@@ -245,14 +247,14 @@ func writeZeros(f *os.File, offset, length int64) error {
 		case unix.EINTR:
 			continue
 		case unix.EOPNOTSUPP, unix.ENOSYS:
-			return overwrite(f, offset, length)
+			return zeroOver(f, offset, length)
 		}
 		return &os.PathError{Op: "punch hole", Path: f.Name(), Err: err}
 	}
 }
 
-// overwrite writes zeros where there is anything else: a hole stays one.
-func overwrite(f *os.File, offset, length int64) error {
+// zeroOver writes zeros where there is anything else: a hole stays one.
+func zeroOver(f *os.File, offset, length int64) error {
 	buffer, zeros := make([]byte, delta.MaxData), make([]byte, delta.MaxData)
 	for end := offset + length; offset < end; {
 		piece := buffer[:min(end-offset, delta.MaxData)]
@@ -323,7 +325,7 @@ func (t *target) holds() (key string, written bool, err error) {
 }
 
 func (t *target) lastWritten() (string, error) {
-	st, err := sr.StatFile(t.f)
+	st, err := sys.Fstat(t.f)
 	if err != nil {
 		return "", err
 	}

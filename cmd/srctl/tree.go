@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -54,7 +55,7 @@ func nodesOf(s *sr.SR) ([]*node, error) {
 		if err == nil {
 			r, err = volume.Load(s, key)
 		}
-		if errors.Is(err, sr.ErrVolumeNotFound) {
+		if errors.Is(err, fault.ErrVolumeNotFound) {
 			continue // destroyed meanwhile
 		}
 		if err != nil {

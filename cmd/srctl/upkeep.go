@@ -9,6 +9,9 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -35,7 +38,7 @@ func forgetHost(args []string, out io.Writer) error {
 	return err
 }
 
-func lease(args []string, out io.Writer) error {
+func leases(args []string, out io.Writer) error {
 	if len(args) > 0 && args[0] == "forget" {
 		return forgetHost(args[1:], out)
 	}
@@ -68,7 +71,7 @@ func lease(args []string, out io.Writer) error {
 		return err
 	}
 	defer s.Close()
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return err
 	}
@@ -78,8 +81,8 @@ func lease(args []string, out io.Writer) error {
 	}
 	var failed error
 	for _, key := range keys {
-		l, err := volume.ReadLease(s, key, me)
-		if errors.Is(err, sr.ErrVolumeNotFound) {
+		l, err := lease.Read(s, key, me)
+		if errors.Is(err, fault.ErrVolumeNotFound) {
 			continue // destroyed meanwhile
 		}
 		failed = errors.Join(failed, err)

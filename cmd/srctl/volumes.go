@@ -13,6 +13,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/layout"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -63,7 +70,7 @@ func modeOf(readWrite bool, kind string) string {
 }
 
 func lsSRs(asJSON bool, out io.Writer) error {
-	handles, err := sr.Attached()
+	handles, err := attached.Handles()
 	if err != nil {
 		return err
 	}
@@ -88,7 +95,7 @@ func lsSRs(asJSON bool, out io.Writer) error {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "PATH\tHEALTH\tFREE\tTOTAL\tNAME")
 	for _, st := range stats {
-		path, _, err := sr.ParseHandle(st.SR)
+		path, _, err := layout.ParseHandle(st.SR)
 		if err != nil {
 			return err
 		}
@@ -108,18 +115,18 @@ func lsSRs(asJSON bool, out io.Writer) error {
 // shared and exclusive is what its file still keeps for comparisons.
 type detail struct {
 	volume.Volume
-	DataDestroyed  bool            `json:"data_destroyed"`
-	LostBytes      int64           `json:"lost_bytes"` // these three are 0 and false of a volume with data
-	NoteBytes      int64           `json:"note_bytes"` // of the file that says which are lost
-	Pending        bool            `json:"pending"`    // some of them may not have been given back yet
-	SectorSize     int             `json:"sector_size"`
-	Created        time.Time       `json:"created"`
-	Origin         *volume.Origin  `json:"origin"`
-	Extents        int             `json:"extents"` // these three are -1 on NFS, which does not tell
-	SharedBytes    int64           `json:"shared_bytes"`
-	ExclusiveBytes int64           `json:"exclusive_bytes"`
-	Stall          string          `json:"snapshot_stall"`
-	Holders        []volume.Holder `json:"holders"`
+	DataDestroyed  bool           `json:"data_destroyed"`
+	LostBytes      int64          `json:"lost_bytes"` // these three are 0 and false of a volume with data
+	NoteBytes      int64          `json:"note_bytes"` // of the file that says which are lost
+	Pending        bool           `json:"pending"`    // some of them may not have been given back yet
+	SectorSize     int            `json:"sector_size"`
+	Created        time.Time      `json:"created"`
+	Origin         *volume.Origin `json:"origin"`
+	Extents        int            `json:"extents"` // these three are -1 on NFS, which does not tell
+	SharedBytes    int64          `json:"shared_bytes"`
+	ExclusiveBytes int64          `json:"exclusive_bytes"`
+	Stall          string         `json:"snapshot_stall"`
+	Holders        []lease.Holder `json:"holders"`
 }
 
 func show(args []string, out io.Writer) error {
@@ -203,10 +210,10 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 		return detail{}, err
 	}
 	defer f.Close()
-	u, err := snapshot.UsageOf(f)
+	u, err := extent.UsageOf(f)
 	stall := snapshot.Stall(s.Meta.Filesystem.Type, u.Extents).String()
-	if errors.Is(err, sr.ErrNoExtents) {
-		u, stall, err = snapshot.Usage{Shared: -1, Exclusive: -1, Extents: -1}, "", nil
+	if errors.Is(err, fault.ErrNoExtents) {
+		u, stall, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1}, "", nil
 	}
 	if err != nil {
 		return detail{}, err
@@ -218,16 +225,16 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 			return detail{}, err
 		}
 	}
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return detail{}, err
 	}
-	lease, err := volume.ReadLease(s, key, me)
+	held, err := lease.Read(s, key, me)
 	return detail{
 		Volume: v, DataDestroyed: r.DataDestroyed, LostBytes: min(left.Lost, v.VirtualSize), NoteBytes: left.Note, Pending: left.Pending,
 		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
-		Stall: stall, Holders: lease.Holders,
+		Stall: stall, Holders: held.Holders,
 	}, err
 }
 
@@ -263,7 +270,7 @@ func cloneCmd(handle, key string, out io.Writer) error {
 }
 
 func destroyCmd(handle, key string, _ io.Writer) error {
-	if _, err := volume.Stat(handle, key); errors.Is(err, sr.ErrVolumeNotFound) {
+	if _, err := volume.Stat(handle, key); errors.Is(err, fault.ErrVolumeNotFound) {
 		return err // to the toolstack that is success; a person has mistyped
 	}
 	return snapshot.Destroy(handle, key)
@@ -352,7 +359,7 @@ func exportVolume(handle, key string, to *stream) (size int64, err error) {
 }
 
 func copyOut(handle string, key sr.Key, to *stream) error {
-	s, err := sr.Open(handle, sr.Unlocked)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/internal/tests"
 	"reflinksr/scripts"
+	"reflinksr/scripts/tests"
 )
 
 // TestScenariosAreWellFormed looks for what a run would only find after minutes.

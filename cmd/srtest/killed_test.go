@@ -11,8 +11,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/tests"
 	"reflinksr/scripts/owned"
+	"reflinksr/scripts/tests"
 )
 
 // What a run leaves that is killed with all that belongs to it, the next run removes: files,

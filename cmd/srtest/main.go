@@ -34,7 +34,8 @@ func main() {
 
 const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j N] [-timeout T] [-limit T] [-json] [-v] [SCRIPT...]
               run the scenarios through the plugin (needs root); exit 1 if one fails.
-              SCRIPT is a scenario of yours, or a directory of them; without any, ours
+              SCRIPT is a scenario of yours, or a directory of them, in folders or not;
+              without any, ours
        srtest report [PLUGIN]... [-fs KIND,...] [-run REGEXP] [-j N] [-timeout T] [-limit T] [-html FILE] [SCRIPT...]
               run them and tell, call by call, what works, is refused properly, is not
               offered, or wrong; several plugins side by side; exit 1 if something is wrong
@@ -68,7 +69,8 @@ or for all if they come before the first.
 
   -fs KIND,...    filesystems to run on (btrfs,xfs)
   -own            it is reflinksr: also the scenarios that look inside its SRs
-  -run REGEXP     only scenarios whose name matches
+  -run REGEXP     only scenarios whose name matches; one with a slash is held against
+                  FOLDER/NAME, as list prints them: -run ^snapshot/
   -j N            so many at a time (the number of processors)
   -timeout T      kill a call that takes longer (60s)
   -limit T        stop a scenario that takes longer (10m)

@@ -14,11 +14,11 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/tests"
 	"reflinksr/scripts"
 	"reflinksr/scripts/recording"
 	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // TestMain makes this test binary srtest as well, for tests that need its process.
@@ -50,8 +50,12 @@ func TestList(t *testing.T) {
 	if run([]string{"list"}, &all, &errs) != 0 || run([]string{"list", "-own"}, &own, &errs) != 0 {
 		t.Fatal(errs.String())
 	}
-	if !strings.Contains(all.String(), "main_job\n") || strings.Contains(all.String(), "own_") || !strings.Contains(own.String(), "own_") {
+	if !strings.Contains(all.String(), "volume/main_job\n") || strings.Contains(all.String(), "own_") || !strings.Contains(own.String(), "own_") {
 		t.Errorf("%s\n%s", all.String(), own.String())
+	}
+	all.Reset()
+	if run([]string{"list", "-run", "^sr/"}, &all, &errs) != 0 || !strings.HasPrefix(all.String(), "sr/") || strings.Contains(all.String(), "volume/") {
+		t.Errorf("%s%s", all.String(), errs.String())
 	}
 }
 
@@ -82,6 +86,17 @@ func TestNew(t *testing.T) {
 		files, err := find(scripts.Config{}, dir, all, []string{path})
 		if err != nil || len(files) != 1 || files[0] != name+".txtar" {
 			t.Errorf("%s: %v, %v", path, files, err)
+		}
+	}
+	if err := os.MkdirAll(filepath.Join(dir, "folder", "inner"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if run([]string{"new", filepath.Join(dir, "folder", "inner", "other")}, &out, &errs) != 0 {
+		t.Fatal(errs.String())
+	}
+	for pattern, want := range map[string]int{"": 2, "other": 1, "inner/": 1, "inner": 0, "^mine$": 1} {
+		if files, _ := find(scripts.Config{}, dir, regexp.MustCompile(pattern), []string{dir}); len(files) != want {
+			t.Errorf("%q: %q, want %d", pattern, files, want)
 		}
 	}
 	if files, err := find(scripts.Config{}, dir, regexp.MustCompile("yours"), []string{dir}); err == nil {

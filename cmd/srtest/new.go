@@ -12,8 +12,7 @@ import (
 const first = `# A disk is as large as was asked for.
 # (A comment over a phase is a sentence about behaviour: the headline if it fails.)
 sr
-call Volume.create '{"sr":"$SR","name":"disk","description":"","size":16777216,"sharable":false}'
-get VOL .key
+volume VOL 16MiB
 answer .virtual_size 16777216
 
 # What a guest writes to it is there when it is attached again.

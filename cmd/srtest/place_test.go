@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/internal/tests"
+	"reflinksr/scripts/tests"
 )
 
 // A plugin can be named by its own directory, or by the one above, whatever a scenario

@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/testdata/plugins"
 )
 
@@ -101,7 +101,7 @@ func TestReport(t *testing.T) {
 			break
 		}
 	}
-	for _, want := range []string{"right: 2 scenarios passed, 0 failed", `.virtual_size is "4194304", want an int64`, "wrong: Volume.stat, in xfs/snapshot:6"} {
+	for _, want := range []string{"right: 2 scenarios passed, 0 failed", `.virtual_size is "4194304", want an int64`, "wrong: Volume.stat, in xfs/snapshot:5"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q is not in\n%s", want, out.String())
 		}

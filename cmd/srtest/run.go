@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -28,7 +29,8 @@ func (o *options) list() error {
 	defer os.RemoveAll(dir)
 	files, err := scripts.Config{Own: o.own}.Select(dir, o.match)
 	for _, file := range files {
-		fmt.Fprintln(o.out, strings.TrimSuffix(filepath.Base(file), ".txtar"))
+		folder, name := filepath.Split(strings.TrimSuffix(file, ".txtar"))
+		fmt.Fprintln(o.out, filepath.Base(folder)+"/"+name)
 	}
 	return err
 }
@@ -48,12 +50,12 @@ func find(c scripts.Config, dir string, pattern *regexp.Regexp, own []string) (f
 		}
 		found := []string{path}
 		if st.IsDir() {
-			if found, err = filepath.Glob(filepath.Join(path, "*.txtar")); err != nil {
+			if found, err = below(path); err != nil {
 				return nil, err
 			}
 		}
 		for _, file := range found {
-			if !pattern.MatchString(strings.TrimSuffix(filepath.Base(file), ".txtar")) {
+			if !scripts.Matches(pattern, file) {
 				continue
 			}
 			if archive, err := txtar.ParseFile(file); err != nil {
@@ -71,6 +73,17 @@ func find(c scripts.Config, dir string, pattern *regexp.Regexp, own []string) (f
 		}
 	}
 	return files, err
+}
+
+// below finds the scenarios in a directory and the folders in it.
+func below(dir string) (found []string, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && filepath.Ext(path) == ".txtar" {
+			found = append(found, path)
+		}
+		return err
+	})
+	return found, err
 }
 
 // kindsOf says on which filesystems to run, and why that cannot be.

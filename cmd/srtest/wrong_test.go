@@ -14,9 +14,9 @@ import (
 
 	"golang.org/x/tools/txtar"
 
-	"reflinksr/internal/tests"
 	"reflinksr/scripts"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/testdata/plugins"
 )
 

@@ -12,8 +12,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
-	"reflinksr/internal/tests"
+	"reflinksr/internal/loop"
+	"reflinksr/scripts/tests"
 )
 
 func needsRoot(t *testing.T) {

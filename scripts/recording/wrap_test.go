@@ -17,7 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/tests"
+	"reflinksr/scripts/tests"
 )
 
 // state is all that must be the same afterwards.

@@ -1,15 +1,11 @@
 package sandbox
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,16 +13,25 @@ import (
 // Fault is a kind of system call that fails.
 type Fault struct {
 	Call  string // a name of calls, as in "fsync" or "FICLONE"
+	File  string // only on files that this pattern of package path matches, see Name; on any if empty
 	Errno unix.Errno
-	Only  []int // which of them fail, the first being 1; all if empty
+	Only  []int // which of those that a program makes fail, the first being 1; all if empty
 }
 
-// ParseFault reads CALL or CALL=N,N…
+// ParseFault reads CALL, CALL:FILE or CALL:FILE=N,N…: the first calls of all files would
+// be others whenever the program changes.
 func ParseFault(errno, text string) (Fault, error) {
-	name, only, some := strings.Cut(text, "=")
-	f := Fault{Call: name}
+	what, only, some := strings.Cut(text, "=")
+	name, file, ofFile := strings.Cut(what, ":")
+	f := Fault{Call: name, File: file}
 	if _, ok := calls[name]; !ok {
 		return f, fmt.Errorf("no system call %q is known that could fail; there are %s", name, strings.Join(names(), ", "))
+	}
+	if _, err := path.Match(file, ""); err != nil || ofFile && file == "" {
+		return f, fmt.Errorf("%q is no pattern of files in %q", file, text)
+	}
+	if some && !ofFile {
+		return f, fmt.Errorf("say of which file: %s:FILE=%s", name, only)
 	}
 	if errno == "EOPNOTSUPP" {
 		errno = "ENOTSUP" // the same number
@@ -52,6 +57,43 @@ func ParseFault(errno, text string) (Fault, error) {
 	return f, nil
 }
 
+// String is the fault without which of the calls fail.
+func (f Fault) String() string {
+	if f.File == "" {
+		return f.Call
+	}
+	return f.Call + ":" + f.File
+}
+
+// Name is what patterns call a file: its path in the first of s.Dirs that it is in, "." for
+// the last of them itself, or the whole path.
+func (s Sandbox) Name(file string) string {
+	for _, dir := range s.Dirs {
+		if in, ok := strings.CutPrefix(file, dir+"/"); ok {
+			return in
+		}
+	}
+	if n := len(s.Dirs); n > 0 && file == s.Dirs[n-1] {
+		return "."
+	}
+	return file
+}
+
+// anyKey is what KEY stands for in a pattern: * would be a volume's data and its record.
+const anyKey = "????????-????-????-????-????????????"
+
+// meets says whether a fault is about a call on a file.
+func (s Sandbox) meets(f Fault, call, file string) bool {
+	if f.Call != call {
+		return false
+	}
+	if f.File == "" {
+		return slices.ContainsFunc(s.Below, func(below string) bool { return strings.HasPrefix(file, below) })
+	}
+	matched, _ := path.Match(strings.ReplaceAll(f.File, "KEY", anyKey), s.Name(file)) // ParseFault has seen to the pattern
+	return matched
+}
+
 // systemCall tells a call by its number and, an ioctl, by its request; and says what
 // file it is on.
 type systemCall struct {
@@ -62,12 +104,13 @@ type systemCall struct {
 	fd, path int
 }
 
-// calls are those that a plugin's state depends on.
+// calls are those that a plugin's state depends on. Where a call has two files, it is on
+// the one that it changes: what is renamed to, what gets the blocks.
 var calls = map[string]systemCall{
 	"openat":            {unix.SYS_OPENAT, 0, 0, 1},
 	"mkdirat":           {unix.SYS_MKDIRAT, 0, 0, 1},
-	"renameat":          {unix.SYS_RENAMEAT, 0, 0, 1},
-	"renameat2":         {unix.SYS_RENAMEAT2, 0, 0, 1},
+	"renameat":          {unix.SYS_RENAMEAT, 0, 2, 3},
+	"renameat2":         {unix.SYS_RENAMEAT2, 0, 2, 3},
 	"unlinkat":          {unix.SYS_UNLINKAT, 0, 0, 1},
 	"read":              {unix.SYS_READ, 0, 0, -1},
 	"write":             {unix.SYS_WRITE, 0, 0, -1},
@@ -92,158 +135,12 @@ func names() []string {
 	return all
 }
 
-// surrender has the faults' calls of this thread, and of the program that it becomes, wait
-// for what the process at the other end of the socket decides.
-func (s Sandbox) surrender() error {
-	var program []unix.SockFilter
-	for _, f := range s.Faults {
-		program = append(program, load(number))
-		c := calls[f.Call]
-		if c.number == unix.SYS_IOCTL {
-			program = append(program, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, K: c.number, Jf: 3}, load(request), equal(c.request))
-		} else {
-			program = append(program, equal(c.number))
-		}
-		program = append(program, verdict(unix.SECCOMP_RET_USER_NOTIF))
-	}
-	program = append(program, verdict(unix.SECCOMP_RET_ALLOW))
-	// Once a call waits, only death interrupts it: a signal would make it two.
-	const waitKillable = 1 << 5 // SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, Linux 5.19
-	listener, err := install(program, unix.SECCOMP_FILTER_FLAG_NEW_LISTENER|waitKillable)
-	if err != nil {
-		return fmt.Errorf("seccomp: %w", err)
-	}
-	const socket = 3
-	if err := unix.Sendmsg(socket, []byte{0}, unix.UnixRights(int(listener)), nil, 0); err != nil {
-		return err
-	}
-	// The last to have it open would otherwise wait for itself.
-	unix.Close(int(listener))
-	return unix.Close(socket)
-}
-
-// receive takes the listener from the socket.
-func receive(socket int) (listener int, err error) {
-	control := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(socket, make([]byte, 1), control, unix.MSG_CMSG_CLOEXEC)
-	if err != nil {
-		return -1, err
-	}
-	messages, err := unix.ParseSocketControlMessage(control[:n])
-	if err != nil || len(messages) != 1 {
-		return -1, fmt.Errorf("no listener came from the sandbox: %v", err)
-	}
-	rights, err := unix.ParseUnixRights(&messages[0])
-	if err != nil {
-		return -1, err
-	}
-	return rights[0], nil
-}
-
-const (
-	notifRecv     = 0xc0502100 // SECCOMP_IOCTL_NOTIF_RECV, linux/seccomp.h
-	notifSend     = 0xc0182101 // SECCOMP_IOCTL_NOTIF_SEND
-	notifContinue = 1          // SECCOMP_USER_NOTIF_FLAG_CONTINUE
-)
-
-// notification is struct seccomp_notif, response struct seccomp_notif_resp.
-type notification struct {
-	id         uint64
-	pid, flags uint32
-	number     int32
-	arch       uint32
-	ip         uint64
-	args       [6]uint64
-}
-
-type response struct {
-	id    uint64
-	value int64
-	errno int32
-	flags uint32
-}
-
-// supervise decides on each call that waits, until there is nobody left to make any.
-func (s Sandbox) supervise(listener int) error {
-	hits, err := os.OpenFile(s.Hits, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o600)
-	if err != nil {
-		return err
-	}
-	made := make([]int, len(s.Faults))
-	for {
-		poll := []unix.PollFd{{Fd: int32(listener), Events: unix.POLLIN}}
-		if _, err := unix.Poll(poll, -1); err != nil && err != unix.EINTR {
-			return err
-		}
-		if poll[0].Revents&unix.POLLHUP != 0 {
-			return nil
-		}
-		var n notification
-		if err := control(listener, notifRecv, unsafe.Pointer(&n)); err != nil {
-			if err == unix.EINTR || err == unix.ENOENT {
-				continue // its maker died while it waited
-			}
-			return err
-		}
-		answer := response{id: n.id, flags: notifContinue}
-		if i := s.meets(n); i >= 0 {
-			f := s.Faults[i]
-			if made[i]++; len(f.Only) == 0 || slices.Contains(f.Only, made[i]) {
-				fmt.Fprintf(hits, "%s %d\n", f.Call, made[i])
-				answer = response{id: n.id, errno: -int32(f.Errno)}
-			}
-		}
-		control(listener, notifSend, unsafe.Pointer(&answer))
-	}
-}
-
-func control(fd int, request uintptr, arg unsafe.Pointer) error {
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), request, uintptr(arg)); errno != 0 {
-		return errno
-	}
-	return nil
-}
-
-// meets finds the fault that a call of the program is subject to; -1 if none.
-func (s Sandbox) meets(n notification) int {
-	for i, f := range s.Faults {
-		c := calls[f.Call]
-		if c.number == uint32(n.number) && (c.number != unix.SYS_IOCTL || c.request == uint32(n.args[1])) && s.concerns(c, n) {
-			return i
+// named finds what a call is called; "" if it is none of calls.
+func (n notification) named() string {
+	for name, c := range calls {
+		if c.number == uint32(n.number) && (c.number != unix.SYS_IOCTL || c.request == uint32(n.args[1])) {
+			return name
 		}
 	}
-	return -1
-}
-
-// concerns says whether the call is on a file of ours.
-func (s Sandbox) concerns(c systemCall, n notification) bool {
-	path := ""
-	if c.path >= 0 {
-		path = text(int(n.pid), uintptr(n.args[c.path]))
-	}
-	if !filepath.IsAbs(path) {
-		dir := fmt.Sprintf("/proc/%d/cwd", n.pid)
-		if fd := int32(n.args[c.fd]); fd != unix.AT_FDCWD {
-			dir = fmt.Sprintf("/proc/%d/fd/%d", n.pid, fd)
-		}
-		dir, _ = os.Readlink(dir)
-		path = filepath.Join(dir, path)
-	}
-	return slices.ContainsFunc(s.Below, func(below string) bool { return strings.HasPrefix(path, below) })
-}
-
-// text reads a string of another process.
-func text(pid int, address uintptr) string {
-	memory, err := os.Open(fmt.Sprintf("/proc/%d/mem", pid))
-	if err != nil {
-		return ""
-	}
-	defer memory.Close()
-	buffer := make([]byte, unix.PathMax)
-	n, err := memory.ReadAt(buffer, int64(address))
-	if n == 0 && err != nil && !errors.Is(err, unix.EIO) {
-		return ""
-	}
-	found, _, _ := bytes.Cut(buffer[:n], []byte{0})
-	return string(found)
+	return ""
 }

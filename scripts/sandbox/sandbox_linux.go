@@ -20,8 +20,9 @@ type Sandbox struct {
 	Kernel419 bool     // system calls that are newer than Linux 4.19 are answered as there
 	NoFile    uint64   // the most file descriptors that it may have; 0: as many as ever
 	Faults    []Fault  // system calls that fail
-	Below     []string // paths: faults meet calls on these files and what is below them
-	Hits      string   // a file to which each fault that came to pass is added, a line each
+	Below     []string // beginnings of paths: the files that faults without a pattern are about
+	Dirs      []string // directories that patterns are relative to; see Name
+	Hits      string   // a file in which is noted what came to pass; see Missed
 }
 
 // Unusual says whether there is anything to be done.

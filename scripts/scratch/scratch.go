@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 )
 
 // FS is a mounted throw-away filesystem.

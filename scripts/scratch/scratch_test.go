@@ -6,8 +6,10 @@ import (
 	"path/filepath"
 	"testing"
 
-	"reflinksr/internal/tests"
-	"reflinksr/sr"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/reflink"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) {
@@ -34,19 +36,19 @@ func TestShippedImages(t *testing.T) {
 					t.Fatal(err)
 				}
 				defer fs.Remove()
-				dir, err := sr.OpenDir(fs.Dir)
+				dir, err := dirfs.OpenDir(fs.Dir)
 				if err != nil {
 					t.Fatal(err)
 				}
 				defer dir.Close()
-				if err := dir.Probe(sr.Attributes{NoCOW: true}); err != nil {
+				if err := filesystem.Probe(dir, reflink.Attributes{NoCOW: true}); err != nil {
 					t.Error(err)
 				}
-				total, _, err := dir.Space()
+				total, _, err := filesystem.Space(dir)
 				if err != nil || total < 900<<20 {
 					t.Errorf("the filesystem has %d bytes, %v; want about 1 GiB", total, err)
 				}
-				id, err := dir.Filesystem()
+				id, err := filesystem.Of(dir)
 				if err != nil || id.Type != kind {
 					t.Errorf("identified as %v, %v", id, err)
 				}

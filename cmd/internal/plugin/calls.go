@@ -6,6 +6,8 @@ import (
 
 	"reflinksr/cmd/internal/smapi"
 	"reflinksr/datapath"
+	"reflinksr/internal/attached"
+	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -36,7 +38,7 @@ func unit(err error) (any, error) { return nil, err }
 var calls = []call{
 	{"Plugin.query", "", inVolume, "Describe this plugin.", func(r *smapi.Request) (any, error) { return volumeQuery, nil }},
 	{"Plugin.query", "", inDatapath, "Describe this plugin.", func(r *smapi.Request) (any, error) { return datapathQuery, nil }},
-	{"Plugin.ls", "", inVolume, "List the attached SRs.", func(r *smapi.Request) (any, error) { return sr.Attached() }},
+	{"Plugin.ls", "", inVolume, "List the attached SRs.", func(r *smapi.Request) (any, error) { return attached.Handles() }},
 	{"Plugin.diagnostics", "", inVolume | inDatapath, "Tell what a bug report needs, without personal data.", func(r *smapi.Request) (any, error) { return diagnostics() }},
 
 	{"SR.probe", "configuration:map", inVolume, "List what a configuration could become, step by step.", func(r *smapi.Request) (any, error) { return sr.ProbeSR(r.Map("configuration")) }},
@@ -164,8 +166,8 @@ func attach(configuration map[string]string) (any, error) {
 // makes the caller copy them itself.
 func copyVolume(from, key, to string) (any, error) {
 	v, err := snapshot.Copy(from, key, to)
-	if sr.Classify(err) == sr.ErrOtherFS {
-		return nil, sr.Errorf(smapi.ErrUnimplemented, "Volume.copy", "%v", err)
+	if fault.Classify(err) == fault.ErrOtherFS {
+		return nil, fault.Errorf(smapi.ErrUnimplemented, "Volume.copy", "%v", err)
 	}
 	return v, err
 }

@@ -9,6 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -24,7 +29,7 @@ func diagnostics() (string, error) {
 	unix.Uname(&uts)
 	loops, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
 	fmt.Fprintf(&b, "reflinksr %s\nkernel %s\nloop devices in use (all of this host) %d\n", version.String(), unix.ByteSliceToString(uts.Release[:]), len(loops))
-	handles, err := sr.Attached()
+	handles, err := attached.Handles()
 	if err != nil {
 		return "", err
 	}
@@ -36,14 +41,14 @@ func diagnostics() (string, error) {
 }
 
 func diagnose(b *strings.Builder, handle string) {
-	_, uuid, _ := sr.ParseHandle(handle)
-	s, err := sr.Open(handle, sr.Unlocked)
+	_, uuid, _ := layout.ParseHandle(handle)
+	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		fmt.Fprintf(b, "\nSR %s\n  unreachable\n", uuid)
 		return
 	}
 	defer s.Close()
-	total, free, _ := s.Root.Space()
+	total, free, _ := filesystem.Space(s.Root)
 	fmt.Fprintf(b, "\nSR %s\n  filesystem %s\n  total %d\n  free %d\n  sector_size %d\n  datacow %v\n",
 		uuid, s.Meta.Filesystem.Type, total, free, s.Meta.Options.SectorSize, s.Meta.Options.DataCOW)
 	if w := volume.Warning(s); w != "" {
@@ -68,7 +73,7 @@ func diagnose(b *strings.Builder, handle string) {
 		if err != nil {
 			continue
 		}
-		if n, err := snapshot.CountExtents(f); err == nil {
+		if n, err := extent.Count(f); err == nil {
 			counted++
 			most = max(most, n)
 		}

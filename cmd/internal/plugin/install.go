@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/sr"
+	"reflinksr/internal/rundir"
 )
 
 // roots are where toolstacks look for plugins: XCP-ng and XenServer, then upstream.
@@ -231,7 +231,7 @@ func Uninstall(args []string, out io.Writer) error {
 // noted lists the SRs that are attached by the names of their notes: also those whose note
 // cannot be read, because it is damaged or because /proc is not there to do it by.
 func noted() (uuids []string, err error) {
-	dir, err := sr.LookRuntime("sr")
+	dir, err := rundir.Look("sr")
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

@@ -17,7 +17,9 @@ import (
 
 	"reflinksr/cmd/internal/smapi"
 	"reflinksr/cmd/internal/version"
-	"reflinksr/sr"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/volume"
 )
 
@@ -55,7 +57,7 @@ func run(p process) int {
 	name, where := identify(p.argv0)
 	c := find(name, where)
 	if c == nil {
-		fail(p, name, sr.Errorf(smapi.ErrUnimplemented, name, "this plugin has no such call"))
+		fail(p, name, fault.Errorf(smapi.ErrUnimplemented, name, "this plugin has no such call"))
 		return 1
 	}
 	params := smapi.Params("dbg " + c.params)
@@ -80,7 +82,7 @@ func run(p process) int {
 		answer, err = c.run(request)
 	}
 	if err != nil && request != nil {
-		err = sr.Explain(directory(request), err)
+		err = filesystem.Explain(directory(request), err)
 	}
 	if err != nil {
 		slog.Error("failed", "sr", of(request, "sr"), "key", of(request, "key", "uri"), "took", time.Since(start), "err", err)
@@ -116,7 +118,7 @@ func directory(r *smapi.Request) string {
 	if uri := r.Text("uri"); uri != "" {
 		handle, _, _, _ = volume.ParseURI(uri)
 	}
-	if path, _, err := sr.ParseHandle(handle); err == nil {
+	if path, _, err := layout.ParseHandle(handle); err == nil {
 		return path
 	}
 	return r.Map("configuration")["path"]

@@ -2,7 +2,7 @@ package plugin
 
 import (
 	"reflinksr/cmd/internal/version"
-	"reflinksr/sr"
+	"reflinksr/internal/source"
 	"reflinksr/volume"
 )
 
@@ -43,7 +43,7 @@ var volumeQuery = queryResult{
 		"VDI_UPDATE", "VDI_CLONE", "VDI_SNAPSHOT", "VDI_COPY", "VDI_REVERT", "VDI_CONFIG_CBT", "VDI_COMPOSE",
 		"VDI_RESIZE", "VDI_RESIZE_ONLINE", "LARGE_VDI", "THIN_PROVISIONING",
 	},
-	Configuration:        sr.OptionHelp,
+	Configuration:        source.OptionHelp,
 	RequiredClusterStack: []string{},
 }
 

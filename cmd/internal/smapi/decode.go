@@ -7,7 +7,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"reflinksr/sr"
+	"reflinksr/internal/fault"
 )
 
 // RequestLimit bounds a request, in bytes.
@@ -81,7 +81,7 @@ func (r *Request) decode(p Param, raw json.RawMessage) error {
 }
 
 func malformed(format string, args ...any) error {
-	return sr.Errorf(sr.ErrInvalid, "request", "the request on standard input is no good: "+format, args...)
+	return fault.Errorf(fault.ErrInvalid, "request", "the request on standard input is no good: "+format, args...)
 }
 
 // parseObject checks data and returns the members of the one object in it.

@@ -10,7 +10,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/sr"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 )
 
 // Failure is the wire form of an error. All fields are required by the caller.
@@ -37,12 +38,12 @@ var named = []struct {
 	class error
 	name  string
 }{
-	{sr.ErrNotAttached, "Sr_not_attached"},
-	{sr.ErrSRNotFound, "SR_does_not_exist"},
-	{sr.ErrVolumeNotFound, "Volume_does_not_exist"},
-	{sr.ErrElsewhere, "Activated_on_another_host"},
+	{fault.ErrNotAttached, "Sr_not_attached"},
+	{fault.ErrSRNotFound, "SR_does_not_exist"},
+	{fault.ErrVolumeNotFound, "Volume_does_not_exist"},
+	{fault.ErrElsewhere, "Activated_on_another_host"},
 	{ErrUnimplemented, "Unimplemented"},
-	{sr.ErrNoExtents, "Unimplemented"},
+	{fault.ErrNoExtents, "Unimplemented"},
 }
 
 // numbered are the others: numbers and short texts of the table of errors that
@@ -52,21 +53,21 @@ var numbered = []struct {
 	number int
 	short  string
 }{
-	{sr.ErrInvalid, 1, "Invalid argument"},
-	{sr.ErrSRInUse, 16, "The SR is in use"},
-	{sr.ErrInUse, 24, "The VDI is in use"},
-	{sr.ErrBusy, 37, "The lock could not be had"},
-	{sr.ErrSRExists, 42, "The SR exists already"},
-	{sr.ErrNoSpace, 44, "There is insufficient space"},
-	{sr.ErrReadOnly, 47, "The SR is not available"},
-	{sr.ErrUnavailable, 47, "The SR is not available"},
-	{sr.ErrNewer, 47, "The SR is not available"},
-	{sr.ErrUnsuitable, 61, "The SR cannot be created here"},
-	{sr.ErrDamaged, 65, "The VDI cannot be loaded"},
-	{sr.ErrNoData, 66, "Invalid VDI type"},
-	{sr.ErrSize, 79, "VDI Invalid size"},
-	{sr.ErrNoCBT, 460, "Failed to get changed blocks"},
-	{sr.ErrUnrelated, 460, "Failed to get changed blocks"},
+	{fault.ErrInvalid, 1, "Invalid argument"},
+	{fault.ErrSRInUse, 16, "The SR is in use"},
+	{fault.ErrInUse, 24, "The VDI is in use"},
+	{fault.ErrBusy, 37, "The lock could not be had"},
+	{fault.ErrSRExists, 42, "The SR exists already"},
+	{fault.ErrNoSpace, 44, "There is insufficient space"},
+	{fault.ErrReadOnly, 47, "The SR is not available"},
+	{fault.ErrUnavailable, 47, "The SR is not available"},
+	{fault.ErrNewer, 47, "The SR is not available"},
+	{fault.ErrUnsuitable, 61, "The SR cannot be created here"},
+	{fault.ErrDamaged, 65, "The VDI cannot be loaded"},
+	{fault.ErrNoData, 66, "Invalid VDI type"},
+	{fault.ErrSize, 79, "VDI Invalid size"},
+	{fault.ErrNoCBT, 460, "Failed to get changed blocks"},
+	{fault.ErrUnrelated, 460, "Failed to get changed blocks"},
 	{unix.EIO, 200, "Input/output error"},
 }
 
@@ -79,19 +80,19 @@ func Reply(w io.Writer, v any) error { return writeJSON(w, v) }
 // NewFailure turns an error of call into its wire form.
 func NewFailure(call string, err error) Failure {
 	letter := call + ": " + err.Error()
-	if why := sr.Refusal(err); why != "" {
+	if why := filesystem.Refusal(err); why != "" {
 		letter += ": " + why
 	}
 	letter = sanitize(letter)
 	f := Failure{Backtrace: Backtrace{Error: letter, Files: []string{}, Lines: []int{}}}
-	class := sr.Classify(err)
+	class := fault.Classify(err)
 	if errors.Is(err, ErrUnimplemented) {
 		class = ErrUnimplemented
 	}
 	for _, n := range named {
 		if class == n.class {
 			f.Code, f.Params = backendFailure, []string{n.name, item(err)}
-			if class == sr.ErrNoExtents {
+			if class == fault.ErrNoExtents {
 				f.Params[1] = call
 			}
 			return f
@@ -99,7 +100,7 @@ func NewFailure(call string, err error) Failure {
 	}
 	number, short := generalError, "General backend error"
 	for _, n := range numbered {
-		if class == n.class || class == nil && n.class == unix.EIO && sr.IsIO(err) {
+		if class == n.class || class == nil && n.class == unix.EIO && fault.IsIO(err) {
 			number, short = n.number, n.short
 			break
 		}
@@ -112,7 +113,7 @@ func NewFailure(call string, err error) Failure {
 func Fail(w io.Writer, call string, err error) error { return writeJSON(w, NewFailure(call, err)) }
 
 func item(err error) string {
-	var e *sr.Error
+	var e *fault.Error
 	if errors.As(err, &e) {
 		return strings.ToValidUTF8(e.Item, "\uFFFD") // as it was given
 	}

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"reflinksr/sr"
+	"reflinksr/internal/fault"
 )
 
 // Kind is the type of an argument.
@@ -88,17 +88,17 @@ func (r *Request) set(p Param, word string) error {
 func parseSize(name, text string) (int64, error) {
 	n, err := strconv.ParseInt(text, 10, 64)
 	if err != nil || n == 0 && strings.HasPrefix(text, "-") {
-		return 0, sr.Errorf(sr.ErrSize, name, "argument %q is %.40s, it must be a whole number of bytes below 2^63", name, text)
+		return 0, fault.Errorf(fault.ErrSize, name, "argument %q is %.40s, it must be a whole number of bytes below 2^63", name, text)
 	}
 	return n, nil
 }
 
 func mistyped(p Param) error {
-	return sr.Errorf(sr.ErrInvalid, p.Name, "argument %q must be %s", p.Name, kindNames[p.Kind])
+	return fault.Errorf(fault.ErrInvalid, p.Name, "argument %q must be %s", p.Name, kindNames[p.Kind])
 }
 
 func missing(p Param) error {
-	return sr.Errorf(sr.ErrInvalid, p.Name, "argument %q is missing, it must be %s", p.Name, kindNames[p.Kind])
+	return fault.Errorf(fault.ErrInvalid, p.Name, "argument %q is missing, it must be %s", p.Name, kindNames[p.Kind])
 }
 
 // Args is a call's command line, taken apart.
@@ -129,10 +129,10 @@ func ScanArgs(args []string, params []Param) (Args, error) {
 			a.Help = true
 		case m != nil && args[i] == "--"+name:
 			if i+2 >= len(args) {
-				return a, sr.Errorf(sr.ErrInvalid, name, "--%s needs a key and a value", name)
+				return a, fault.Errorf(fault.ErrInvalid, name, "--%s needs a key and a value", name)
 			}
 			if _, twice := m[args[i+1]]; twice {
-				return a, sr.Errorf(sr.ErrInvalid, name, "--%s %.80q is there twice", name, args[i+1])
+				return a, fault.Errorf(fault.ErrInvalid, name, "--%s %.80q is there twice", name, args[i+1])
 			}
 			m[args[i+1]] = args[i+2]
 			i += 2
@@ -161,7 +161,7 @@ func (a Args) Request(params []Param) (*Request, error) {
 		rest = rest[1:]
 	}
 	if len(rest) > 0 {
-		return nil, sr.Errorf(sr.ErrInvalid, rest[0], "argument %.80q is one too many", rest[0])
+		return nil, fault.Errorf(fault.ErrInvalid, rest[0], "argument %.80q is one too many", rest[0])
 	}
 	return r, nil
 }

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/sr"
+	"reflinksr/internal/fault"
 )
 
 var params = Params("dbg sr size:size sharable:bool configuration:map")
@@ -43,37 +43,37 @@ func TestReadJSONRefuses(t *testing.T) {
 		class         error
 		says          string
 	}{
-		{"empty", "", sr.ErrInvalid, "empty"},
-		{"blank", "  \n", sr.ErrInvalid, "empty"},
-		{"cut short", good[:len(good)-1], sr.ErrInvalid, "cut short"},
-		{"array", "[" + good + "]", sr.ErrInvalid, "not a JSON object"},
-		{"null", "null", sr.ErrInvalid, "not a JSON object"},
-		{"string", `"x"`, sr.ErrInvalid, "not a JSON object"},
-		{"trailing bytes", good + "x", sr.ErrInvalid, "follows"},
-		{"two objects", good + good, sr.ErrInvalid, "follows"},
-		{"duplicate", with(`"sr":"s"`, `"sr":"s","sr":"t"`), sr.ErrInvalid, "twice"},
-		{"duplicate by escape", with(`"sr":"s"`, `"sr":"s","s\u0072":"t"`), sr.ErrInvalid, "twice"},
-		{"duplicate inside", with(`{"a":"b"}`, `{"a":"b","a":"c"}`), sr.ErrInvalid, "twice"},
-		{"duplicate in what is ignored", with(`{"x":null}`, `{"x":1,"x":2}`), sr.ErrInvalid, "twice"},
-		{"other case", with(`"sr"`, `"SR"`), sr.ErrInvalid, `"sr" is missing`},
-		{"invalid UTF-8", with(`"s"`, "\"\xff\""), sr.ErrInvalid, "UTF-8"},
-		{"half a character", with(`"s"`, `"\ud83d"`), sr.ErrInvalid, "half a character"},
-		{"the other half", with(`"s"`, `"\udcbe\ud83d"`), sr.ErrInvalid, "half a character"},
-		{"missing", with(`"sr":"s",`, ``), sr.ErrInvalid, `"sr" is missing`},
-		{"null argument", with(`"s"`, `null`), sr.ErrInvalid, `"sr" is missing`},
-		{"number for text", with(`"s"`, `7`), sr.ErrInvalid, `"sr" must be a string`},
-		{"text for number", with(`5`, `"5"`), sr.ErrInvalid, `"size" must be a whole number`},
-		{"bool for number", with(`5`, `true`), sr.ErrInvalid, `"size" must be a whole number`},
-		{"float", with(`5`, `5.0`), sr.ErrSize, `"size"`},
-		{"exponent", with(`5`, `1e3`), sr.ErrSize, `"size"`},
-		{"overflow", with(`5`, `9223372036854775808`), sr.ErrSize, `"size"`},
-		{"number for bool", with(`true`, `1`), sr.ErrInvalid, `"sharable" must be true or false`},
-		{"text for map", with(`{"a":"b"}`, `"x"`), sr.ErrInvalid, `"configuration" must be an object`},
-		{"array for map", with(`{"a":"b"}`, `[]`), sr.ErrInvalid, `"configuration" must be an object`},
-		{"number in map", with(`"b"`, `7`), sr.ErrInvalid, `"configuration" must be an object`},
-		{"null in map", with(`"b"`, `null`), sr.ErrInvalid, `"configuration" must be an object`},
-		{"deep", strings.Repeat("[", 100000), sr.ErrInvalid, "deep"},
-		{"too long", with(`"s"`, `"`+strings.Repeat("s", RequestLimit)+`"`), sr.ErrInvalid, "more than"},
+		{"empty", "", fault.ErrInvalid, "empty"},
+		{"blank", "  \n", fault.ErrInvalid, "empty"},
+		{"cut short", good[:len(good)-1], fault.ErrInvalid, "cut short"},
+		{"array", "[" + good + "]", fault.ErrInvalid, "not a JSON object"},
+		{"null", "null", fault.ErrInvalid, "not a JSON object"},
+		{"string", `"x"`, fault.ErrInvalid, "not a JSON object"},
+		{"trailing bytes", good + "x", fault.ErrInvalid, "follows"},
+		{"two objects", good + good, fault.ErrInvalid, "follows"},
+		{"duplicate", with(`"sr":"s"`, `"sr":"s","sr":"t"`), fault.ErrInvalid, "twice"},
+		{"duplicate by escape", with(`"sr":"s"`, `"sr":"s","s\u0072":"t"`), fault.ErrInvalid, "twice"},
+		{"duplicate inside", with(`{"a":"b"}`, `{"a":"b","a":"c"}`), fault.ErrInvalid, "twice"},
+		{"duplicate in what is ignored", with(`{"x":null}`, `{"x":1,"x":2}`), fault.ErrInvalid, "twice"},
+		{"other case", with(`"sr"`, `"SR"`), fault.ErrInvalid, `"sr" is missing`},
+		{"invalid UTF-8", with(`"s"`, "\"\xff\""), fault.ErrInvalid, "UTF-8"},
+		{"half a character", with(`"s"`, `"\ud83d"`), fault.ErrInvalid, "half a character"},
+		{"the other half", with(`"s"`, `"\udcbe\ud83d"`), fault.ErrInvalid, "half a character"},
+		{"missing", with(`"sr":"s",`, ``), fault.ErrInvalid, `"sr" is missing`},
+		{"null argument", with(`"s"`, `null`), fault.ErrInvalid, `"sr" is missing`},
+		{"number for text", with(`"s"`, `7`), fault.ErrInvalid, `"sr" must be a string`},
+		{"text for number", with(`5`, `"5"`), fault.ErrInvalid, `"size" must be a whole number`},
+		{"bool for number", with(`5`, `true`), fault.ErrInvalid, `"size" must be a whole number`},
+		{"float", with(`5`, `5.0`), fault.ErrSize, `"size"`},
+		{"exponent", with(`5`, `1e3`), fault.ErrSize, `"size"`},
+		{"overflow", with(`5`, `9223372036854775808`), fault.ErrSize, `"size"`},
+		{"number for bool", with(`true`, `1`), fault.ErrInvalid, `"sharable" must be true or false`},
+		{"text for map", with(`{"a":"b"}`, `"x"`), fault.ErrInvalid, `"configuration" must be an object`},
+		{"array for map", with(`{"a":"b"}`, `[]`), fault.ErrInvalid, `"configuration" must be an object`},
+		{"number in map", with(`"b"`, `7`), fault.ErrInvalid, `"configuration" must be an object`},
+		{"null in map", with(`"b"`, `null`), fault.ErrInvalid, `"configuration" must be an object`},
+		{"deep", strings.Repeat("[", 100000), fault.ErrInvalid, "deep"},
+		{"too long", with(`"s"`, `"`+strings.Repeat("s", RequestLimit)+`"`), fault.ErrInvalid, "more than"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r, err := ReadJSON(strings.NewReader(tt.request), params)
@@ -97,7 +97,7 @@ func TestHostileRequestsAreCheap(t *testing.T) {
 			_, err := ReadJSON(strings.NewReader(request), params)
 			took := time.Since(start)
 			runtime.ReadMemStats(&after)
-			if !errors.Is(err, sr.ErrInvalid) {
+			if !errors.Is(err, fault.ErrInvalid) {
 				t.Errorf("%v", err)
 			}
 			t.Logf("%d bytes: %v, %d MiB allocated in all", len(request), took, (after.TotalAlloc-before.TotalAlloc)>>20)
@@ -122,7 +122,7 @@ func FuzzReadJSON(f *testing.F) {
 			t.Fatalf("%v and %v", r, err)
 		}
 		if err != nil {
-			if class := sr.Classify(err); class != sr.ErrInvalid && class != sr.ErrSize {
+			if class := fault.Classify(err); class != fault.ErrInvalid && class != fault.ErrSize {
 				t.Errorf("%v is no refusal of a request: %v", class, err)
 			}
 			return
@@ -176,7 +176,7 @@ func FuzzArgs(f *testing.F) {
 			r, err = a.Request(params)
 		}
 		if err != nil {
-			if class := sr.Classify(err); class != sr.ErrInvalid && class != sr.ErrSize {
+			if class := fault.Classify(err); class != fault.ErrInvalid && class != fault.ErrSize {
 				t.Errorf("%v is no refusal of a request: %v", class, err)
 			}
 			return
@@ -213,8 +213,8 @@ func FuzzFail(f *testing.F) {
 	f.Add(0, "Volume.stat", "k\n\xff", "t\x00\u2028\n")
 	f.Add(4, "nonsense\x1b[31m", "\xed\xa0\x80", "")
 	f.Fuzz(func(t *testing.T, class int, call, about, text string) {
-		classes := []error{sr.ErrNotAttached, sr.ErrVolumeNotFound, sr.ErrInvalid, sr.ErrInUse, ErrUnimplemented, errors.New("other")}
-		err := sr.Errorf(classes[(class%len(classes)+len(classes))%len(classes)], about, "%s", text)
+		classes := []error{fault.ErrNotAttached, fault.ErrVolumeNotFound, fault.ErrInvalid, fault.ErrInUse, ErrUnimplemented, errors.New("other")}
+		err := fault.Errorf(classes[(class%len(classes)+len(classes))%len(classes)], about, "%s", text)
 		var b bytes.Buffer
 		if err := Fail(&b, call, fmt.Errorf("wrapped: %w", err)); err != nil {
 			t.Fatal(err)
@@ -289,13 +289,13 @@ func TestFailure(t *testing.T) {
 		code   string
 		params []string
 	}{
-		{sr.Errorf(sr.ErrNotAttached, "file:///x", "t"), "SR_BACKEND_FAILURE", []string{"Sr_not_attached", "file:///x"}},
-		{sr.Errorf(sr.ErrSRNotFound, "/x", "t"), "SR_BACKEND_FAILURE", []string{"SR_does_not_exist", "/x"}},
-		{sr.Errorf(sr.ErrVolumeNotFound, "k\n\xff", "t"), "SR_BACKEND_FAILURE", []string{"Volume_does_not_exist", "k\n\uFFFD"}},
-		{fmt.Errorf("w: %w", sr.Errorf(sr.ErrElsewhere, "host", "t")), "SR_BACKEND_FAILURE", []string{"Activated_on_another_host", "host"}},
-		{sr.Errorf(ErrUnimplemented, "Volume.compare", "t"), "SR_BACKEND_FAILURE", []string{"Unimplemented", "Volume.compare"}},
-		{sr.Errorf(sr.ErrInUse, "k", "t"), "SR_BACKEND_FAILURE_24", nil},
-		{sr.Errorf(sr.ErrSize, "k", "t"), "SR_BACKEND_FAILURE_79", nil},
+		{fault.Errorf(fault.ErrNotAttached, "file:///x", "t"), "SR_BACKEND_FAILURE", []string{"Sr_not_attached", "file:///x"}},
+		{fault.Errorf(fault.ErrSRNotFound, "/x", "t"), "SR_BACKEND_FAILURE", []string{"SR_does_not_exist", "/x"}},
+		{fault.Errorf(fault.ErrVolumeNotFound, "k\n\xff", "t"), "SR_BACKEND_FAILURE", []string{"Volume_does_not_exist", "k\n\uFFFD"}},
+		{fmt.Errorf("w: %w", fault.Errorf(fault.ErrElsewhere, "host", "t")), "SR_BACKEND_FAILURE", []string{"Activated_on_another_host", "host"}},
+		{fault.Errorf(ErrUnimplemented, "Volume.compare", "t"), "SR_BACKEND_FAILURE", []string{"Unimplemented", "Volume.compare"}},
+		{fault.Errorf(fault.ErrInUse, "k", "t"), "SR_BACKEND_FAILURE_24", nil},
+		{fault.Errorf(fault.ErrSize, "k", "t"), "SR_BACKEND_FAILURE_79", nil},
 		{unix.ENOSPC, "SR_BACKEND_FAILURE_44", nil},
 		{unix.EDQUOT, "SR_BACKEND_FAILURE_44", nil},
 		{fmt.Errorf("w: %w", unix.EIO), "SR_BACKEND_FAILURE_200", nil},

@@ -8,7 +8,7 @@ import (
 	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 )
 
 // volume is a disk; its JSON is KEY.json. The size is that of KEY.img.

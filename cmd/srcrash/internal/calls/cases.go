@@ -12,6 +12,8 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 	volumes "reflinksr/volume"
 )
@@ -298,7 +300,7 @@ func (w *world) interrupt() error {
 }
 
 func (w *world) formerLease() []byte {
-	me, err := sr.ThisHost()
+	me, err := hostinfo.ThisHost()
 	if err != nil {
 		return nil
 	}
@@ -313,7 +315,7 @@ func (k *kase) method() string {
 
 // scope is where a call's changes count.
 func (w *world) scope() []string {
-	return []string{w.dir, sr.RuntimeDir, "/dev"}
+	return []string{w.dir, rundir.Path, "/dev"}
 }
 
 func (w *world) command(method string, args map[string]any) trace.Command {

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 )
@@ -173,7 +175,7 @@ func (v volume) destroyed() bool { return v.flag("data_destroyed") }
 // changed is what list_changed_blocks answers: a digit for each block.
 func (w *world) changed(a, b string) string {
 	answer, err := snapshot.ListChangedBlocks(w.handle("sr"), string(w.keys[a]), string(w.keys[b]), 0, -1)
-	if errors.Is(err, sr.ErrNotAttached) {
+	if errors.Is(err, fault.ErrNotAttached) {
 		return ""
 	}
 	bits, e := base64.StdEncoding.DecodeString(answer.Bitmap)
@@ -198,7 +200,7 @@ func keptOf(path string) (k kept, err error) {
 		return k, err
 	}
 	defer f.Close()
-	add := func(list []int64, e snapshot.Extent) []int64 {
+	add := func(list []int64, e extent.Extent) []int64 {
 		for b := e.Logical / block; b*block < e.Logical+e.Length; b++ {
 			if len(list) == 0 || list[len(list)-1] < b {
 				list = append(list, b)
@@ -206,7 +208,7 @@ func keptOf(path string) (k kept, err error) {
 		}
 		return list
 	}
-	err = snapshot.Extents(f, func(e snapshot.Extent) bool {
+	err = extent.Each(f, func(e extent.Extent) bool {
 		k.Blocks = add(k.Blocks, e)
 		if !e.Shared() {
 			k.Alone = add(k.Alone, e)

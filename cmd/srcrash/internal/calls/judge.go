@@ -13,6 +13,8 @@ import (
 	"reflinksr/cmd/srcrash/internal/explore"
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 	volumes "reflinksr/volume"
 )
@@ -73,7 +75,7 @@ func (c *Subject) Begin() error {
 		return err
 	}
 	if c.detached {
-		if err := os.Remove(filepath.Join(sr.RuntimeDir, "sr", w.uuids["sr"]+".json")); err != nil {
+		if err := os.Remove(filepath.Join(rundir.Path, "sr", w.uuids["sr"]+".json")); err != nil {
 			return err
 		}
 	}
@@ -102,7 +104,7 @@ func (c *Subject) Recovery() trace.Command {
 // Plain replaces what differs from run to run.
 func (c *Subject) Plain(call string) string {
 	call = strings.ReplaceAll(call, c.Dir+"/", "")
-	call = strings.ReplaceAll(call, sr.RuntimeDir, "run")
+	call = strings.ReplaceAll(call, rundir.Path, "run")
 	call = strings.ReplaceAll(call, ".reflinksr/", "")
 	call = strings.ReplaceAll(call, "/memfd:stdout (deleted)", "the answer")
 	for name, key := range c.world.keys {
@@ -528,7 +530,7 @@ func (v *verdict) agree(now *state) {
 			v.add("SR.ls tells of %s the type %q and changed block tracking %v; its record is %s", name, l.VolumeType, l.CBTEnabled, text(have.Record))
 		}
 	}
-	s, err := sr.Open(w.handle(c.home), sr.Unlocked)
+	s, err := sr.Open(w.handle(c.home), dirfs.Unlocked)
 	if err != nil {
 		v.add("%v", err)
 		return

@@ -14,7 +14,8 @@ import (
 	"strings"
 
 	"reflinksr/cmd/srcrash/internal/disk"
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/rundir"
 	"reflinksr/scripts/owned"
 	"reflinksr/sr"
 )
@@ -245,7 +246,7 @@ func (s *state) with(dir string, change func(*repository)) *state {
 func (w *world) host() (host, error) {
 	h := host{Notes: map[string]string{}, Devices: map[string][]string{}}
 	names := w.newNames()
-	attached, err := filepath.Glob(sr.RuntimeDir + "/sr/*.json")
+	attached, err := filepath.Glob(rundir.Path + "/sr/*.json")
 	if err != nil {
 		return h, err
 	}
@@ -261,7 +262,7 @@ func (w *world) host() (host, error) {
 		h.Attached = append(h.Attached, strings.TrimPrefix(a.Path, w.dir+"/"))
 	}
 	slices.Sort(h.Attached)
-	notes, err := filepath.Glob(sr.RuntimeDir + "/volume/*.json")
+	notes, err := filepath.Glob(rundir.Path + "/volume/*.json")
 	if err != nil {
 		return h, err
 	}

@@ -12,6 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 )
 
@@ -75,7 +77,7 @@ func newWorld(h *Host) *world {
 }
 
 func (w *world) path(dir string) string     { return filepath.Join(w.dir, dir) }
-func (w *world) handle(dir string) string   { return sr.Handle(w.path(dir), w.uuids[dir]) }
+func (w *world) handle(dir string) string   { return layout.Handle(w.path(dir), w.uuids[dir]) }
 func (w *world) uri(name string) string     { return uriOf(w.path("sr"), w.uuids["sr"], w.keys[name]) }
 func (w *world) data(name string) string    { return filepath.Join(w.path("sr"), string(w.keys[name])) }
 func (w *world) control(name string) string { return filepath.Join(w.path("sr"), ".reflinksr", name) }
@@ -146,7 +148,7 @@ func (w *world) makeSimple() error {
 // save keeps what the host knows, for the runs.
 func (w *world) save() error {
 	w.files = map[string][]byte{}
-	paths, err := filepath.Glob(sr.RuntimeDir + "/sr/*.json")
+	paths, err := filepath.Glob(rundir.Path + "/sr/*.json")
 	for _, path := range paths {
 		data, e := os.ReadFile(path)
 		err = errors.Join(err, e)
@@ -158,7 +160,7 @@ func (w *world) save() error {
 // clearRun makes the host forget everything.
 func (w *world) clearRun() error {
 	for _, dir := range []string{"sr", "volume"} {
-		if err := os.RemoveAll(filepath.Join(sr.RuntimeDir, dir)); err != nil {
+		if err := os.RemoveAll(filepath.Join(rundir.Path, dir)); err != nil {
 			return err
 		}
 	}

@@ -21,7 +21,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 	"reflinksr/scripts/scratch"
 )
 

@@ -5,8 +5,8 @@ import (
 	"path/filepath"
 	"testing"
 
-	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) {

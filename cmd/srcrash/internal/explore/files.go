@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/disk"
-	"reflinksr/sr"
+	"reflinksr/internal/reflink"
 )
 
 // pristine is where the files of the state before are kept on a mounted
@@ -93,7 +93,7 @@ func cloneFile(from, to string) error {
 		return err
 	}
 	defer dst.Close()
-	attrs, err := sr.AttributesOf(src)
+	attrs, err := reflink.AttributesOf(src)
 	if err != nil {
 		return err
 	}

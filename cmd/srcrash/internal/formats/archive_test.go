@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/tools/txtar"
 
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 )
 
@@ -135,7 +136,7 @@ func readContents(path string) (c contents, err error) {
 	if err != nil {
 		return c, err
 	}
-	attrs, err := sr.AttributesOf(f)
+	attrs, err := reflink.AttributesOf(f)
 	c = contents{Size: st.Size(), NoCOW: attrs.NoCOW, Blocks: map[int]string{}}
 	head := make([]byte, 16)
 	for n := range c.count() {
@@ -297,7 +298,7 @@ func putData(name string, e entry, first map[string]string) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	if e.mode == 0o600 { // else it is somebody's, adopted as it was
-		if err := (sr.Attributes{NoCOW: c.NoCOW}).Apply(f); err != nil {
+		if err := (reflink.Attributes{NoCOW: c.NoCOW}).Apply(f); err != nil {
 			return err
 		}
 	}

@@ -15,8 +15,8 @@ import (
 	"reflinksr/cmd/internal/version"
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
-	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // update makes the archives of this release anew, with the plugin as it is now:

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/internal/tests"
+	"reflinksr/scripts/tests"
 )
 
 // unread are members that nothing which is asked here depends on, and why.

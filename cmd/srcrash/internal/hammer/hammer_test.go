@@ -7,8 +7,8 @@ import (
 	"testing"
 
 	"reflinksr/cmd/srcrash/internal/rig"
-	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) { os.Exit(rig.RunTests(m)) }

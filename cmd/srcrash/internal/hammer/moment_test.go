@@ -12,8 +12,8 @@ import (
 	"github.com/google/uuid"
 
 	"reflinksr/cmd/srcrash/internal/rig"
-	"reflinksr/internal/tests"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )

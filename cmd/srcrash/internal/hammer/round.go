@@ -12,6 +12,9 @@ import (
 	"github.com/google/uuid"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/rundir"
 	"reflinksr/scripts/owned"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -80,7 +83,7 @@ func (w *worker) inspect(key string, s Seen, made bool) {
 		return
 	}
 	e := &Event{Worker: w.id, Call: w.now(), Return: w.now(), Method: stray, New: key, Answer: OK, Seen: &s, Text: "Volume.create", From: s.Name}
-	open, err := sr.Open(w.sr, sr.Unlocked)
+	open, err := sr.Open(w.sr, dirfs.Unlocked)
 	if err != nil {
 		w.violation("at the end: %w", err)
 		return
@@ -100,7 +103,7 @@ func (w *worker) inspect(key string, s Seen, made bool) {
 // leftovers finds what is there beside the volumes of the list.
 func (r *round) leftovers(list map[string]Seen) {
 	bad := func(format string, args ...any) { r.violation("at the end: "+format, args...) }
-	open, err := sr.Open(r.sr, sr.Unlocked)
+	open, err := sr.Open(r.sr, dirfs.Unlocked)
 	if err != nil {
 		bad("%w", err)
 		return
@@ -113,7 +116,7 @@ func (r *round) leftovers(list map[string]Seen) {
 	for _, p := range problems {
 		bad("check: %s: %s", p.Name, p.Text)
 	}
-	for _, dir := range []*sr.Dir{open.Root, open.Staging, open.Leases, open.Locks} {
+	for _, dir := range []*dirfs.Dir{open.Root, open.Staging, open.Leases, open.Locks} {
 		names, err := dir.Names()
 		if err != nil {
 			bad("%w", err)
@@ -136,7 +139,7 @@ func (r *round) leftovers(list map[string]Seen) {
 	for _, l := range devices {
 		bad("%s is still bound to %s", l.Path(), l.File)
 	}
-	if names, err := r.notes(volume.NoteDir); err != nil || len(names) > 0 {
+	if names, err := r.notes(lease.NoteDir); err != nil || len(names) > 0 {
 		bad("notes of volumes: %v, %v", names, err)
 	}
 }
@@ -153,14 +156,14 @@ func (r *round) remove() {
 		r.violation("after SR.destroy: %v, %v", names, err)
 	}
 	if names, err := r.notes("sr"); err != nil || len(names) > 0 {
-		r.violation("after SR.detach, in %s: %v, %v", sr.RuntimeDir, names, err)
+		r.violation("after SR.detach, in %s: %v, %v", rundir.Path, names, err)
 	}
 	os.Remove(r.path)
 }
 
 // notes are the files that are about this SR in a directory of sr.RuntimeDir.
 func (r *round) notes(sub string) ([]string, error) {
-	names, err := filesIn(filepath.Join(sr.RuntimeDir, sub))
+	names, err := filesIn(filepath.Join(rundir.Path, sub))
 	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, r.uuid) }), err
 }
 

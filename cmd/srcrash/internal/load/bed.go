@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
-	"reflinksr/datapath/loop"
+	"reflinksr/internal/loop"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )

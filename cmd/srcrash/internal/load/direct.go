@@ -7,7 +7,7 @@ import (
 	"os"
 	"time"
 
-	"reflinksr/snapshot"
+	"reflinksr/internal/extent"
 )
 
 const (
@@ -97,7 +97,7 @@ func extents(path string) (int, error) {
 		return 0, err
 	}
 	defer f.Close()
-	return snapshot.CountExtents(f)
+	return extent.Count(f)
 }
 
 // read reads a snapshot as its file is, or as a guest sees it.

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
-	"reflinksr/internal/tests"
+	"reflinksr/scripts/tests"
 )
 
 // A thread has fsynced files 1 to 60 before the call, and removed those up to 20;

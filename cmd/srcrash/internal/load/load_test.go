@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
-	"reflinksr/internal/tests"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) { os.Exit(rig.RunTests(m)) }

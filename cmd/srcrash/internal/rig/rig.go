@@ -16,9 +16,9 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/internal/rundir"
 	"reflinksr/scripts/plugindir"
 	"reflinksr/scripts/scratch"
-	"reflinksr/sr"
 )
 
 // Plugin is an installed plugin.
@@ -168,5 +168,5 @@ func Judge(method string, answer, stderr []byte, failed error, out any) error {
 // PrivateHost gives this process, which must be in a mount namespace of its own
 // (scratch.Isolate), and its children what the plugin keeps about a host, empty.
 func PrivateHost() error {
-	return unix.Mount("tmpfs", filepath.Dir(sr.RuntimeDir), "tmpfs", 0, "mode=755")
+	return unix.Mount("tmpfs", filepath.Dir(rundir.Path), "tmpfs", 0, "mode=755")
 }

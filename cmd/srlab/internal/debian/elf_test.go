@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/internal/tests"
+	"reflinksr/scripts/tests"
 )
 
 // image is a bzImage of boot protocol 2.08 with that payload behind two sectors of setup.

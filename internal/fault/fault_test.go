@@ -1,0 +1,55 @@
+package fault
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestClassify(t *testing.T) {
+	for _, tt := range []struct{ err, want error }{
+		{Errorf(ErrInUse, "x", "text"), ErrInUse},
+		{fmt.Errorf("wrapped: %w", Errorf(ErrDamaged, "x", "text")), ErrDamaged},
+		{&os.PathError{Op: "write", Err: unix.ENOSPC}, ErrNoSpace},
+		{&os.PathError{Op: "write", Err: unix.EDQUOT}, ErrNoSpace},
+		{&os.PathError{Op: "open", Err: unix.EROFS}, ErrReadOnly},
+		{&os.LinkError{Op: "FICLONE", Err: unix.EXDEV}, ErrOtherFS},
+		{unix.EIO, nil},
+	} {
+		if got := Classify(tt.err); got != tt.want {
+			t.Errorf("%v: %v, want %v", tt.err, got, tt.want)
+		}
+	}
+}
+
+// What the system says is told from what we say, and bad blocks from the rest of it.
+func TestErrorsOfTheSystem(t *testing.T) {
+	noVolume := Errorf(ErrVolumeNotFound, "x", "volume x: no such volume in SR y")
+	path := func(errno unix.Errno) error { return &os.PathError{Op: "stat", Path: "x", Err: errno} }
+	for _, c := range []struct {
+		err        error
+		unseen, io bool
+		class      error
+	}{
+		{nil, false, false, nil},
+		{path(unix.ENOENT), false, false, nil},
+		{path(unix.ENOTDIR), false, false, nil},
+		{path(unix.EIO), true, true, nil},
+		{path(unix.EUCLEAN), true, true, nil},
+		{fmt.Errorf("volume: %w", path(unix.EBADMSG)), true, true, nil},
+		{path(unix.EMFILE), true, false, nil},
+		{path(unix.EACCES), true, false, nil},
+		{path(unix.ENOSPC), false, false, ErrNoSpace},
+		{Errorf(ErrDamaged, "x", "it is no file"), false, false, ErrDamaged},
+		{errors.New("no error of the system"), false, false, nil},
+		{errors.Join(noVolume, path(unix.EIO)), true, true, nil},
+		{errors.Join(path(unix.EMFILE), noVolume), false, false, ErrVolumeNotFound},
+	} {
+		if Unseen(c.err) != c.unseen || IsIO(c.err) != c.io || Classify(c.err) != c.class {
+			t.Errorf("%v: unseen %v, input/output error %v, class %v", c.err, Unseen(c.err), IsIO(c.err), Classify(c.err))
+		}
+	}
+}

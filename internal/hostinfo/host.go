@@ -1,0 +1,58 @@
+package hostinfo
+
+import (
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/google/uuid"
+)
+
+// Host is this host and this boot of it.
+type Host struct {
+	UUID string // the toolstack's host UUID, else one made of the machine-id
+	Boot string // changes with every boot
+}
+
+// Nameless says that the host has no identity of its own, only that of its boot.
+func (h Host) Nameless() bool { return h.UUID == h.Boot }
+
+// ThisHost identifies the host: INSTALLATION_UUID of /etc/xensource-inventory,
+// which is the UUID the toolstack knows the host by, else /etc/machine-id; and
+// the kernel's boot id.
+func ThisHost() (Host, error) {
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return Host{}, err
+	}
+	h := Host{Boot: strings.TrimSpace(string(boot))}
+	inventory, err := os.ReadFile("/etc/xensource-inventory")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return h, err
+	}
+	for line := range strings.Lines(string(inventory)) {
+		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "INSTALLATION_UUID="); ok {
+			if u, err := uuid.Parse(strings.Trim(value, `'"`)); err == nil {
+				h.UUID = u.String()
+				return h, nil
+			}
+		}
+	}
+	if inventory != nil {
+		// Another identity than the toolstack's would be worse than none.
+		return h, errors.New("/etc/xensource-inventory has no INSTALLATION_UUID")
+	}
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return h, err
+	}
+	u, err := uuid.Parse(strings.TrimSpace(string(id)))
+	if err != nil {
+		// No machine-id yet: an identity for this boot only, so that nothing of a
+		// former boot is taken for ours.
+		h.UUID = h.Boot
+		return h, nil
+	}
+	h.UUID = u.String()
+	return h, nil
+}

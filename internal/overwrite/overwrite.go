@@ -1,0 +1,138 @@
+package overwrite
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/attached"
+	"reflinksr/internal/blockdev"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
+)
+
+// What a tool is told to write to may be something else than who says so thinks: the disk
+// of an SR that is detached, the disk of a guest. This is the one rule for all of them.
+
+// OpenToOverwrite opens a block device for a tool that writes to it without making a
+// filesystem, for nobody else to use meanwhile. What is in use is refused, whatever may be
+// destroyed: the device of a volume too, unless this host itself has it, as dom0, to write
+// to it. What carries anything is refused unless that may be destroyed; the error says what
+// would be, and by which flag.
+func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.File, error) {
+	l, err := blockdev.LookAt("disk", path, blockdev.SpinUp)
+	if err != nil {
+		return nil, err
+	}
+	d, err := blockdev.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	if d.Size() < size {
+		return nil, fault.Errorf(fault.ErrSize, path, "%s has %d bytes, and needs %d", path, d.Size(), size)
+	}
+	owner, err := blockdev.OwnerOf(d.Number(), true)
+	if err != nil {
+		return nil, err
+	}
+	if owner != "" && !isOwnToWrite(d) {
+		return nil, fault.Errorf(fault.ErrSRInUse, path, "%s is not to be written to: it is %s: give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then", path, owner)
+	}
+	if l.Member != "" {
+		return nil, fault.Errorf(fault.ErrSRInUse, path, "%s is %s: write to that", path, l.Member)
+	}
+	if err := d.Writable(); err != nil {
+		return nil, err
+	}
+	f, err := d.ClaimAny(unix.O_RDWR)
+	if err != nil {
+		return nil, err
+	}
+	if err := mayOverwrite(d, destroy, flag); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+func mayOverwrite(d *blockdev.Disk, destroy bool, flag string) error {
+	if err := d.FreeByOverlaps(); err != nil {
+		return err
+	}
+	if err := d.FreeByAllPaths(); err != nil || destroy {
+		return err
+	}
+	sb, err := d.ReadSuperblock()
+	if err != nil {
+		return err
+	}
+	content, err := carries(d, sb)
+	if err != nil {
+		return fmt.Errorf("%w (%s destroys it unseen)", err, flag)
+	}
+	if content.what != "" {
+		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s is not blank: it carries %s, and all of that would be lost: choose another device, or say %s", d.Path(), content.what, flag)
+	}
+	return nil
+}
+
+// isOwnToWrite says whether a guest's disk is one that dom0, and nobody else, was given to
+// write to: as the toolstack does for whoever restores a backup.
+func isOwnToWrite(d *blockdev.Disk) bool {
+	if strings.HasPrefix(filepath.Base(d.Path()), "xvd") {
+		return blockdev.ControlDomain() // by way of its own front end
+	}
+	info, err := d.Loop()
+	if err != nil || info == nil {
+		return false
+	}
+	note, err := attached.NoteOfFile(info.Device, info.Inode)
+	if err != nil || note == nil {
+		return false
+	}
+	for _, domain := range note.Domains {
+		if !attached.IsDom0(domain) {
+			return false
+		}
+	}
+	for _, holder := range note.Active {
+		if holder.Write && attached.IsDom0(holder.Domain) {
+			return true
+		}
+	}
+	return false
+}
+
+// MayWriteFile refuses a path for a tool that writes files where it is told to: in an SR's
+// directory only calls write. The file need not be there.
+func MayWriteFile(path string) error {
+	dir, err := attached.Containing(path)
+	if err != nil {
+		return err
+	}
+	if dir != "" {
+		return fault.Errorf(fault.ErrSRInUse, path, "%s is in the directory of an SR, %s: give a file that is in none; to write to a volume, attach it, and give its device", path, dir)
+	}
+	return nil
+}
+
+// FileOfNoDevice refuses a file that a loop device is of: what is behind a block device
+// belongs to whoever has that. The file need not be there.
+func FileOfNoDevice(path string) error {
+	var st unix.Stat_t
+	if err := sys.Do(func() error { return unix.Stat(path, &st) }); err != nil {
+		if err == unix.ENOENT {
+			return nil
+		}
+		return &os.PathError{Op: "stat", Path: path, Err: err}
+	}
+	device, err := blockdev.LoopOfFile(st.Dev, st.Ino)
+	if err == nil && device != "" {
+		err = fault.Errorf(fault.ErrSRInUse, path, "%s is in use: %s is a loop device of it: detach that first", path, device)
+	}
+	return err
+}

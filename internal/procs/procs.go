@@ -1,0 +1,37 @@
+package procs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
+)
+
+// HasOpen says whether process pid has the file open. The device number in
+// /proc/locks is the superblock's, which on btrfs is not what stat tells.
+func HasOpen(pid int, want *unix.Stat_t) bool {
+	fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		var st unix.Stat_t
+		if unix.Stat(fd, &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino {
+			return true
+		}
+	}
+	return false
+}
+
+// Describe names a process for an operator: its number, the call that it makes, and since when.
+func Describe(pid int) string {
+	call, _, _ := strings.Cut(sys.Text(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
+	text := fmt.Sprintf("process %d (%s", pid, filepath.Base(call))
+	if info, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
+		// The directory's time is about when the process started; a call is one process.
+		text += ", since " + info.ModTime().Format(time.TimeOnly)
+	}
+	return text + ")"
+}

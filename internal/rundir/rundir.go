@@ -1,0 +1,42 @@
+package rundir
+
+import (
+	"reflinksr/internal/dirfs"
+)
+
+// Path holds what is about this boot of this host: which SRs are attached
+// (sr/) and which volumes have a device (volume/). It is on tmpfs and gone with
+// the boot, as are the things it speaks of.
+const Path = "/run/reflinksr"
+
+// Open opens a subdirectory of Path, made if absent.
+func Open(name string) (*dirfs.Dir, error) {
+	run, err := dirfs.OpenDir("/run")
+	if err != nil {
+		return nil, err
+	}
+	defer run.Close()
+	if err := run.Make("reflinksr"); err != nil {
+		return nil, err
+	}
+	top, err := dirfs.OpenDir(Path) // not by Sub: it may be a filesystem of its own
+	if err != nil {
+		return nil, err
+	}
+	defer top.Close()
+	if err := dirfs.SetMode(top.File(), 0o700); err != nil {
+		return nil, err
+	}
+	return top.Mkdir(name)
+}
+
+// Look is Open for who only reads: it makes nothing, and is os.ErrNotExist
+// if nothing was ever noted there.
+func Look(name string) (*dirfs.Dir, error) {
+	top, err := dirfs.OpenDir(Path)
+	if err != nil {
+		return nil, err
+	}
+	defer top.Close()
+	return top.Sub(name)
+}
