@@ -20,6 +20,7 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
+	"reflinksr/scripts/tests"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -37,6 +38,7 @@ const historyLength = 1500
 // Whatever is done to the volumes of an SR, changed blocks are told of as such, those of
 // destroyed data as before it was destroyed, and no volume's bytes change.
 func TestHistory(t *testing.T) {
+	length := tests.Share(*historyOps/5, *historyOps)
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			b := newBed(t, l, 2<<30)
@@ -50,11 +52,11 @@ func TestHistory(t *testing.T) {
 					h.run(once.seed, once.operations)
 				}
 			}
-			for done := 0; done < *historyOps; seed++ {
-				n := min(historyLength, *historyOps-done)
+			for done := 0; done < length; seed++ {
+				n := min(historyLength, length-done)
 				h.run(seed, n)
 				done += n
-				if done%(10*historyLength) == 0 || done == *historyOps {
+				if done%(10*historyLength) == 0 || done == length {
 					t.Logf("%d operations, %v: %v", done, h.did, h)
 				}
 			}
