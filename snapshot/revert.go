@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
@@ -38,7 +39,7 @@ func Revert(handle, snapshot, key string) error {
 	if from == to {
 		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
 	}
-	source, target, err := lockBoth(s, from, to, dirfs.Shared)
+	source, target, err := s.LockBoth(from, to, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func Revert(handle, snapshot, key string) error {
 	case r.SectorSize != was.SectorSize:
 		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", key, r.SectorSize, snapshot, was.SectorSize)
 	}
-	if err := volume.CheckIdle(s, to); err != nil {
+	if err := lease.CheckIdle(s, to); err != nil {
 		return err
 	}
 	if err := shrinkRecord(s, from, to, r); err != nil {
@@ -120,24 +121,4 @@ func replaceData(s *sr.SR, from, to sr.Key) error {
 		return err
 	}
 	return s.Commit(temp, s.Root, sr.Data(to))
-}
-
-// lockBoth locks a source as told and a target Exclusive, in the order of their keys as
-// everybody does.
-func lockBoth(s *sr.SR, from, to sr.Key, mode dirfs.LockMode) (source, target *dirfs.Lock, err error) {
-	if from < to {
-		source, err = s.LockVolume(from, mode)
-	}
-	if err == nil {
-		target, err = s.LockVolume(to, dirfs.Exclusive)
-	}
-	if err == nil && from > to {
-		source, err = s.LockVolume(from, mode)
-	}
-	if err != nil {
-		source.Unlock()
-		target.Unlock()
-		return nil, nil, err
-	}
-	return source, target, nil
 }

@@ -12,33 +12,34 @@ import (
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/source"
 )
 
 // Attach makes the SR of the configuration usable on this host, finishes what a
 // crash left unfinished, and returns the handle for all other calls. Attaching
 // again is no error.
 func Attach(conf map[string]string) (string, error) {
-	c, err := ParseConfiguration(conf)
+	c, err := source.Parse(conf)
 	if err != nil {
 		return "", err
 	}
 	for _, name := range c.Unknown {
 		slog.Info("SR.attach ignores an unknown configuration key", "key", name, "path", c.Path)
 	}
-	if !c.mounts() {
-		return c.attach()
+	if !c.Mounts() {
+		return attach(c)
 	}
 	if c.UUID == "" {
 		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
 	}
 	handle := ""
-	err = withMount(c.UUID, func(notes *dirfs.Dir) error {
-		if err := c.mount(notes); err != nil {
+	err = source.WithNote(c.UUID, func(notes *dirfs.Dir) error {
+		if err := c.Mount(notes); err != nil {
 			return err
 		}
-		handle, err = c.attach()
+		handle, err = attach(c)
 		if err != nil {
-			forgetMounted(notes, c.UUID)
+			source.Forget(notes, c.UUID)
 		}
 		return err
 	})
@@ -46,8 +47,8 @@ func Attach(conf map[string]string) (string, error) {
 }
 
 // attach is Attach once the SR's filesystem is mounted.
-func (c Configuration) attach() (string, error) {
-	root, err := openPath(c.Path)
+func attach(c source.Configuration) (string, error) {
+	root, err := source.OpenPath(c.Path)
 	if err != nil {
 		return "", err
 	}
@@ -64,7 +65,7 @@ func (c Configuration) attach() (string, error) {
 	case c.UUID != "" && c.UUID != m.UUID:
 		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
 	}
-	if err := (&SR{Path: c.Path, Root: root}).sameFilesystem(m); err != nil {
+	if err := (&SR{Path: c.Path, Root: root}).SameFilesystem(m); err != nil {
 		return "", err
 	}
 	a := attachmentOf(m, c.Path)
@@ -173,12 +174,12 @@ func removeStaleMarker(a attached.SR, root *dirfs.Dir) error {
 func heal(root *dirfs.Dir) error {
 	s := &SR{Root: root}
 	var err error
-	if s.control, err = root.Mkdir(layout.ControlDir); err != nil {
+	if s.Control, err = root.Mkdir(layout.ControlDir); err != nil {
 		return err
 	}
-	defer s.control.Close()
+	defer s.Control.Close()
 	err = s.makeSubdirs()
-	for _, dir := range s.subdirs() {
+	for _, dir := range s.Subdirs() {
 		(*dir).Close()
 	}
 	return err

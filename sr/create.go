@@ -14,6 +14,7 @@ import (
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
 	"reflinksr/internal/uuids"
 )
 
@@ -27,20 +28,20 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 	if !uuids.IsCanonical(id) {
 		return nil, fault.Errorf(fault.ErrInvalid, "uuid", "argument %q is %q, which is no UUID", "uuid", fault.Shorten(uuid))
 	}
-	if err := errors.Join(CheckText("name", name), CheckText("description", description)); err != nil {
+	if err := errors.Join(source.CheckText("name", name), source.CheckText("description", description)); err != nil {
 		return nil, err
 	}
-	c, err := ParseConfiguration(conf)
+	c, err := source.Parse(conf)
 	if err != nil {
 		return nil, err
 	}
 	if len(c.Unknown) > 0 {
-		return nil, fault.Errorf(fault.ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are %s", fault.Shorten(c.Unknown[0]), strings.Join(slices.Sorted(maps.Keys(OptionHelp)), ", "))
+		return nil, fault.Errorf(fault.ErrInvalid, c.Unknown[0], "configuration %q is unknown; known are %s", fault.Shorten(c.Unknown[0]), strings.Join(slices.Sorted(maps.Keys(source.OptionHelp)), ", "))
 	}
 	if c.UUID != "" && c.UUID != id {
 		return nil, fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
 	}
-	c.settle(id)
+	c.Settle(id)
 	other, err := attached.Lookup(id)
 	if fault.Unseen(err) {
 		return nil, err
@@ -48,43 +49,26 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 	if err == nil && other.Path != c.Path {
 		return nil, fault.Errorf(fault.ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
 	}
-	create := func(root *dirfs.Dir) error { return c.create(root, conf, name, description) }
+	create := func(root *dirfs.Dir) error { return createIn(c, root, conf, name, description) }
 	switch {
 	case c.Device != "":
 		if _, given := conf["datacow"]; given && c.Filesystem != "btrfs" {
 			return nil, fault.Errorf(fault.ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs: say filesystem=btrfs")
 		}
-		err = withMount(id, func(*dirfs.Dir) error { return c.createOnDisk(create) })
+		err = source.WithNote(id, func(*dirfs.Dir) error { return c.CreateOnDisk(create) })
 	case c.Server != "":
-		err = withMount(id, func(*dirfs.Dir) error { return c.createOnExport(create) })
+		err = source.WithNote(id, func(*dirfs.Dir) error { return c.CreateOnExport(create) })
 	default:
-		err = c.createAtPath(create)
+		err = c.CreateAtPath(create)
 	}
 	if err != nil {
 		return nil, err
 	}
-	return c.answer(conf), nil
+	return answer(c, conf), nil
 }
 
-func (c Configuration) createAtPath(create func(root *dirfs.Dir) error) error {
-	root, err := openPath(c.Path)
-	if err != nil {
-		return err
-	}
-	defer root.Close()
-	return create(root)
-}
-
-func (c Configuration) createOnExport(create func(root *dirfs.Dir) error) error {
-	m, err := c.mountable()
-	if err != nil {
-		return err
-	}
-	return c.inFilesystem(m, create)
-}
-
-// create makes the open directory the SR of the configuration.
-func (c Configuration) create(root *dirfs.Dir, conf map[string]string, name, description string) error {
+// createIn makes the open directory the SR of the configuration.
+func createIn(c source.Configuration, root *dirfs.Dir, conf map[string]string, name, description string) error {
 	// Two creations of one directory exclude each other by a lock on the directory
 	// itself: nothing is written to it yet.
 	lock, err := root.LockSelf()
@@ -133,7 +117,7 @@ func (c Configuration) create(root *dirfs.Dir, conf map[string]string, name, des
 }
 
 // sameOptions refuses to make an SR again with other options than it has.
-func sameOptions(m *layout.Meta, c Configuration, conf map[string]string) error {
+func sameOptions(m *layout.Meta, c source.Configuration, conf map[string]string) error {
 	if _, given := conf["sector_size"]; given && c.Options.SectorSize != m.Options.SectorSize {
 		return fault.Errorf(fault.ErrInvalid, "sector_size", "SR %s is there already, with sector_size %d", m.UUID, m.Options.SectorSize)
 	}
@@ -146,23 +130,23 @@ func sameOptions(m *layout.Meta, c Configuration, conf map[string]string) error 
 // begin makes the control directory.
 func (s *SR) begin() error {
 	var err error
-	if s.control, err = s.Root.Mkdir(layout.ControlDir); err != nil {
+	if s.Control, err = s.Root.Mkdir(layout.ControlDir); err != nil {
 		return err
 	}
 	return s.makeSubdirs()
 }
 
 func (s *SR) makeSubdirs() error {
-	for name, dir := range s.subdirs() {
+	for name, dir := range s.Subdirs() {
 		(*dir).Close()
 		var err error
-		if *dir, err = s.control.Mkdir(name); err != nil {
+		if *dir, err = s.Control.Mkdir(name); err != nil {
 			return err
 		}
 	}
 	// Made now, while there is room: see LockLeases.
 	for _, name := range layout.ShortLocks {
-		lock, err := s.control.OpenLock(name)
+		lock, err := s.Control.OpenLock(name)
 		if err != nil {
 			return err
 		}
@@ -173,23 +157,23 @@ func (s *SR) makeSubdirs() error {
 
 // abandon removes what begin made, if it is empty.
 func (s *SR) abandon() {
-	if s.control != nil {
-		s.control.Remove("lock")
+	if s.Control != nil {
+		s.Control.Remove("lock")
 		for _, name := range layout.ShortLocks {
-			s.control.Remove(name)
+			s.Control.Remove(name)
 		}
-		for name := range s.subdirs() {
-			s.control.Rmdir(name)
+		for name := range s.Subdirs() {
+			s.Control.Rmdir(name)
 		}
 	}
 	s.Root.Rmdir(layout.ControlDir)
 }
 
 // answer is the configuration that SR.attach needs.
-func (c Configuration) answer(conf map[string]string) map[string]string {
+func answer(c source.Configuration, conf map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range conf {
-		if !fromToolstack[k] && !forCreate(k, v) {
+		if !source.FromToolstack[k] && !forCreate(k, v) {
 			out[k] = v
 		}
 	}

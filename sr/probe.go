@@ -1,12 +1,21 @@
 package sr
 
 import (
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"os"
+	"strings"
 
 	"reflinksr/internal/blockdev"
 	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/mount"
 	"reflinksr/internal/mountinfo"
+	"reflinksr/internal/overwrite"
+	"reflinksr/internal/source"
 )
 
 // ProbeSR answers SR.probe, in steps: without a path, device or server, the mounted
@@ -14,8 +23,8 @@ import (
 // configurations; with one, either a complete configuration for a new SR, or the SR that
 // is there. It changes nothing.
 func ProbeSR(conf map[string]string) ([]Candidate, error) {
-	for _, s := range sources {
-		if _, given := conf[s.key]; given {
+	for _, s := range source.Kinds {
+		if _, given := conf[s.Key]; given {
 			candidate, err := probeSource(conf)
 			if err != nil {
 				return nil, err
@@ -32,22 +41,22 @@ func ProbeSR(conf map[string]string) ([]Candidate, error) {
 }
 
 func probeSource(conf map[string]string) (out Candidate, err error) {
-	c, err := ParseConfiguration(conf)
+	c, err := source.Parse(conf)
 	if err != nil {
 		return out, err
 	}
 	if c.Device != "" {
-		return c.probeDevice(conf)
+		return probeDevice(c, conf)
 	}
 	look := func(root *dirfs.Dir) error {
 		out, err = inspect(root, c, conf)
 		return err
 	}
 	if c.Server != "" {
-		err = c.peekExport(look)
+		err = c.PeekExport(look)
 		return out, err
 	}
-	root, err := openPath(c.Path)
+	root, err := source.OpenPath(c.Path)
 	if err != nil {
 		return out, err
 	}
@@ -103,3 +112,97 @@ func reflinkMounts(table string) []string {
 	}
 	return out
 }
+
+// probeDisks lists the disks that could be an SR's device: those with a filesystem of our
+// making, and blank ones. To say what is in the former it must be mounted, and what is on
+// the latter blkid must be asked: with the device in the configuration that is done.
+func probeDisks(conf map[string]string) (out []Candidate, err error) {
+	a, err := blockdev.Around()
+	if err != nil {
+		return nil, err
+	}
+	seen := map[string]bool{}
+	for _, l := range a.Disks {
+		info := map[string]string{"total_space": fmt.Sprint(l.Size)}
+		switch {
+		case l.Member != "" || l.Same != "" && seen[l.Same]:
+			continue // one disk, or half of one
+		case (l.Super.Label == layout.DiskLabel && !l.Super.Unfinished || l.Blank) && source.TakenBy(l, blockdev.Users) != "":
+			continue // somebody else's
+		case l.Super.Label == layout.DiskLabel && !l.Super.Unfinished:
+			info["filesystem"], info["filesystem_uuid"] = l.Super.Kind, l.Super.UUID
+			if l.Super.Devices > 1 {
+				info["disks"] = fmt.Sprintf("%d, of which this is disk %d", l.Super.Devices, l.Super.Devid)
+			}
+		case !l.Blank:
+			continue
+		default:
+			info["filesystem"] = "none"
+		}
+		if len(a.Mute) > 0 {
+			info["not_answering"] = strings.Join(a.Mute, ", ")
+		}
+		seen[l.Same] = true
+		configuration := known(conf)
+		delete(configuration, "sr_uuid")
+		configuration["device"] = l.Path
+		out = append(out, Candidate{Configuration: configuration, ExtraInfo: info})
+	}
+	return out, nil
+}
+
+// probeDevice answers SR.probe of a device.
+func probeDevice(c source.Configuration, conf map[string]string) (Candidate, error) {
+	d, l, err := c.OpenDevice()
+	if errors.Is(err, os.ErrNotExist) {
+		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s does not exist: see lsblk", c.Device)
+	}
+	if err != nil {
+		return Candidate{}, err
+	}
+	defer d.Close()
+	sb, err := d.ReadSuperblock()
+	if err != nil {
+		return Candidate{}, err
+	}
+	if c.FilesystemUUID != "" && sb.UUID != c.FilesystemUUID {
+		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "the filesystem %s was asked for; %s", c.FilesystemUUID, source.DescribeLook(c.Device, l, nil))
+	}
+	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{"total_space": fmt.Sprint(d.Size()), "filesystem": "none"}}
+	if sb.Kind != "" && !sb.Unfinished {
+		others, err := c.OtherDisks(sb)
+		if err != nil {
+			return Candidate{}, err
+		}
+		found := false
+		err = mount.PeekDisk(d, sb, mount.WithoutLog[sb.Kind], others, func(root *dirfs.Dir) error {
+			if _, err := layout.ReadMeta(root); errors.Is(err, os.ErrNotExist) {
+				return nil
+			}
+			found = true
+			out, err = inspect(root, c, conf)
+			return err
+		})
+		if err != nil || found {
+			return out.ofDisk(sb), err
+		}
+	}
+	if c.UUID != "" {
+		return out, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s carries no SR, and SR %s was asked for", c.Device, c.UUID)
+	}
+	_, err = overwrite.MayFormat(d, sb, c.Wipe, true)
+	return out, err
+}
+
+// ofDisk completes the configuration of an SR that is on a disk.
+func (o Candidate) ofDisk(sb blockdev.Superblock) Candidate {
+	if o.Configuration != nil {
+		o.Configuration = maps.Clone(o.Configuration)
+		maps.DeleteFunc(o.Configuration, forCreate)
+		o.Configuration["filesystem_uuid"] = sb.UUID
+	}
+	return o
+}
+
+// forCreate says whether a key of a configuration only says how SR.create makes something.
+func forCreate(key, _ string) bool { return key == "wipe" || key == "filesystem" }

@@ -9,6 +9,7 @@ import (
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
+	"reflinksr/internal/source"
 )
 
 // Rehome makes an SR that was moved or restored to another filesystem at home
@@ -19,7 +20,7 @@ func Rehome(path string) (from, to filesystem.Identity, err error) {
 	if err != nil {
 		return from, to, err
 	}
-	root, err := openPath(path)
+	root, err := source.OpenPath(path)
 	if err != nil {
 		return from, to, err
 	}
@@ -46,16 +47,16 @@ func Rehome(path string) (from, to filesystem.Identity, err error) {
 		return from, to, err
 	}
 	s := &SR{Path: path, Root: root, Meta: m}
-	if s.control, err = root.Sub(layout.ControlDir); err != nil {
+	if s.Control, err = root.Sub(layout.ControlDir); err != nil {
 		return from, to, err
 	}
-	defer s.control.Close()
-	lock, err := s.control.LockFile("lock", "SR "+path, dirfs.Exclusive, false)
+	defer s.Control.Close()
+	lock, err := s.Control.LockFile("lock", "SR "+path, dirfs.Exclusive, false)
 	if err != nil {
 		return from, to, err
 	}
 	defer lock.Unlock()
-	if s.Staging, err = s.control.Sub("staging"); err != nil {
+	if s.Staging, err = s.Control.Sub("staging"); err != nil {
 		return from, to, err
 	}
 	defer s.Staging.Close()

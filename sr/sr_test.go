@@ -16,7 +16,6 @@ import (
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
-	"reflinksr/internal/uuids"
 )
 
 const aKey = "365c68ee-966a-4644-880d-1122a36ab9a1"
@@ -51,47 +50,12 @@ func FuzzParseKey(f *testing.F) {
 		if err != nil && (!errors.Is(err, fault.ErrVolumeNotFound) || len(err.Error()) > 500) {
 			t.Errorf("%q: %v", s, err)
 		}
-		key, kind, ok := stagedName(s)
+		key, kind, ok := StagedName(s)
 		if !ok {
 			return
 		}
 		if _, err := ParseKey(string(key)); err != nil || string(key)+kind != s {
 			t.Errorf("%q is taken for the staged %q of %q", s, kind, key)
-		}
-	})
-}
-
-// A configuration is refused by the name of what is wrong with it, or is complete.
-func FuzzConfiguration(f *testing.F) {
-	f.Add("/srv/x", "512", "on", aKey, "colour")
-	f.Add("/srv/../x/", "4096", "off", strings.ToUpper(aKey), "SRmaster")
-	f.Add("/x/.reflinksr/staging", "0512", "", "", "path\x00")
-	f.Fuzz(func(t *testing.T, path, sector, datacow, uuid, more string) {
-		conf := map[string]string{more: "x", "path": path, "sr_uuid": uuid}
-		if sector != "" {
-			conf["sector_size"] = sector
-		}
-		if datacow != "" {
-			conf["datacow"] = datacow
-		}
-		c, err := ParseConfiguration(conf)
-		if err != nil {
-			var e *fault.Error
-			if !errors.As(err, &e) || e.Class != fault.ErrInvalid || OptionHelp[e.Item] == "" || len(err.Error()) > 500 {
-				t.Errorf("%q: %v", conf, err)
-			}
-			return
-		}
-		if !filepath.IsAbs(c.Path) || filepath.Clean(c.Path) != c.Path || c.UUID != "" && !uuids.IsCanonical(c.UUID) ||
-			c.Options.SectorSize != 512 && c.Options.SectorSize != 4096 {
-			t.Errorf("%q became %+v", conf, c)
-		}
-		if p, u, err := layout.ParseHandle(layout.Handle(c.Path, aKey)); err != nil || p != c.Path || u != aKey {
-			t.Errorf("%q is a path that has no handle: %q, %v", c.Path, p, err)
-		}
-		known := more == "path" || more == "sr_uuid" || OptionHelp[more] != "" || fromToolstack[more]
-		if slices.Contains(c.Unknown, more) == known {
-			t.Errorf("%q: unknown are %q", conf, c.Unknown)
 		}
 	})
 }
@@ -143,57 +107,13 @@ func TestStagedName(t *testing.T) {
 	for name, want := range map[string]string{
 		aKey: "", aKey + ".inf": ".inf", aKey + ".inf.new": ".inf.new", aKey + ".revert": ".revert",
 	} {
-		if key, kind, ok := stagedName(name); !ok || string(key) != aKey || kind != want {
+		if key, kind, ok := StagedName(name); !ok || string(key) != aKey || kind != want {
 			t.Errorf("%s: %q, %q, %v", name, key, kind, ok)
 		}
 	}
 	for _, name := range []string{"", "x", aKey + "x", aKey + ".bak", "lost+found", strings.ToUpper(aKey)} {
-		if _, kind, ok := stagedName(name); ok {
+		if _, kind, ok := StagedName(name); ok {
 			t.Errorf("%s is taken for ours, kind %q", name, kind)
-		}
-	}
-}
-
-func TestConfiguration(t *testing.T) {
-	for _, tt := range []struct {
-		conf map[string]string
-		item string // "" if it is good
-	}{
-		{map[string]string{"path": "/srv/x"}, ""},
-		{map[string]string{"path": "/srv/x", "sector_size": "4096", "datacow": "on", "SRmaster": "true"}, ""},
-		{map[string]string{}, "path"},
-		{map[string]string{"path": "srv"}, "path"},
-		{map[string]string{"path": "/a\x00b"}, "path"},
-		{map[string]string{"path": "/x/.reflinksr/staging"}, "path"},
-		{map[string]string{"path": "/x", "sector_size": "1024"}, "sector_size"},
-		{map[string]string{"path": "/x", "sector_size": "512.0"}, "sector_size"},
-		{map[string]string{"path": "/x", "datacow": "yes"}, "datacow"},
-		{map[string]string{"path": "/x", "sr_uuid": "x"}, "sr_uuid"},
-	} {
-		_, err := ParseConfiguration(tt.conf)
-		var e *fault.Error
-		switch {
-		case tt.item == "" && err != nil:
-			t.Errorf("%v: %v", tt.conf, err)
-		case tt.item != "" && (!errors.As(err, &e) || e.Class != fault.ErrInvalid || e.Item != tt.item):
-			t.Errorf("%v: %v, want the name of %s", tt.conf, err, tt.item)
-		}
-	}
-	c, err := ParseConfiguration(map[string]string{"path": "/a/../b/", "colour": "blue"})
-	if err != nil || c.Path != "/b" || !slices.Equal(c.Unknown, []string{"colour"}) || c.Options.SectorSize != 512 {
-		t.Errorf("%+v, %v", c, err)
-	}
-}
-
-func TestCheckText(t *testing.T) {
-	for _, good := range []string{"", "a\nb", "日本", strings.Repeat("x", TextLimit), "\u202eright to left", "💾"} {
-		if err := CheckText("name", good); err != nil {
-			t.Errorf("%.20q: %v", good, err)
-		}
-	}
-	for _, bad := range []string{"\xff", strings.Repeat("x", TextLimit+1)} {
-		if err := CheckText("name", bad); !errors.Is(err, fault.ErrInvalid) || !strings.Contains(err.Error(), `"name"`) {
-			t.Errorf("%.20q: %v", bad, err)
 		}
 	}
 }
@@ -211,7 +131,7 @@ func TestSequence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &SR{Path: dir, Root: root, control: control, Meta: &layout.Meta{UUID: aKey, Filesystem: filesystem.Identity{Type: "ocfs2"}}}
+		s := &SR{Path: dir, Root: root, Control: control, Meta: &layout.Meta{UUID: aKey, Filesystem: filesystem.Identity{Type: "ocfs2"}}}
 		t.Cleanup(s.Close)
 		return s
 	}

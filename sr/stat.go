@@ -13,6 +13,7 @@ import (
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/source"
 )
 
 // Stat is what the protocol calls sr_stat.
@@ -72,7 +73,7 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 		// It can be scanned and read, so it is not unhealthy to the toolstack.
 		say(readOnly + ": volumes can be read but not changed: " + remedy)
 	case err == nil:
-		if fixed := s.fixed(); len(fixed) > 0 {
+		if fixed := s.Fixed(); len(fixed) > 0 {
 			list := strings.Join(fixed, " ")
 			say("nothing can be made or removed in " + list + ", which has an attribute against that: chattr -i -a " + list)
 		}
@@ -92,11 +93,11 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 	return st, errors.Join(err, e)
 }
 
-// fixed lists the SR's directories that have an attribute that keeps files from being
+// Fixed lists the SR's directories that have an attribute that keeps files from being
 // made, renamed or removed in them.
-func (s *SR) fixed() (names []string) {
-	dirs := []*dirfs.Dir{s.Root, s.control}
-	for _, dir := range s.subdirs() {
+func (s *SR) Fixed() (names []string) {
+	dirs := []*dirfs.Dir{s.Root, s.Control}
+	for _, dir := range s.Subdirs() {
 		dirs = append(dirs, *dir)
 	}
 	for _, d := range dirs {
@@ -123,7 +124,7 @@ type Candidate struct {
 func known(conf map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range conf {
-		if OptionHelp[k] != "" {
+		if source.OptionHelp[k] != "" {
 			out[k] = v
 		}
 	}
@@ -131,7 +132,7 @@ func known(conf map[string]string) map[string]string {
 }
 
 // inspect says what SR.create or SR.attach could do with the open directory of c.
-func inspect(root *dirfs.Dir, c Configuration, conf map[string]string) (Candidate, error) {
+func inspect(root *dirfs.Dir, c source.Configuration, conf map[string]string) (Candidate, error) {
 	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
 	if err := blockdev.DescribeSpace(root, out.ExtraInfo); err != nil {
 		return out, err
@@ -155,13 +156,13 @@ func inspect(root *dirfs.Dir, c Configuration, conf map[string]string) (Candidat
 	if c.UUID != "" && c.UUID != m.UUID {
 		return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
 	}
-	c.settle(m.UUID)
+	c.Settle(m.UUID)
 	s := &SR{Path: c.Path, Root: root, Meta: m}
 	st, err := s.Stat(nil)
 	if err != nil {
 		return out, err
 	}
-	if err := s.sameFilesystem(m); err != nil {
+	if err := s.SameFilesystem(m); err != nil {
 		st.Health = [2]string{Unreachable, err.Error()}
 	}
 	out.Configuration["sr_uuid"] = m.UUID

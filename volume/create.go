@@ -11,6 +11,7 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/source"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
@@ -23,7 +24,7 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 	if err := checkSize("size", size); err != nil {
 		return Volume{}, err
 	}
-	if err := errors.Join(sr.CheckText("name", name), sr.CheckText("description", description)); err != nil {
+	if err := errors.Join(source.CheckText("name", name), source.CheckText("description", description)); err != nil {
 		return Volume{}, err
 	}
 	s, err := sr.Open(handle, dirfs.Shared)

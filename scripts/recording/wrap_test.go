@@ -16,6 +16,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/smapi"
 )
 
 // state is all that must be the same afterwards.
@@ -140,7 +142,7 @@ func TestWrapUnderCalls(t *testing.T) {
 		t.Errorf("%d calls, %d failed, %d recorded", made.Load(), failed.Load(), len(calls))
 	}
 	for _, c := range calls {
-		if c.Plugin != "plugin" || !callName.MatchString(c.Call) {
+		if c.Plugin != "plugin" || !smapi.IsName(c.Call) {
 			t.Fatalf("%+v", c)
 		}
 	}

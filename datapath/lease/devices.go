@@ -1,0 +1,148 @@
+package lease
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/mountinfo"
+	"reflinksr/sr"
+)
+
+// Devices finds the devices of this host that have the volume's data file behind them, st
+// being that of the file in place. Whoever acts on a volume asks this first: if a guest has
+// another file than the one in place, because somebody replaced it (a restored backup, a
+// repaired copy), acting on either would be wrong, and the error is ErrDamaged.
+func Devices(s *sr.SR, key sr.Key, st *unix.Stat_t) ([]loop.Device, error) {
+	bound, err := BoundNear(s)
+	if err != nil {
+		return nil, err
+	}
+	return devicesIn(s, key, st, bound)
+}
+
+// BoundNear lists the loop devices that may be of the SR's files.
+func BoundNear(s *sr.SR) (loop.Bound, error) {
+	all, err := loop.List()
+	if err != nil || len(all) == 0 {
+		return all, err
+	}
+	return all.Where(mountinfo.Near(s.Path)), nil
+}
+
+func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
+	devices, err := bound.Of(st.Dev, st.Ino, string(key))
+	if err != nil {
+		return nil, err
+	}
+	note, err := NoteOf(s, key)
+	if err != nil {
+		slog.Warn("what is attached on this host cannot be read; devices tell", "key", key, "err", err)
+		note = Note{}
+	}
+	others, err := otherFile(s, key, note, st, bound)
+	if err != nil {
+		return nil, err
+	}
+	if len(others) > 0 {
+		return nil, replaced(s, key, note, others[0])
+	}
+	return devices, nil
+}
+
+// otherFile finds the devices of a file that had the volume's name before the one with st
+// has it: the one that the note speaks of, and any that the kernel knows by the name.
+func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
+	if len(note.Domains) > 0 {
+		if note.ThrowAway || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino {
+			return nil, nil
+		}
+		return bound.Of(note.Dev, note.Ino, string(key))
+	}
+	if !bound.Any(string(key)) {
+		return nil, nil
+	}
+	root, err := s.Root.Real()
+	if err != nil {
+		return nil, err
+	}
+	return bound.Former(filepath.Join(root, sr.Data(key)), s.Root.Device(), st.Ino)
+}
+
+// user says who has the volume's device.
+func user(note Note) string {
+	if len(note.Domains) > 0 {
+		return "domain " + Plain(note.Domains[0])
+	}
+	return "a program of this host"
+}
+
+// replaced is the error for a volume of which a guest has another file than the one that is
+// in place, behind the device d.
+func replaced(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
+	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its file %s/%s was replaced while %s has it: %s still writes to the old one, and nothing is done with either: copy what is needed from %s, detach the volume, and attach it again",
+		key, s.Path, sr.Data(key), user(note), d.Path(), d.Path())
+}
+
+// removed is the error for a volume of which a guest has the file, behind the device d, and
+// the directory has none. What is restored from a backup is older than what the guest has.
+func removed(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
+	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its file %s/%s was removed while %s has it: all of its data is in %s, and goes with that: keep the guest from writing (pause it), copy %s to %s/%s, and only then detach the volume, and attach it again",
+		key, s.Path, sr.Data(key), user(note), d.Path(), d.Path(), s.Path, sr.Data(key))
+}
+
+// InPlace refuses, with ErrDamaged, if a guest has another file than the one that is in
+// place, or than none.
+func InPlace(s *sr.SR, key sr.Key, note Note) error {
+	bound, err := BoundNear(s)
+	if err != nil {
+		return err
+	}
+	return InPlaceAmong(s, key, note, bound)
+}
+
+// InPlaceAmong is InPlace, of loop devices that were listed before.
+func InPlaceAmong(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
+	st, err := s.Root.Stat(sr.Data(key))
+	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fault.ErrDamaged) {
+		return err
+	}
+	there := st != nil
+	if !there {
+		st = new(unix.Stat_t) // no file is the guest's
+	}
+	others, err := otherFile(s, key, note, st, bound)
+	if err != nil || len(others) == 0 {
+		return err
+	}
+	if !there {
+		return removed(s, key, note, others[0])
+	}
+	return replaced(s, key, note, others[0])
+}
+
+// UpdateSize has a device show that its file has another size. One that is gone shows nothing to anybody.
+func UpdateSize(d loop.Device) error {
+	if err := d.UpdateSize(); !errors.Is(err, loop.ErrGone) {
+		return err
+	}
+	return nil
+}
+
+// Flush brings to the file what was written to its device on this host: a guest's
+// writes go straight there, others are in the device's own page cache until then. inUse
+// says whether there is a device.
+func Flush(key sr.Key, devices []loop.Device) (inUse bool, err error) {
+	for _, d := range devices {
+		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
+			return true, fmt.Errorf("volume %s: %w", key, err)
+		}
+	}
+	return len(devices) > 0, nil
+}

@@ -1,0 +1,119 @@
+package lease
+
+import (
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"os"
+	"slices"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/record"
+	"reflinksr/internal/rundir"
+	"reflinksr/sr"
+)
+
+// Note is what this boot of this host knows of a volume's device. It is kept in
+// sr.Runtime(NoteDir), which needs no space on the SR and goes with the boot, and
+// changed by package datapath only.
+type Note struct {
+	Domains   []string `json:"domains"`    // attached
+	Active    []Holder `json:"active"`     // those of them that may use the volume
+	ThrowAway bool     `json:"throw_away"` // opened with persistent=false
+	Used      bool     `json:"used"`       // the throw-away disk has been attached
+	Host      string   `json:"host"`       // by which the throw-away disk is named: what this host was called then
+	Stuck     bool     `json:"stuck"`      // the device of no domain could not be unbound
+	Dev       uint64   `json:"dev"`        // of the file behind the device
+	Ino       uint64   `json:"ino"`
+
+	Number   int           `json:"number"`   // of the device, /dev/loopN, once it is bound
+	Instance loop.Instance `json:"instance"` // which device of that number it is
+}
+
+// ThrowAwayName is the staging name of the volume's throw-away disk on this host.
+func (n Note) ThrowAwayName(key sr.Key, me hostinfo.Host) string {
+	if n.Host != "" {
+		me.UUID = n.Host
+	}
+	return ThrowAway(key, me)
+}
+
+// Bound says whether the note tells of a device.
+func (n Note) Bound() bool { return n.Instance.Name != "" }
+
+// Device is the device that the note speaks of. It need not be there any more.
+func (n Note) Device() loop.Device {
+	return loop.Device{Number: n.Number, Dev: n.Dev, Ino: n.Ino, Instance: n.Instance}
+}
+
+// NoteDir is where notes are, below sr.RuntimeDir.
+const NoteDir = "volume"
+
+// NoteName is the name of a volume's note, to which .json and .lock are added.
+func NoteName(uuid string, key sr.Key) string { return uuid + "." + string(key) }
+
+// Empty says that the note says nothing.
+func (n Note) Empty() bool { return len(n.Domains) == 0 && !n.ThrowAway && !n.Stuck }
+
+// Attached says whether a domain has the volume attached.
+func (n Note) Attached(domain string) bool { return slices.Contains(n.Domains, domain) }
+
+// Holder finds a domain that has the volume active.
+func (n Note) Holder(domain string) (h Holder, active bool) {
+	i := slices.IndexFunc(n.Active, func(h Holder) bool { return h.Domain == domain })
+	if i < 0 {
+		return h, false
+	}
+	return n.Active[i], true
+}
+
+// ReadNote reads the note of that name; no note is an empty one.
+func ReadNote(dir *dirfs.Dir, name string) (n Note, err error) {
+	data, err := dir.Read(name+".json", record.Limit)
+	if errors.Is(err, os.ErrNotExist) {
+		return n, nil
+	}
+	if err != nil {
+		return n, err
+	}
+	return parseNote(data)
+}
+
+func parseNote(data []byte) (n Note, err error) { return n, json.Unmarshal(data, &n) }
+
+// ForgetNote removes what this host notes of a volume that is no more. A datapath call that
+// goes on now has it locked, and finds out by itself.
+func ForgetNote(uuid string, key sr.Key) {
+	dir, err := rundir.Look(NoteDir)
+	if err != nil {
+		return // nothing was ever noted
+	}
+	defer dir.Close()
+	name := NoteName(uuid, key)
+	if there, err := dir.Exists(name + ".json"); err == nil && !there {
+		return
+	}
+	lock, err := dir.TryLock(name+".lock", "volume "+string(key)+" on this host")
+	if err == nil {
+		err = dir.Remove(name + ".json")
+		lock.Discard()
+	}
+	if err != nil {
+		slog.Warn("what is noted of a destroyed volume stays until its SR is attached again", "key", key, "err", err)
+	}
+}
+
+// NoteOf reads the note of a volume.
+func NoteOf(s *sr.SR, key sr.Key) (Note, error) {
+	dir, err := rundir.Look(NoteDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return Note{}, nil
+	}
+	if err != nil {
+		return Note{}, err
+	}
+	defer dir.Close()
+	return ReadNote(dir, NoteName(s.Meta.UUID, key))
+}

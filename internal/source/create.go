@@ -1,0 +1,107 @@
+package source
+
+import (
+	"errors"
+	"os"
+	"time"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/mount"
+	"reflinksr/internal/mountinfo"
+	"reflinksr/internal/overwrite"
+)
+
+// CreateAtPath runs create with the directory of the configuration, open.
+func (c Configuration) CreateAtPath(create func(root *dirfs.Dir) error) error {
+	root, err := OpenPath(c.Path)
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	return create(root)
+}
+
+// CreateOnExport runs create with the root of the export, which is mounted for that.
+func (c Configuration) CreateOnExport(create func(root *dirfs.Dir) error) error {
+	m, err := c.mountable()
+	if err != nil {
+		return err
+	}
+	return c.inFilesystem(m, create)
+}
+
+// CreateOnDisk makes a filesystem on the device of the configuration and, by create, the
+// SR in it. The filesystem has the SR's UUID: whoever repeats this after a crash finds what
+// was made. It is mounted for nobody but this process, and only meanwhile.
+func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
+	d, _, err := c.OpenDevice()
+	if errors.Is(err, os.ErrNotExist) {
+		return fault.Errorf(fault.ErrInvalid, "device", "%s does not exist: see lsblk", c.Device)
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	// So that two creations exclude each other; and udev, which locks a disk to look at it,
+	// does not look at half a filesystem.
+	if err := dirfs.Flock(d.File(), dirfs.Exclusive, time.Now().Add(dirfs.LockTimeout), false); err != nil {
+		return dirfs.LockError(d.File(), d.Path(), err)
+	}
+	sb, err := d.ReadSuperblock()
+	if err != nil {
+		return err
+	}
+	made := sb.UUID != c.UUID || sb.Unfinished
+	if made {
+		same, err := overwrite.MayFormat(d, sb, c.Wipe, false)
+		if err != nil {
+			return err
+		}
+		if err := format(d, c.Filesystem, c.UUID, same); err != nil {
+			return err
+		}
+		sb.Kind = c.Filesystem
+	}
+	m := mount.Spec{Source: d.Path(), Kind: sb.Kind, Flags: mount.Flags, Data: mount.Options(sb.Kind)}
+	if !made && sb.Devices > 1 {
+		o, err := c.locate()
+		if err != nil {
+			return err
+		}
+		m = o.mountable()
+	}
+	err = c.inFilesystem(m, func(root *dirfs.Dir) error {
+		if made {
+			if err := dirfs.SetMode(root.File(), 0o700); err != nil {
+				return err
+			}
+		} else if others, err := overwrite.Foreign(root); err != nil {
+			return err
+		} else if len(others) > 0 {
+			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q: mount it, and move them away; or make another SR on it, with wipe=yes", d.Path(), c.UUID, len(others), fault.Shorten(others[0]))
+		}
+		return create(root)
+	})
+	if err != nil && made {
+		err = errors.Join(err, d.Unsign(c.UUID))
+	}
+	return err
+}
+
+// inFilesystem runs do with the root of the SR's filesystem, which is mounted privately if
+// SR.attach has not mounted it already. The caller has the mount point locked. Messages
+// call it by that.
+func (c Configuration) inFilesystem(m mount.Spec, do func(root *dirfs.Dir) error) error {
+	there, err := mountinfo.At(c.Path)
+	if err != nil {
+		return err
+	}
+	if len(there) > 0 {
+		if err := c.isAt(there); err != nil {
+			return err
+		}
+		return c.CreateAtPath(do)
+	}
+	return m.Peek(c.Path, do)
+}
