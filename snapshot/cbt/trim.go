@@ -9,6 +9,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -23,7 +24,7 @@ func trimAll(s *sr.SR, family []sr.Key) error {
 	if len(family) == 0 {
 		return nil
 	}
-	unfreed, failed := s.AwaitFreed(), map[sr.Key]error{}
+	unfreed, failed := filesystem.AwaitFreed(s.Root, s.Meta.Filesystem), map[sr.Key]error{}
 	again := true
 	for range len(family) + 1 { // where nothing can be given back, not for ever
 		if !again {
