@@ -17,7 +17,7 @@ import (
 type Candidate struct {
 	Configuration map[string]string `json:"configuration"`
 	Complete      bool              `json:"complete"`
-	SR            *sr.Stat             `json:"sr,omitempty"`
+	SR            *sr.Stat          `json:"sr,omitempty"`
 	ExtraInfo     map[string]string `json:"extra_info"`
 }
 
