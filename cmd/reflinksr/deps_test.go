@@ -32,6 +32,7 @@ func TestPluginLinksLittle(t *testing.T) {
 		"google.golang.org/protobuf":       "1 ms at every start",
 		"reflinksr/scripts":                "scenarios are for the testers' program",
 		"reflinksr/internal/smapi/invoke":  "it answers calls, and makes none",
+		"reflinksr/internal/plainsr":       "SRs on filesystems that cannot share blocks are for tests",
 		"reflinksr/testdata":               "inputs of tests",
 	}
 	deps := goList(t, "-deps", "reflinksr/cmd/reflinksr")
@@ -76,6 +77,7 @@ func TestArrows(t *testing.T) {
 		"internal/overwrite":    {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/layout", "internal/mount", "internal/mountinfo", "internal/program", "internal/sys"},
 		"internal/source":       {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/program", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
 		"sr":                    {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
+		"internal/plainsr":      {"internal/attached", "internal/dirfs", "internal/filesystem", "internal/layout", "internal/rundir"},
 		"internal/probe":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/source", "sr"},
 		"datapath/lease":        {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "sr"},
 		"volume":                {"datapath/lease", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
