@@ -258,6 +258,11 @@ func DetachSR(handle string) error {
 	if err := sr.Detach(handle); err != nil {
 		return err
 	}
+	defer func() {
+		if err := lease.SweepLocks(uuid); err != nil {
+			slog.Warn("locks of notes stay until the SR is attached again", "sr", path, "err", err)
+		}
+	}()
 	return each(func(v *session) error {
 		if err := v.unused(path); err != nil {
 			slog.Warn("a volume was attached while its SR was detached", "key", v.key, "err", err)
@@ -340,6 +345,7 @@ type recovery struct {
 func recoverAll(s *sr.SR, how recovery) error {
 	how.first = how.first && !s.Meta.Filesystem.Clustered()
 	uris, err := unfinished(s, how)
+	err = errors.Join(err, lease.SweepLocks(s.Meta.UUID))
 	s.Close() // each volume opens it again
 	for uri, what := range uris {
 		if e := recoverVolume(uri, what, how); e != nil {
