@@ -24,7 +24,7 @@ import (
 type Dir struct {
 	f      *os.File
 	dev    uint64
-	remote bool // on NFS
+	shared coherence // with other hosts
 }
 
 // OpenDir opens the directory at an absolute path given by the operator. Links on
@@ -38,7 +38,7 @@ func OpenDir(path string) (*Dir, error) {
 	}
 	d, err := FromFD(fd, path)
 	if err == nil {
-		d.remote, err = remote(d.f)
+		d.shared, err = coherenceOf(d.f)
 	}
 	if err != nil {
 		d.Close()
@@ -59,7 +59,7 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub.remote = d.remote
+	sub.shared = d.shared
 	if sub.dev != d.dev {
 		sub.Close()
 		return nil, fault.Errorf(fault.ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.Join(name))
@@ -69,7 +69,7 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 
 // FromFD makes a Dir of a descriptor, which belongs to it from now on; path is its name in errors.
 func FromFD(fd int, path string) (*Dir, error) {
-	d := &Dir{f: os.NewFile(uintptr(fd), path)}
+	d := &Dir{f: os.NewFile(uintptr(fd), path), shared: local{}}
 	st, err := sys.Fstat(d.f)
 	if err != nil {
 		d.Close()
@@ -128,7 +128,7 @@ func SetMode(f *os.File, mode uint32) error {
 func (d *Dir) Open(name string, flags int) (*os.File, error) {
 	for range 100 {
 		var f *os.File
-		err := d.current(func() (err error) { f, err = d.open(name, flags); return err })
+		err := d.shared.current(d, func() (err error) { f, err = d.open(name, flags); return err })
 		if err != errReplaced {
 			return f, err
 		}
@@ -215,10 +215,8 @@ func (d *Dir) Create(name string) (*os.File, error) {
 // Stat describes the regular file name, refusing what Open refuses.
 func (d *Dir) Stat(name string) (*unix.Stat_t, error) {
 	var st unix.Stat_t
-	err := d.current(func() error {
-		if d.remote {
-			d.ask(name, unix.AT_SYMLINK_NOFOLLOW) // the next line tells what is wrong
-		}
+	err := d.shared.current(d, func() error {
+		d.shared.renew(d, name)
 		return sys.Do(func() error { return unix.Fstatat(d.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	})
 	if err != nil {
@@ -257,7 +255,7 @@ func (d *Dir) acceptable(name string, st *unix.Stat_t) error {
 // Read returns the contents of the regular file name, at most limit bytes; a
 // longer file is ErrDamaged.
 func (d *Dir) Read(name string, limit int64) (data []byte, err error) {
-	err = d.current(func() error { data, err = d.read(name, limit); return err })
+	err = d.shared.current(d, func() error { data, err = d.read(name, limit); return err })
 	return data, err
 }
 
@@ -362,9 +360,6 @@ func (d *Dir) Close() error {
 
 // File is the open directory itself. It belongs to the Dir.
 func (d *Dir) File() *os.File { return d.f }
-
-// Remote says whether it is on NFS.
-func (d *Dir) Remote() bool { return d.remote }
 
 // Fd is the descriptor of the open directory. It belongs to the Dir.
 func (d *Dir) Fd() int { return int(d.f.Fd()) }
