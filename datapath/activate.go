@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
@@ -42,28 +43,28 @@ func Activate(uri, domain string, readOnly bool) error {
 			return fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
 		}
 		write := !readOnly && (r.ReadWrite || v.state.ThrowAway)
-		lease, err := volume.ReadLease(s, v.key, v.me)
+		held, err := lease.Read(s, v.key, v.me)
 		if !write && s.HasFailed(err) {
 			// What can still be read shall be read, and here the note has all that counts.
 			slog.Warn("the volume's lease cannot be looked at", "key", v.key, "err", err)
-			lease, err = volume.Lease{Holders: v.state.Active}, nil
+			held, err = lease.Lease{Holders: v.state.Active}, nil
 		}
 		if err != nil {
 			return err
 		}
-		already, err := v.admit(lease, domain, write, r.Sharable)
+		already, err := v.admit(held, domain, write, r.Sharable)
 		if err != nil {
 			return err
 		}
 		if already {
 			return v.present(write)
 		}
-		if err := volume.InPlace(s, v.key, v.state); err != nil {
+		if err := lease.InPlace(s, v.key, v.state); err != nil {
 			return err
 		}
 		before := v.state.Active
-		v.state.Active = append(slices.Clone(before), volume.NewHolder(s, v.me, domain, write))
-		err = volume.PublishLease(s, v.key, v.me, v.state.Active)
+		v.state.Active = append(slices.Clone(before), lease.NewHolder(s, v.me, domain, write))
+		err = lease.Publish(s, v.key, v.me, v.state.Active)
 		if err == nil || !write && s.HasFailed(err) {
 			err = v.save()
 		}
@@ -72,20 +73,20 @@ func Activate(uri, domain string, readOnly bool) error {
 		}
 		if err != nil {
 			v.state.Active = before
-			return errors.Join(fmt.Errorf("volume %s: taking its lease: %w", v.key, err), v.save(), volume.PublishLease(s, v.key, v.me, before))
+			return errors.Join(fmt.Errorf("volume %s: taking its lease: %w", v.key, err), v.save(), lease.Publish(s, v.key, v.me, before))
 		}
 		return nil
 	})
 }
 
 // admit says whether the domain may join the holders, and whether it is one.
-func (v *session) admit(lease volume.Lease, domain string, write, sharable bool) (already bool, err error) {
-	for _, h := range lease.Holders {
+func (v *session) admit(held lease.Lease, domain string, write, sharable bool) (already bool, err error) {
+	for _, h := range held.Holders {
 		if h.Here(v.me) && h.Domain == domain && h.Write == write {
 			return true, nil
 		}
 	}
-	for _, h := range lease.Holders {
+	for _, h := range held.Holders {
 		if h.Write == write && (!write || sharable) {
 			continue
 		}
@@ -161,7 +162,7 @@ func (v *session) deactivate(domain string) error {
 		}
 	}
 	before := v.state.Active
-	v.state.Active = slices.DeleteFunc(slices.Clone(before), func(h volume.Holder) bool { return h.Domain == domain })
+	v.state.Active = slices.DeleteFunc(slices.Clone(before), func(h lease.Holder) bool { return h.Domain == domain })
 	if err := v.save(); err != nil {
 		v.state.Active = before
 		return err
@@ -191,7 +192,7 @@ func (v *session) hasFailed(err error) bool {
 
 // publish tells other hosts who of this one has the volume active.
 func (v *session) publish() error {
-	err := v.publishWith(volume.PublishLease)
+	err := v.publishWith(lease.Publish)
 	if errors.Is(err, fault.ErrNotAttached) || errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil // there is no lease
 	}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
@@ -59,7 +60,7 @@ func Attach(uri, domain string) (device string, err error) {
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {
 	before := v.state
 	if !before.ThrowAway {
-		if err := volume.InPlace(s, v.key, before); err != nil {
+		if err := lease.InPlace(s, v.key, before); err != nil {
 			return loop.Device{}, err
 		}
 	}
@@ -99,7 +100,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	}
 	if len(existing) == 1 && len(before.Domains) == 0 {
 		// A device that is nobody's becomes the volume's: a crashed attach left it, or a program.
-		strangers, err := volume.Strangers(s, v.key, v.me)
+		strangers, err := lease.Strangers(s, v.key, v.me)
 		if err != nil {
 			return loop.Device{}, err
 		}
@@ -253,7 +254,7 @@ func Detach(uri, domain string) error {
 	v.state.Domains = slices.DeleteFunc(v.state.Domains, func(d string) bool { return d == domain })
 	if _, active := v.state.Holder(domain); active {
 		// It could not be deactivated; it does not go on all the same.
-		v.state.Active = slices.DeleteFunc(v.state.Active, func(h volume.Holder) bool { return h.Domain == domain })
+		v.state.Active = slices.DeleteFunc(v.state.Active, func(h lease.Holder) bool { return h.Domain == domain })
 		err := v.publish()
 		if len(v.state.Domains) > 0 { // else the note stands until the device is gone
 			err = errors.Join(v.save(), err)

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
@@ -26,7 +27,7 @@ type session struct {
 	uri, handle string
 	key         sr.Key
 	me          hostinfo.Host
-	state       volume.Note
+	state       lease.Note
 	unreadable  error // why the note could not be read
 	detached    bool  // the SR need not be attached: for repairs
 
@@ -56,7 +57,7 @@ func isNoted(uri string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	dir, err := rundir.Look(volume.NoteDir)
+	dir, err := rundir.Look(lease.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -64,14 +65,14 @@ func isNoted(uri string) (bool, error) {
 		return false, err
 	}
 	defer dir.Close()
-	return dir.Exists(volume.NoteName(uuid, key) + ".json")
+	return dir.Exists(lease.NoteName(uuid, key) + ".json")
 }
 
 // notes opens the directory of notes, made if absent. One that is there needs no room.
 func notes() (*dirfs.Dir, error) {
-	dir, err := rundir.Look(volume.NoteDir)
+	dir, err := rundir.Look(lease.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
-		return rundir.Open(volume.NoteDir)
+		return rundir.Open(lease.NoteDir)
 	}
 	return dir, err
 }
@@ -82,7 +83,7 @@ func begin(uri string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &session{uri: uri, handle: handle, key: key, name: volume.NoteName(uuid, key)}
+	v := &session{uri: uri, handle: handle, key: key, name: lease.NoteName(uuid, key)}
 	if v.me, err = hostinfo.ThisHost(); err != nil {
 		return nil, err
 	}
@@ -93,8 +94,8 @@ func begin(uri string) (*session, error) {
 		v.dir.Close()
 		return nil, err
 	}
-	if v.state, err = volume.ReadNote(v.dir, v.name); err != nil {
-		v.state, v.unreadable = volume.Note{}, fmt.Errorf("volume %s: what is attached on this host cannot be read from %s/%s.json (%w): detach the volume from all its domains", key, v.dir.Path(), v.name, err)
+	if v.state, err = lease.ReadNote(v.dir, v.name); err != nil {
+		v.state, v.unreadable = lease.Note{}, fmt.Errorf("volume %s: what is attached on this host cannot be read from %s/%s.json (%w): detach the volume from all its domains", key, v.dir.Path(), v.name, err)
 	}
 	return v, nil
 }
@@ -223,7 +224,7 @@ func DetachSR(handle string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := rundir.Open(volume.NoteDir)
+	dir, err := rundir.Open(lease.NoteDir)
 	if err != nil {
 		return err
 	}
@@ -262,7 +263,7 @@ func DetachSR(handle string) error {
 			slog.Warn("a volume was attached while its SR was detached", "key", v.key, "err", err)
 			return nil
 		}
-		v.state = volume.Note{}
+		v.state = lease.Note{}
 		return nil
 	})
 }
@@ -371,14 +372,14 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := rundir.Open(volume.NoteDir)
+	dir, err := rundir.Open(lease.NoteDir)
 	if err != nil {
 		return nil, err
 	}
 	defer dir.Close()
 	found := map[string]leftover{}
 	for _, key := range keys {
-		note, err := volume.ReadNote(dir, volume.NoteName(s.Meta.UUID, key))
+		note, err := lease.ReadNote(dir, lease.NoteName(s.Meta.UUID, key))
 		if err != nil {
 			slog.Error("what is attached of a volume cannot be read", "key", key, "err", err)
 		}
@@ -405,7 +406,7 @@ func ofThrowAway(key sr.Key) func(name string) bool {
 func addLost(s *sr.SR, dir *dirfs.Dir, found map[string]leftover) error {
 	names, err := dir.Names()
 	for _, name := range names {
-		name, ok := strings.CutPrefix(name, volume.NoteName(s.Meta.UUID, ""))
+		name, ok := strings.CutPrefix(name, lease.NoteName(s.Meta.UUID, ""))
 		if !ok {
 			continue
 		}
@@ -434,7 +435,7 @@ func (v *session) forgetLost() error {
 	if !errors.Is(err, fault.ErrVolumeNotFound) {
 		return err // it is there after all
 	}
-	v.state = volume.Note{}
+	v.state = lease.Note{}
 	return nil
 }
 
@@ -474,9 +475,9 @@ func recoverVolume(uri string, what leftover, how recovery) error {
 		return nil
 	}
 	if how.first {
-		return v.publishWith(volume.SweepLease)
+		return v.publishWith(lease.Sweep)
 	}
-	return v.publishWith(volume.PublishLease)
+	return v.publishWith(lease.Publish)
 }
 
 // removeOthersThrowAways removes the throw-away disks of what this host was called in former
@@ -507,7 +508,7 @@ func (v *session) removeOthersThrowAways() error {
 }
 
 // publishWith changes the volume's lease, unless it is a stranger's.
-func (v *session) publishWith(publish func(*sr.SR, sr.Key, hostinfo.Host, []volume.Holder) error) error {
+func (v *session) publishWith(publish func(*sr.SR, sr.Key, hostinfo.Host, []lease.Holder) error) error {
 	return v.leased(func(s *sr.SR) error {
 		strangers, err := v.strangers(s)
 		if err != nil || len(strangers) > 0 {
@@ -520,7 +521,7 @@ func (v *session) publishWith(publish func(*sr.SR, sr.Key, hostinfo.Host, []volu
 // strangers are those who have the volume active without this boot of this host knowing of
 // them, though it has a device for them: other boots are over, but not if their devices are
 // there. (Two hosts in containers of one kernel are so; nothing else is known to be.)
-func (v *session) strangers(s *sr.SR) ([]volume.Holder, error) {
+func (v *session) strangers(s *sr.SR) ([]lease.Holder, error) {
 	if len(v.state.Domains) > 0 {
 		return nil, nil
 	}
@@ -534,7 +535,7 @@ func (v *session) strangers(s *sr.SR) ([]volume.Holder, error) {
 			return nil, err
 		}
 		if len(devices) > 0 {
-			return volume.Strangers(s, v.key, v.me)
+			return lease.Strangers(s, v.key, v.me)
 		}
 	}
 	return nil, nil

@@ -157,11 +157,11 @@ func TestHolesOfDisksInUseAreMapped(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		d, err := openDisk(s, v.Key)
+		d, err := OpenDisk(s, v.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer d.close()
+		defer d.Close()
 		_, tree := d.from(0).(*treeCursor)
 		return !tree
 	}

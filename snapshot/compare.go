@@ -123,20 +123,20 @@ func openPair(s *sr.SR, a, b sr.Key) (_ *pair, err error) {
 	if p.unlock, err = lockToCompare(s, a, b); err != nil {
 		return p, err
 	}
-	if p.a, err = openDisk(s, a); err != nil {
+	if p.a, err = OpenDisk(s, a); err != nil {
 		return p, err
 	}
 	if a == b {
 		p.b = p.a
 		return p, nil
 	}
-	p.b, err = openDisk(s, b)
+	p.b, err = OpenDisk(s, b)
 	return p, err
 }
 
 func (p *pair) close() {
-	p.a.close()
-	p.b.close()
+	p.a.Close()
+	p.b.Close()
 	if p.unlock != nil {
 		p.unlock()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
@@ -77,8 +78,8 @@ func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	defer p.close()
+	defer c.Close()
+	defer p.Close()
 	withdraw, err := announce(s, family)
 	if err == nil {
 		err = compose(s, c, p, related)
@@ -106,21 +107,21 @@ func relatives(s *sr.SR, a, b sr.Key) (bool, error) {
 func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 	defer func() {
 		if err != nil {
-			c.close()
-			p.close()
+			c.Close()
+			p.Close()
 		}
 	}()
-	if c, err = openDisk(s, child); err != nil {
+	if c, err = OpenDisk(s, child); err != nil {
 		return c, p, err
 	}
-	if p, err = openDisk(s, parent); err != nil {
+	if p, err = OpenDisk(s, parent); err != nil {
 		return c, p, err
 	}
 	for _, d := range []*disk{c, p} {
 		if err := d.record.MustHaveData(d.key); err != nil {
 			return c, p, err
 		}
-		if err := volume.CheckIdle(s, d.key); err != nil {
+		if err := lease.CheckIdle(s, d.key); err != nil {
 			return c, p, err
 		}
 		if err := volume.Mutable(s, d.key); err != nil {

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
@@ -74,7 +75,7 @@ func (p *pair) exportable(compared bool) error {
 		return err
 	}
 	if p.b.record.ReadWrite {
-		if err := volume.CheckIdle(p.s, p.b.key); err != nil {
+		if err := lease.CheckIdle(p.s, p.b.key); err != nil {
 			return fmt.Errorf("%w; or take a snapshot of it, and export that", err)
 		}
 	}

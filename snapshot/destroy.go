@@ -77,7 +77,7 @@ func lockDestroyed(s *sr.SR) (lock *dirfs.Lock, some bool, err error) {
 		if lock, err = s.LockCBT(mode, false); err != nil {
 			return nil, false, err
 		}
-		kept, err := destroyedVolumes(s)
+		kept, err := DestroyedVolumes(s)
 		if some = len(kept) > 0; err == nil && (!some || mode == dirfs.Exclusive) {
 			break
 		}
@@ -94,7 +94,7 @@ func lockDestroyed(s *sr.SR) (lock *dirfs.Lock, some bool, err error) {
 // holds SR.LockCBT. Doing it twice does no harm, and neither does stopping anywhere: no
 // comparison comes out otherwise, also with the volume itself.
 func handDown(s *sr.SR, key sr.Key) error {
-	all, err := destroyedVolumes(s)
+	all, err := DestroyedVolumes(s)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 		return err
 	}
 	slices.Reverse(all)
-	old, err := openDisk(s, key)
+	old, err := OpenDisk(s, key)
 	if errors.Is(err, fault.ErrDamaged) {
 		// There is nothing to pass on; those who need it say so from now on.
 		slog.Error("what a damaged volume kept for others goes with it", "key", key, "for", all, "err", err)
@@ -128,7 +128,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	defer old.close()
+	defer old.Close()
 	var done []sr.Key
 	for _, k := range all {
 		heirs := newLost(k)
@@ -159,11 +159,11 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) 
 		return err
 	}
 	defer lock.Unlock()
-	d, err := openDisk(s, key)
+	d, err := OpenDisk(s, key)
 	if err != nil {
 		return err
 	}
-	defer d.close()
+	defer d.Close()
 	f, err := volume.OpenData(s, key, unix.O_RDWR)
 	if err != nil {
 		return err
@@ -201,7 +201,7 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) 
 	if err != nil {
 		return errors.Join(err, giveUp(s, d, f, take))
 	}
-	if d.pending {
+	if d.Pending {
 		return nil
 	}
 	if err := settled(s, key); err != nil { // the trim to come does it again, or recovery

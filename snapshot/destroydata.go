@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
@@ -113,7 +114,7 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	case !r.CBT:
 		return fault.Errorf(fault.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep: destroy the volume itself", key)
 	}
-	if err := volume.CheckIdle(s, key); err != nil {
+	if err := lease.CheckIdle(s, key); err != nil {
 		return err
 	}
 	if err := volume.Mutable(s, key); err != nil {
@@ -133,11 +134,11 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	d, err := openDisk(s, key)
+	d, err := OpenDisk(s, key)
 	if err != nil {
 		return err
 	}
-	defer d.close()
+	defer d.Close()
 	d.lost = newLost(key)
 	p, err := plan(d, nil)
 	if err != nil {
@@ -237,7 +238,7 @@ func plan(d, newer *disk) (*planned, error) {
 	}
 	t.flush()
 	p.lost, p.more = lost.with(p.runs), p.runs.count > 0
-	if d.pending {
+	if d.Pending {
 		p.runs, err = p.lost.unpunched(d)
 	}
 	return p, err
@@ -383,11 +384,12 @@ func Recover(handle string) error {
 		return err
 	}
 	defer s.Close()
-	return recoverAll(s)
+	return RecoverAll(s)
 }
 
-func recoverAll(s *sr.SR) error {
-	keys, err := destroyedVolumes(s)
+// RecoverAll finishes what interrupted calls left undone in what is kept of destroyed volumes.
+func RecoverAll(s *sr.SR) error {
+	keys, err := DestroyedVolumes(s)
 	if err != nil || len(keys) == 0 {
 		return err
 	}
@@ -444,7 +446,7 @@ func recoverLost(s *sr.SR, key sr.Key) (todo bool, err error) {
 // destroyedKin lists the relatives of a volume whose data was destroyed, oldest first,
 // the volume itself included.
 func destroyedKin(s *sr.SR, key sr.Key) ([]sr.Key, error) {
-	all, err := destroyedVolumes(s)
+	all, err := DestroyedVolumes(s)
 	if err != nil || len(all) == 0 {
 		return nil, err
 	}
@@ -483,8 +485,8 @@ func inOrder(s *sr.SR, keys []sr.Key) ([]sr.Key, error) {
 	return keys, failed
 }
 
-// destroyedVolumes lists the volumes of which something is kept in SR.CBT.
-func destroyedVolumes(s *sr.SR) ([]sr.Key, error) {
+// DestroyedVolumes lists the volumes of which something is kept in SR.CBT.
+func DestroyedVolumes(s *sr.SR) ([]sr.Key, error) {
 	names, err := s.CBT.Names()
 	var keys []sr.Key
 	for _, name := range names {
@@ -504,25 +506,25 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 		return false, err
 	}
 	defer lock.Unlock()
-	d, err := openDisk(s, key)
+	d, err := OpenDisk(s, key)
 	if err != nil {
 		return false, err
 	}
-	defer d.close()
+	defer d.Close()
 	if d.lost == nil {
 		return false, nil
 	}
 	var n *disk
 	if newer != "" {
-		if n, err = openDisk(s, newer); fault.Unseen(err) {
+		if n, err = OpenDisk(s, newer); fault.Unseen(err) {
 			return false, err
 		} else if err != nil {
 			slog.Warn("a destroyed snapshot is trimmed as if there were no newer one", "key", key, "err", err)
 		}
-		defer n.close()
+		defer n.Close()
 	}
 	p, err := plan(d, n)
-	if err != nil || !d.pending && !p.more && p.empty.count == 0 {
+	if err != nil || !d.Pending && !p.more && p.empty.count == 0 {
 		return false, err
 	}
 	if p.more {

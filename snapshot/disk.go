@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
@@ -19,16 +20,16 @@ type disk struct {
 	file    *os.File
 	size    int64 // bytes
 	lost    *lostBlocks
-	pending bool    // lost blocks may still take space
+	Pending bool    // lost blocks may still take space
 	keepers []*disk // of lost blocks, by their place in lost.keepers; nil: itself, or one that is no more
 	opening bool    // its keepers are not all there yet
 	tree    bool    // it is on btrfs, and the tree has all of it
 	inUse   bool    // it may be written to meanwhile
 }
 
-// openDisk opens a volume that the caller has locked. If its data was destroyed, that
+// OpenDisk opens a volume that the caller has locked. If its data was destroyed, that
 // includes SR.LockCBT.
-func openDisk(s *sr.SR, key sr.Key) (*disk, error) {
+func OpenDisk(s *sr.SR, key sr.Key) (*disk, error) {
 	return openWith(s, key, map[sr.Key]*disk{})
 }
 
@@ -40,7 +41,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		d.opening = false
 		if err != nil {
 			delete(opened, key)
-			d.close()
+			d.Close()
 		}
 	}()
 	if d.record, err = volume.LoadForChange(s, key); err != nil {
@@ -54,7 +55,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		return nil, err
 	}
 	d.size = st.Size
-	devices, err := volume.Devices(s, key, st)
+	devices, err := lease.Devices(s, key, st)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	if !d.record.DataDestroyed {
 		return d, nil
 	}
-	if d.lost, d.pending, err = loadLost(s, key); err != nil {
+	if d.lost, d.Pending, err = loadLost(s, key); err != nil {
 		return nil, err
 	}
 	d.keepers = make([]*disk, len(d.lost.keepers))
@@ -98,14 +99,14 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	return d, nil
 }
 
-func (d *disk) close() {
+func (d *disk) Close() {
 	if d == nil || d.file == nil {
 		return
 	}
 	d.file.Close()
 	d.file = nil
 	for _, k := range d.keepers {
-		k.close()
+		k.Close()
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
@@ -61,7 +62,7 @@ func Revert(handle, snapshot, key string) error {
 	case r.SectorSize != was.SectorSize:
 		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", key, r.SectorSize, snapshot, was.SectorSize)
 	}
-	if err := volume.CheckIdle(s, to); err != nil {
+	if err := lease.CheckIdle(s, to); err != nil {
 		return err
 	}
 	if err := shrinkRecord(s, from, to, r); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
@@ -132,7 +133,7 @@ func prepare(s *sr.SR, key sr.Key, data *os.File) (reflink.Attributes, error) {
 	if err != nil {
 		return reflink.Attributes{}, err
 	}
-	devices, err := volume.Devices(s, key, st)
+	devices, err := lease.Devices(s, key, st)
 	if err != nil {
 		return reflink.Attributes{}, err
 	}

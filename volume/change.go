@@ -7,10 +7,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/hostinfo"
-	"reflinksr/internal/loop"
 	"reflinksr/internal/source"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
@@ -106,7 +106,7 @@ func Resize(handle, key string, size int64) error {
 		if !r.ReadWrite {
 			return fault.Errorf(fault.ErrInvalid, key, "volume %s is read-only and keeps its size: clone it, and resize the clone", key)
 		}
-		note, err := noteOf(s, k)
+		note, err := lease.NoteOf(s, k)
 		if fault.Unseen(err) {
 			return fmt.Errorf("volume %s: what is attached on this host: %w", key, err)
 		}
@@ -130,7 +130,7 @@ func Resize(handle, key string, size int64) error {
 		if err != nil {
 			return err
 		}
-		devices, err := Devices(s, k, st)
+		devices, err := lease.Devices(s, k, st)
 		if err != nil {
 			return err
 		}
@@ -154,8 +154,8 @@ func Resize(handle, key string, size int64) error {
 		}
 		// Also when the length is right already: the last attempt may have ended here.
 		for i, d := range devices {
-			e := d.UpdateSize()
-			if e == nil || errors.Is(e, loop.ErrGone) {
+			e := lease.UpdateSize(d)
+			if e == nil {
 				continue
 			}
 			if i == 0 && length > st.Size {
@@ -179,11 +179,11 @@ func noDeviceElsewhere(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	lease, err := ReadLease(s, key, me)
+	held, err := lease.Read(s, key, me)
 	if err != nil {
 		return err
 	}
-	for _, h := range lease.Holders {
+	for _, h := range held.Holders {
 		if !h.Here(me) {
 			return fmt.Errorf("%w: resize it there, where its device is", h.InUse(key, me))
 		}
@@ -194,7 +194,7 @@ func noDeviceElsewhere(s *sr.SR, key sr.Key) error {
 // Refresh brings the record's copy of the size up to date, if it is not. The
 // caller holds the volume's lock.
 func (r *Record) Refresh(s *sr.SR, key sr.Key) error {
-	st, err := statData(s, key)
+	st, err := StatData(s, key)
 	if err != nil || int64(r.Size) == st.Size {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/hostinfo"
@@ -56,7 +57,7 @@ func destroyClone(s *sr.SR, key sr.Key) error {
 	if err != nil || c.Origin == nil || c.Origin.Of != key || c.Origin.Kind != Clone {
 		return nil
 	}
-	if err := CheckIdle(s, key); err != nil {
+	if err := lease.CheckIdle(s, key); err != nil {
 		return err
 	}
 	if err := removable(s, key); err != nil {
@@ -87,7 +88,7 @@ func remove(s *sr.SR, key sr.Key) error {
 	if _, err := LoadForChange(s, key); err != nil && !errors.Is(err, fault.ErrDamaged) {
 		return err
 	}
-	if err := CheckIdle(s, key); err != nil {
+	if err := lease.CheckIdle(s, key); err != nil {
 		return err
 	}
 	if err := removable(s, key); err != nil {
@@ -112,7 +113,7 @@ func remove(s *sr.SR, key sr.Key) error {
 // Bury removes what is left of a volume whose record is in staging, or gone: it is no
 // more. What we cannot remove recovery does. The caller holds its lock.
 func Bury(s *sr.SR, key sr.Key) {
-	forgetNote(s.Meta.UUID, key)
+	lease.ForgetNote(s.Meta.UUID, key)
 	err := errors.Join(s.Leases.Remove(string(key)), s.Root.Remove(sr.Data(key)))
 	if err = errors.Join(err, s.Discard(key)); err != nil {
 		slog.Error("a destroyed volume's files could not all be removed", "key", key, "err", err)
@@ -171,12 +172,12 @@ func DestroySR(handle string) error {
 		if err != nil {
 			return err
 		}
-		bound, err := boundNear(s)
+		bound, err := lease.BoundNear(s)
 		if err != nil {
 			return err
 		}
 		for _, key := range keys {
-			err := checkIdle(s, key, me, bound)
+			err := lease.CheckIdleAmong(s, key, me, bound)
 			if err == nil {
 				err = Mutable(s, key)
 			}
@@ -194,7 +195,7 @@ func DestroySR(handle string) error {
 	})
 	if err == nil {
 		for _, key := range keys {
-			forgetNote(uuid, key)
+			lease.ForgetNote(uuid, key)
 		}
 	}
 	return err

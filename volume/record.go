@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/record"
@@ -98,7 +99,7 @@ func (r *Record) enumerate(s *sr.SR) error {
 			return 0, err
 		}
 		numbers := make([]sequence, len(keys))
-		parallel(len(keys), func(i int) {
+		Parallel(len(keys), func(i int) {
 			if r, err := Load(s, keys[i]); err == nil { // one that cannot be read has no place among the others
 				numbers[i] = r.Sequence
 			}
@@ -109,17 +110,14 @@ func (r *Record) enumerate(s *sr.SR) error {
 	return err
 }
 
-const (
-	recordLimit = 1 << 20 // bytes
-	keysLimit   = 512 << 10
-)
+const keysLimit = 512 << 10 // bytes
 
 // Load reads a volume's record. ErrVolumeNotFound if there is none, ErrDamaged if
 // it cannot be understood.
 func Load(s *sr.SR, key sr.Key) (*Record, error) {
 	var data []byte
 	err := s.Root.Patiently(sr.Data(key), func() (err error) {
-		data, err = s.Root.Read(sr.Record(key), recordLimit)
+		data, err = s.Root.Read(sr.Record(key), record.Limit)
 		return err
 	})
 	if errors.Is(err, os.ErrNotExist) {
@@ -219,7 +217,8 @@ func OpenData(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
 	return f, err
 }
 
-func statData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
+// StatData describes the data file of a volume.
+func StatData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
 	var st *unix.Stat_t
 	err := s.Root.Patiently(sr.Record(key), func() (err error) {
 		st, err = s.Root.Stat(sr.Data(key))
@@ -249,14 +248,14 @@ func missingData(s *sr.SR, key sr.Key) error {
 	if !there {
 		return sr.NoVolume(string(key), s.Path) // destroyed between two looks
 	}
-	note, err := noteOf(s, key)
+	note, err := lease.NoteOf(s, key)
 	if fault.Unseen(err) {
 		return fmt.Errorf("volume %s: its data file is missing, and who has it on this host: %w", key, err)
 	}
 	if err != nil {
-		note = Note{} // then devices tell
+		note = lease.Note{} // then devices tell
 	}
-	if err := InPlace(s, key, note); err != nil {
+	if err := lease.InPlace(s, key, note); err != nil {
 		return err // not to be restored over what a guest has
 	}
 	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))

@@ -3,15 +3,12 @@ package volume
 import (
 	"encoding/json"
 	"errors"
-	"maps"
-	"slices"
-	"strconv"
 	"strings"
 	"testing"
-	"unicode"
 
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
+	"reflinksr/internal/record"
 	"reflinksr/sr"
 )
 
@@ -129,7 +126,7 @@ func FuzzRecord(f *testing.F) {
 		if err != nil {
 			return // longer than a record may be
 		}
-		if len(out) > recordLimit {
+		if len(out) > record.Limit {
 			t.Errorf("%d bytes", len(out))
 		}
 		again, err := parseRecord(out)
@@ -193,87 +190,5 @@ func TestBytes(t *testing.T) {
 		if got := Bytes(n); got != want {
 			t.Errorf("%d is %q, want %q", n, got, want)
 		}
-	}
-}
-
-// A lease that is understood is written as it was read, and nobody in it is lost.
-func FuzzLease(f *testing.F) {
-	f.Add([]byte(`{"format":1,"holders":[{"host":"` + aUUID + `","boot":"b","domain":"5","write":true,"since":"2026-01-01T00:00:00Z"}]}`))
-	f.Add([]byte(`{"format":2,"holders":"other"}`))
-	f.Add([]byte(`{"format":1,"holders":null,"HOLDERS":[{"domain":"\u2028"}]}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		l, err := parseLease(data)
-		if l.Format > layout.Format && (!errors.Is(err, fault.ErrNewer) || len(l.Holders) > 0) {
-			t.Errorf("a lease of format %d is understood", l.Format)
-		}
-		if err != nil {
-			return
-		}
-		out, err := json.Marshal(Lease{Format: layout.Format, Holders: l.Holders})
-		if err != nil {
-			t.Skip() // a year that JSON cannot write
-		}
-		again, err := parseLease(out)
-		if err != nil || len(again.Holders) != len(l.Holders) {
-			t.Fatalf("%s became %s, %v", data, out, err)
-		}
-		for _, h := range l.Holders {
-			if text := h.String(); strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) || len(text) > 5000 {
-				t.Errorf("a holder is called %q", text)
-			}
-		}
-		for i, h := range again.Holders {
-			if was := l.Holders[i]; h.String() != was.String() || h.Host != was.Host || h.Boot != was.Boot || h.Domain != was.Domain || h.Write != was.Write {
-				t.Errorf("%+v became %+v", was, h)
-			}
-		}
-	})
-}
-
-// A note is written as it was read.
-func FuzzNote(f *testing.F) {
-	f.Add([]byte(`{"domains":["1"],"active":[{"host":"` + aUUID + `","domain":"1","write":true}],"throw_away":true,"dev":65,"ino":18446744073709551615}`))
-	f.Add([]byte(`{"domains":[null,"\ud800"],"ino":-1}`))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		n, err := parseNote(data)
-		if err != nil {
-			return
-		}
-		out, err := json.Marshal(n)
-		if err != nil {
-			t.Skip() // a year that JSON cannot write
-		}
-		again, err := parseNote(out)
-		if err != nil || again.Empty() != n.Empty() || !slices.Equal(again.Domains, n.Domains) || len(again.Active) != len(n.Active) ||
-			again.Dev != n.Dev || again.Ino != n.Ino || again.ThrowAway != n.ThrowAway || again.Used != n.Used || again.Stuck != n.Stuck {
-			t.Errorf("%s became %s: %+v, %v", data, out, again, err)
-		}
-		for _, h := range n.Active {
-			if found, ok := again.Holder(h.Domain); !ok || found.Domain != h.Domain {
-				t.Errorf("%s became %s, and domain %q is active no more", data, out, h.Domain)
-			}
-		}
-	})
-}
-
-// Origins that lead back are found, in time that does not grow with their length.
-func TestCircles(t *testing.T) {
-	records := map[sr.Key]*finding{}
-	come := func(key, of sr.Key) { records[key] = &finding{record: &Record{Origin: &Origin{Kind: Clone, Of: of}}} }
-	come("self", "self")
-	come("a", "b")
-	come("b", "c")
-	come("c", "b")
-	come("d", "a")
-	come("x", "y")
-	come("y", "gone")
-	records["first"] = &finding{record: &Record{}}
-	come("second", "first")
-	for i := range 100_000 {
-		come(sr.Key(strconv.Itoa(i+1)), sr.Key(strconv.Itoa(i)))
-	}
-	in := circles(records)
-	if want := map[sr.Key]bool{"self": true, "b": true, "c": true}; !maps.Equal(in, want) {
-		t.Errorf("%v, want %v", in, want)
 	}
 }

@@ -22,7 +22,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"cmd/internal/plugin/diagnostics.go diagnose":   "the same",
 		"internal/loop/loop_linux.go Attach":            "the same",
 		"internal/procs/procs.go Describe":              "told to the operator",
-		"volume/lease.go String":                        "told to the operator",
+		"datapath/lease/lease.go String":                "told to the operator",
 		"internal/dirfs/nfs_linux.go Patiently":         "the same",
 		"internal/sys/insist.go Insist":                 "the same",
 		"internal/source/create.go CreateOnDisk":        "the same",
@@ -31,7 +31,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"sr/create.go createIn":                         "noted in sr.json and never read again",
 		"volume/create.go Add":                          "noted in the record; puts those without a number in order, which this one has",
 		"snapshot/snapshot.go derive":                   "noted in the record and never read again",
-		"volume/lease.go NewHolder":                     "noted in the lease and told to the operator",
+		"datapath/lease/lease.go NewHolder":             "noted in the lease and told to the operator",
 		"sr/hosts.go enlist":                            "noted and told to the operator",
 		"cmd/internal/plugin/main.go explained":         "logged",
 		"sr/doom.go identify":                           "compared for being the same",
@@ -43,7 +43,7 @@ func TestClockDecidesNothing(t *testing.T) {
 	if err != nil || len(inner) == 0 {
 		t.Fatalf("no packages in internal: %v", err)
 	}
-	dirs := []string{"sr", "volume", "snapshot", "datapath", "cmd/internal/plugin", "internal/smapi/serve"}
+	dirs := []string{"sr", "volume", "snapshot", "datapath", "datapath/lease", "cmd/internal/plugin", "internal/smapi/serve"}
 	for _, dir := range inner {
 		dirs = append(dirs, strings.TrimPrefix(dir, "../../"))
 	}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/hostinfo"
 	"reflinksr/sr"
@@ -37,7 +38,7 @@ func forgetHost(args []string, out io.Writer) error {
 	return err
 }
 
-func lease(args []string, out io.Writer) error {
+func leases(args []string, out io.Writer) error {
 	if len(args) > 0 && args[0] == "forget" {
 		return forgetHost(args[1:], out)
 	}
@@ -80,7 +81,7 @@ func lease(args []string, out io.Writer) error {
 	}
 	var failed error
 	for _, key := range keys {
-		l, err := volume.ReadLease(s, key, me)
+		l, err := lease.Read(s, key, me)
 		if errors.Is(err, fault.ErrVolumeNotFound) {
 			continue // destroyed meanwhile
 		}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
@@ -114,18 +115,18 @@ func lsSRs(asJSON bool, out io.Writer) error {
 // shared and exclusive is what its file still keeps for comparisons.
 type detail struct {
 	volume.Volume
-	DataDestroyed  bool            `json:"data_destroyed"`
-	LostBytes      int64           `json:"lost_bytes"` // these three are 0 and false of a volume with data
-	NoteBytes      int64           `json:"note_bytes"` // of the file that says which are lost
-	Pending        bool            `json:"pending"`    // some of them may not have been given back yet
-	SectorSize     int             `json:"sector_size"`
-	Created        time.Time       `json:"created"`
-	Origin         *volume.Origin  `json:"origin"`
-	Extents        int             `json:"extents"` // these three are -1 on NFS, which does not tell
-	SharedBytes    int64           `json:"shared_bytes"`
-	ExclusiveBytes int64           `json:"exclusive_bytes"`
-	Stall          string          `json:"snapshot_stall"`
-	Holders        []volume.Holder `json:"holders"`
+	DataDestroyed  bool           `json:"data_destroyed"`
+	LostBytes      int64          `json:"lost_bytes"` // these three are 0 and false of a volume with data
+	NoteBytes      int64          `json:"note_bytes"` // of the file that says which are lost
+	Pending        bool           `json:"pending"`    // some of them may not have been given back yet
+	SectorSize     int            `json:"sector_size"`
+	Created        time.Time      `json:"created"`
+	Origin         *volume.Origin `json:"origin"`
+	Extents        int            `json:"extents"` // these three are -1 on NFS, which does not tell
+	SharedBytes    int64          `json:"shared_bytes"`
+	ExclusiveBytes int64          `json:"exclusive_bytes"`
+	Stall          string         `json:"snapshot_stall"`
+	Holders        []lease.Holder `json:"holders"`
 }
 
 func show(args []string, out io.Writer) error {
@@ -228,12 +229,12 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 	if err != nil {
 		return detail{}, err
 	}
-	lease, err := volume.ReadLease(s, key, me)
+	held, err := lease.Read(s, key, me)
 	return detail{
 		Volume: v, DataDestroyed: r.DataDestroyed, LostBytes: min(left.Lost, v.VirtualSize), NoteBytes: left.Note, Pending: left.Pending,
 		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
-		Stall: stall, Holders: lease.Holders,
+		Stall: stall, Holders: held.Holders,
 	}, err
 }
 

@@ -12,11 +12,11 @@ import (
 	"reflinksr/cmd/srcrash/internal/explore"
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/smapi"
 	"reflinksr/sr"
-	volumes "reflinksr/volume"
 )
 
 // Subject is a call in a situation, to be explored.
@@ -527,7 +527,7 @@ func (v *verdict) agree(now *state) {
 		return
 	}
 	defer s.Close()
-	problems, err := volumes.Check(s)
+	problems, err := check.Volumes(s)
 	if err != nil {
 		v.add("srctl check: %v", err)
 	}

@@ -12,6 +12,8 @@ import (
 	"github.com/google/uuid"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/smapi"
@@ -107,7 +109,7 @@ func (r *round) leftovers(list map[string]Seen) {
 		return
 	}
 	defer open.Close()
-	problems, err := volume.Check(open)
+	problems, err := check.Volumes(open)
 	if err != nil {
 		bad("%w", err)
 	}
@@ -137,7 +139,7 @@ func (r *round) leftovers(list map[string]Seen) {
 	for _, l := range devices {
 		bad("%s is still bound to %s", l.Path(), l.File)
 	}
-	if names, err := r.notes(volume.NoteDir); err != nil || len(names) > 0 {
+	if names, err := r.notes(lease.NoteDir); err != nil || len(names) > 0 {
 		bad("notes of volumes: %v, %v", names, err)
 	}
 }

@@ -1,4 +1,4 @@
-package volume
+package lease
 
 import (
 	"errors"
@@ -19,15 +19,15 @@ import (
 // another file than the one in place, because somebody replaced it (a restored backup, a
 // repaired copy), acting on either would be wrong, and the error is ErrDamaged.
 func Devices(s *sr.SR, key sr.Key, st *unix.Stat_t) ([]loop.Device, error) {
-	bound, err := boundNear(s)
+	bound, err := BoundNear(s)
 	if err != nil {
 		return nil, err
 	}
 	return devicesIn(s, key, st, bound)
 }
 
-// boundNear lists the loop devices that may be of the SR's files.
-func boundNear(s *sr.SR) (loop.Bound, error) {
+// BoundNear lists the loop devices that may be of the SR's files.
+func BoundNear(s *sr.SR) (loop.Bound, error) {
 	all, err := loop.List()
 	if err != nil || len(all) == 0 {
 		return all, err
@@ -40,7 +40,7 @@ func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.
 	if err != nil {
 		return nil, err
 	}
-	note, err := noteOf(s, key)
+	note, err := NoteOf(s, key)
 	if err != nil {
 		slog.Warn("what is attached on this host cannot be read; devices tell", "key", key, "err", err)
 		note = Note{}
@@ -77,7 +77,7 @@ func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Boun
 // user says who has the volume's device.
 func user(note Note) string {
 	if len(note.Domains) > 0 {
-		return "domain " + plain(note.Domains[0])
+		return "domain " + Plain(note.Domains[0])
 	}
 	return "a program of this host"
 }
@@ -99,14 +99,15 @@ func removed(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
 // InPlace refuses, with ErrDamaged, if a guest has another file than the one that is in
 // place, or than none.
 func InPlace(s *sr.SR, key sr.Key, note Note) error {
-	bound, err := boundNear(s)
+	bound, err := BoundNear(s)
 	if err != nil {
 		return err
 	}
-	return inPlace(s, key, note, bound)
+	return InPlaceAmong(s, key, note, bound)
 }
 
-func inPlace(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
+// InPlaceAmong is InPlace, of loop devices that were listed before.
+func InPlaceAmong(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
 	st, err := s.Root.Stat(sr.Data(key))
 	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fault.ErrDamaged) {
 		return err
@@ -123,4 +124,12 @@ func inPlace(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
 		return removed(s, key, note, others[0])
 	}
 	return replaced(s, key, note, others[0])
+}
+
+// UpdateSize has a device show that its file has another size. One that is gone shows nothing to anybody.
+func UpdateSize(d loop.Device) error {
+	if err := d.UpdateSize(); !errors.Is(err, loop.ErrGone) {
+		return err
+	}
+	return nil
 }

@@ -1,4 +1,4 @@
-package volume
+package check
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/hostinfo"
@@ -17,10 +18,8 @@ import (
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/rundir"
 	"reflinksr/sr"
+	"reflinksr/volume"
 )
-
-// Problem is something in an SR that is not as it should be, or worth knowing.
-type Problem = sr.Problem
 
 // Report is what a look over an SR found.
 type Report struct {
@@ -33,17 +32,17 @@ type Report struct {
 	DataDestroyed []sr.Key // volumes of which package snapshot knows more
 }
 
-// Check is the problems of Examine.
-func Check(s *sr.SR) ([]Problem, error) {
-	r, err := Examine(s)
+// Volumes is the problems of Examine.
+func Volumes(s *sr.SR) ([]Problem, error) {
+	r, err := ExamineVolumes(s)
 	return r.Problems, err
 }
 
-// Examine looks over a whole SR, attached or not. It writes nothing. What calls are
+// ExamineVolumes looks over a whole SR, attached or not. It writes nothing. What calls are
 // doing at the same time is told from what interrupted calls left: a problem is one
 // only if it is still there while no call changes the volume.
-func Examine(s *sr.SR) (Report, error) {
-	survey, err := s.Survey()
+func ExamineVolumes(s *sr.SR) (Report, error) {
+	survey, err := SurveyOf(s)
 	if err != nil {
 		return Report{}, err
 	}
@@ -61,7 +60,7 @@ func Examine(s *sr.SR) (Report, error) {
 	keys := e.keys()
 	all := make([]finding, len(keys))
 	errs := make([]error, len(keys))
-	parallel(len(keys), func(i int) { all[i], errs[i] = e.settled(keys[i]) })
+	volume.Parallel(len(keys), func(i int) { all[i], errs[i] = e.settled(keys[i]) })
 	if err := errors.Join(errs...); err != nil {
 		return Report{}, err
 	}
@@ -86,9 +85,9 @@ func identity(s *sr.SR, me hostinfo.Host) []Problem {
 	if !me.Nameless() {
 		return nil
 	}
-	p := Problem{Kind: sr.NoIdentity, Name: "/etc/machine-id", Note: !s.Meta.Filesystem.Clustered(),
+	p := Problem{Kind: NoIdentity, Name: "/etc/machine-id", Note: !s.Meta.Filesystem.Clustered(),
 		Text:   "this host has no identity but that of its boot: neither INSTALLATION_UUID in /etc/xensource-inventory nor a machine-id",
-		Repair: sr.Nothing("systemd-machine-id-setup; an SR that hosts share cannot be attached before")}
+		Repair: Nothing("systemd-machine-id-setup; an SR that hosts share cannot be attached before")}
 	return []Problem{p}
 }
 
@@ -117,7 +116,7 @@ func (r *Report) Join(problems []Problem) {
 // examination is one look over an SR.
 type examination struct {
 	s       *sr.SR
-	survey  sr.Survey
+	survey  Survey
 	me      hostinfo.Host
 	bound   loop.Bound
 	runtime *dirfs.Dir      // notes of this host; nil if there are none, or none of this SR
@@ -130,14 +129,14 @@ func (e *examination) prepare() (err error) {
 	if e.me, err = hostinfo.ThisHost(); err != nil {
 		return err
 	}
-	if e.bound, err = boundNear(e.s); err != nil {
+	if e.bound, err = lease.BoundNear(e.s); err != nil {
 		return err
 	}
 	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.Leases, ""), keysIn(e.survey.Locks, "")
 	if e.survey.Elsewhere || !e.survey.Whole {
 		return nil // what is noted is of another
 	}
-	e.runtime, err = rundir.Look(NoteDir)
+	e.runtime, err = rundir.Look(lease.NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -146,7 +145,7 @@ func (e *examination) prepare() (err error) {
 	}
 	names, err := e.runtime.Names()
 	for _, name := range names {
-		if rest, ok := strings.CutPrefix(name, NoteName(e.s.Meta.UUID, "")); ok {
+		if rest, ok := strings.CutPrefix(name, lease.NoteName(e.s.Meta.UUID, "")); ok {
 			if rest, ok = strings.CutSuffix(rest, ".json"); ok {
 				e.noted[sr.Key(rest)] = true
 			}
@@ -189,7 +188,7 @@ func (e *examination) keys() []sr.Key {
 // finding is what one volume looks like.
 type finding struct {
 	there    bool
-	record   *Record // nil if it cannot be read
+	record   *volume.Record // nil if it cannot be read
 	attrs    reflink.Attributes
 	looked   bool // attrs and bare are known
 	bare     bool // its blocks have no checksums
@@ -229,12 +228,12 @@ func (e *examination) settled(key sr.Key) (finding, error) {
 func (e *examination) quiet(key sr.Key) (release func(), busy string, err error) {
 	var note *dirfs.Lock // on this host
 	if e.runtime != nil {
-		note, busy, err = e.runtime.LookLock(NoteName(e.s.Meta.UUID, key) + ".lock")
+		note, busy, err = e.runtime.LookLock(lease.NoteName(e.s.Meta.UUID, key) + ".lock")
 		if err != nil || busy != "" {
 			return func() {}, busy, err
 		}
 	}
-	volume, busy, err := e.s.Quiet(key)
+	volume, busy, err := Quiet(e.s, key)
 	return func() { volume(); note.Unlock() }, busy, err
 }
 
@@ -250,7 +249,7 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 	}
 	staged := e.survey.Staged[key]
 	if len(staged) > 0 {
-		unfinished, err := e.s.Unfinished(key, staged)
+		unfinished, err := unfinished(e.s, key, staged)
 		if err != nil {
 			return f, err
 		}
@@ -263,9 +262,9 @@ func (e *examination) look(key sr.Key) (f finding, err error) {
 		}
 		f.add(orphan...)
 	}
-	f.add(e.s.Exposed(key)...)
+	f.add(exposedFiles(e.s, key)...)
 	for _, name := range []string{sr.Data(key), sr.Record(key)} {
-		f.add(sr.Unchangeable(e.s.Root, name, name, key)...)
+		f.add(Unchangeable(e.s.Root, name, name, key)...)
 	}
 	if err := e.lookAtUse(key, &f); err != nil {
 		return f, err
@@ -285,9 +284,9 @@ func (e *examination) orphan(key sr.Key) ([]Problem, error) {
 			return nil, err // it was on its way in or out, and the next look tells
 		}
 	}
-	return []Problem{{Kind: sr.Orphan, Name: sr.Data(key), Key: key,
+	return []Problem{{Kind: Orphan, Name: sr.Data(key), Key: key,
 		Text:   "data without a record, which is no volume",
-		Repair: sr.Nothing(fmt.Sprintf("it may be the only copy of something: give it a record %s to make it a volume, or move it away", sr.Record(key)))}}, nil
+		Repair: Nothing(fmt.Sprintf("it may be the only copy of something: give it a record %s to make it a volume, or move it away", sr.Record(key)))}}, nil
 }
 
 // passing says that something could not be looked at for a reason that is not its own, as
@@ -298,9 +297,9 @@ func passing(err error) bool { return fault.Unseen(err) && !fault.IsIO(err) }
 // lookAtVolume looks at record and data.
 func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 	damage := func(name string, err error) {
-		f.add(Problem{Kind: sr.Damage, Name: name, Key: key, Text: err.Error(), Repair: sr.Nothing("restore it from a backup; what is there is left as it is")})
+		f.add(Problem{Kind: Damage, Name: name, Key: key, Text: err.Error(), Repair: Nothing("restore it from a backup; what is there is left as it is")})
 	}
-	r, err := Load(e.s, key)
+	r, err := volume.Load(e.s, key)
 	if errors.Is(err, fault.ErrVolumeNotFound) {
 		f.there = false
 		return nil
@@ -313,10 +312,10 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 	}
 	f.record = r
 	if r != nil && r.Format > layout.Format {
-		f.add(Problem{Kind: sr.NewerFormat, Name: sr.Record(key), Key: key, Note: true,
-			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, layout.Format), Repair: sr.Nothing("update reflinksr on this host")})
+		f.add(Problem{Kind: NewerFormat, Name: sr.Record(key), Key: key, Note: true,
+			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, layout.Format), Repair: Nothing("update reflinksr on this host")})
 	}
-	st, err := statData(e.s, key)
+	st, err := volume.StatData(e.s, key)
 	switch {
 	case errors.Is(err, fault.ErrVolumeNotFound):
 		*f = finding{}
@@ -353,7 +352,7 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 
 // exposure is about who can read record and data. Those of an adopted volume are
 // the operator's until it is changed.
-func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (problems []Problem, err error) {
+func (e *examination) exposure(key sr.Key, r *volume.Record, data *unix.Stat_t) (problems []Problem, err error) {
 	record, err := e.s.Root.Stat(sr.Record(key))
 	if fault.Unseen(err) {
 		return nil, err
@@ -362,14 +361,14 @@ func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (proble
 		return nil, nil // it changes at this moment
 	}
 	for name, st := range map[string]*unix.Stat_t{sr.Record(key): record, sr.Data(key): data} {
-		text := sr.Exposure(st)
+		text := Exposure(st)
 		switch {
 		case text == "":
 		case r.Format >= 1:
-			problems = append(problems, Problem{Kind: sr.WrongMode, Name: name, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod 0600"})
+			problems = append(problems, Problem{Kind: WrongMode, Name: name, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod 0600"})
 		default:
-			problems = append(problems, Problem{Kind: sr.WrongMode, Name: name, Key: key, Text: text, Note: true,
-				Repair: sr.Nothing("the volume was adopted and its files are yours: chmod 0600 them if nobody else needs them")})
+			problems = append(problems, Problem{Kind: WrongMode, Name: name, Key: key, Text: text, Note: true,
+				Repair: Nothing("the volume was adopted and its files are yours: chmod 0600 them if nobody else needs them")})
 		}
 	}
 	return problems, nil
@@ -377,26 +376,26 @@ func (e *examination) exposure(key sr.Key, r *Record, data *unix.Stat_t) (proble
 
 // sizes compares the data's length with what the record says. No call of ours, at
 // whatever moment it is interrupted, leaves data shorter than that.
-func sizes(key sr.Key, r *Record, size int64) (problems []Problem) {
+func sizes(key sr.Key, r *volume.Record, size int64) (problems []Problem) {
 	switch told := int64(r.Size); {
 	case size < told:
-		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Data(key), Key: key,
+		problems = append(problems, Problem{Kind: WrongSize, Name: sr.Data(key), Key: key,
 			Text:   fmt.Sprintf("the data has %d bytes, its record says %d: it was cut short by something else", size, told),
-			Repair: sr.Nothing("restore the data from a backup; truncate -s makes it long enough to be attached, with zeros for what is lost")})
+			Repair: Nothing("restore the data from a backup; truncate -s makes it long enough to be attached, with zeros for what is lost")})
 	case size > told && r.Format >= 1 && r.Format <= layout.Format:
-		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Record(key), Key: key, Note: true, Repairable: true,
+		problems = append(problems, Problem{Kind: WrongSize, Name: sr.Record(key), Key: key, Note: true, Repairable: true,
 			Text: fmt.Sprintf("its record says %d bytes, the data has %d, which is what counts", told, size), Repair: "corrects the record"})
 	case size > told:
-		problems = append(problems, Problem{Kind: sr.WrongSize, Name: sr.Record(key), Key: key, Note: true,
+		problems = append(problems, Problem{Kind: WrongSize, Name: sr.Record(key), Key: key, Note: true,
 			Text:   fmt.Sprintf("its record says %d bytes, the data has %d, which is what counts", told, size),
-			Repair: sr.Nothing("the record is not of our making; the next change of the volume corrects it")})
+			Repair: Nothing("the record is not of our making; the next change of the volume corrects it")})
 	}
-	if size%SizeUnit == 0 {
+	if size%volume.SizeUnit == 0 {
 		return problems
 	}
-	p := Problem{Kind: sr.WrongSize, Name: sr.Data(key), Key: key, Note: true,
-		Text:   fmt.Sprintf("the data has %d bytes, which is no multiple of %d", size, SizeUnit),
-		Repair: sr.Nothing("it is rounded up when the volume is next attached for writing")}
+	p := Problem{Kind: WrongSize, Name: sr.Data(key), Key: key, Note: true,
+		Text:   fmt.Sprintf("the data has %d bytes, which is no multiple of %d", size, volume.SizeUnit),
+		Repair: Nothing("it is rounded up when the volume is next attached for writing")}
 	if !r.Created.IsZero() {
 		p.Note, p.Text = false, p.Text+": it was not so when it was made" // an adopted volume may be so
 	}
@@ -405,7 +404,7 @@ func sizes(key sr.Key, r *Record, size int64) (problems []Problem) {
 
 // lookAtData opens the data as whoever uses the volume must.
 func (e *examination) lookAtData(key sr.Key, f *finding) error {
-	data, err := OpenData(e.s, key, unix.O_RDONLY)
+	data, err := volume.OpenData(e.s, key, unix.O_RDONLY)
 	if errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil
 	}
@@ -421,15 +420,15 @@ func (e *examination) lookAtData(key sr.Key, f *finding) error {
 	}
 	f.looked = true
 	if f.bare && !f.attrs.NoCOW {
-		f.add(Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
+		f.add(Problem{Kind: OddAttributes, Name: sr.Data(key), Key: key, Note: true,
 			Text:   "its blocks have no checksums, though it is copied on write: it was made while the filesystem was mounted with nodatasum",
-			Repair: sr.Nothing("its snapshots and clones have none either; a copy of its contents to a new disk has what the SR's option datacow says")})
+			Repair: Nothing("its snapshots and clones have none either; a copy of its contents to a new disk has what the SR's option datacow says")})
 	}
 	limited, err := reflink.COWExtentsLimited(data)
 	if err == nil && !limited {
-		f.add(Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
+		f.add(Problem{Kind: OddAttributes, Name: sr.Data(key), Key: key, Note: true,
 			Text:   "it has no copy-on-write extent size hint: what is written after a snapshot takes more space than needed",
-			Repair: sr.Nothing("the next snapshot of the volume sets it")})
+			Repair: Nothing("the next snapshot of the volume sets it")})
 	}
 	return err
 }
@@ -445,7 +444,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 	if err != nil {
 		return err
 	}
-	var note Note
+	var note lease.Note
 	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.Staged[key]) > 0 {
 		note, err = e.note(key)
 	}
@@ -453,9 +452,9 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 		return err
 	}
 	if err != nil {
-		f.add(Problem{Kind: sr.RuntimeNote, Name: e.noteFile(key), Key: key,
+		f.add(Problem{Kind: RuntimeNote, Name: e.noteFile(key), Key: key,
 			Text:   fmt.Sprintf("what is attached on this host cannot be read: %v", err),
-			Repair: sr.Nothing("detach the volume from all its domains")})
+			Repair: Nothing("detach the volume from all its domains")})
 		return nil
 	}
 	if e.noted[key] && !f.there && !note.Empty() {
@@ -467,11 +466,11 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 			return err
 		}
 	}
-	if err := inPlace(e.s, key, note, e.bound); errors.Is(err, fault.ErrDamaged) {
+	if err := lease.InPlaceAmong(e.s, key, note, e.bound); errors.Is(err, fault.ErrDamaged) {
 		// Who only looked for the file may have told it: that it is to be restored is not true.
-		f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == sr.Damage && p.Text == err.Error() })
-		f.add(Problem{Kind: sr.Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
-			Repair: sr.Nothing("what is right only you can tell")})
+		f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == Damage && p.Text == err.Error() })
+		f.add(Problem{Kind: Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
+			Repair: Nothing("what is right only you can tell")})
 	} else if err != nil {
 		return err
 	}
@@ -480,8 +479,8 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 		if len(note.Domains) > 0 {
 			break
 		}
-		p := Problem{Kind: sr.LeakedDevice, Name: d.Path(), Key: key, Text: "it is bound to the volume's data, but no domain of this host has the volume",
-			Repair: sr.Nothing("somebody may be using it; losetup -d " + d.Path() + " when nobody does")}
+		p := Problem{Kind: LeakedDevice, Name: d.Path(), Key: key, Text: "it is bound to the volume's data, but no domain of this host has the volume",
+			Repair: Nothing("somebody may be using it; losetup -d " + d.Path() + " when nobody does")}
 		if note.Stuck {
 			p.Text, p.Repair, p.Repairable = "it could not be unbound when the last domain was detached", "unbinds it", true
 		}
@@ -496,22 +495,22 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 }
 
 // note reads what this host notes of the volume.
-func (e *examination) note(key sr.Key) (Note, error) {
+func (e *examination) note(key sr.Key) (lease.Note, error) {
 	if e.runtime == nil {
-		return Note{}, nil
+		return lease.Note{}, nil
 	}
-	return ReadNote(e.runtime, NoteName(e.s.Meta.UUID, key))
+	return lease.ReadNote(e.runtime, lease.NoteName(e.s.Meta.UUID, key))
 }
 
 func (e *examination) noteFile(key sr.Key) string {
-	return rundir.Path + "/" + NoteDir + "/" + NoteName(e.s.Meta.UUID, key) + ".json"
+	return rundir.Path + "/" + lease.NoteDir + "/" + lease.NoteName(e.s.Meta.UUID, key) + ".json"
 }
 
 // devices are those of the volume's files.
 func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 	note, err := e.note(key)
 	if err != nil {
-		note = Note{} // it is told of elsewhere
+		note = lease.Note{} // it is told of elsewhere
 	}
 	for dir, name := range map[*dirfs.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
 		if dir == nil || !e.bound.Any(string(key)) {
@@ -535,7 +534,7 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 
 // formerIdentity notes that this host was called otherwise, in this boot, when the volume
 // was activated or opened: it stays usable, but other hosts and old records know it by that.
-func (e *examination) formerIdentity(key sr.Key, note Note) []Problem {
+func (e *examination) formerIdentity(key sr.Key, note lease.Note) []Problem {
 	former := ""
 	for _, h := range note.Active {
 		if h.Here(e.me) && h.Host != e.me.UUID {
@@ -548,25 +547,25 @@ func (e *examination) formerIdentity(key sr.Key, note Note) []Problem {
 	if former == "" {
 		return nil
 	}
-	return []Problem{{Kind: sr.NoIdentity, Name: e.noteFile(key), Key: key, Note: true,
-		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", plain(former), e.me.UUID),
-		Repair: sr.Nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")}}
+	return []Problem{{Kind: NoIdentity, Name: e.noteFile(key), Key: key, Note: true,
+		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", lease.Plain(former), e.me.UUID),
+		Repair: Nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")}}
 }
 
 // lostNote is what this host notes of a volume that is not there.
-func (e *examination) lostNote(key sr.Key, note Note) []Problem {
-	p := Problem{Kind: sr.RuntimeNote, Name: e.noteFile(key), Key: key, Repairable: true,
+func (e *examination) lostNote(key sr.Key, note lease.Note) []Problem {
+	p := Problem{Kind: RuntimeNote, Name: e.noteFile(key), Key: key, Repairable: true,
 		Text: "this host notes who has the volume attached, but the volume is no more", Repair: "removes the note"}
 	devices, err := e.bound.Of(note.Dev, note.Ino, string(key))
 	if err != nil || len(devices) > 0 {
-		p.Repairable, p.Repair = false, sr.Nothing("its device is still there: detach the volume from all its domains")
+		p.Repairable, p.Repair = false, Nothing("its device is still there: detach the volume from all its domains")
 	}
 	return []Problem{p}
 }
 
 // throwAways judges the throw-away disks of a volume; those of a volume that is no
 // more are unfinished.
-func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []Problem, err error) {
+func (e *examination) throwAways(key sr.Key, note lease.Note, there bool) (problems []Problem, err error) {
 	for _, kind := range e.survey.Staged[key] {
 		host, ok := strings.CutSuffix(kind, sr.ThrowAwaySuffix)
 		if !ok || !there {
@@ -579,13 +578,13 @@ func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []
 		if !exists {
 			continue
 		}
-		p := Problem{Kind: sr.LeftDisk, Name: ".reflinksr/staging/" + string(key) + kind, Key: key, Repairable: true, Repair: "removes it"}
+		p := Problem{Kind: LeftDisk, Name: ".reflinksr/staging/" + string(key) + kind, Key: key, Repairable: true, Repair: "removes it"}
 		switch own := string(key)+kind == note.ThrowAwayName(key, e.me); {
 		case !own && !e.s.Meta.Filesystem.Clustered():
 			p.Text = "a throw-away disk of host " + strings.TrimPrefix(host, ".") + ", or of this one when it had another identity: only one host at a time can have this filesystem mounted, and that is this one"
 		case !own:
 			p.Note, p.Repairable = true, false
-			p.Text, p.Repair = "a throw-away disk of host "+strings.TrimPrefix(host, "."), sr.Nothing("it is that host's, which removes it at Datapath.close or SR.attach")
+			p.Text, p.Repair = "a throw-away disk of host "+strings.TrimPrefix(host, "."), Nothing("it is that host's, which removes it at Datapath.close or SR.attach")
 		case !note.ThrowAway:
 			p.Text = "a throw-away disk of this host that nobody has: of a former boot, or of an interrupted Datapath.open or close"
 		case note.Used && len(note.Domains) == 0:
@@ -600,19 +599,19 @@ func (e *examination) throwAways(key sr.Key, note Note, there bool) (problems []
 }
 
 // lookAtLease compares a lease with what there is.
-func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
+func (e *examination) lookAtLease(key sr.Key, note lease.Note, f *finding) error {
 	if !e.leased[key] {
 		return nil
 	}
-	p := Problem{Kind: sr.StaleLease, Name: ".reflinksr/leases/" + string(key), Key: key}
-	l, err := readFile(e.s, key)
+	p := Problem{Kind: StaleLease, Name: ".reflinksr/leases/" + string(key), Key: key}
+	l, err := lease.ReadFile(e.s, key)
 	switch {
 	case errors.Is(err, fault.ErrNewer):
-		p.Kind, p.Text, p.Repair = sr.NewerFormat, err.Error(), sr.Nothing("update reflinksr on this host")
+		p.Kind, p.Text, p.Repair = NewerFormat, err.Error(), Nothing("update reflinksr on this host")
 		f.add(p)
 		return nil
 	case errors.Is(err, fault.ErrDamaged) && f.there:
-		p.Kind, p.Text, p.Repair = sr.Damage, err.Error(), sr.Nothing("nobody knows who has the volume: srctl lease break, when it is certain that nobody does")
+		p.Kind, p.Text, p.Repair = Damage, err.Error(), Nothing("nobody knows who has the volume: srctl lease break, when it is certain that nobody does")
 		f.add(p)
 		return nil
 	case err != nil && !errors.Is(err, fault.ErrDamaged):
@@ -624,7 +623,7 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 		}
 		p.Text, p.Repairable, p.Repair = "a lease of a volume that is no more", true, "removes it"
 		if data, err := e.s.Root.Exists(sr.Data(key)); err != nil || data {
-			p.Repairable, p.Repair = false, sr.Nothing("the volume's data is still there: see what is said of that")
+			p.Repairable, p.Repair = false, Nothing("the volume's data is still there: see what is said of that")
 		}
 		f.add(p)
 		return nil
@@ -635,7 +634,7 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 			if !e.s.Meta.Filesystem.Clustered() {
 				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
 				// Since it was attached calls take it for that host's, as the toolstack expects.
-				p.Note = e.survey.Attached && h.whose(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) == elsewhere
+				p.Note = e.survey.Attached && h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) == lease.Elsewhere
 			}
 			f.add(p)
 			return nil
@@ -645,15 +644,15 @@ func (e *examination) lookAtLease(key sr.Key, note Note, f *finding) error {
 }
 
 // stale says why a holder is none.
-func (e *examination) stale(h Holder, note Note) string {
+func (e *examination) stale(h lease.Holder, note lease.Note) string {
 	local := !e.s.Meta.Filesystem.Clustered()
-	switch h.whose(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) {
-	case elsewhere:
+	switch h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) {
+	case lease.Elsewhere:
 		if local {
 			return fmt.Sprintf("a lease of another host, or of this one when it had another identity: %s; but only one host at a time can have this filesystem mounted, and that is this one", h)
 		}
 		return "" // only that host knows
-	case over:
+	case lease.Over:
 		return fmt.Sprintf("a lease of a former boot of this host: %s", h)
 	}
 	if own, active := note.Holder(h.Domain); active && own.Write == h.Write {
@@ -667,14 +666,14 @@ func (e *examination) lookAtLock(key sr.Key, f *finding) error {
 	if !e.locked[key] || f.there || len(e.survey.Staged[key]) > 0 {
 		return nil
 	}
-	working, err := e.s.Working(key)
+	working, err := Working(e.s, key)
 	if err != nil || working {
 		return err
 	}
 	if there, err := e.s.Locks.Exists(string(key)); err != nil || !there {
 		return err
 	}
-	f.add(Problem{Kind: sr.StaleLock, Name: ".reflinksr/locks/" + string(key), Key: key, Note: true, Repairable: true,
+	f.add(Problem{Kind: StaleLock, Name: ".reflinksr/locks/" + string(key), Key: key, Note: true, Repairable: true,
 		Text: "a lock file of a volume that is no more", Repair: "removes it"})
 	return nil
 }
@@ -694,33 +693,33 @@ func lineage(keys []sr.Key, all []finding) (problems []Problem) {
 		if f == nil || f.record.Origin == nil || f.record.Format > layout.Format {
 			continue
 		}
-		add := func(kind sr.ProblemKind, note bool, repair, format string, args ...any) {
-			problems = append(problems, Problem{Kind: kind, Name: sr.Record(key), Key: key, Note: note, Text: fmt.Sprintf(format, args...), Repair: sr.Nothing(repair)})
+		add := func(kind ProblemKind, note bool, repair, format string, args ...any) {
+			problems = append(problems, Problem{Kind: kind, Name: sr.Record(key), Key: key, Note: note, Text: fmt.Sprintf(format, args...), Repair: Nothing(repair)})
 		}
 		const record = "correct origin in the record, or make it null: the data does not depend on it"
 		o := f.record.Origin
 		of := records[o.Of]
 		_, malformed := sr.ParseKey(string(o.Of))
 		switch {
-		case o.Kind != Snapshot && o.Kind != Clone && o.Kind != Copy:
-			add(sr.Lineage, false, record, "its origin is of the unknown kind %q", o.Kind)
+		case o.Kind != volume.Snapshot && o.Kind != volume.Clone && o.Kind != volume.Copy:
+			add(Lineage, false, record, "its origin is of the unknown kind %q", o.Kind)
 		case malformed != nil:
-			add(sr.Lineage, false, record, "its origin is %q, which is no key", o.Of)
+			add(Lineage, false, record, "its origin is %q, which is no key", o.Of)
 		case inCircle[key]:
-			add(sr.Lineage, false, record, "it is its own origin, by way of %s", o.Of)
+			add(Lineage, false, record, "it is its own origin, by way of %s", o.Of)
 		case !there[o.Of]:
-			add(sr.Lineage, true, "that is normal, its data is complete", "it is a %s of %s, which is no more or is in another SR", o.Kind, o.Of)
+			add(Lineage, true, "that is normal, its data is complete", "it is a %s of %s, which is no more or is in another SR", o.Kind, o.Of)
 		}
 		if of == nil {
 			continue
 		}
 		if of.record.SectorSize != f.record.SectorSize {
-			add(sr.WrongSector, true, "it stays so for the volume's life", "it has sectors of %d bytes, its origin %s of %d: neither can be reverted to the other", f.record.SectorSize, o.Of, of.record.SectorSize)
+			add(WrongSector, true, "it stays so for the volume's life", "it has sectors of %d bytes, its origin %s of %d: neither can be reverted to the other", f.record.SectorSize, o.Of, of.record.SectorSize)
 		}
 		if of.bare != f.bare && f.looked && of.looked {
-			problems = append(problems, Problem{Kind: sr.OddAttributes, Name: sr.Data(key), Key: key, Note: true,
+			problems = append(problems, Problem{Kind: OddAttributes, Name: sr.Data(key), Key: key, Note: true,
 				Text:   fmt.Sprintf("nodatacow is %v, for its origin %s it is %v: one of the two has checksums, the other has none, so they share no blocks and cannot be composed", f.attrs.NoCOW, o.Of, of.attrs.NoCOW),
-				Repair: sr.Nothing("a file that is not empty cannot be given checksums, nor lose them; a revert makes the one as the other is")})
+				Repair: Nothing("a file that is not empty cannot be given checksums, nor lose them; a revert makes the one as the other is")})
 		}
 	}
 	return problems

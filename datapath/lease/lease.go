@@ -1,4 +1,4 @@
-package volume
+package lease
 
 import (
 	"encoding/json"
@@ -17,6 +17,7 @@ import (
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/record"
 	"reflinksr/sr"
 )
 
@@ -50,33 +51,33 @@ func NewHolder(s *sr.SR, me hostinfo.Host, domain string, write bool) Holder {
 	return h
 }
 
-// whose is what a holder is to this host.
-type whose int
+// Claim is what a holder is to this host.
+type Claim int
 
 const (
-	elsewhere whose = iota // another host's, or nobody can tell that it is over
+	Elsewhere Claim = iota // another host's, or nobody can tell that it is over
 	here                   // this boot's of this host
-	over                   // a former boot's of this host
+	Over                   // a former boot's of this host
 )
 
-// whose is told by the boot. That another boot of a host with this UUID is over is certain
+// Claim is told by the boot. That another boot of a host with this UUID is over is certain
 // where only one host can have the filesystem mounted. Where several can, it takes that
 // the machine is the same: hosts that were installed from one image have one UUID.
-func (h Holder) whose(me hostinfo.Host, hardware func() hostinfo.Hardware, fs filesystem.Identity) whose {
+func (h Holder) Claim(me hostinfo.Host, hardware func() hostinfo.Hardware, fs filesystem.Identity) Claim {
 	switch {
 	case h.Boot == me.Boot:
 		return here
 	case !fs.Clustered():
 		if h.Host == me.UUID {
-			return over
+			return Over
 		}
-		return elsewhere
+		return Elsewhere
 	case h.Hardware != nil:
 		if same, _ := hardware().Same(*h.Hardware); same {
-			return over
+			return Over
 		}
 	}
-	return elsewhere
+	return Elsewhere
 }
 
 // Here says whether a holder that ReadLease told of is on this host.
@@ -99,25 +100,25 @@ func (h Holder) String() string {
 	if h.Write {
 		mode = "read-write"
 	}
-	return fmt.Sprintf("domain %s on host %s (%s, since %s)", plain(h.Domain), plain(h.Host), mode, h.Since.Format(time.RFC3339))
+	return fmt.Sprintf("domain %s on host %s (%s, since %s)", Plain(h.Domain), Plain(h.Host), mode, h.Since.Format(time.RFC3339))
 }
 
-// plain quotes what could be taken for more than a word of a sentence: a lease is
+// Plain quotes what could be taken for more than a word of a sentence: a lease is
 // whatever somebody wrote to its file.
-func plain(s string) string {
+func Plain(s string) string {
 	if q := strconv.Quote(s); q != `"`+s+`"` || len(s) > 80 {
 		return fmt.Sprintf("%.80q", s)
 	}
 	return s
 }
 
-// ReadLease reads who has the volume active.
-func ReadLease(s *sr.SR, key sr.Key, me hostinfo.Host) (Lease, error) {
-	l, err := readFile(s, key)
+// Read reads who has the volume active.
+func Read(s *sr.SR, key sr.Key, me hostinfo.Host) (Lease, error) {
+	l, err := ReadFile(s, key)
 	if err != nil {
 		return l, err
 	}
-	note, err := noteOf(s, key)
+	note, err := NoteOf(s, key)
 	if fault.Unseen(err) {
 		return l, err // it can be read again in a moment
 	}
@@ -131,12 +132,13 @@ func ReadLease(s *sr.SR, key sr.Key, me hostinfo.Host) (Lease, error) {
 // others are the holders that are on other hosts, as far as can be told.
 func (l Lease) others(s *sr.SR, me hostinfo.Host) []Holder {
 	return slices.DeleteFunc(slices.Clone(l.Holders), func(h Holder) bool {
-		return h.whose(me, hostinfo.ThisHardware, s.Meta.Filesystem) != elsewhere
+		return h.Claim(me, hostinfo.ThisHardware, s.Meta.Filesystem) != Elsewhere
 	})
 }
 
-func readFile(s *sr.SR, key sr.Key) (Lease, error) {
-	data, err := s.Leases.Read(string(key), recordLimit)
+// ReadFile reads the lease of a volume as it is on the SR: an empty one if there is none.
+func ReadFile(s *sr.SR, key sr.Key) (Lease, error) {
+	data, err := s.Leases.Read(string(key), record.Limit)
 	if errors.Is(err, os.ErrNotExist) {
 		return Lease{}, nil
 	}
@@ -168,12 +170,12 @@ func parseLease(data []byte) (Lease, error) {
 	return l, json.Unmarshal(data, &l)
 }
 
-// PublishLease writes down for other hosts who has the volume active, now that own
+// Publish writes down for other hosts who has the volume active, now that own
 // are the holders on this one. The caller holds SR.LockLeases and keeps own in the
 // Note. Where no other host can see the filesystem, one that is full or read-only
 // is no obstacle.
-func PublishLease(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {
-	l, err := readFile(s, key)
+func Publish(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {
+	l, err := ReadFile(s, key)
 	if err != nil {
 		return err
 	}
@@ -181,14 +183,14 @@ func PublishLease(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {
 	return replaceLease(s, key, l, append(others, own...))
 }
 
-// SweepLease is PublishLease for SR.attach, the first in this boot: where only one host can
+// Sweep is PublishLease for SR.attach, the first in this boot: where only one host can
 // have the filesystem mounted, whoever is not of this boot is no more, whatever the host
 // was called then.
-func SweepLease(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {
+func Sweep(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {
 	if s.Meta.Filesystem.Clustered() {
-		return PublishLease(s, key, me, own)
+		return Publish(s, key, me, own)
 	}
-	l, err := readFile(s, key)
+	l, err := ReadFile(s, key)
 	if err != nil {
 		return err
 	}
@@ -202,7 +204,7 @@ func Strangers(s *sr.SR, key sr.Key, me hostinfo.Host) ([]Holder, error) {
 	if s.Meta.Filesystem.Clustered() {
 		return nil, nil
 	}
-	l, err := readFile(s, key)
+	l, err := ReadFile(s, key)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +215,7 @@ func replaceLease(s *sr.SR, key sr.Key, l Lease, now []Holder) error {
 	if slices.EqualFunc(now, l.Holders, Holder.equal) {
 		return removeHalf(s, key)
 	}
-	err := writeFile(s, key, now)
+	err := WriteFile(s, key, now)
 	if class := fault.Classify(err); !s.Meta.Filesystem.Clustered() && (class == fault.ErrNoSpace || class == fault.ErrReadOnly) {
 		slog.Warn("the lease is kept on this host only", "key", key, "err", err)
 		err = nil
@@ -237,7 +239,8 @@ func removeHalf(s *sr.SR, key sr.Key) error {
 	return s.Staging.Remove(name)
 }
 
-func writeFile(s *sr.SR, key sr.Key, holders []Holder) error {
+// WriteFile writes it, durably; without holders it removes it.
+func WriteFile(s *sr.SR, key sr.Key, holders []Holder) error {
 	if len(holders) == 0 {
 		// Need not be durable: a lease that a power cut brings back is an old boot's.
 		return s.Leases.Remove(string(key))
@@ -257,26 +260,27 @@ func CheckIdle(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	bound, err := boundNear(s)
+	bound, err := BoundNear(s)
 	if err != nil {
 		return err
 	}
-	return checkIdle(s, key, me, bound)
+	return CheckIdleAmong(s, key, me, bound)
 }
 
-func checkIdle(s *sr.SR, key sr.Key, me hostinfo.Host, bound loop.Bound) error {
-	lease, err := ReadLease(s, key, me)
+// CheckIdleAmong is CheckIdle, of loop devices that were listed before.
+func CheckIdleAmong(s *sr.SR, key sr.Key, me hostinfo.Host, bound loop.Bound) error {
+	lease, err := Read(s, key, me)
 	if err != nil {
 		return err
 	}
 	if len(lease.Holders) > 0 {
 		return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s", key, joinHolders(lease.Holders))
 	}
-	note, err := noteOf(s, key)
+	note, err := NoteOf(s, key)
 	if err != nil {
 		note = Note{} // then devices tell
 	}
-	if err := inPlace(s, key, note, bound); err != nil {
+	if err := InPlaceAmong(s, key, note, bound); err != nil {
 		return err
 	}
 	for _, place := range []struct {
@@ -312,93 +316,4 @@ func joinHolders(holders []Holder) string {
 // ThrowAway is the staging name of the volume's throw-away disk on a host.
 func ThrowAway(key sr.Key, host hostinfo.Host) string {
 	return string(key) + "." + host.UUID + sr.ThrowAwaySuffix
-}
-
-// BreakLease ends the use of a volume by other hosts, on paper: for when a host has
-// died. Whoever is still alive must be stopped first. It returns who had the
-// volume, or that nobody can tell, for the lease was damaged. What this host has active
-// is ended by Datapath.deactivate.
-func BreakLease(handle, key string) (holders []Holder, damaged bool, err error) {
-	err = locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
-		me, err := hostinfo.ThisHost()
-		if err != nil {
-			return err
-		}
-		// Of this host as well only what the file says: a note is no claim to break.
-		lease, err := readFile(s, k)
-		if err != nil && !errors.Is(err, fault.ErrDamaged) {
-			return err
-		}
-		lock, e := s.LockLeases()
-		if e != nil {
-			return e
-		}
-		defer lock.Unlock()
-		note, e := noteOf(s, k)
-		if e != nil {
-			return e
-		}
-		damaged = err != nil
-		others := slices.DeleteFunc(lease.Holders, func(h Holder) bool { return h.Here(me) })
-		if !damaged && len(others) == 0 {
-			return nil
-		}
-		if err := writeFile(s, k, note.Active); err != nil {
-			return err
-		}
-		holders = others
-		return nil
-	})
-	return holders, damaged && err == nil, err
-}
-
-// ForgetHost ends the use of all volumes by a host that is no more, and takes it off the list
-// of those that have the SR attached. The SR in the directory need not be attached: its host
-// may have been the only one. What of that host is of this boot stays.
-func ForgetHost(path, host string) (broken map[sr.Key][]Holder, err error) {
-	seen, err := sr.Inspect(path)
-	if err != nil {
-		return nil, err
-	}
-	uuid := seen.Meta.UUID
-	seen.Close()
-	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
-	if err != nil {
-		return nil, err
-	}
-	defer s.Close()
-	me, err := hostinfo.ThisHost()
-	if err != nil {
-		return nil, err
-	}
-	names, err := s.Leases.Names()
-	if err != nil {
-		return nil, err
-	}
-	lock, err := s.LockLeases()
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Unlock()
-	broken = map[sr.Key][]Holder{}
-	for _, name := range names {
-		key, err := sr.ParseKey(name)
-		if err != nil {
-			continue
-		}
-		l, err := readFile(s, key)
-		if err != nil {
-			return broken, err
-		}
-		gone := func(h Holder) bool { return h.Host == host && !h.Here(me) }
-		left := slices.DeleteFunc(slices.Clone(l.Holders), gone)
-		if len(left) == len(l.Holders) {
-			continue
-		}
-		if err := writeFile(s, key, left); err != nil {
-			return broken, err
-		}
-		broken[key] = slices.DeleteFunc(l.Holders, func(h Holder) bool { return !gone(h) })
-	}
-	return broken, s.ForgetHost(host)
 }

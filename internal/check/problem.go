@@ -1,11 +1,15 @@
-package sr
+package check
+
+import (
+	"reflinksr/sr"
+)
 
 // Problem is something about an SR that is not as it should be, or that is worth
 // knowing.
 type Problem struct {
 	Kind       ProblemKind `json:"kind"`
 	Name       string      `json:"name"`          // the file: below the SR's directory, else an absolute path
-	Key        Key         `json:"key,omitempty"` // the volume, if it is about one
+	Key        sr.Key      `json:"key,omitempty"` // the volume, if it is about one
 	Text       string      `json:"text"`
 	Repairable bool        `json:"repairable"`
 	Repair     string      `json:"repair"` // what a repair does; else "nothing: ", why, and what to do
@@ -41,3 +45,15 @@ const (
 
 // Nothing is the Repair of what a repair leaves alone.
 func Nothing(why string) string { return "nothing: " + why }
+
+// During is the problem as it is to be seen while the process busy, if any, is
+// changing what it is about: a note.
+func (p Problem) During(busy string) Problem {
+	if busy == "" {
+		return p
+	}
+	p.Note, p.Repairable = true, false
+	p.Text += "; a call goes on now: " + busy
+	p.Repair = Nothing("that call will; look again when it has ended")
+	return p
+}

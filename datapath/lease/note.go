@@ -1,4 +1,4 @@
-package volume
+package lease
 
 import (
 	"encoding/json"
@@ -10,6 +10,7 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/record"
 	"reflinksr/internal/rundir"
 	"reflinksr/sr"
 )
@@ -70,7 +71,7 @@ func (n Note) Holder(domain string) (h Holder, active bool) {
 
 // ReadNote reads the note of that name; no note is an empty one.
 func ReadNote(dir *dirfs.Dir, name string) (n Note, err error) {
-	data, err := dir.Read(name+".json", recordLimit)
+	data, err := dir.Read(name+".json", record.Limit)
 	if errors.Is(err, os.ErrNotExist) {
 		return n, nil
 	}
@@ -82,9 +83,9 @@ func ReadNote(dir *dirfs.Dir, name string) (n Note, err error) {
 
 func parseNote(data []byte) (n Note, err error) { return n, json.Unmarshal(data, &n) }
 
-// forgetNote removes what this host notes of a volume that is no more. A datapath call that
+// ForgetNote removes what this host notes of a volume that is no more. A datapath call that
 // goes on now has it locked, and finds out by itself.
-func forgetNote(uuid string, key sr.Key) {
+func ForgetNote(uuid string, key sr.Key) {
 	dir, err := rundir.Look(NoteDir)
 	if err != nil {
 		return // nothing was ever noted
@@ -104,8 +105,8 @@ func forgetNote(uuid string, key sr.Key) {
 	}
 }
 
-// noteOf reads the note of a volume.
-func noteOf(s *sr.SR, key sr.Key) (Note, error) {
+// NoteOf reads the note of a volume.
+func NoteOf(s *sr.SR, key sr.Key) (Note, error) {
 	dir, err := rundir.Look(NoteDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return Note{}, nil

@@ -1,4 +1,4 @@
-package snapshot
+package check
 
 import (
 	"errors"
@@ -10,19 +10,20 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
+	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
 
-// Examine looks at what is kept of volumes whose data was destroyed: of those that
+// ExamineDestroyed looks at what is kept of volumes whose data was destroyed: of those that
 // volume.Examine found, and of any other. It writes nothing. As there, a problem is one
 // only if it is still there while no call changes what is looked at.
-func Examine(s *sr.SR, destroyed []sr.Key) ([]sr.Problem, error) {
+func ExamineDestroyed(s *sr.SR, destroyed []sr.Key) ([]Problem, error) {
 	problems, err := lookAtNotes(s, destroyed)
 	if err != nil || len(problems) == 0 {
 		return nil, err
 	}
-	release, busy, err := s.QuietCBT()
+	release, busy, err := QuietCBT(s)
 	if err != nil {
 		return nil, err
 	}
@@ -36,10 +37,10 @@ func Examine(s *sr.SR, destroyed []sr.Key) ([]sr.Problem, error) {
 	return problems, nil
 }
 
-func lookAtNotes(s *sr.SR, keys []sr.Key) (problems []sr.Problem, err error) {
+func lookAtNotes(s *sr.SR, keys []sr.Key) (problems []Problem, err error) {
 	keys = slices.Clone(keys)
 	if s.CBT != nil {
-		noted, err := destroyedVolumes(s)
+		noted, err := snapshot.DestroyedVolumes(s)
 		if err != nil {
 			return nil, err
 		}
@@ -56,7 +57,7 @@ func lookAtNotes(s *sr.SR, keys []sr.Key) (problems []sr.Problem, err error) {
 	return problems, nil
 }
 
-func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
+func lookAtNote(s *sr.SR, key sr.Key) ([]Problem, error) {
 	const dir = ".reflinksr/cbt/"
 	r, err := volume.Load(s, key)
 	gone := errors.Is(err, fault.ErrVolumeNotFound)
@@ -69,9 +70,9 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 	if gone || !r.DataDestroyed {
 		return staleNotes(s, key, gone)
 	}
-	damage := func(text string) ([]sr.Problem, error) {
-		return []sr.Problem{{Kind: sr.Damage, Name: dir + string(key), Key: key, Text: text,
-			Repair: sr.Nothing("restore it from a backup of this directory, or make a full backup of the disk and destroy this volume")}}, nil
+	damage := func(text string) ([]Problem, error) {
+		return []Problem{{Kind: Damage, Name: dir + string(key), Key: key, Text: text,
+			Repair: Nothing("restore it from a backup of this directory, or make a full backup of the disk and destroy this volume")}}, nil
 	}
 	if s.CBT == nil {
 		return damage("the volume's data was destroyed, and what tells of changed blocks is missing")
@@ -84,7 +85,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 		return nil, nil // volume.Examine tells
 	}
 	data.Close()
-	d, err := openDisk(s, key)
+	d, err := snapshot.OpenDisk(s, key)
 	switch {
 	case errors.Is(err, fault.ErrDamaged):
 		return damage(err.Error())
@@ -93,16 +94,16 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]sr.Problem, error) {
 	case err != nil:
 		return nil, err
 	}
-	defer d.close()
-	if !d.pending {
+	defer d.Close()
+	if !d.Pending {
 		return nil, nil
 	}
-	return []sr.Problem{{Kind: sr.Unfinished, Name: dir + string(key) + sr.PendingCBT, Key: key, Repairable: true,
+	return []Problem{{Kind: Unfinished, Name: dir + string(key) + sr.PendingCBT, Key: key, Repairable: true,
 		Text: "the volume's data was destroyed, and a call was interrupted while it gave space back", Repair: "gives the space back"}}, nil
 }
 
 // staleNotes are those of a volume that is no more, or that has its data.
-func staleNotes(s *sr.SR, key sr.Key, gone bool) (problems []sr.Problem, err error) {
+func staleNotes(s *sr.SR, key sr.Key, gone bool) (problems []Problem, err error) {
 	for _, name := range []string{string(key), string(key) + sr.PendingCBT} {
 		if s.CBT == nil {
 			break
@@ -114,29 +115,29 @@ func staleNotes(s *sr.SR, key sr.Key, gone bool) (problems []sr.Problem, err err
 		if !there {
 			continue
 		}
-		p := sr.Problem{Kind: sr.StaleNote, Name: ".reflinksr/cbt/" + name, Key: key, Repairable: true, Repair: "removes it"}
+		p := Problem{Kind: StaleNote, Name: ".reflinksr/cbt/" + name, Key: key, Repairable: true, Repair: "removes it"}
 		switch {
 		case gone:
 			p.Text = "what a destroyed snapshot knows of its blocks, of a volume that is no more"
 		case name == string(key):
 			p.Text = "what a destroyed snapshot knows of its blocks, of a volume whose record says that it has its data: an older record was restored, perhaps, then blocks may be missing from the data"
-			p.Repairable, p.Repair = false, sr.Nothing("compare the data with a backup; then remove the file, or restore the newer record")
+			p.Repairable, p.Repair = false, Nothing("compare the data with a backup; then remove the file, or restore the newer record")
 		default:
-			p.Kind, p.Text = sr.Unfinished, "left by a destruction of data that was interrupted before its commit: the volume has its data"
+			p.Kind, p.Text = Unfinished, "left by a destruction of data that was interrupted before its commit: the volume has its data"
 		}
 		problems = append(problems, p)
 	}
 	return problems, nil
 }
 
-// Repair is Recover for an SR that need not be attached.
-func Repair(path, uuid string) error {
+// RepairDestroyed is Recover for an SR that need not be attached.
+func RepairDestroyed(path, uuid string) error {
 	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	if err := recoverAll(s); err != nil {
+	if err := snapshot.RecoverAll(s); err != nil {
 		return fmt.Errorf("destroyed data: %w", err)
 	}
 	return nil

@@ -1,4 +1,4 @@
-package volume
+package check
 
 import (
 	"errors"
@@ -8,14 +8,15 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/sr"
+	"reflinksr/volume"
 )
 
-// Mend repairs what Examine finds and calls Repairable, so far as it is no business
+// Repair repairs what Examine finds and calls Repairable, so far as it is no business
 // of recovery's (sr.Repair, datapath.Repair): modes, the record's copy of the size,
 // leases of volumes that are no more. s is open Shared. What it cannot repair does
 // not keep it from the rest.
-func Mend(s *sr.SR) error {
-	report, err := Examine(s)
+func Repair(s *sr.SR) error {
+	report, err := ExamineVolumes(s)
 	if err != nil {
 		return err
 	}
@@ -33,27 +34,27 @@ func Mend(s *sr.SR) error {
 
 func mend(s *sr.SR, p Problem) error {
 	switch p.Kind {
-	case sr.WrongMode:
+	case WrongMode:
 		if p.Key == "" || strings.Contains(p.Name, "/") {
 			return s.MakePrivate(p.Name) // of the control directory
 		}
-		return withRecord(s, p.Key, func(*Record) error { return s.MakePrivate(p.Name) })
-	case sr.WrongSize:
-		return withRecord(s, p.Key, func(r *Record) error { return r.Refresh(s, p.Key) })
-	case sr.StaleLease:
+		return withRecord(s, p.Key, func(*volume.Record) error { return s.MakePrivate(p.Name) })
+	case WrongSize:
+		return withRecord(s, p.Key, func(r *volume.Record) error { return r.Refresh(s, p.Key) })
+	case StaleLease:
 		return removeLease(s, p.Key)
 	}
 	return nil
 }
 
 // withRecord runs do with the volume locked, if its record is of our making.
-func withRecord(s *sr.SR, key sr.Key, do func(*Record) error) error {
+func withRecord(s *sr.SR, key sr.Key, do func(*volume.Record) error) error {
 	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	r, err := LoadForChange(s, key)
+	r, err := volume.LoadForChange(s, key)
 	if err != nil || r.Format < 1 {
 		return err
 	}

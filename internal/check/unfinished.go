@@ -1,16 +1,20 @@
-package sr
+package check
 
-import "strings"
+import (
+	"strings"
 
-// Unfinished says what recovery would do about what staging holds of a volume:
+	"reflinksr/sr"
+)
+
+// unfinished says what recovery would do about what staging holds of a volume:
 // kinds is what Survey found there. Throw-away disks of a volume that is there are
 // not unfinished, and left out.
-func (s *SR) Unfinished(key Key, kinds []string) (problems []Problem, err error) {
-	committed, err := s.Root.Exists(Record(key))
+func unfinished(s *sr.SR, key sr.Key, kinds []string) (problems []Problem, err error) {
+	committed, err := s.Root.Exists(sr.Record(key))
 	if err != nil {
 		return nil, err
 	}
-	data, err := s.Root.Exists(Data(key))
+	data, err := s.Root.Exists(sr.Data(key))
 	if err != nil {
 		return nil, err
 	}
@@ -21,10 +25,10 @@ func (s *SR) Unfinished(key Key, kinds []string) (problems []Problem, err error)
 		}
 	}
 	for _, kind := range kinds {
-		if !staged[kind] || committed && strings.HasSuffix(kind, ThrowAwaySuffix) {
+		if !staged[kind] || committed && strings.HasSuffix(kind, sr.ThrowAwaySuffix) {
 			continue
 		}
-		p := Problem{Kind: Unfinished, Name: s.relative(s.Staging, string(key)+kind), Key: key, Repairable: true}
+		p := Problem{Kind: Unfinished, Name: s.Relative(s.Staging, string(key)+kind), Key: key, Repairable: true}
 		p.Text, p.Repair = interrupted(kind, committed, data, staged)
 		isDir, err := s.Staging.IsDir(string(key) + kind)
 		if err != nil {
@@ -68,7 +72,7 @@ func interrupted(kind string, committed, data bool, staged map[string]bool) (tex
 		return "data, " + left + "revert: the volume has its own, old or new", "removes it"
 	case ".composed":
 		return "data, " + left + "composition: the volume has its own, old or new", "removes it"
-	case PendingCBT + ".new":
+	case sr.PendingCBT + ".new":
 		return "changed blocks, " + left + "destruction of data", "removes it"
 	case ".new":
 		return "a lease, " + left + "activation or deactivation", "removes it"
