@@ -4,7 +4,7 @@
 GO ?= go
 ROOT ?= /
 
-.PHONY: all build install test scenarios wrong lint fuzz mutants sweep demo bench ci clean
+.PHONY: all build install test long scenarios wrong lint fuzz mutants sweep demo bench ci clean
 
 all: build
 
@@ -18,6 +18,10 @@ install: build
 
 test:
 	$(GO) test ./...
+
+# Everything that test leaves out because it takes long (README.md).
+long:
+	.ci/run long
 
 # make scenarios RUN=snapshot: those whose names match; RUN=^snapshot/ those of a folder.
 scenarios: plugins

@@ -7,14 +7,13 @@ import (
 	"testing"
 
 	"reflinksr/internal/loop"
+	"reflinksr/scripts/tests"
 )
 
 // A scenario that ends detaches what is left of its own, and nothing of another's that has
 // a volume of the same name: two runs may be on one machine, with the same fixed keys.
 func TestCleanUpSparesVolumesOfOthers(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("attaching loop devices needs root")
-	}
+	tests.Root(t, "attaching loop devices")
 	const key = "365c68ee-0000-4000-8000-000000000000"
 	ours, theirs := t.TempDir(), t.TempDir()
 	attached := map[string]loop.Device{}

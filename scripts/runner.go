@@ -8,7 +8,6 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
-	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -101,6 +100,9 @@ func (w *watched) Run(name string, do func(testscript.T)) {
 func (w *watched) Parallel() {
 	w.T.Parallel()
 	w.start = time.Now() // not while it waited for its turn
+	if w.config.began != nil {
+		w.config.began(w.config.FS + "/" + w.result.Name)
+	}
 }
 
 // done tells of the result.
@@ -221,15 +223,3 @@ func (f *Failure) String() string {
 	}
 	return b.String()
 }
-
-// Test runs the scenarios in files as subtests of a Go test: Run, for package testing.
-func Test(t *testing.T, c Config, files []string) { Run(subtest{t}, c, files) }
-
-// subtest is a testing.T as testscript wants it.
-type subtest struct{ *testing.T }
-
-func (t subtest) Run(name string, do func(testscript.T)) {
-	t.T.Run(name, func(t *testing.T) { do(subtest{t}) })
-}
-
-func (t subtest) Verbose() bool { return testing.Verbose() }

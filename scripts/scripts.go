@@ -40,6 +40,7 @@ type Config struct {
 	Limit    time.Duration     // of one scenario; by default 10 min
 	Context  context.Context   // once it is done, running scenarios fail and clean up; may be nil
 	Done     func(Result)      // is told of each scenario, from several goroutines; may be nil
+	began    func(name string) // is told when one begins; may be nil
 }
 
 func (c Config) timeout() time.Duration {

@@ -10,19 +10,18 @@ import (
 
 	"reflinksr/datapath"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/sr"
 )
 
 // Adopting a simple file SR changes no file of it, nor of anybody else's in the
 // directory: contents, modes, owners, links.
 func TestAdoptionChangesNothing(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems needs root")
-	}
+	tests.Root(t, "mounting filesystems")
 	for _, kind := range []string{"btrfs", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			if err := scratch.Available(kind); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
 			mounted, err := scratch.Make(kind, 512<<20, filepath.Join(t.TempDir(), "mnt"))
 			if err != nil {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -15,6 +16,7 @@ import (
 	"reflinksr/scripts"
 	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // TestMain makes this test binary the plugin as well: installed and called by the
@@ -34,6 +36,7 @@ func TestMain(m *testing.M) {
 	if status, again := scratch.Isolate(); again {
 		os.Exit(status)
 	}
+	tests.Waiting()
 	testscript.Main(m, map[string]func(){"reflinksr": program})
 }
 
@@ -41,15 +44,17 @@ func TestMain(m *testing.M) {
 // with many volumes, and those that a race-detecting plugin should be seen in anyway.
 var beside = regexp.MustCompile(`thousands|list|_ls_|many|main_job|sr_life|check`)
 
-// TestScenarios runs every scenario on btrfs and on XFS through an installed plugin.
+// every matches the name of every scenario.
+var every = regexp.MustCompile("")
+
+// TestScenarios runs every scenario on btrfs and on XFS through an installed plugin. The quick
+// command runs each on one of the two in turn, and leaves out those that take longest.
 //
 // A call of a race-detecting build takes ten times as long as one of the plugin that is
 // shipped, and nearly all calls are one goroutine. So in a race-detecting build most
 // scenarios call a plain plugin.
 func TestScenarios(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("scenarios mount filesystems and attach loop devices, which needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices for scenarios")
 	plain := install(t)
 	root := plain
 	if raced {
@@ -58,25 +63,22 @@ func TestScenarios(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, fs := range []string{"btrfs", "xfs"} {
+	for turn, fs := range []string{"btrfs", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			if err := scratch.Available(fs); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
-			files, err := scripts.Config{Own: true}.Select(t.TempDir(), regexp.MustCompile(""))
+			files, err := scripts.Config{Own: true}.Select(t.TempDir(), every)
 			if err != nil {
 				t.Fatal(err)
 			}
-			var some, rest []string
-			for _, file := range files {
-				if beside.MatchString(filepath.Base(file)) {
-					some = append(some, file)
-				} else {
-					rest = append(rest, file)
-				}
+			files = quick(files, turn)
+			if raced {
+				some := slices.DeleteFunc(slices.Clone(files), func(file string) bool { return !beside.MatchString(filepath.Base(file)) })
+				files = slices.DeleteFunc(files, func(file string) bool { return slices.Contains(some, file) })
+				scripts.Test(t, config(root, fs, true), some)
 			}
-			scripts.Test(t, config(root, fs, raced), some)
-			scripts.Test(t, config(plain, fs, false), rest)
+			scripts.Test(t, config(plain, fs, false), files)
 		})
 	}
 }

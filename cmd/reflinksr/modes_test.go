@@ -15,6 +15,7 @@ import (
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/smapi"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/sr"
 )
 
@@ -22,14 +23,12 @@ import (
 // whatever umask and in whatever directory: files are 0600 and directories 0700. The
 // SR's own directory stays as its operator has it.
 func TestFilesArePrivate(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems and attaching loop devices needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices")
 	root := install(t)
 	for _, kind := range []string{"btrfs", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			if err := scratch.Available(kind); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
 			fs, err := scratch.Make(kind, 1<<30, filepath.Join(t.TempDir(), "mnt"))
 			if err != nil {

@@ -24,7 +24,7 @@ type command struct {
 }
 
 var commands = []command{
-	{"sweep", "[-fs KIND,...] [-modes MODE,...] [-run REGEXP] [-skip REGEXP] [-part K/N] [-j N] [-json FILE] [-keep DIR] [-dir DIR] [-volume DIR -datapath DIR]", "interrupt every call of the plugin that changes something at every system call, let every look fail, and judge what is left and what is said", sweep},
+	{"sweep", "[-fs KIND,...] [-modes MODE,...] [-run REGEXP] [-skip REGEXP] [-every K/N] [-part K/N] [-j N] [-json FILE] [-keep DIR] [-dir DIR] [-volume DIR -datapath DIR]", "interrupt every call of the plugin that changes something at every system call, let every look fail, and judge what is left and what is said", sweep},
 	{"explore", "-check CMD -sabotage CMD [-setup CMD] [-begin CMD] [-recover CMD] [-stdin FILE] [-fs KIND,...] [-modes MODE,...] [-json FILE] [-keep DIR] [-dir DIR] -- PROGRAM [ARG]...", "do the same to any program; the commands are the shell's, in the filesystem's top directory, with SRCRASH_ENDED=succeeded, failed or killed", exploreCommand},
 	{"mutants", "[-run REGEXP] [-j N] [-source DIR] [-dir DIR]", "build the plugin with bugs sown into it (testdata/mutants), and fail if one is not found by what should find it", mutants},
 	{"load", load.Usage, "take snapshots of disks that are being written to, and judge each", load.Run},

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // TestMain makes this test binary the plugin, the tracer's wrapper and a worker, as
@@ -32,12 +34,10 @@ func TestMain(m *testing.M) {
 
 func needRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems and attaching loop devices needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices")
 	for _, fs := range []string{"btrfs", "xfs"} {
 		if err := scratch.Available(fs); err != nil {
-			t.Skip(err)
+			tests.Skip(t, err)
 		}
 	}
 }
@@ -46,7 +46,7 @@ func needRoot(t *testing.T) {
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/keeper|Datapath.detach/active)$", "-part", "1/25", "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/keeper|Datapath.detach/active)$", "-part", tests.Share("1/200", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -59,7 +59,7 @@ func TestSweep(t *testing.T) {
 func TestLooks(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-part", "1/8"}, &out)
+	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-part", tests.Share("1/60", "1/8")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -113,5 +113,35 @@ func TestUsage(t *testing.T) {
 	var errs bytes.Buffer
 	if status := run(nil, io.Discard, &errs); status != 2 || !strings.Contains(errs.String(), "srcrash sweep") {
 		t.Errorf("%d: %s", status, &errs)
+	}
+}
+
+// The situations of all shares together are those of the whole, each once.
+func TestShares(t *testing.T) {
+	jobs := func(every string) map[string]int {
+		o := sweeping{fs: "btrfs,xfs", modes: "kill", part: "1/1", every: every}
+		all, err := o.jobs()
+		if err != nil {
+			t.Fatal(err)
+		}
+		times := map[string]int{}
+		for _, j := range all {
+			times[j.Subject+" "+j.FS]++
+		}
+		return times
+	}
+	together := map[string]int{}
+	for _, every := range []string{"1/3", "2/3", "3/3"} {
+		for name, n := range jobs(every) {
+			together[name] += n
+		}
+	}
+	if whole := jobs("1/1"); len(whole) < 100 || !maps.Equal(whole, together) {
+		t.Errorf("of %d situations the shares have %v", len(whole), together)
+	}
+	for _, every := range []string{"0/3", "4/3", "", "x", "1"} {
+		if _, err := (&sweeping{fs: "btrfs", part: "1/1", every: every}).jobs(); err == nil {
+			t.Errorf("-every %q is none, and was taken", every)
+		}
 	}
 }

@@ -78,7 +78,7 @@ func (m sown) hunt(root string, o sweeping) (how string, err error) {
 }
 
 func (m sown) sweep(fs string, o sweeping) (string, error) {
-	o.fs, o.modes, o.match, o.part = fs, m.Finder[0], m.Calls, "1/1"
+	o.fs, o.modes, o.match, o.every, o.part = fs, m.Finder[0], m.Calls, "1/1", "1/1"
 	t, err := o.run(io.Discard, false)
 	if err != nil {
 		return "", err

@@ -28,7 +28,8 @@ type sweeping struct {
 	fs, modes string
 	match     string
 	skip      string
-	part      string
+	part      string // of the places in each situation
+	every     string // of the situations
 	workers   int
 	jsonl     string
 	keep      string
@@ -42,6 +43,7 @@ func (o *sweeping) flags(f *flag.FlagSet) {
 	f.StringVar(&o.match, "run", "", "")
 	f.StringVar(&o.skip, "skip", "", "")
 	f.StringVar(&o.part, "part", "1/1", "")
+	f.StringVar(&o.every, "every", "1/1", "")
 	f.IntVar(&o.workers, "j", 3, "")
 	f.StringVar(&o.jsonl, "json", "", "")
 	f.StringVar(&o.keep, "keep", "", "")
@@ -83,8 +85,12 @@ func (o *sweeping) jobs() ([]job, error) {
 		return nil, err
 	}
 	plan := explore.Plan{Modes: strings.Split(o.modes, ","), Keep: o.keep}
-	if _, err := fmt.Sscanf(o.part, "%d/%d", &plan.Part, &plan.Parts); err != nil || plan.Part < 1 || plan.Part > plan.Parts {
-		return nil, fmt.Errorf("-part %s: want K/N, the K-th of N parts", o.part)
+	if plan.Part, plan.Parts, err = share("part", o.part); err != nil {
+		return nil, err
+	}
+	turn, turns, err := share("every", o.every)
+	if err != nil {
+		return nil, err
 	}
 	var all []job
 	for _, name := range calls.Names() {
@@ -94,10 +100,22 @@ func (o *sweeping) jobs() ([]job, error) {
 			}
 		}
 	}
-	if len(all) == 0 {
+	var some []job
+	for i := turn - 1; i < len(all); i += turns {
+		some = append(some, all[i])
+	}
+	if len(some) == 0 {
 		return nil, fmt.Errorf("no call matches %q", o.match)
 	}
-	return all, nil
+	return some, nil
+}
+
+// share reads K/N, the K-th of N shares.
+func share(name, text string) (k, n int, err error) {
+	if _, err := fmt.Sscanf(text, "%d/%d", &k, &n); err != nil || k < 1 || k > n {
+		return 0, 0, fmt.Errorf("-%s %s: want K/N, the K-th of N", name, text)
+	}
+	return k, n, nil
 }
 
 // run sweeps, and says how it goes.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/scripts"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) {
@@ -30,26 +32,29 @@ func TestMain(m *testing.M) {
 	if status, again := scratch.Isolate(); again {
 		os.Exit(status)
 	}
+	tests.Waiting()
 	testscript.Main(m, map[string]func(){"srctl": program})
 }
 
-// The operator's sessions, on btrfs and on XFS.
+// The operator's sessions, on btrfs and on XFS; the quick command has each on one of them.
 func TestSessions(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("sessions mount filesystems and attach loop devices, which needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices for sessions")
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}
+	if !tests.All() {
+		files = slices.DeleteFunc(files, func(file string) bool { return slices.Contains(slow, filepath.Base(file)) })
+	}
 	sessions(t, files)
 }
 
+// slow are sessions that the quick command leaves to make long.
+var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar"}
+
 // What the documents tell an operator to type is what works.
 func TestRecipes(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("the recipes are for SRs, which needs root")
-	}
+	tests.Root(t, "an SR for the recipes")
 	session, err := os.ReadFile("testdata/recipes/backup.txtar")
 	if err != nil {
 		t.Fatal(err)
@@ -70,10 +75,10 @@ func sessions(t *testing.T, files []string) {
 	if err := plugin.Install([]string{"-root", root}, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, fs := range []string{"btrfs", "xfs"} {
+	for turn, fs := range []string{"btrfs", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			if err := scratch.Available(fs); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
 			c := scripts.Config{
 				Volume:   filepath.Join(root, "volume", "org.xen.xapi.storage.reflink"),
@@ -81,7 +86,7 @@ func sessions(t *testing.T, files []string) {
 				FS:       fs,
 				Own:      true,
 			}
-			scripts.Test(t, c, files)
+			scripts.Test(t, c, tests.Turn(files, turn))
 		})
 	}
 }

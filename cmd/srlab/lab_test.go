@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"reflinksr/scripts"
+	"reflinksr/scripts/tests"
 )
 
 // TestScenariosAreWellFormed looks for what a run would only find after minutes.
@@ -54,7 +55,7 @@ func TestProgramsForMachinesAreStatic(t *testing.T) {
 	}
 	for _, path := range []string{"/bin/sh", "/usr/bin/env"} {
 		if _, err := os.Stat(path); err != nil {
-			t.Skip(err)
+			tests.Skip(t, err)
 		}
 		if err := static(path); err == nil || !strings.Contains(err.Error(), "CGO_ENABLED=0") {
 			t.Errorf("%s: %v", path, err)

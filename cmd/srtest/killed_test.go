@@ -12,14 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/scripts/owned"
+	"reflinksr/scripts/tests"
 )
 
 // What a run leaves that is killed with all that belongs to it, the next run removes: files,
 // loop devices, processes.
 func TestKilledRunIsSweptByTheNext(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("srtest run needs root")
-	}
+	tests.Root(t, "srtest run")
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

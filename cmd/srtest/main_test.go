@@ -18,6 +18,7 @@ import (
 	"reflinksr/scripts/recording"
 	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // TestMain makes this test binary srtest as well, for tests that need its process.
@@ -108,9 +109,7 @@ func TestNew(t *testing.T) {
 
 // What is asked for and cannot be is said in one sentence.
 func TestRefusals(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("srtest run needs root")
-	}
+	tests.Root(t, "srtest run")
 	empty := t.TempDir()
 	conf := filepath.Join(empty, "conf")
 	if err := os.Mkdir(filepath.Join(empty, "none"), 0o700); err != nil {
@@ -149,9 +148,7 @@ func TestRefusals(t *testing.T) {
 
 // When nobody reads the output any more, running scenarios end and are cleaned up.
 func TestOutputClosed(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("srtest run needs root")
-	}
+	tests.Root(t, "srtest run")
 	dir, tmp := t.TempDir(), t.TempDir()
 	for name, text := range map[string]string{"a_quick": "exec true\n", "waits": "fs tmpfs 64MiB\nexec sleep 600\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name+".txtar"), []byte(text), 0o600); err != nil {
@@ -257,9 +254,7 @@ func TestLimit(t *testing.T) {
 
 // A Ctrl-C ends scenarios in the middle, and nothing of them is left.
 func TestInterrupted(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("srtest run needs root")
-	}
+	tests.Root(t, "srtest run")
 	dir, tmp := t.TempDir(), t.TempDir()
 	script := "fs tmpfs 64MiB\nexec sh -c 'head -c 1048576 /dev/zero >$MNT/disk; losetup -f $MNT/disk; touch ../begun; sleep 600'\n"
 	if err := os.WriteFile(filepath.Join(dir, "waits.txtar"), []byte(script), 0o600); err != nil {

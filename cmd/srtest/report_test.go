@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/testdata/plugins"
 )
 
@@ -38,11 +39,9 @@ func TestTitles(t *testing.T) {
 // name, and returns that which holds them, with the configuration in simple.json.
 func installed(t *testing.T, wrong ...string) string {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("scenarios mount filesystems and attach loop devices, which needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices for scenarios")
 	if err := scratch.Available("xfs"); err != nil {
-		t.Skip(err)
+		tests.Skip(t, err)
 	}
 	dir := t.TempDir()
 	simple, err := plugins.Build(dir)

@@ -16,6 +16,7 @@ import (
 
 	"reflinksr/scripts"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/testdata/plugins"
 )
 
@@ -26,12 +27,11 @@ var wrongPart = flag.String("wrong.part", "1/1", "which part of the wrong plugin
 // names, and the right one that they are made of turns none red. A scenario can see
 // a plugin only by calling it, so those that never make the wrong call need not run.
 func TestWrongPlugins(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("scenarios mount filesystems and attach loop devices, which needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices for scenarios")
+	tests.Long(t)
 	const kind = "xfs"
 	if err := scratch.Available(kind); err != nil {
-		t.Skip(err)
+		tests.Skip(t, err)
 	}
 	dir := t.TempDir()
 	simple, err := plugins.Build(dir)
@@ -163,7 +163,7 @@ func TestWrongPlugins(t *testing.T) {
 				t.Logf("skipped here: %s", strings.Join(without, "; "))
 			}
 			if len(without) > 0 && len(want) == 0 && len(red) == 0 {
-				t.Skip("all that sees it is skipped here")
+				tests.Skip(t, "all that sees it is skipped here")
 			}
 			if *update {
 				if len(missed) > 0 {

@@ -2,6 +2,7 @@ package lease
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -59,7 +60,7 @@ func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.
 // has it: the one that the note speaks of, and any that the kernel knows by the name.
 func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
 	if len(note.Domains) > 0 {
-		if note.ThrowAway || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino {
+		if note.Nonpersistent || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino {
 			return nil, nil
 		}
 		return bound.Of(note.Dev, note.Ino, string(key))
@@ -132,4 +133,16 @@ func UpdateSize(d loop.Device) error {
 		return err
 	}
 	return nil
+}
+
+// Flush brings to the file what was written to its device on this host: a guest's
+// writes go straight there, others are in the device's own page cache until then. inUse
+// says whether there is a device.
+func Flush(key sr.Key, devices []loop.Device) (inUse bool, err error) {
+	for _, d := range devices {
+		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
+			return true, fmt.Errorf("volume %s: %w", key, err)
+		}
+	}
+	return len(devices) > 0, nil
 }

@@ -10,7 +10,7 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
-	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -40,7 +40,7 @@ func ExamineDestroyed(s *sr.SR, destroyed []sr.Key) ([]Problem, error) {
 func lookAtNotes(s *sr.SR, keys []sr.Key) (problems []Problem, err error) {
 	keys = slices.Clone(keys)
 	if s.CBT != nil {
-		noted, err := snapshot.DestroyedVolumes(s)
+		noted, err := cbt.DestroyedVolumes(s)
 		if err != nil {
 			return nil, err
 		}
@@ -85,7 +85,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]Problem, error) {
 		return nil, nil // volume.Examine tells
 	}
 	data.Close()
-	d, err := snapshot.OpenDisk(s, key)
+	d, err := cbt.OpenDisk(s, key)
 	switch {
 	case errors.Is(err, fault.ErrDamaged):
 		return damage(err.Error())
@@ -137,7 +137,7 @@ func RepairDestroyed(path, uuid string) error {
 		return err
 	}
 	defer s.Close()
-	if err := snapshot.RecoverAll(s); err != nil {
+	if err := cbt.RecoverAll(s); err != nil {
 		return fmt.Errorf("destroyed data: %w", err)
 	}
 	return nil

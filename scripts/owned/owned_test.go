@@ -13,12 +13,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/loop"
+	"reflinksr/scripts/tests"
 )
 
 func needsRoot(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("attaching loop devices needs root")
-	}
+	tests.Root(t, "attaching loop devices")
 }
 
 func file(t testing.TB, path string) *os.File {

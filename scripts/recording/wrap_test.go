@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/smapi"
+	"reflinksr/scripts/tests"
 )
 
 // state is all that must be the same afterwards.
@@ -122,7 +123,8 @@ func TestWrapUnderCalls(t *testing.T) {
 			}
 		})
 	}
-	for range 15 {
+	times := tests.Share(4, 15)
+	for range times {
 		must(t, srtest("wrap", dir, log))
 		if state(t, dir) == before {
 			t.Error("nothing has changed")
@@ -138,7 +140,7 @@ func TestWrapUnderCalls(t *testing.T) {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)
 	}
 	calls := readLog(t, log)
-	if made.Load() < 50 || failed.Load() > 0 || len(calls) < 45 {
+	if made.Load() < int64(times) || failed.Load() > 0 || len(calls) < 3*times {
 		t.Errorf("%d calls, %d failed, %d recorded", made.Load(), failed.Load(), len(calls))
 	}
 	for _, c := range calls {

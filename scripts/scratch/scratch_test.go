@@ -9,6 +9,7 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/reflink"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) {
@@ -21,9 +22,7 @@ func TestMain(m *testing.M) {
 // The shipped images stand in for mkfs: two of a kind side by side, grown, each
 // with blocks that can be shared and, on btrfs, an identity of its own.
 func TestShippedImages(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems needs root")
-	}
+	tests.Root(t, "mounting filesystems")
 	t.Setenv("PATH", "")
 	saved := mkfs
 	defer func() { mkfs = saved }()
@@ -63,13 +62,11 @@ func TestShippedImages(t *testing.T) {
 }
 
 func TestMkfs(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems needs root")
-	}
+	tests.Root(t, "mounting filesystems")
 	for _, kind := range Kinds() {
 		t.Run(kind, func(t *testing.T) {
 			if err := Available(kind); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
 			dir := filepath.Join(t.TempDir(), "mnt")
 			fs, err := Make(kind, 512<<20, dir)

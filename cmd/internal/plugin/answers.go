@@ -2,7 +2,7 @@ package plugin
 
 import (
 	"reflinksr/internal/smapi"
-	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -54,7 +54,7 @@ func asProbeResult(c sr.Candidate) smapi.ProbeResult {
 	return result
 }
 
-func asBlocklist(l snapshot.BlockList) smapi.Blocklist {
+func asBlocklist(l cbt.BlockList) smapi.Blocklist {
 	ranges := make([]smapi.Range, len(l.Ranges))
 	for i, r := range l.Ranges {
 		ranges[i] = r
@@ -62,7 +62,7 @@ func asBlocklist(l snapshot.BlockList) smapi.Blocklist {
 	return smapi.Blocklist{BlockSize: l.BlockSize, Ranges: ranges}
 }
 
-func asChangedBlocks(c snapshot.ChangedBlocks) smapi.ChangedBlocks {
+func asChangedBlocks(c cbt.ChangedBlocks) smapi.ChangedBlocks {
 	return smapi.ChangedBlocks{Granularity: c.Granularity, Bitmap: smapi.Bitmap(c.Bitmap)}
 }
 

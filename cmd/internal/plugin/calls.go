@@ -10,6 +10,7 @@ import (
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
 	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -53,7 +54,7 @@ func volumeCalls() []serve.Handler {
 		serve.On(func(_ context.Context, r smapi.VolumeCopy) (smapi.Volume, error) {
 			return as(asVolume)(copyVolume(r.SR, r.Key, r.DestSR))
 		}),
-		serve.Do(func(_ context.Context, r smapi.VolumeDestroy) error { return snapshot.Destroy(r.SR, r.Key) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeDestroy) error { return cbt.Destroy(r.SR, r.Key) }),
 		serve.Do(func(_ context.Context, r smapi.VolumeRevert) error { return snapshot.Revert(r.SR, r.Snapshot, r.Key) }),
 		serve.Do(func(_ context.Context, r smapi.VolumeSetName) error { return volume.SetName(r.SR, r.Key, r.NewName) }),
 		serve.Do(func(_ context.Context, r smapi.VolumeSetDescription) error {
@@ -66,18 +67,18 @@ func volumeCalls() []serve.Handler {
 			return as(asVolume)(volume.Stat(r.SR, r.Key))
 		}),
 		serve.On(func(_ context.Context, r smapi.VolumeCompare) (smapi.Blocklist, error) {
-			return as(asBlocklist)(snapshot.Compare(r.SR, r.Key, r.Key2))
+			return as(asBlocklist)(cbt.Compare(r.SR, r.Key, r.Key2))
 		}),
 		serve.On(func(_ context.Context, r smapi.VolumeSimilarContent) ([]string, error) {
-			return list(asText)(snapshot.SimilarContent(r.SR, r.Key))
+			return list(asText)(cbt.SimilarContent(r.SR, r.Key))
 		}),
-		serve.Do(func(_ context.Context, r smapi.VolumeEnableCBT) error { return snapshot.EnableCBT(r.SR, r.Key) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeDisableCBT) error { return snapshot.DisableCBT(r.SR, r.Key) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeDataDestroy) error { return snapshot.DestroyData(r.SR, r.Key) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeEnableCBT) error { return cbt.EnableCBT(r.SR, r.Key) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeDisableCBT) error { return cbt.DisableCBT(r.SR, r.Key) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeDataDestroy) error { return cbt.DestroyData(r.SR, r.Key) }),
 		serve.On(func(_ context.Context, r smapi.VolumeListChangedBlocks) (smapi.ChangedBlocks, error) {
-			return as(asChangedBlocks)(snapshot.ListChangedBlocks(r.SR, r.Key, r.Key2, r.Offset, r.Length))
+			return as(asChangedBlocks)(cbt.ListChangedBlocks(r.SR, r.Key, r.Key2, r.Offset, r.Length))
 		}),
-		serve.Do(func(_ context.Context, r smapi.VolumeCompose) error { return snapshot.Compose(r.SR, r.Key, r.Key2) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeCompose) error { return cbt.Compose(r.SR, r.Key, r.Key2) }),
 	}
 }
 
@@ -122,7 +123,7 @@ func attach(configuration map[string]string) (string, error) {
 		// It is attached and usable; the next attach tries again.
 		slog.Error("what guests of a former boot left could not all be removed", "sr", handle, "err", err)
 	}
-	if err := snapshot.Recover(handle); err != nil {
+	if err := cbt.Recover(handle); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "sr", handle, "err", err)
 	}
 	return handle, nil

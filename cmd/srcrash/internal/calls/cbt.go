@@ -13,7 +13,7 @@ import (
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/smapi"
-	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 )
 
@@ -175,7 +175,7 @@ func (v volume) destroyed() bool { return v.flag("data_destroyed") }
 
 // changed is what list_changed_blocks answers: a digit for each block.
 func (w *world) changed(a, b string) string {
-	answer, err := snapshot.ListChangedBlocks(w.handle("sr"), string(w.keys[a]), string(w.keys[b]), 0, -1)
+	answer, err := cbt.ListChangedBlocks(w.handle("sr"), string(w.keys[a]), string(w.keys[b]), 0, -1)
 	if errors.Is(err, fault.ErrNotAttached) {
 		return ""
 	}

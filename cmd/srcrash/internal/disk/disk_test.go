@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) {
@@ -18,13 +19,11 @@ func TestMain(m *testing.M) {
 // What a power cut leaves: nothing that was not made durable, everything that was,
 // and, after a commit of metadata alone, a file without what was written to it.
 func TestCut(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems needs root")
-	}
+	tests.Root(t, "mounting filesystems")
 	for _, kind := range []string{"btrfs", "xfs"} {
 		t.Run(kind, func(t *testing.T) {
 			if err := scratch.Available(kind); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
 			shelf, err := NewShelf(t.TempDir())
 			if err != nil {

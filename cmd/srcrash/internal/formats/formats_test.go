@@ -16,6 +16,7 @@ import (
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // update makes the archives of this release anew, with the plugin as it is now:
@@ -53,9 +54,7 @@ const archives = "../../../../testdata/formats"
 
 // TestFormats puts the SRs of every release on btrfs and on XFS, attaches and uses them.
 func TestFormats(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems and attaching loop devices needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices")
 	p, srctl := host(t)
 	if *update {
 		makeArchives(t, p)
@@ -110,7 +109,7 @@ func host(t *testing.T) (p rig.Plugin, srctl string) {
 func filesystem(t *testing.T, kind string) string {
 	t.Helper()
 	if err := scratch.Available(kind); err != nil {
-		t.Skip(err)
+		tests.Skip(t, err)
 	}
 	fs, err := scratch.Make(kind, 1<<30, filepath.Join(t.TempDir(), "mnt"))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"reflinksr/internal/smapi"
+	"reflinksr/scripts/tests"
 )
 
 // unread are members that nothing which is asked here depends on, and why.
@@ -24,9 +25,8 @@ var unread = map[string]string{
 // TestMembers has each member of the records go by another name, as if a later version did
 // not know it any more: TestFormats would find that out.
 func TestMembers(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems needs root")
-	}
+	tests.Root(t, "mounting filesystems")
+	tests.Long(t)
 	p, srctl := host(t)
 	dir := filesystem(t, "btrfs")
 	for _, of := range []struct{ kind, archive string }{{"record", "everything"}, {"lease", "everything"}, {"marker", "options"}} {

@@ -8,19 +8,18 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) { os.Exit(rig.RunTests(m)) }
 
 // A little of everything, with kills, on both filesystems.
 func TestHammer(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems and attaching loop devices needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices")
 	for _, fs := range []string{"btrfs", "xfs"} {
 		t.Run(fs, func(t *testing.T) {
 			if err := scratch.Available(fs); err != nil {
-				t.Skip(err)
+				tests.Skip(t, err)
 			}
 			var out bytes.Buffer
 			if err := Hammer([]string{"-fs", fs, "-calls", "100", "-kills", "5"}, &out); err != nil {

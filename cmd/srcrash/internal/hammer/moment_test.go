@@ -2,7 +2,6 @@ package hammer
 
 import (
 	"fmt"
-	"os"
 	"path/filepath"
 	"strconv"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -21,11 +21,9 @@ import (
 // What is told of a volume is of one moment: its name is set before its size, so
 // that nobody ever sees the new size with the old name.
 func TestStatIsOfOneMoment(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems needs root")
-	}
+	tests.Root(t, "mounting filesystems")
 	if err := scratch.Available("xfs"); err != nil {
-		t.Skip(err)
+		tests.Skip(t, err)
 	}
 	if err := rig.PrivateHost(); err != nil {
 		t.Fatal(err)

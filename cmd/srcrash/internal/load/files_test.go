@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/scripts/tests"
 )
 
 // A thread has fsynced files 1 to 60 before the call, and removed those up to 20;
@@ -75,7 +76,7 @@ func remove(n int64) func(dir string) error {
 func TestUnsoundExt4(t *testing.T) {
 	needsRoot(t)
 	if err := needsExt4(); err != nil {
-		t.Skip(err)
+		tests.Skip(t, err)
 	}
 	if err := rig.PrivateHost(); err != nil {
 		t.Fatal(err)

@@ -14,15 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/scripts/tests"
 )
 
 func TestMain(m *testing.M) { os.Exit(rig.RunTests(m)) }
 
 func needsRoot(t *testing.T) {
 	t.Helper()
-	if os.Getuid() != 0 {
-		t.Skip("mounting filesystems and attaching loop devices needs root")
-	}
+	tests.Root(t, "mounting filesystems and attaching loop devices")
 }
 
 // The command on both filesystems, with every load, as short as it can be and still

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"reflinksr/scripts/tests"
 )
 
 // image is a bzImage of boot protocol 2.08 with that payload behind two sectors of setup.
@@ -52,11 +54,11 @@ func TestLibrariesAreFound(t *testing.T) {
 	// A root of this machine's own program and libraries.
 	shell, err := filepath.EvalSymlinks("/bin/sh")
 	if err != nil {
-		t.Skip(err)
+		tests.Skip(t, err)
 	}
 	r, err := open("/")
 	if err != nil {
-		t.Skipf("this machine's libraries are elsewhere: %v", err)
+		tests.Skip(t, "this machine's libraries are elsewhere: ", err)
 	}
 	libs, err := r.Libraries(shell)
 	if err != nil {

@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"encoding/base64"

@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"errors"
@@ -68,7 +68,7 @@ func Compose(handle, key, parent string) error {
 // composeLocked composes, and lets go of all files: as long as one is open, its blocks
 // are shared with it.
 func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key) error {
-	lock, target, err := lockBoth(s, parent, child, dirfs.Exclusive)
+	lock, target, err := s.LockBoth(parent, child, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
@@ -88,7 +88,7 @@ func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key
 		withdraw()
 		return fmt.Errorf("volume %s: composing with %s: %w", child, parent, err)
 	}
-	volume.Bury(s, parent)
+	volume.RemoveFiles(s, parent)
 	lock.Discard()
 	lock = nil
 	return nil

@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"bytes"
@@ -12,15 +12,14 @@ import (
 
 	"reflinksr/internal/reflink"
 	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
 )
 
 // Both ways to walk over a file on btrfs tell the same of it: what is the same block of
 // another file, and what is a hole. Of compressed blocks only the tree can tell, and it
 // must not be wrong.
 func TestTreeAgreesWithFIEMAP(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting a filesystem needs root")
-	}
+	tests.Root(t, "mounting a filesystem")
 	fs, err := scratch.Make("btrfs", 1<<30, t.TempDir())
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +80,7 @@ func agree(t *testing.T, dir string, random *rand.Rand, compressed bool) (told i
 	var contents [2][]byte
 	for i, f := range files {
 		if !inTree(f) {
-			t.Skip("this kernel does not tell when it is in the tree")
+			tests.Skip(t, "this kernel does not tell when it is in the tree")
 		}
 		var err error
 		if trees[i], err = newTreeCursor(f, size); err != nil {
@@ -154,11 +153,9 @@ func scribble(t *testing.T, f *os.File, random *rand.Rand, size int64, times int
 // What was acknowledged to a guest is in the tree when inTree returns. When fsync returns
 // it need not be: with both processors busy 4 of 400 changes went untold.
 func TestTreeHasEveryWrite(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("mounting a filesystem needs root")
-	}
+	tests.Root(t, "mounting a filesystem")
 	if !since(6, 2) {
-		t.Skip("this kernel does not tell when it is in the tree")
+		tests.Skip(t, "this kernel does not tell when it is in the tree")
 	}
 	fs, err := scratch.Make("btrfs", 1<<30, t.TempDir())
 	if err != nil {

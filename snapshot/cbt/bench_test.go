@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"bytes"
@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/extent"
+	"reflinksr/snapshot"
 	"reflinksr/volume"
 )
 
@@ -66,7 +67,7 @@ func (d *benchDisk) write(tb testing.TB, step int) {
 
 func (d *benchDisk) snapshot(tb testing.TB) string {
 	tb.Helper()
-	v, err := Snapshot(d.handle, d.key)
+	v, err := snapshot.Snapshot(d.handle, d.key)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -318,7 +319,7 @@ func allocated(do func()) uint64 {
 }
 
 // Memory hardly grows with the number of extents: ten million of them stay below 64 MiB,
-// also of a list of what is lost of them.
+// also of a list of what is freed of them.
 func TestMemoryIsBounded(t *testing.T) {
 	const few, many = 500, 20_000
 	benchLayouts(func(l diskLayout) {

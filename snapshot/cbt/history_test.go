@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"bytes"
@@ -20,6 +20,8 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
+	"reflinksr/scripts/tests"
+	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -36,6 +38,7 @@ const historyLength = 1500
 // Whatever is done to the volumes of an SR, changed blocks are told of as such, those of
 // destroyed data as before it was destroyed, and no volume's bytes change.
 func TestHistory(t *testing.T) {
+	length := tests.Share(*historyOps/5, *historyOps)
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			b := newBed(t, l, 2<<30)
@@ -49,11 +52,11 @@ func TestHistory(t *testing.T) {
 					h.run(once.seed, once.operations)
 				}
 			}
-			for done := 0; done < *historyOps; seed++ {
-				n := min(historyLength, *historyOps-done)
+			for done := 0; done < length; seed++ {
+				n := min(historyLength, length-done)
 				h.run(seed, n)
 				done += n
-				if done%(10*historyLength) == 0 || done == *historyOps {
+				if done%(10*historyLength) == 0 || done == length {
 					t.Logf("%d operations, %v: %v", done, h.did, h)
 				}
 			}
@@ -68,7 +71,7 @@ var onceWrong = []struct {
 	operations int
 }{
 	{"btrfs", 3002, 130}, // the last block of a shorter disk
-	{"xfs", 3043, 160},   // a keeper of a keeper that is no more
+	{"xfs", 3043, 160},   // a owner of a owner that is no more
 }
 
 // history is one sequence of operations and what they must have led to.
@@ -436,8 +439,8 @@ func (h *history) derive(kind volume.Kind, make func(handle, key string) (volume
 	return true
 }
 
-func (h *history) snapshot() bool { return h.derive(volume.Snapshot, Snapshot) }
-func (h *history) clone() bool    { return h.derive(volume.Clone, Clone) }
+func (h *history) snapshot() bool { return h.derive(volume.Snapshot, snapshot.Snapshot) }
+func (h *history) clone() bool    { return h.derive(volume.Clone, snapshot.Clone) }
 
 func (h *history) revert() bool {
 	from, to := h.pick((*modelDisk).living), h.pick(writable, (*modelDisk).idle)
@@ -445,7 +448,7 @@ func (h *history) revert() bool {
 		return false
 	}
 	h.note("revert %s to %s", to, from)
-	h.must(Revert(h.handle, string(from.key), string(to.key)))
+	h.must(snapshot.Revert(h.handle, string(from.key), string(to.key)))
 	to.bytes, to.changed = bytes.Clone(from.bytes), h.now
 	return true
 }
@@ -603,7 +606,7 @@ func (h *history) laidOver(child, parent *modelDisk) ([]byte, error) {
 }
 
 // recover attaches the SR again, now and then after a crash just before it was noted that
-// lost blocks had been given back.
+// freed blocks had been given back.
 func (h *history) recover() bool {
 	d := h.pick(func(d *modelDisk) bool { return d.destroyed })
 	if d != nil {
@@ -640,14 +643,14 @@ func (h *history) refuse() bool {
 		h.refused("data_destroy of what is in use", DestroyData(h.handle, key), fault.ErrInUse)
 	}
 	if d.destroyed {
-		_, err := Snapshot(h.handle, key)
+		_, err := snapshot.Snapshot(h.handle, key)
 		h.refused("a snapshot of destroyed data", err, fault.ErrNoData)
-		_, err = Clone(h.handle, key)
+		_, err = snapshot.Clone(h.handle, key)
 		h.refused("a clone of destroyed data", err, fault.ErrNoData)
 		err = h.attach(&modelDisk{key: d.key})
 		h.refused("attaching destroyed data", err, fault.ErrNoData)
 		if to := h.pick(writable, (*modelDisk).idle); to != nil {
-			h.refused("reverting to destroyed data", Revert(h.handle, key, string(to.key)), fault.ErrNoData)
+			h.refused("reverting to destroyed data", snapshot.Revert(h.handle, key, string(to.key)), fault.ErrNoData)
 			h.refused("composing with destroyed data", Compose(h.handle, string(to.key), key), fault.ErrNoData)
 		}
 	}

@@ -1,4 +1,4 @@
-package snapshot
+package cbt
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
+	"reflinksr/snapshot"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -59,7 +60,7 @@ func TestDestroyedSnapshotsKeepNothing(t *testing.T) {
 			fill("old.")
 			var destroyed []string
 			for range 3 {
-				s, err := Snapshot(bed.handle, string(v.Key))
+				s, err := snapshot.Snapshot(bed.handle, string(v.Key))
 				must(err)
 				destroyed = append(destroyed, string(s.Key))
 			}
@@ -110,7 +111,7 @@ func TestPartsAreAsTheWhole(t *testing.T) {
 			_, err = f.Write(bytes.Repeat([]byte("old."), size/4))
 			must(err)
 			must(f.Sync())
-			s, err := Snapshot(bed.handle, string(v.Key))
+			s, err := snapshot.Snapshot(bed.handle, string(v.Key))
 			must(err)
 			for at := int64(0); at < size; at += 5 * granularity {
 				_, err := f.WriteAt([]byte("new."), at)
