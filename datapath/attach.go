@@ -1,7 +1,6 @@
 package datapath
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,51 +19,20 @@ import (
 	"reflinksr/volume"
 )
 
-// Backend is what the protocol calls backend: ways to get at the disk, best first.
-type Backend struct {
-	Implementations []Implementation `json:"implementations"`
-}
-
-// Implementation is one of them, a variant with an argument.
-type Implementation struct {
-	Kind  string
-	Value any
-}
-
-func (i Implementation) MarshalJSON() ([]byte, error) { return json.Marshal([]any{i.Kind, i.Value}) }
-
-type xenDisk struct {
-	Params      string            `json:"params"`
-	Extra       map[string]string `json:"extra"`
-	BackendType string            `json:"backend_type"`
-}
-
-type blockDevice struct {
-	Path string `json:"path"`
-}
-
-// backend presents a device to xen-blkback ("vbd") and to programs of this host.
-func backend(d loop.Device) Backend {
-	return Backend{[]Implementation{
-		{"XenDisk", xenDisk{Params: d.Path(), Extra: map[string]string{}, BackendType: "vbd"}},
-		{"BlockDevice", blockDevice{Path: d.Path()}},
-	}}
-}
-
-// Attach makes the volume a device on this host for a domain. Several domains
-// share one device; attaching one again returns it again. Nobody may use it before
+// Attach makes the volume a device on this host for a domain, and returns its path. Several
+// domains share one device; attaching one again returns it again. Nobody may use it before
 // activating it.
-func Attach(uri, domain string) (Backend, error) {
+func Attach(uri, domain string) (device string, err error) {
 	if err := checkDomain(domain); err != nil {
-		return Backend{}, err
+		return "", err
 	}
 	v, err := begin(uri)
 	if err != nil {
-		return Backend{}, err
+		return "", err
 	}
 	defer v.end()
 	if err := v.must(); err != nil {
-		return Backend{}, err
+		return "", err
 	}
 	var d loop.Device
 	err = v.locked(func(s *sr.SR) error {
@@ -84,9 +52,9 @@ func Attach(uri, domain string) (Backend, error) {
 		return err
 	})
 	if err != nil {
-		return Backend{}, err
+		return "", err
 	}
-	return backend(d), nil
+	return d.Path(), nil
 }
 
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {

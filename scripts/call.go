@@ -7,39 +7,25 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/invoke"
 	"reflinksr/scripts/owned"
 )
 
-// refusal is the error that a plugin answers.
-type refusal struct {
-	Code      string   `json:"code"`
-	Params    []string `json:"params"`
-	Backtrace *struct {
-		Error *string   `json:"error"`
-		Files *[]string `json:"files"`
-		Lines *[]int    `json:"lines"`
-	} `json:"backtrace"`
+// isUnimplemented says that the call is not offered.
+func isUnimplemented(r *smapi.Failure) bool {
+	return r.Code == smapi.BackendFailure && r.IsNamed(smapi.Unimplemented)
 }
-
-// unimplemented says that the call is not offered.
-func (r *refusal) unimplemented() bool {
-	return r.Code == "SR_BACKEND_FAILURE" && len(r.Params) > 0 && r.Params[0] == "Unimplemented"
-}
-
-func (r *refusal) Error() string { return fmt.Sprintf("refused: %s %q", r.Code, r.Params) }
 
 // call is the verb.
 func (s *script) call(not bool, args []string) error {
@@ -61,7 +47,7 @@ func (s *script) call(not bool, args []string) error {
 		}
 	}
 	_, err = s.invoke(args[0], request)
-	var refused *refusal
+	var refused *smapi.Failure
 	switch isRefusal := errors.As(err, &refused); {
 	case !not && isRefusal && s.unimplemented():
 		return errNotOffered{args[0]}
@@ -84,24 +70,40 @@ func (s *script) unimplemented() bool {
 	return len(s.calls) > 0 && s.calls[len(s.calls)-1].Outcome == NotOffered
 }
 
-// mustCall calls with arguments given as a value, for a verb that needs the call.
-func (s *script) mustCall(method string, args map[string]any) (any, error) {
-	if _, ok := args["dbg"]; !ok {
-		args["dbg"] = "scenario"
-	}
-	request, err := json.Marshal(args)
+// mustCall makes the call of a request, for a verb that needs it.
+func (s *script) mustCall(r smapi.Request) (any, error) {
+	request, err := invoke.Request("scenario", r)
 	if err != nil {
 		return nil, err
 	}
-	value, err := s.invoke(method, request)
-	var refused *refusal
-	if errors.As(err, &refused) && refused.unimplemented() {
-		return nil, errNotOffered{method}
+	value, err := s.invoke(r.Call(), request)
+	var refused *smapi.Failure
+	if errors.As(err, &refused) && isUnimplemented(refused) {
+		return nil, errNotOffered{r.Call()}
 	}
 	return value, err
 }
 
-// invoke makes one call as the toolstack does. A refusal is an error that is *refusal.
+// ask is mustCall with the answer as the interface's type.
+func ask[Result any](s *script, r smapi.Asks[Result]) (Result, error) {
+	v, err := s.mustCall(r)
+	if err != nil {
+		var none Result
+		return none, err
+	}
+	return as[Result](v)
+}
+
+// as is an answer, which is of the type, as a value of that type.
+func as[T any](v any) (is T, err error) {
+	data, err := json.Marshal(v)
+	if err == nil {
+		err = json.Unmarshal(data, &is)
+	}
+	return is, err
+}
+
+// invoke makes one call as the toolstack does. A refusal is an error that is *smapi.Failure.
 func (s *script) invoke(method string, request []byte) (any, error) {
 	path, err := s.locate(method, request)
 	if err != nil {
@@ -113,12 +115,11 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 	if s.naming {
 		s.named = len(s.calls)
 	}
-	start := time.Now()
-	stdout, stderr, failed := s.fork(path, request)
-	made.Seconds = time.Since(start).Seconds()
-	made.Answer = shorten(stdout.Bytes())
-	value, err := judge(filepath.Base(path), stdout, stderr, failed)
-	var refused *refusal
+	out := s.fork(path, request)
+	made.Seconds = out.Took.Seconds()
+	made.Answer = shorten(out.Stdout.Bytes())
+	value, err := judge(filepath.Base(path), out)
+	var refused *smapi.Failure
 	switch {
 	case err == nil:
 		made.Outcome, s.last = Works, value
@@ -130,7 +131,7 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 		}
 	case errors.As(err, &refused):
 		made.Outcome, s.refusal = Refuses, refused
-		if refused.unimplemented() {
+		if isUnimplemented(refused) {
 			made.Outcome = NotOffered
 		}
 	default:
@@ -140,116 +141,49 @@ func (s *script) invoke(method string, request []byte) (any, error) {
 	return value, err
 }
 
+// keep bounds what is kept of what a process prints, in bytes; SR.ls of 100,000 volumes is
+// within it.
+const keep = 128 << 20
+
 // fork runs one process of a plugin, at most for as long as a call may take. What
 // it leaves running is killed: the toolstack would wait for it.
-func (s *script) fork(path string, request []byte) (stdout, stderr *capped, err error) {
-	stdout, stderr = new(capped), new(capped)
+func (s *script) fork(path string, request []byte) *invoke.Output {
 	ctx, cancel := context.WithTimeout(s.config.context(), s.config.timeout())
 	defer cancel()
-	c := exec.CommandContext(ctx, path, "--json")
+	c := invoke.Command{Path: path, Request: request, Keep: keep}
 	if s.sandbox.Unusual() {
-		self, argv, err := s.sandbox.Command(path, "--json")
-		if err != nil {
-			return stdout, stderr, err
-		}
-		c = exec.CommandContext(ctx, self)
-		c.Args = argv
+		c.Wrap = s.sandbox.Command
 	}
-	c.Stdin = bytes.NewReader(request)
-	c.Stdout, c.Stderr = stdout, stderr
-	confine(c)
-	err = c.Run()
+	out := c.Run(ctx)
 	switch {
 	case s.config.stopped() != nil:
-		err = s.config.stopped()
+		out.Err = s.config.stopped()
 	case ctx.Err() != nil:
-		err = fmt.Errorf("no answer within %v; killed%s", s.config.timeout(), printed(stdout, stderr))
-	case errors.Is(err, exec.ErrWaitDelay):
-		group := owned.InGroup(c.Process.Pid)
+		out.Err = fmt.Errorf("no answer within %v; killed%s", s.config.timeout(), out.Quote())
+	case errors.Is(out.Err, exec.ErrWaitDelay):
+		group := owned.InGroup(out.PID)
 		for _, pid := range owned.Processes(group) {
 			owned.Signal(pid, unix.SIGKILL, group)
 		}
-		err = errors.New("it exited, but a process that it started keeps standard output or standard error open: the toolstack waits for both to close")
+		out.Err = errors.New("it exited, but a process that it started keeps standard output or standard error open: the toolstack waits for both to close")
 	}
-	return stdout, stderr, err
-}
-
-// confine has a command and what it starts killed together, and not waited for.
-func confine(c *exec.Cmd) {
-	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
-	c.WaitDelay = 3 * time.Second // a busy host takes a while to hand over what was printed
+	return out
 }
 
 // judge holds what a process printed and how it ended against the protocol.
-func judge(method string, stdout, stderr *capped, failed error) (any, error) {
-	var exit *exec.ExitError
-	if failed != nil && !errors.As(failed, &exit) {
-		return nil, failed
-	}
-	value, err := decode(stdout.Bytes())
+func judge(method string, out *invoke.Output) (any, error) {
+	answer, err := out.Answer()
 	if err != nil {
-		ended := "exit status 0"
-		if failed != nil {
-			ended = failed.Error()
-		}
-		return nil, fmt.Errorf("%s, and standard output is not one JSON value (%v)%s", ended, err, printed(stdout, stderr))
+		return nil, err
 	}
-	if failed == nil {
-		if err := checkShape(method, value); err != nil {
-			return nil, fmt.Errorf("the answer is not of the interface's type: %w", err)
-		}
-		return value, nil
+	value, err := decode(answer)
+	if err != nil {
+		return nil, err
 	}
-	r := new(refusal)
-	if err := json.Unmarshal(stdout.Bytes(), r); err != nil || r.Code == "" || r.Params == nil || r.Backtrace == nil ||
-		r.Backtrace.Error == nil || r.Backtrace.Files == nil || r.Backtrace.Lines == nil {
-		return nil, fmt.Errorf("%v, and the error lacks a field (code, params, backtrace{error, files, lines})%s", failed, printed(stdout, stderr))
+	if err := checkShape(method, value); err != nil {
+		return nil, fmt.Errorf("the answer is not of the interface's type: %w", err)
 	}
-	return nil, r
-}
-
-// capped keeps the beginning of what a process prints; SR.ls of 100,000 volumes
-// is within it.
-type capped struct {
-	kept  bytes.Buffer // not embedded: its ReadFrom would be used in Write's place
-	total int
-}
-
-func (c *capped) Write(p []byte) (int, error) {
-	c.total += len(p)
-	c.kept.Write(p[:min(len(p), max(0, 128<<20-c.kept.Len()))])
-	return len(p), nil
-}
-
-func (c *capped) Bytes() []byte { return c.kept.Bytes() }
-
-// printed quotes the first lines of what a process printed, with their size if
-// they are not all.
-func printed(stdout, stderr *capped) string {
-	text := ""
-	for _, stream := range []struct {
-		name string
-		*capped
-	}{{"standard output", stdout}, {"standard error", stderr}} {
-		if stream.capped == nil || stream.total == 0 {
-			continue
-		}
-		head := stream.Bytes()[:min(stream.kept.Len(), 400)]
-		for i, n := 0, 0; i < len(head); i++ {
-			if head[i] == '\n' {
-				if n++; n == 5 {
-					head = head[:i+1]
-				}
-			}
-		}
-		if len(head) < stream.total {
-			text += fmt.Sprintf("; %s (the first of %d bytes): %q", stream.name, stream.total, head)
-		} else {
-			text += fmt.Sprintf("; %s: %q", stream.name, head)
-		}
-	}
-	return text
+	return value, nil
 }
 
 // locate finds the executable of a method. Datapath calls go to the plugin that
@@ -258,7 +192,7 @@ func (s *script) locate(method string, request []byte) (string, error) {
 	path := ""
 	if plugin, name, ok := strings.Cut(method, "/"); ok {
 		path, method = s.config.datapath(plugin, name), name
-	} else if !strings.HasPrefix(method, "Datapath.") && !strings.HasPrefix(method, "Data.") {
+	} else if smapi.PluginsOf(method) != smapi.InDatapath {
 		path = filepath.Join(s.config.Volume, method)
 	} else {
 		var args struct{ URI string }
@@ -273,11 +207,17 @@ func (s *script) locate(method string, request []byte) (string, error) {
 	if path = present(path); path != "" {
 		return path, nil
 	}
-	if !slices.Contains(Interface, method) {
+	if !inInterface(method) {
 		return "", fmt.Errorf("there is no call %s in the interface, nor in the plugin", method)
 	}
 	s.calls = append(s.calls, Call{Method: method, Outcome: NotOffered})
 	return "", errNotOffered{method}
+}
+
+// inInterface says whether the interface has a call of that very name.
+func inInterface(method string) bool {
+	c := smapi.Find(method)
+	return c != nil && c.Call() == method
 }
 
 // present finds a file by its path, the name in any case, as the toolstack does.
@@ -299,17 +239,13 @@ type errNotOffered struct{ method string }
 
 func (e errNotOffered) Error() string { return e.method + " is not offered" }
 
+// decode reads one JSON value. Numbers stay as they are written.
 func decode(data []byte) (any, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	var v any
-	if err := dec.Decode(&v); err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("more than one value")
-	}
-	return v, nil
+	err := dec.Decode(&v)
+	return v, err
 }
 
 var variable = regexp.MustCompile(`^\$(\w+|\{\w+\})`)
@@ -432,25 +368,25 @@ func (s *script) refused(_ bool, args []string) error {
 		return errors.New("the last call was not refused")
 	}
 	r := s.refusal
-	if r.unimplemented() && args[0] != r.Params[0] {
+	if isUnimplemented(r) && args[0] != r.Params[0] {
 		return errNotOffered{s.calls[len(s.calls)-1].Method} // why it would be refused it does not know
 	}
 	if _, err := strconv.Atoi(args[0]); err == nil {
-		if r.Code != "SR_BACKEND_FAILURE_"+args[0] {
+		if r.Code != smapi.BackendFailure+"_"+args[0] {
 			return fmt.Errorf("the code is %s, want SR_BACKEND_FAILURE_%s; params %q", r.Code, args[0], r.Params)
 		}
-	} else if r.Code != "SR_BACKEND_FAILURE" || len(r.Params) != 2 || r.Params[0] != args[0] {
+	} else if r.Code != smapi.BackendFailure || len(r.Params) != 2 || r.Params[0] != args[0] {
 		return fmt.Errorf("the error is %s %q, want SR_BACKEND_FAILURE [%q and one more]", r.Code, r.Params, args[0])
 	}
-	all := strings.Join(r.Params, "\n") + "\n" + *r.Backtrace.Error
+	all := strings.Join(r.Params, "\n") + "\n" + r.Backtrace.Error
 	texts := args[1:]
-	if len(texts) > 0 && r.Code == "SR_BACKEND_FAILURE" && !strings.Contains(r.Params[1], texts[0]) {
+	if len(texts) > 0 && r.Code == smapi.BackendFailure && !strings.Contains(r.Params[1], texts[0]) {
 		// The toolstack passes on what is named, and no word of the backtrace.
-		return fmt.Errorf("the error names %q, not %q: %s (%s)", r.Params[1], texts[0], args[0], *r.Backtrace.Error)
+		return fmt.Errorf("the error names %q, not %q: %s (%s)", r.Params[1], texts[0], args[0], r.Backtrace.Error)
 	}
 	for _, text := range texts {
 		if !strings.Contains(all, text) {
-			return fmt.Errorf("the error does not say %q: %s %q (%s)", text, r.Code, r.Params, *r.Backtrace.Error)
+			return fmt.Errorf("the error does not say %q: %s %q (%s)", text, r.Code, r.Params, r.Backtrace.Error)
 		}
 	}
 	return nil

@@ -2,12 +2,12 @@ package scripts
 
 import (
 	"encoding/base64"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"hash/maphash"
 	"slices"
 	"strings"
+
+	"reflinksr/internal/smapi"
 )
 
 // piece is the length in bytes of the blocks that Volume.list_changed_blocks tells of.
@@ -45,11 +45,11 @@ func (p *pieces) at(i int64) uint64 {
 
 // pieces reads a disk, or remembers what it held when it still had data.
 func (s *script) pieces(key string) (*pieces, error) {
-	record, err := s.stat(key)
+	v, err := s.stat(key)
 	if err != nil {
 		return nil, err
 	}
-	if record["volume_type"] == "CBT_Metadata" {
+	if v.VolumeType == smapi.CBTMetadata {
 		if s.remembered[key] == nil {
 			return nil, fmt.Errorf("%s has no data any more, and there was no sum of it before", key)
 		}
@@ -130,14 +130,14 @@ func (s *script) changed(_ bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	answer, err := s.mustCall("Volume.list_changed_blocks", map[string]any{"sr": s.ts.Getenv("SR"), "key": a, "key2": b, "offset": offset, "length": length})
+	answer, err := ask(s, smapi.VolumeListChangedBlocks{SR: s.ts.Getenv("SR"), Key: a, Key2: b, Offset: offset, Length: length})
 	if err != nil {
 		return err
 	}
 	if length < 0 {
 		length = is.size - offset
 	}
-	bits, _ := base64.StdEncoding.DecodeString(encode(answer.(map[string]any)["bitmap"]))
+	bits, _ := base64.StdEncoding.DecodeString(string(answer.Bitmap))
 	reported := func(i int64) bool { return bits[i/8]&(0x80>>(i%8)) != 0 }
 	first, count := offset/piece, int64(0)
 	if length > 0 {
@@ -174,16 +174,8 @@ func (s *script) compared(_ bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	answer, err := s.mustCall("Volume.compare", map[string]any{"sr": s.ts.Getenv("SR"), "key": a, "key2": b})
+	list, err := ask(s, smapi.VolumeCompare{SR: s.ts.Getenv("SR"), Key: a, Key2: b})
 	if err != nil {
-		return err
-	}
-	var list struct {
-		BlockSize int64
-		Ranges    [][2]int64
-	}
-	data, err := json.Marshal(answer)
-	if err := errors.Join(err, json.Unmarshal(data, &list)); err != nil {
 		return err
 	}
 	var told []window
@@ -191,10 +183,10 @@ func (s *script) compared(_ bool, args []string) error {
 		told = append(told, window{r[0] * list.BlockSize, r[1] * list.BlockSize})
 	}
 	if start, ok := uncovered(ranges, told, 1); !ok {
-		return fmt.Errorf("byte %d is not in the answer: %s", start, shorten(data))
+		return fmt.Errorf("byte %d is not in the answer: %s", start, shorten([]byte(encode(s.last))))
 	}
 	if start, ok := uncovered(told, ranges, list.BlockSize); exactly && !ok {
-		return fmt.Errorf("byte %d should not be in the answer: %s", start, shorten(data))
+		return fmt.Errorf("byte %d should not be in the answer: %s", start, shorten([]byte(encode(s.last))))
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/loop"
+	"reflinksr/internal/smapi"
 )
 
 // plugged is a disk that a domain has.
@@ -32,7 +33,7 @@ func (s *script) plug(not bool, args []string) error {
 	}
 	p, err := s.doPlug(key, readOnly, domain)
 	if not {
-		var r *refusal
+		var r *smapi.Failure
 		if errors.As(err, &r) {
 			return nil
 		}
@@ -66,71 +67,39 @@ func plugArgs(verb string, args []string) (key string, readOnly bool, domain str
 	return args[0], readOnly, domain, nil
 }
 
-func (s *script) stat(key string) (map[string]any, error) {
-	v, err := s.mustCall("Volume.stat", map[string]any{"sr": s.ts.Getenv("SR"), "key": key})
-	if err != nil {
-		return nil, err
-	}
-	record, ok := v.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("the answer of Volume.stat, %v, is no volume", v)
-	}
-	return record, nil
+func (s *script) stat(key string) (smapi.Volume, error) {
+	return ask(s, smapi.VolumeStat{SR: s.ts.Getenv("SR"), Key: key})
 }
 
 // doPlug makes the toolstack's calls. A refused activation is followed by detach.
 func (s *script) doPlug(key string, readOnly bool, domain string) (p plugged, err error) {
-	record, err := s.stat(key)
+	v, err := s.stat(key)
 	if err != nil {
 		return p, err
 	}
-	uris, _ := record["uri"].([]any)
-	if len(uris) == 0 {
+	if len(v.URI) == 0 {
 		return p, errors.New("the volume has no URI")
 	}
-	p = plugged{domain: domain, uri: encode(uris[0])}
-	args := map[string]any{"uri": p.uri, "domain": domain}
-	answer, err := s.mustCall("Datapath.attach", args)
-	if err != nil {
+	p = plugged{domain: domain, uri: v.URI[0]}
+	if s.backend, err = ask(s, smapi.DatapathAttach{URI: p.uri, Domain: domain}); err != nil {
 		return p, err
 	}
-	s.backend = answer
-	if p.device, err = blockDevice(answer); err != nil {
-		return p, err
+	if p.device = s.backend.Path(); p.device == "" {
+		return p, fmt.Errorf("there is neither a BlockDevice nor a File in %s", encode(s.last))
 	}
-	method := "Datapath.activate"
+	var activate smapi.Request = smapi.DatapathActivate{URI: p.uri, Domain: domain}
 	if readOnly {
-		method = "Datapath.activate_readonly"
+		activate = smapi.DatapathActivateReadonly{URI: p.uri, Domain: domain}
 	}
-	if _, err := s.mustCall(method, args); err != nil {
+	if _, err := s.mustCall(activate); err != nil {
 		refused := s.refusal
-		if _, e := s.mustCall("Datapath.detach", args); e != nil {
+		if _, e := s.mustCall(smapi.DatapathDetach{URI: p.uri, Domain: domain}); e != nil {
 			return p, errors.Join(err, e)
 		}
 		s.refusal = refused
 		return p, err
 	}
 	return p, nil
-}
-
-// blockDevice finds the path of the first BlockDevice, else File, in a backend.
-func blockDevice(v any) (string, error) {
-	record, _ := v.(map[string]any)
-	list, _ := record["implementations"].([]any)
-	for _, wanted := range []string{"BlockDevice", "File"} {
-		for _, i := range list {
-			variant, _ := i.([]any)
-			if len(variant) != 2 || variant[0] != wanted {
-				continue
-			}
-			if fields, ok := variant[1].(map[string]any); ok {
-				if path, ok := fields["path"].(string); ok {
-					return path, nil
-				}
-			}
-		}
-	}
-	return "", fmt.Errorf("there is neither a BlockDevice nor a File in %s", encode(v))
 }
 
 // unplug takes the disk back.
@@ -149,9 +118,8 @@ func (s *script) unplug(_ bool, args []string) error {
 }
 
 func (s *script) doUnplug(p plugged) error {
-	args := map[string]any{"uri": p.uri, "domain": p.domain}
-	_, err := s.mustCall("Datapath.deactivate", args)
-	_, err2 := s.mustCall("Datapath.detach", args)
+	_, err := s.mustCall(smapi.DatapathDeactivate{URI: p.uri, Domain: p.domain})
+	_, err2 := s.mustCall(smapi.DatapathDetach{URI: p.uri, Domain: p.domain})
 	return errors.Join(err, err2)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"reflinksr/internal/smapi"
 	"reflinksr/scripts/domain"
 )
 
@@ -162,21 +163,13 @@ func (s *script) plugDomain(d *domain.Domain, key string, readOnly bool) error {
 }
 
 // xenDisk finds the params of the first XenDisk of backend type vbd in a backend.
-func xenDisk(v any) (string, error) {
-	record, _ := v.(map[string]any)
-	list, _ := record["implementations"].([]any)
-	for _, i := range list {
-		variant, _ := i.([]any)
-		if len(variant) != 2 || variant[0] != "XenDisk" {
-			continue
-		}
-		if fields, ok := variant[1].(map[string]any); ok && fields["backend_type"] == "vbd" {
-			if params, ok := fields["params"].(string); ok {
-				return params, nil
-			}
+func xenDisk(backend smapi.Backend) (string, error) {
+	for _, i := range backend.Implementations {
+		if i.XenDisk != nil && i.XenDisk.BackendType == "vbd" {
+			return i.XenDisk.Params, nil
 		}
 	}
-	return "", fmt.Errorf("there is no XenDisk of backend_type vbd in %s", encode(v))
+	return "", errors.New("there is no XenDisk of backend_type vbd in what Datapath.attach answered")
 }
 
 // unplugDomain takes the disk back as the toolstack does: from the guest first. A guest
@@ -218,18 +211,13 @@ func (s *script) snapshotDomain(d *domain.Domain, key string) error {
 	}
 	mark := s.marks["next"]
 	delete(s.marks, "next")
-	answer, err := s.mustCall("Volume.snapshot", map[string]any{"sr": s.ts.Getenv("SR"), "key": key})
+	taken, err := ask(s, smapi.VolumeSnapshot{SR: s.ts.Getenv("SR"), Key: key})
 	if err != nil {
 		return err
 	}
-	record, _ := answer.(map[string]any)
-	taken, ok := record["key"].(string)
-	if !ok {
-		return fmt.Errorf("the answer of Volume.snapshot, %v, is no volume", answer)
-	}
 	delete(s.marks, key) // the disk itself goes on
-	s.marks[taken] = mark
-	s.setenv("SNAP", taken)
+	s.marks[taken.Key] = mark
+	s.setenv("SNAP", taken.Key)
 	return nil
 }
 

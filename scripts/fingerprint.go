@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/smapi"
 )
 
 // fingerprint describes the state of the SR at $SR_PATH, so that a refusal can be
@@ -24,7 +26,7 @@ func (s *script) fingerprint() (string, error) {
 		last, refused, naming := s.last, s.refusal, s.naming
 		s.naming = false
 		defer func() { s.last, s.refusal, s.naming = last, refused, naming }()
-		v, err := s.mustCall("SR.ls", map[string]any{"sr": s.ts.Getenv("SR")})
+		v, err := s.mustCall(smapi.SRLs{SR: s.ts.Getenv("SR")})
 		if err != nil {
 			return err.Error(), nil
 		}

@@ -1,16 +1,16 @@
 package scripts
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
+
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/invoke"
 )
 
 // needs is for scenarios whose calls are not all made by verbs: those that a program of the
@@ -20,7 +20,7 @@ func (s *script) needs(_ bool, args []string) error {
 		return usage("needs")
 	}
 	for _, method := range args {
-		if !slices.Contains(Interface, method) {
+		if !inInterface(method) {
 			return fmt.Errorf("there is no call %s in the interface", method)
 		}
 		if !s.config.carriesOut(method) {
@@ -44,11 +44,14 @@ func (s *script) skip(why string) {
 
 // executable finds that of a call, of any datapath plugin; "" if there is none.
 func (c Config) executable(method string) string {
-	if strings.HasPrefix(method, "Data") {
+	if smapi.PluginsOf(method) == smapi.InDatapath {
 		return c.datapath("*", method)
 	}
 	return present(filepath.Join(c.Volume, method))
 }
+
+// nothing is a request without arguments.
+var nothing = []byte(`{"dbg":"scenario"}`)
 
 // carriedOut caches whether an executable's call is offered.
 var carriedOut sync.Map
@@ -70,14 +73,9 @@ func (c Config) carriesOut(method string) bool {
 	}
 	ctx, cancel := context.WithTimeout(c.context(), c.timeout())
 	defer cancel()
-	command := exec.CommandContext(ctx, path, "--json")
-	confine(command)
-	command.Stdin = strings.NewReader(`{"dbg":"scenario"}`)
-	var answer bytes.Buffer
-	command.Stdout = &answer
-	failed := command.Run()
-	var r refusal
-	offered := failed == nil || json.Unmarshal(answer.Bytes(), &r) != nil || !r.unimplemented()
+	_, err = invoke.Command{Path: path, Request: nothing, Keep: keep}.Run(ctx).Answer()
+	var refused *smapi.Failure
+	offered := !errors.As(err, &refused) || !isUnimplemented(refused)
 	carriedOut.Store(file, offered)
 	return offered
 }

@@ -5,15 +5,19 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"reflinksr/internal/smapi"
 )
 
 // aboutContents are the calls whose answer says nothing of what they are for: that a
 // disk's contents are as they should be is seen only by reading it.
-var aboutContents = []string{"Volume.snapshot", "Volume.clone", "Volume.copy", "Volume.revert", "Volume.resize", "Volume.compose"}
+var aboutContents = []smapi.Request{
+	smapi.VolumeSnapshot{}, smapi.VolumeClone{}, smapi.VolumeCopy{}, smapi.VolumeRevert{}, smapi.VolumeResize{}, smapi.VolumeCompose{},
+}
 
 // AboutContents says whether a call works only if contents were looked at after it.
 func AboutContents(method string) bool {
-	return slices.ContainsFunc(aboutContents, func(known string) bool { return strings.EqualFold(known, method) })
+	return slices.ContainsFunc(aboutContents, func(r smapi.Request) bool { return strings.EqualFold(r.Call(), method) })
 }
 
 // claim is such a call that succeeded, until it is proved.

@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/smapi"
 	"reflinksr/scripts/domain"
 	"reflinksr/scripts/owned"
 	"reflinksr/scripts/sandbox"
@@ -39,7 +40,7 @@ type script struct {
 	naming      bool              // calls that are made now are those that the scenario names
 	named       int               // how many calls there were when the last such one was made
 	last        any               // the last answer, decoded
-	refusal     *refusal          // the last call's, if it was refused
+	refusal     *smapi.Failure    // the last call's, if it was refused
 	claimed     []claim           // calls that succeeded, and that contents must prove
 	proved      map[string]bool   // calls that they have
 	sums        map[string]contents
@@ -50,7 +51,7 @@ type script struct {
 	marks       map[string]uint64 // what writers had acknowledged
 	domains     map[string]*domain.Domain
 	disks       map[uint64]bool // the device numbers of its filesystems
-	backend     any             // what the last Datapath.attach of plug answered
+	backend     smapi.Backend   // what the last Datapath.attach of plug answered
 	sandbox     sandbox.Sandbox // what calls find
 	held        []*os.File      // locked by the lock verb
 }
@@ -213,16 +214,16 @@ func (s *script) sr(_ bool, args []string) error {
 		}
 		conf[k] = v
 	}
-	made, err := s.mustCall("SR.create", map[string]any{"uuid": s.ts.Getenv(name + "_UUID"), "configuration": conf, "name": "scenario", "description": "made by the sr verb"})
+	made, err := ask(s, smapi.SRCreate{UUID: s.ts.Getenv(name + "_UUID"), Configuration: conf, Name: "scenario", Description: "made by the sr verb"})
 	if err != nil {
 		return err
 	}
-	handle, err := s.mustCall("SR.attach", map[string]any{"configuration": made})
+	handle, err := ask(s, smapi.SRAttach{Configuration: made})
 	if err != nil {
 		return err
 	}
 	encoded, err := json.Marshal(made)
-	s.setenv(name, encode(handle))
+	s.setenv(name, handle)
 	s.setenv(name+"_CONF", string(encoded))
 	return err
 }

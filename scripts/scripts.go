@@ -12,7 +12,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -21,6 +20,8 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/invoke"
 	"reflinksr/scripts/domain"
 	"reflinksr/scripts/plugindir"
 	"reflinksr/scripts/scratch"
@@ -253,10 +254,11 @@ func (c Config) condition(word string) (bool, error) {
 		features, err := c.features()
 		return slices.Contains(features, arg), err
 	case "call":
-		if !slices.ContainsFunc(Interface, func(known string) bool { return strings.EqualFold(known, arg) }) {
+		known := smapi.Find(arg)
+		if known == nil {
 			return false, fmt.Errorf("there is no call %q in the interface", arg)
 		}
-		return c.carriesOut(Interface[slices.IndexFunc(Interface, func(known string) bool { return strings.EqualFold(known, arg) })]), nil
+		return c.carriesOut(known.Call()), nil
 	}
 	return false, fmt.Errorf("unknown condition [%s]", word)
 }
@@ -271,19 +273,13 @@ func (c Config) features() ([]string, error) {
 	}
 	ctx, cancel := context.WithTimeout(c.context(), c.timeout())
 	defer cancel()
-	command := exec.CommandContext(ctx, present(filepath.Join(c.Volume, "Plugin.query")), "--json")
-	confine(command)
-	command.Stdin = strings.NewReader(`{"dbg":"scenario"}`)
-	out, err := command.Output()
+	out := invoke.Command{Path: present(filepath.Join(c.Volume, smapi.PluginQuery{}.Call())), Request: nothing, Keep: keep}.Run(ctx)
 	if ctx.Err() == context.DeadlineExceeded {
 		return nil, fmt.Errorf("Plugin.Query of %s: no answer within %v; killed", c.Volume, c.timeout())
 	}
-	if err != nil {
-		return nil, fmt.Errorf("Plugin.Query of %s: %w, with the answer %q", c.Volume, err, shorten(out))
-	}
-	var answer struct{ Features []string }
-	if err := json.Unmarshal(out, &answer); err != nil {
-		return nil, fmt.Errorf("Plugin.Query of %s: %w: %s", c.Volume, err, shorten(out))
+	var answer smapi.QueryResult
+	if err := out.Into(&answer); err != nil {
+		return nil, fmt.Errorf("Plugin.Query of %s: %w", c.Volume, err)
 	}
 	queried.Store(c.Volume, answer.Features)
 	return answer.Features, nil

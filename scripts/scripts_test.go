@@ -40,21 +40,6 @@ func TestField(t *testing.T) {
 			t.Errorf("%s is %v", bad, got)
 		}
 	}
-	if path, err := blockDevice(v); err != nil || path != "/dev/x" {
-		t.Errorf("%s, %v", path, err)
-	}
-}
-
-// Standard output is one JSON value and nothing else.
-func TestDecode(t *testing.T) {
-	for _, bad := range []string{"", "null null", `{"a":1}x`, "{"} {
-		if v, err := decode([]byte(bad)); err == nil {
-			t.Errorf("%q is %v", bad, v)
-		}
-	}
-	if v, err := decode([]byte(" null\n")); err != nil || v != nil {
-		t.Errorf("%v, %v", v, err)
-	}
 }
 
 func TestConditions(t *testing.T) {

@@ -3,7 +3,6 @@ package scripts
 import (
 	"encoding/json"
 	"errors"
-	"maps"
 	"os/exec"
 	"slices"
 	"strings"
@@ -11,9 +10,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"reflinksr/snapshot"
-	"reflinksr/sr"
-	"reflinksr/volume"
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/invoke"
 )
 
 func TestShapes(t *testing.T) {
@@ -93,7 +91,7 @@ func TestShapes(t *testing.T) {
 // An answer is judged whatever it is, and one that passes can be read as what the
 // call answers.
 func FuzzAnswer(f *testing.F) {
-	methods := slices.Sorted(maps.Keys(shapes))
+	methods := smapi.Names()
 	number := func(method string) int { return slices.Index(methods, method) }
 	f.Add(number("Volume.stat"), false, []byte(`{"key":"k","name":"n","description":"","read_write":true,"sharable":false,"virtual_size":1,"physical_utilisation":0,"uri":["u"],"keys":{"a":"b"}}`))
 	f.Add(number("SR.probe"), false, []byte(`[{"configuration":{"sr_uuid":"u"},"complete":true,"sr":{"sr":"s","name":"n","description":"","free_space":1,"total_space":2,"datasources":[],"clustered":false,"health":["Healthy",""]},"extra_info":{}}]`))
@@ -107,10 +105,10 @@ func FuzzAnswer(f *testing.F) {
 		if failed {
 			ended = new(exec.ExitError)
 		}
-		stdout := new(capped)
-		stdout.Write(answer)
-		v, err := judge(method, stdout, new(capped), ended)
-		var refused *refusal
+		out := &invoke.Output{Err: ended}
+		out.Stdout.Write(answer)
+		v, err := judge(method, out)
+		var refused *smapi.Failure
 		switch {
 		case failed && err == nil:
 			t.Fatalf("a failure passes: %q", answer)
@@ -123,29 +121,7 @@ func FuzzAnswer(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		var into any
-		switch method {
-		case "SR.ls":
-			into = &[]volume.Volume{}
-		case "SR.stat":
-			into = &sr.Stat{}
-		case "SR.probe":
-			into = &[]sr.Candidate{}
-		case "SR.create":
-			into = &map[string]string{}
-		case "SR.attach", "Plugin.diagnostics":
-			into = new(string)
-		case "Volume.create", "Volume.snapshot", "Volume.clone", "Volume.copy", "Volume.stat":
-			into = &volume.Volume{}
-		case "Volume.compare":
-			into = &snapshot.BlockList{}
-		case "Volume.list_changed_blocks":
-			into = &snapshot.ChangedBlocks{}
-		case "Volume.similar_content":
-			into = &[]string{}
-		default:
-			return
-		}
+		into := smapi.NewResult(smapi.Find(method).Request)
 		// In Go a member may be named in any case, to the toolstack only in one.
 		if err := json.Unmarshal(data, into); err != nil && !oddNames(data) {
 			t.Errorf("%s: %s passes, and is %v", method, data, err)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"reflinksr/internal/smapi"
 )
 
 // volume makes a volume by one call of Volume.create.
@@ -16,7 +18,7 @@ func (s *script) volume(_ bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.mustCall("Volume.create", request); err != nil {
+	if _, err := s.mustCall(request); err != nil {
 		return err
 	}
 	return s.get(false, []string{args[0], ".key"})
@@ -24,30 +26,34 @@ func (s *script) volume(_ bool, args []string) error {
 
 // newVolume is the request for a volume of a size: what is not said otherwise is as in
 // most scenarios.
-func newVolume(sr, size string, otherwise []string) (map[string]any, error) {
+func newVolume(sr, size string, otherwise []string) (request smapi.VolumeCreate, err error) {
 	bytes, err := ParseBytes(size)
 	if err != nil {
-		return nil, err
+		return request, err
 	}
-	request := map[string]any{"sr": sr, "name": "disk", "description": "", "size": bytes, "sharable": false}
+	request = smapi.VolumeCreate{SR: sr, Name: "disk", Size: bytes}
 	for _, arg := range otherwise {
 		name, value, said := strings.Cut(arg, "=")
 		switch name {
-		case "sr", "name", "description":
-			request[name] = value
+		case "sr":
+			request.SR = value
+		case "name":
+			request.Name = value
+		case "description":
+			request.Description = value
 		case "sharable":
-			if request[name], err = strconv.ParseBool(value); err != nil {
-				return nil, fmt.Errorf("sharable is true or false, not %q", value)
+			if request.Sharable, err = strconv.ParseBool(value); err != nil {
+				return request, fmt.Errorf("sharable is true or false, not %q", value)
 			}
 		default:
 			said = false
 		}
 		if !said {
-			return nil, fmt.Errorf("%q is no argument of a new volume; there are sr=, name=, description= and sharable=", arg)
+			return request, fmt.Errorf("%q is no argument of a new volume; there are sr=, name=, description= and sharable=", arg)
 		}
 	}
-	if request["sr"] == "" {
-		return nil, errors.New("there is no SR yet: say sr first")
+	if request.SR == "" {
+		return request, errors.New("there is no SR yet: say sr first")
 	}
 	return request, nil
 }

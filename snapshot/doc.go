@@ -1,6 +1,4 @@
-// Package snapshot is the sharing of blocks between volumes: snapshot, clone,
-// copy, revert, compose, and the extents that tell what is shared and so what has
-// changed.
+// Package snapshot makes volumes out of others by sharing their blocks: snapshot, clone, copy, and revert.
 //
 // A moment of a disk in use is always one whole-file FICLONE. It is atomic against writes that go
 // on meanwhile; FICLONERANGE in pieces and snapshots of btrfs subvolumes are not.

@@ -39,7 +39,7 @@ func Revert(handle, snapshot, key string) error {
 	if from == to {
 		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
 	}
-	source, target, err := lockBoth(s, from, to, dirfs.Shared)
+	source, target, err := s.LockBoth(from, to, dirfs.Shared)
 	if err != nil {
 		return err
 	}
@@ -121,24 +121,4 @@ func replaceData(s *sr.SR, from, to sr.Key) error {
 		return err
 	}
 	return s.Commit(temp, s.Root, sr.Data(to))
-}
-
-// lockBoth locks a source as told and a target Exclusive, in the order of their keys as
-// everybody does.
-func lockBoth(s *sr.SR, from, to sr.Key, mode dirfs.LockMode) (source, target *dirfs.Lock, err error) {
-	if from < to {
-		source, err = s.LockVolume(from, mode)
-	}
-	if err == nil {
-		target, err = s.LockVolume(to, dirfs.Exclusive)
-	}
-	if err == nil && from > to {
-		source, err = s.LockVolume(from, mode)
-	}
-	if err != nil {
-		source.Unlock()
-		target.Unlock()
-		return nil, nil, err
-	}
-	return source, target, nil
 }

@@ -2,7 +2,6 @@ package snapshot
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"time"
 
@@ -11,7 +10,6 @@ import (
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
-	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
@@ -116,18 +114,6 @@ func source(s *sr.SR, key sr.Key) (*os.File, reflink.Attributes, error) {
 	return data, attrs, nil
 }
 
-// flush brings to the file what was written to its device on this host: a guest's
-// writes go straight there, others are in the device's own page cache until then. inUse
-// says whether there is a device.
-func flush(key sr.Key, devices []loop.Device) (inUse bool, err error) {
-	for _, d := range devices {
-		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
-			return true, fmt.Errorf("volume %s: %w", key, err)
-		}
-	}
-	return len(devices) > 0, nil
-}
-
 func prepare(s *sr.SR, key sr.Key, data *os.File) (reflink.Attributes, error) {
 	st, err := sys.Fstat(data)
 	if err != nil {
@@ -137,7 +123,7 @@ func prepare(s *sr.SR, key sr.Key, data *os.File) (reflink.Attributes, error) {
 	if err != nil {
 		return reflink.Attributes{}, err
 	}
-	if _, err := flush(key, devices); err != nil {
+	if _, err := lease.Flush(key, devices); err != nil {
 		return reflink.Attributes{}, err
 	}
 	// From here on writes to the source are copied on write. An adopted file has

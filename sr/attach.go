@@ -65,7 +65,7 @@ func attach(c source.Configuration) (string, error) {
 	case c.UUID != "" && c.UUID != m.UUID:
 		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds SR %s, not %s: is the right filesystem mounted?", c.Path, m.UUID, c.UUID)
 	}
-	if err := (&SR{Path: c.Path, Root: root}).sameFilesystem(m); err != nil {
+	if err := (&SR{Path: c.Path, Root: root}).SameFilesystem(m); err != nil {
 		return "", err
 	}
 	a := attachmentOf(m, c.Path)
@@ -174,12 +174,12 @@ func removeStaleMarker(a attached.SR, root *dirfs.Dir) error {
 func heal(root *dirfs.Dir) error {
 	s := &SR{Root: root}
 	var err error
-	if s.control, err = root.Mkdir(layout.ControlDir); err != nil {
+	if s.Control, err = root.Mkdir(layout.ControlDir); err != nil {
 		return err
 	}
-	defer s.control.Close()
+	defer s.Control.Close()
 	err = s.makeSubdirs()
-	for _, dir := range s.subdirs() {
+	for _, dir := range s.Subdirs() {
 		(*dir).Close()
 	}
 	return err

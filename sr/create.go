@@ -130,23 +130,23 @@ func sameOptions(m *layout.Meta, c source.Configuration, conf map[string]string)
 // begin makes the control directory.
 func (s *SR) begin() error {
 	var err error
-	if s.control, err = s.Root.Mkdir(layout.ControlDir); err != nil {
+	if s.Control, err = s.Root.Mkdir(layout.ControlDir); err != nil {
 		return err
 	}
 	return s.makeSubdirs()
 }
 
 func (s *SR) makeSubdirs() error {
-	for name, dir := range s.subdirs() {
+	for name, dir := range s.Subdirs() {
 		(*dir).Close()
 		var err error
-		if *dir, err = s.control.Mkdir(name); err != nil {
+		if *dir, err = s.Control.Mkdir(name); err != nil {
 			return err
 		}
 	}
 	// Made now, while there is room: see LockLeases.
 	for _, name := range layout.ShortLocks {
-		lock, err := s.control.OpenLock(name)
+		lock, err := s.Control.OpenLock(name)
 		if err != nil {
 			return err
 		}
@@ -157,13 +157,13 @@ func (s *SR) makeSubdirs() error {
 
 // abandon removes what begin made, if it is empty.
 func (s *SR) abandon() {
-	if s.control != nil {
-		s.control.Remove("lock")
+	if s.Control != nil {
+		s.Control.Remove("lock")
 		for _, name := range layout.ShortLocks {
-			s.control.Remove(name)
+			s.Control.Remove(name)
 		}
-		for name := range s.subdirs() {
-			s.control.Rmdir(name)
+		for name := range s.Subdirs() {
+			s.Control.Rmdir(name)
 		}
 	}
 	s.Root.Rmdir(layout.ControlDir)

@@ -97,7 +97,7 @@ func destroy(a attached.SR, check func(*SR) error, whole bool) error {
 func (s *SR) end() (err error) {
 	defer func() {
 		if err != nil {
-			s.control.Remove(layout.DestroyList)
+			s.Control.Remove(layout.DestroyList)
 		}
 	}()
 	if err := s.doom(); err != nil {
@@ -121,11 +121,11 @@ func eraseDestroyed(root *dirfs.Dir, uuid string, whole bool) (done bool, err er
 		return false, err
 	}
 	s := &SR{Path: root.Path(), Root: root, Meta: m, whole: whole}
-	s.control, err = root.Sub(layout.ControlDir)
+	s.Control, err = root.Sub(layout.ControlDir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
-	defer s.control.Close()
+	defer s.Control.Close()
 	ours, err := s.doomed()
 	if err != nil {
 		return false, err
@@ -175,7 +175,7 @@ func (s *SR) erase(ours mine) error {
 			return err
 		}
 	}
-	if s.control != nil {
+	if s.Control != nil {
 		if err := s.eraseControl(ours); err != nil {
 			return err
 		}
@@ -197,7 +197,7 @@ func (s *SR) erase(ours mine) error {
 }
 
 func (s *SR) eraseControl(ours mine) error {
-	for _, sub := range slices.Sorted(maps.Keys(s.subdirs())) {
+	for _, sub := range slices.Sorted(maps.Keys(s.Subdirs())) {
 		if err := s.eraseDir(sub, ours); err != nil {
 			return err
 		}
@@ -211,19 +211,19 @@ func (s *SR) eraseControl(ours mine) error {
 		return err
 	}
 	for _, name := range append([]string{"lock", layout.DestroyList, layout.SequenceFile}, layout.ShortLocks...) {
-		if err := s.control.Remove(name); err != nil {
+		if err := s.Control.Remove(name); err != nil {
 			return err
 		}
 	}
 	if err := s.Root.Rmdir(layout.ControlDir); err != nil {
-		slog.Warn("the control directory is not empty and stays", "dir", s.control.Path(), "err", err)
+		slog.Warn("the control directory is not empty and stays", "dir", s.Control.Path(), "err", err)
 	}
 	return nil
 }
 
 // eraseDir empties a control directory of what is named like ours, and removes it.
 func (s *SR) eraseDir(sub string, ours mine) error {
-	dir, err := s.control.Sub(sub)
+	dir, err := s.Control.Sub(sub)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -237,7 +237,7 @@ func (s *SR) eraseDir(sub string, ours mine) error {
 	}
 	for _, name := range names {
 		// A staged record without its data in staging: its data is in root.
-		if key, kind, ok := stagedName(name); ok && kind == ".inf" && sub == "staging" {
+		if key, kind, ok := StagedName(name); ok && kind == ".inf" && sub == "staging" {
 			data, err := ours(Data(key))
 			if err == nil && data {
 				err = s.Root.RemoveFile(Data(key))
@@ -246,13 +246,13 @@ func (s *SR) eraseDir(sub string, ours mine) error {
 				return err
 			}
 		}
-		if _, _, ok := stagedName(strings.TrimSuffix(name, PendingCBT)); ok || name == layout.MarkerFile+".new" || strings.HasSuffix(name, ".json") {
+		if _, _, ok := StagedName(strings.TrimSuffix(name, PendingCBT)); ok || name == layout.MarkerFile+".new" || strings.HasSuffix(name, ".json") {
 			if err := dir.RemoveFile(name); err != nil {
 				return err
 			}
 		}
 	}
-	if err := s.control.Rmdir(sub); err != nil {
+	if err := s.Control.Rmdir(sub); err != nil {
 		slog.Warn("a control directory is not empty and stays", "dir", dir.Path(), "err", err)
 	}
 	return nil

@@ -41,7 +41,7 @@ func identify(d *dirfs.Dir, name string) (id identity, there bool, err error) {
 // finishes its destruction after a crash. A full filesystem has no room for that, and
 // can be destroyed all the same.
 func (s *SR) doom() error {
-	if err := s.control.Remove(layout.DestroyList); err != nil {
+	if err := s.Control.Remove(layout.DestroyList); err != nil {
 		return err
 	}
 	// A time of change that is only in memory would be an older one after a power cut.
@@ -69,7 +69,7 @@ func (s *SR) doom() error {
 	if err != nil {
 		return err
 	}
-	err = s.control.WriteNew(layout.DestroyList, data)
+	err = s.Control.WriteNew(layout.DestroyList, data)
 	if fault.Classify(err) == fault.ErrNoSpace {
 		slog.Warn("no room to write down what is to be removed with the SR", "path", s.Path, "err", err)
 		return nil
@@ -77,7 +77,7 @@ func (s *SR) doom() error {
 	if err != nil {
 		return err
 	}
-	return s.control.Sync()
+	return s.Control.Sync()
 }
 
 // mine says whether the file of a name may be removed with its SR: it is the SR's, or not
@@ -88,12 +88,12 @@ type mine func(name string) (bool, error)
 // that were to be removed.
 func (s *SR) doomed() (ours mine, err error) {
 	none := func(string) (bool, error) { return false, nil }
-	if s.control == nil {
+	if s.Control == nil {
 		return none, nil // it went after the last of them
 	}
-	data, err := s.control.Read(layout.DestroyList, doomLimit)
+	data, err := s.Control.Read(layout.DestroyList, doomLimit)
 	if errors.Is(err, os.ErrNotExist) {
-		staging, err := s.control.Sub("staging")
+		staging, err := s.Control.Sub("staging")
 		if errors.Is(err, os.ErrNotExist) {
 			return none, nil // so did this
 		}

@@ -58,7 +58,7 @@ func (s *SR) enlist() error {
 		return err
 	}
 	defer lock.Unlock()
-	hosts, err := s.control.Mkdir(layout.HostsDir)
+	hosts, err := s.Control.Mkdir(layout.HostsDir)
 	if err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func delist(a attached.SR) {
 	if err != nil || !s.Meta.Filesystem.Clustered() {
 		return
 	}
-	hosts, err := s.control.Sub(layout.HostsDir)
+	hosts, err := s.Control.Sub(layout.HostsDir)
 	if err != nil {
 		return
 	}
@@ -169,7 +169,7 @@ func (s *SR) ForgetHost(uuid string) error {
 	if !uuids.IsCanonical(uuid) {
 		return fault.Errorf(fault.ErrInvalid, uuid, "%q is no host's UUID", fault.Shorten(uuid))
 	}
-	hosts, err := s.control.Sub(layout.HostsDir)
+	hosts, err := s.Control.Sub(layout.HostsDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -182,7 +182,7 @@ func (s *SR) ForgetHost(uuid string) error {
 
 // eraseHosts removes the list with a destroyed SR.
 func (s *SR) eraseHosts() error {
-	hosts, err := s.control.Sub(layout.HostsDir)
+	hosts, err := s.Control.Sub(layout.HostsDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -201,5 +201,5 @@ func (s *SR) eraseHosts() error {
 			}
 		}
 	}
-	return s.control.Rmdir(layout.HostsDir)
+	return s.Control.Rmdir(layout.HostsDir)
 }

@@ -15,10 +15,10 @@ import (
 // was done under it until now, on whatever host.
 func (s *SR) forget() error {
 	err := s.Root.Forget()
-	if s.control != nil {
-		err = errors.Join(err, s.control.Forget())
+	if s.Control != nil {
+		err = errors.Join(err, s.Control.Forget())
 	}
-	for _, dir := range s.subdirs() {
+	for _, dir := range s.Subdirs() {
 		if *dir != nil {
 			err = errors.Join(err, (*dir).Forget())
 		}
@@ -30,7 +30,7 @@ func (s *SR) forget() error {
 // and NFS keeps what is open in its directory, which could not be removed then.
 func (s *SR) expelLock() error {
 	const passing = dirfs.SelfLock + ".old"
-	if err := s.control.Rename("lock", s.Root, passing); err != nil && !errors.Is(err, os.ErrNotExist) {
+	if err := s.Control.Rename("lock", s.Root, passing); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return s.Root.Remove(passing)

@@ -22,7 +22,7 @@ func (s *SR) Recover() error {
 	}
 	keys := map[Key]bool{}
 	for _, name := range names {
-		switch key, _, ok := stagedName(name); {
+		switch key, _, ok := StagedName(name); {
 		case ok:
 			keys[key] = true
 		case name == layout.MarkerFile+".new":
@@ -41,12 +41,12 @@ func (s *SR) Recover() error {
 	return s.sweepLocks()
 }
 
-// stagedName takes apart the name of a file in staging: a volume's key and what
+// StagedName takes apart the name of a file in staging: a volume's key and what
 // the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of the
 // record, ".new" of its lease, ".todo.new" of what it knows of changed blocks, ".revert"
 // and ".composed" new data, or what it has replaced. Others begin with a key and a dot as well (package
 // datapath's throw-away disks) and are not ours to judge.
-func stagedName(name string) (key Key, kind string, ok bool) {
+func StagedName(name string) (key Key, kind string, ok bool) {
 	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
 		return "", "", false
 	}

@@ -47,16 +47,16 @@ func Rehome(path string) (from, to filesystem.Identity, err error) {
 		return from, to, err
 	}
 	s := &SR{Path: path, Root: root, Meta: m}
-	if s.control, err = root.Sub(layout.ControlDir); err != nil {
+	if s.Control, err = root.Sub(layout.ControlDir); err != nil {
 		return from, to, err
 	}
-	defer s.control.Close()
-	lock, err := s.control.LockFile("lock", "SR "+path, dirfs.Exclusive, false)
+	defer s.Control.Close()
+	lock, err := s.Control.LockFile("lock", "SR "+path, dirfs.Exclusive, false)
 	if err != nil {
 		return from, to, err
 	}
 	defer lock.Unlock()
-	if s.Staging, err = s.control.Sub("staging"); err != nil {
+	if s.Staging, err = s.Control.Sub("staging"); err != nil {
 		return from, to, err
 	}
 	defer s.Staging.Close()

@@ -36,7 +36,7 @@ func Repair(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := (&SR{Path: path, Root: root}).sameFilesystem(m); err != nil {
+	if err := (&SR{Path: path, Root: root}).SameFilesystem(m); err != nil {
 		return err
 	}
 	if readOnly, remedy, err := filesystem.ReadOnly(root); err != nil || readOnly != "" {
@@ -84,7 +84,7 @@ func (s *SR) MakePrivate(name string) error {
 	if err := sys.Do(func() error { return unix.Fchown(int(f.Fd()), 0, 0) }); err != nil {
 		return fmt.Errorf("%s: giving it to root: %w", f.Name(), err)
 	}
-	if err := sys.Do(func() error { return unix.Fchmod(int(f.Fd()), want(st)) }); err != nil {
+	if err := sys.Do(func() error { return unix.Fchmod(int(f.Fd()), PrivateMode(st)) }); err != nil {
 		return fmt.Errorf("%s: setting its mode: %w", f.Name(), err)
 	}
 	return f.Sync()
@@ -96,7 +96,7 @@ func (s *SR) find(name string) (*dirfs.Dir, string, error) {
 		prefix string
 		dir    *dirfs.Dir
 	}{
-		{layout.ControlDir + "/leases/", s.Leases}, {layout.ControlDir + "/locks/", s.Locks}, {layout.ControlDir + "/cbt/", s.CBT}, {layout.ControlDir + "/staging/", s.Staging}, {layout.ControlDir + "/", s.control}, {"", s.Root},
+		{layout.ControlDir + "/leases/", s.Leases}, {layout.ControlDir + "/locks/", s.Locks}, {layout.ControlDir + "/cbt/", s.CBT}, {layout.ControlDir + "/staging/", s.Staging}, {layout.ControlDir + "/", s.Control}, {"", s.Root},
 	} {
 		if len(name) > len(place.prefix) && name[:len(place.prefix)] == place.prefix {
 			return place.dir, name[len(place.prefix):], nil
@@ -108,4 +108,25 @@ func (s *SR) find(name string) (*dirfs.Dir, string, error) {
 // Sync makes what was removed durable.
 func (s *SR) Sync() error {
 	return errors.Join(s.Root.Sync(), s.Staging.Sync(), s.Leases.Sync(), s.Locks.Sync(), s.CBT.Sync())
+}
+
+// PrivateMode is the mode that a file or directory of an SR is to have.
+func PrivateMode(st *unix.Stat_t) uint32 {
+	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return 0o700
+	}
+	return 0o600
+}
+
+// Relative is the name of a file below the SR's directory, for reports.
+func (s *SR) Relative(d *dirfs.Dir, name string) string {
+	if s.Control != nil && d == s.Control {
+		return layout.ControlDir + "/" + name
+	}
+	for sub, dir := range s.Subdirs() {
+		if *dir == d {
+			return layout.ControlDir + "/" + sub + "/" + name
+		}
+	}
+	return name
 }

@@ -60,7 +60,7 @@ func (s *SR) Sequence(highest func() (int64, error)) (int64, error) {
 func (s *SR) lockSequence() (*dirfs.Lock, error) {
 	what := "the sequence of SR " + s.Path
 	if s.Meta.Filesystem.Clustered() {
-		return s.fresh(s.control.LockFile(layout.SequenceFile, what, dirfs.Exclusive, false))
+		return s.fresh(s.Control.LockFile(layout.SequenceFile, what, dirfs.Exclusive, false))
 	}
 	dir, err := rundir.Open(layout.SequenceDir)
 	if err != nil {

@@ -28,8 +28,8 @@ type SR struct {
 	Locks   *dirfs.Dir // one lock file per volume
 	CBT     *dirfs.Dir // what volumes whose data was destroyed know of it
 
-	control *dirfs.Dir
-	lock    *dirfs.Lock
+	Control *dirfs.Dir
+	Lock    *dirfs.Lock
 	whole   bool // the filesystem was made for the SR, and goes with it
 }
 
@@ -50,7 +50,7 @@ func open(a attached.SR, mode dirfs.LockMode) (*SR, error) {
 	if err != nil || mode == dirfs.Unlocked {
 		return s, err
 	}
-	s.lock, err = s.control.LockFile("lock", "SR "+a.Path, mode, false)
+	s.Lock, err = s.Control.LockFile("lock", "SR "+a.Path, mode, false)
 	if err == nil {
 		err = s.forget()
 	}
@@ -80,18 +80,19 @@ func verify(a attached.SR) (_ *SR, err error) {
 	if s.Meta, err = s.verify(a); err != nil {
 		return nil, err
 	}
-	if s.control, err = s.Root.Sub(layout.ControlDir); err != nil {
+	if s.Control, err = s.Root.Sub(layout.ControlDir); err != nil {
 		return nil, absent(a, err)
 	}
-	for name, dir := range s.subdirs() {
-		if *dir, err = s.control.Sub(name); err != nil {
+	for name, dir := range s.Subdirs() {
+		if *dir, err = s.Control.Sub(name); err != nil {
 			return nil, absent(a, err)
 		}
 	}
 	return s, nil
 }
 
-func (s *SR) subdirs() map[string]**dirfs.Dir {
+// Subdirs are the parts of the control directory, by name.
+func (s *SR) Subdirs() map[string]**dirfs.Dir {
 	return map[string]**dirfs.Dir{"staging": &s.Staging, "leases": &s.Leases, "locks": &s.Locks, "cbt": &s.CBT}
 }
 
@@ -106,7 +107,7 @@ func (s *SR) verify(a attached.SR) (*layout.Meta, error) {
 	case m.UUID != a.UUID:
 		return nil, gone(a, "another SR, "+m.UUID+", is there")
 	}
-	switch err := s.sameFilesystem(m); {
+	switch err := s.SameFilesystem(m); {
 	case errors.Is(err, fault.ErrUnavailable):
 		return nil, fault.Errorf(fault.ErrNotAttached, a.Handle(), "%v", err)
 	case err != nil:
@@ -115,7 +116,8 @@ func (s *SR) verify(a attached.SR) (*layout.Meta, error) {
 	return m, nil
 }
 
-func (s *SR) sameFilesystem(m *layout.Meta) error {
+// SameFilesystem refuses, with ErrUnavailable, if the SR is on another filesystem than it was made on.
+func (s *SR) SameFilesystem(m *layout.Meta) error {
 	fs, err := filesystem.Of(s.Root)
 	if err != nil {
 		return err
@@ -145,16 +147,16 @@ func gone(a attached.SR, why string) error {
 
 // Close releases the locks and the directories.
 func (s *SR) Close() {
-	s.lock.Unlock()
+	s.Lock.Unlock()
 	s.closeControl()
 	s.Root.Close()
 }
 
 func (s *SR) closeControl() {
-	for _, dir := range s.subdirs() {
+	for _, dir := range s.Subdirs() {
 		(*dir).Close()
 	}
-	s.control.Close()
+	s.Control.Close()
 }
 
 // Handle is the SR's handle.
@@ -189,7 +191,7 @@ func (s *SR) LockVolume(key Key, mode dirfs.LockMode) (*dirfs.Lock, error) {
 
 // LockLeases locks the leases of all volumes for a change of one, which is short.
 func (s *SR) LockLeases() (*dirfs.Lock, error) {
-	lock, err := s.control.LockFile("leases.lock", "the leases of SR "+s.Path, dirfs.Exclusive, false)
+	lock, err := s.Control.LockFile("leases.lock", "the leases of SR "+s.Path, dirfs.Exclusive, false)
 	if fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace && !s.Meta.Filesystem.Clustered() {
 		return nil, nil // nobody can change one, or nobody else would
 	}
@@ -212,7 +214,7 @@ func (s *SR) fresh(lock *dirfs.Lock, err error) (*dirfs.Lock, error) {
 // each other. It is taken before the lock of a volume. With try it is had at once, or
 // the error is ErrBusy.
 func (s *SR) LockCBT(mode dirfs.LockMode, try bool) (*dirfs.Lock, error) {
-	return s.fresh(s.control.LockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try))
+	return s.fresh(s.Control.LockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try))
 }
 
 // PendingCBT ends the name of a file in CBT some of whose blocks may not have been
@@ -232,11 +234,11 @@ func (s *SR) LockNew(key Key) (*dirfs.Lock, error) {
 // alone makes the SR's lock exclusive. flock(2) gives up the one lock before it
 // takes the other: what was true before must be asked again.
 func (s *SR) alone(key Key) error {
-	err := dirfs.Flock(s.lock.File(), dirfs.Exclusive, time.Now().Add(dirfs.LockTimeout), false)
+	err := dirfs.Flock(s.Lock.File(), dirfs.Exclusive, time.Now().Add(dirfs.LockTimeout), false)
 	if err != nil {
-		return dirfs.LockError(s.lock.File(), "SR "+s.Path, err)
+		return dirfs.LockError(s.Lock.File(), "SR "+s.Path, err)
 	}
-	same, err := s.control.SameFile("lock", s.lock.File())
+	same, err := s.Control.SameFile("lock", s.Lock.File())
 	if err != nil {
 		return err
 	}

@@ -50,7 +50,7 @@ func FuzzParseKey(f *testing.F) {
 		if err != nil && (!errors.Is(err, fault.ErrVolumeNotFound) || len(err.Error()) > 500) {
 			t.Errorf("%q: %v", s, err)
 		}
-		key, kind, ok := stagedName(s)
+		key, kind, ok := StagedName(s)
 		if !ok {
 			return
 		}
@@ -107,12 +107,12 @@ func TestStagedName(t *testing.T) {
 	for name, want := range map[string]string{
 		aKey: "", aKey + ".inf": ".inf", aKey + ".inf.new": ".inf.new", aKey + ".revert": ".revert",
 	} {
-		if key, kind, ok := stagedName(name); !ok || string(key) != aKey || kind != want {
+		if key, kind, ok := StagedName(name); !ok || string(key) != aKey || kind != want {
 			t.Errorf("%s: %q, %q, %v", name, key, kind, ok)
 		}
 	}
 	for _, name := range []string{"", "x", aKey + "x", aKey + ".bak", "lost+found", strings.ToUpper(aKey)} {
-		if _, kind, ok := stagedName(name); ok {
+		if _, kind, ok := StagedName(name); ok {
 			t.Errorf("%s is taken for ours, kind %q", name, kind)
 		}
 	}
@@ -131,7 +131,7 @@ func TestSequence(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &SR{Path: dir, Root: root, control: control, Meta: &layout.Meta{UUID: aKey, Filesystem: filesystem.Identity{Type: "ocfs2"}}}
+		s := &SR{Path: dir, Root: root, Control: control, Meta: &layout.Meta{UUID: aKey, Filesystem: filesystem.Identity{Type: "ocfs2"}}}
 		t.Cleanup(s.Close)
 		return s
 	}

@@ -73,7 +73,7 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 		// It can be scanned and read, so it is not unhealthy to the toolstack.
 		say(readOnly + ": volumes can be read but not changed: " + remedy)
 	case err == nil:
-		if fixed := s.fixed(); len(fixed) > 0 {
+		if fixed := s.Fixed(); len(fixed) > 0 {
 			list := strings.Join(fixed, " ")
 			say("nothing can be made or removed in " + list + ", which has an attribute against that: chattr -i -a " + list)
 		}
@@ -93,11 +93,11 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 	return st, errors.Join(err, e)
 }
 
-// fixed lists the SR's directories that have an attribute that keeps files from being
+// Fixed lists the SR's directories that have an attribute that keeps files from being
 // made, renamed or removed in them.
-func (s *SR) fixed() (names []string) {
-	dirs := []*dirfs.Dir{s.Root, s.control}
-	for _, dir := range s.subdirs() {
+func (s *SR) Fixed() (names []string) {
+	dirs := []*dirfs.Dir{s.Root, s.Control}
+	for _, dir := range s.Subdirs() {
 		dirs = append(dirs, *dir)
 	}
 	for _, d := range dirs {
@@ -162,7 +162,7 @@ func inspect(root *dirfs.Dir, c source.Configuration, conf map[string]string) (C
 	if err != nil {
 		return out, err
 	}
-	if err := s.sameFilesystem(m); err != nil {
+	if err := s.SameFilesystem(m); err != nil {
 		st.Health = [2]string{Unreachable, err.Error()}
 	}
 	out.Configuration["sr_uuid"] = m.UUID

@@ -194,7 +194,7 @@ func noDeviceElsewhere(s *sr.SR, key sr.Key) error {
 // Refresh brings the record's copy of the size up to date, if it is not. The
 // caller holds the volume's lock.
 func (r *Record) Refresh(s *sr.SR, key sr.Key) error {
-	st, err := statData(s, key)
+	st, err := StatData(s, key)
 	if err != nil || int64(r.Size) == st.Size {
 		return err
 	}

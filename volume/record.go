@@ -99,7 +99,7 @@ func (r *Record) enumerate(s *sr.SR) error {
 			return 0, err
 		}
 		numbers := make([]sequence, len(keys))
-		parallel(len(keys), func(i int) {
+		Parallel(len(keys), func(i int) {
 			if r, err := Load(s, keys[i]); err == nil { // one that cannot be read has no place among the others
 				numbers[i] = r.Sequence
 			}
@@ -217,7 +217,8 @@ func OpenData(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
 	return f, err
 }
 
-func statData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
+// StatData describes the data file of a volume.
+func StatData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
 	var st *unix.Stat_t
 	err := s.Root.Patiently(sr.Record(key), func() (err error) {
 		st, err = s.Root.Stat(sr.Data(key))

@@ -85,7 +85,7 @@ func Describe(s *sr.SR, key sr.Key) (Volume, error) {
 		if err != nil {
 			return Volume{}, err
 		}
-		st, err := statData(s, key)
+		st, err := StatData(s, key)
 		if err != nil {
 			return Volume{}, err
 		}
@@ -133,7 +133,7 @@ func list(s *sr.SR) ([]Volume, error) {
 	}
 	all := make([]*Volume, len(keys))
 	errs := make([]error, len(keys))
-	parallel(len(keys), func(i int) {
+	Parallel(len(keys), func(i int) {
 		v, err := Describe(s, keys[i])
 		switch {
 		case err == nil:
@@ -211,8 +211,8 @@ func Keys(s *sr.SR) ([]sr.Key, error) {
 	return keys, nil
 }
 
-// parallel calls do for 0 … n-1 on all processors.
-func parallel(n int, do func(int)) {
+// Parallel calls do for 0 … n-1 on all processors.
+func Parallel(n int, do func(int)) {
 	workers := min(runtime.GOMAXPROCS(0), 1+n/64)
 	var wait sync.WaitGroup
 	for w := range workers {
@@ -244,12 +244,12 @@ func Warning(s *sr.SR) string {
 		of                 sr.Key
 	}
 	all := make([]entry, len(keys))
-	parallel(len(keys), func(i int) {
+	Parallel(len(keys), func(i int) {
 		r, err := Load(s, keys[i])
 		if err != nil {
 			return
 		}
-		st, err := statData(s, keys[i])
+		st, err := StatData(s, keys[i])
 		if err != nil {
 			return
 		}

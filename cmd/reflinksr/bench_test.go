@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -14,15 +15,16 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/invoke"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
 
 // bench is an installed plugin, built as it is shipped.
 type bench struct {
-	b        *testing.B
-	volume   string
-	datapath string
+	b      *testing.B
+	plugin invoke.Plugin
 }
 
 func newBench(b *testing.B) *bench {
@@ -40,30 +42,13 @@ func newBench(b *testing.B) *bench {
 	if out, err := exec.Command(program, "install", "--root", dir).CombinedOutput(); err != nil {
 		b.Fatalf("%v: %s", err, out)
 	}
-	return &bench{b, filepath.Join(dir, "volume/org.xen.xapi.storage.reflink"), filepath.Join(dir, "datapath/loop+blkback")}
+	return &bench{b, calls(dir, "bench")}
 }
 
 // call makes one call and decodes the answer into out, if that is not nil.
-func (p *bench) call(method string, args map[string]any, out any) {
-	args["dbg"] = "bench"
-	request, err := json.Marshal(args)
-	if err != nil {
+func (p *bench) call(r smapi.Request, out any) {
+	if err := p.plugin.Do(context.Background(), r, out); err != nil {
 		p.b.Fatal(err)
-	}
-	dir := p.volume
-	if strings.HasPrefix(method, "Datapath.") {
-		dir = p.datapath
-	}
-	c := exec.Command(filepath.Join(dir, method), "--json")
-	c.Stdin = bytes.NewReader(request)
-	answer, err := c.Output()
-	if err != nil {
-		p.b.Fatalf("%s: %v: %s", method, err, answer)
-	}
-	if out != nil {
-		if err := json.Unmarshal(answer, out); err != nil {
-			p.b.Fatalf("%s: %v: %s", method, err, answer)
-		}
 	}
 }
 
@@ -90,9 +75,9 @@ func (p *bench) sr(kind string) *benchSR {
 	}
 	s := &benchSR{bench: p, fs: fs}
 	var conf map[string]string
-	p.call("SR.create", map[string]any{"uuid": string(key), "configuration": map[string]string{"path": fs.Dir}, "name": "", "description": ""}, &conf)
-	p.call("SR.attach", map[string]any{"configuration": conf}, &s.handle)
-	p.b.Cleanup(func() { p.call("SR.detach", map[string]any{"sr": s.handle}, nil) })
+	p.call(smapi.SRCreate{UUID: string(key), Configuration: map[string]string{"path": fs.Dir}}, &conf)
+	p.call(smapi.SRAttach{Configuration: conf}, &s.handle)
+	p.b.Cleanup(func() { p.call(smapi.SRDetach{SR: s.handle}, nil) })
 	return s
 }
 
@@ -102,7 +87,7 @@ type benchVolume struct {
 }
 
 func (s *benchSR) create() (v benchVolume) {
-	s.call("Volume.create", map[string]any{"sr": s.handle, "name": "disk", "description": "", "size": 64 << 20, "sharable": false}, &v)
+	s.call(smapi.VolumeCreate{SR: s.handle, Name: "disk", Size: 64 << 20}, &v)
 	return v
 }
 
@@ -140,14 +125,14 @@ func BenchmarkFork(b *testing.B) {
 		}
 	}
 	b.Run("Plugin.query", func(b *testing.B) {
-		paired(b, nothing, func() { p.call("Plugin.query", map[string]any{}, nil) })
+		paired(b, nothing, func() { p.call(smapi.PluginQuery{}, nil) })
 	})
 	for _, kind := range []string{"btrfs", "xfs"} {
 		b.Run("Volume.stat/"+kind, func(b *testing.B) {
 			p.b = b
 			s := p.sr(kind)
 			v := s.create()
-			paired(b, nothing, func() { p.call("Volume.stat", map[string]any{"sr": s.handle, "key": v.Key}, nil) })
+			paired(b, nothing, func() { p.call(smapi.VolumeStat{SR: s.handle, Key: v.Key}, nil) })
 		})
 	}
 }
@@ -162,24 +147,24 @@ func BenchmarkCalls(b *testing.B) {
 			s := p.sr(kind)
 			v := s.create()
 			s.fill(v)
-			key := map[string]any{"sr": s.handle, "key": v.Key}
+			clone := smapi.VolumeClone{SR: s.handle, Key: v.Key}
 			var spare benchVolume
 			for _, m := range []struct {
 				name string
 				call func()
 			}{
 				{"create", func() { s.create() }},
-				{"snapshot", func() { p.call("Volume.snapshot", key, nil) }},
-				{"clone", func() { p.call("Volume.clone", key, nil) }},
-				{"set_name", func() { p.call("Volume.set_name", map[string]any{"sr": s.handle, "key": v.Key, "new_name": "x"}, nil) }},
-				{"destroy", func() { p.call("Volume.destroy", map[string]any{"sr": s.handle, "key": spare.Key}, nil) }},
+				{"snapshot", func() { p.call(smapi.VolumeSnapshot{SR: s.handle, Key: v.Key}, nil) }},
+				{"clone", func() { p.call(clone, nil) }},
+				{"set_name", func() { p.call(smapi.VolumeSetName{SR: s.handle, Key: v.Key, NewName: "x"}, nil) }},
+				{"destroy", func() { p.call(smapi.VolumeDestroy{SR: s.handle, Key: spare.Key}, nil) }},
 			} {
 				b.Run("Volume."+m.name, func(b *testing.B) {
 					p.b = b
 					floor := s.floor(v)
 					paired(b, floor, m.call, func() {
 						if m.name == "destroy" {
-							p.call("Volume.clone", key, &spare)
+							p.call(clone, &spare)
 						}
 					})
 				})
@@ -258,7 +243,7 @@ func BenchmarkLs(b *testing.B) {
 					}
 				}, func() {
 					var all []json.RawMessage
-					p.call("SR.ls", map[string]any{"sr": s.handle}, &all)
+					p.call(smapi.SRLs{SR: s.handle}, &all)
 					if len(all) != n {
 						b.Fatalf("%d volumes, want %d", len(all), n)
 					}
@@ -304,7 +289,6 @@ func BenchmarkAttachDetach(b *testing.B) {
 			p.b = b
 			s := p.sr(kind)
 			v, other := s.create(), s.create()
-			args := map[string]any{"uri": v.URI[0], "domain": "1"}
 			paired(b, func() {
 				out, err := exec.Command(losetup, "-f", "--show", filepath.Join(s.fs.Dir, other.Key)).Output()
 				if err != nil {
@@ -314,8 +298,8 @@ func BenchmarkAttachDetach(b *testing.B) {
 					b.Fatal(err)
 				}
 			}, func() {
-				p.call("Datapath.attach", args, nil)
-				p.call("Datapath.detach", args, nil)
+				p.call(smapi.DatapathAttach{URI: v.URI[0], Domain: "1"}, nil)
+				p.call(smapi.DatapathDetach{URI: v.URI[0], Domain: "1"}, nil)
 			})
 		})
 	}

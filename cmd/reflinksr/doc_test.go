@@ -172,7 +172,7 @@ func TestDocumentsNameWhatIsThere(t *testing.T) {
 			}
 		}
 		for _, m := range source.FindAllStringSubmatch(string(text), -1) {
-			if strings.HasPrefix(m[1], "/") || !strings.Contains("cmd sr volume snapshot datapath scripts testdata tools", strings.SplitN(m[1], "/", 2)[0]) {
+			if strings.HasPrefix(m[1], "/") || !strings.Contains("cmd internal sr volume snapshot datapath scripts testdata tools", strings.SplitN(m[1], "/", 2)[0]) {
 				continue // a file of a host, or in an SR
 			}
 			there(page, filepath.Join("../..", m[1]))

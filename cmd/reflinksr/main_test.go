@@ -12,6 +12,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/internal/smapi/invoke"
 	"reflinksr/scripts"
 	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
@@ -90,6 +91,12 @@ func config(root, fs string, race bool) scripts.Config {
 		Own:      true,
 		Race:     race,
 	}
+}
+
+// calls makes calls of the plugin that is installed below root.
+func calls(root, debug string) invoke.Plugin {
+	volume, datapath := plugin.Directories(root)
+	return invoke.Plugin{Volume: volume, Datapath: datapath, Debug: debug}
 }
 
 // install installs the plugin and returns the root: this very program, unless it is a

@@ -1,13 +1,11 @@
 package main
 
 import (
-	"bytes"
+	"context"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	iofs "io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/smapi"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
 	"reflinksr/sr"
@@ -89,29 +88,22 @@ func arePrivate(t *testing.T, c caller, path string) {
 	var conf map[string]string
 	var handle string
 	var first, second, snapshot volume
-	c.call("SR.create", map[string]any{"uuid": string(uuid), "configuration": map[string]string{"path": path}, "name": "", "description": ""}, &conf)
-	c.call("SR.attach", map[string]any{"configuration": conf}, &handle)
+	c.call(smapi.SRCreate{UUID: string(uuid), Configuration: map[string]string{"path": path}}, &conf)
+	c.call(smapi.SRAttach{Configuration: conf}, &handle)
 	for _, v := range []*volume{&first, &second} {
-		c.call("Volume.create", map[string]any{"sr": handle, "name": "", "description": "", "size": 1 << 20, "sharable": false}, v)
+		c.call(smapi.VolumeCreate{SR: handle, Size: 1 << 20}, v)
 	}
-	args := func(v volume, more ...any) map[string]any {
-		all := map[string]any{"sr": handle, "key": v.Key}
-		for i := 0; i < len(more); i += 2 {
-			all[more[i].(string)] = more[i+1]
-		}
-		return all
-	}
-	c.call("Volume.snapshot", args(first), &snapshot)
-	c.call("Volume.clone", args(first), nil)
-	c.call("Volume.revert", args(first, "snapshot", snapshot.Key), nil)
-	c.call("Volume.set_name", args(first, "new_name", "other"), nil)
-	c.call("Volume.set", args(first, "k", "a", "v", "b"), nil)
-	c.call("Volume.resize", args(first, "new_size", 2<<20), nil)
-	c.call("SR.set_name", map[string]any{"sr": handle, "new_name": "other"}, nil)
+	c.call(smapi.VolumeSnapshot{SR: handle, Key: first.Key}, &snapshot)
+	c.call(smapi.VolumeClone{SR: handle, Key: first.Key}, nil)
+	c.call(smapi.VolumeRevert{SR: handle, Snapshot: snapshot.Key, Key: first.Key}, nil)
+	c.call(smapi.VolumeSetName{SR: handle, Key: first.Key, NewName: "other"}, nil)
+	c.call(smapi.VolumeSet{SR: handle, Key: first.Key, K: "a", V: "b"}, nil)
+	c.call(smapi.VolumeResize{SR: handle, Key: first.Key, NewSize: 2 << 20}, nil)
+	c.call(smapi.SRSetName{SR: handle, NewName: "other"}, nil)
 	for i, v := range []volume{first, second} {
-		c.call("Datapath.open", map[string]any{"uri": v.URI[0], "persistent": i == 0}, nil)
-		c.call("Datapath.attach", map[string]any{"uri": v.URI[0], "domain": "1"}, nil)
-		c.call("Datapath.activate", map[string]any{"uri": v.URI[0], "domain": "1"}, nil)
+		c.call(smapi.DatapathOpen{URI: v.URI[0], Persistent: i == 0}, nil)
+		c.call(smapi.DatapathAttach{URI: v.URI[0], Domain: "1"}, nil)
+		c.call(smapi.DatapathActivate{URI: v.URI[0], Domain: "1"}, nil)
 	}
 
 	seen := map[string]bool{}
@@ -137,11 +129,11 @@ func arePrivate(t *testing.T, c caller, path string) {
 	}
 
 	for _, v := range []volume{first, second} {
-		c.call("Datapath.deactivate", map[string]any{"uri": v.URI[0], "domain": "1"}, nil)
-		c.call("Datapath.detach", map[string]any{"uri": v.URI[0], "domain": "1"}, nil)
-		c.call("Datapath.close", map[string]any{"uri": v.URI[0]}, nil)
+		c.call(smapi.DatapathDeactivate{URI: v.URI[0], Domain: "1"}, nil)
+		c.call(smapi.DatapathDetach{URI: v.URI[0], Domain: "1"}, nil)
+		c.call(smapi.DatapathClose{URI: v.URI[0]}, nil)
 	}
-	c.call("SR.detach", map[string]any{"sr": handle}, nil)
+	c.call(smapi.SRDetach{SR: handle}, nil)
 
 	// A backup that was restored with other modes, and without what was empty.
 	for dir, mode := range map[string]os.FileMode{".reflinksr": 0o777, ".reflinksr/staging": 0o755, ".reflinksr/locks": os.ModeSetgid | 0o770} {
@@ -152,10 +144,10 @@ func arePrivate(t *testing.T, c caller, path string) {
 	if err := os.Remove(filepath.Join(path, ".reflinksr/leases")); err != nil {
 		t.Fatal(err)
 	}
-	c.call("SR.attach", map[string]any{"configuration": conf}, nil)
+	c.call(smapi.SRAttach{Configuration: conf}, nil)
 	private(t, path, seen)
-	c.call("SR.destroy", map[string]any{"sr": handle}, nil)
-	c.call("SR.detach", map[string]any{"sr": handle}, nil)
+	c.call(smapi.SRDestroy{SR: handle}, nil)
+	c.call(smapi.SRDetach{SR: handle}, nil)
 	if after, err := os.Stat(path); err != nil || after.Mode() != before.Mode() {
 		t.Errorf("the SR's directory was %v and is %v, %v", before.Mode(), after.Mode(), err)
 	}
@@ -193,24 +185,16 @@ type caller struct {
 	root, umask string
 }
 
-func (c caller) call(method string, args map[string]any, out any) {
+func (c caller) call(r smapi.Request, out any) {
 	c.t.Helper()
-	args["dbg"] = "modes"
-	request, err := json.Marshal(args)
+	command, err := calls(c.root, "modes").Command(r)
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	dir := filepath.Join(c.root, "volume", "org.xen.xapi.storage.reflink")
-	if strings.HasPrefix(method, "Datapath.") {
-		dir = filepath.Join(c.root, "datapath", "loop+blkback")
+	command.Wrap = func(path string, args ...string) (string, []string, error) {
+		return "/bin/sh", append([]string{"sh", "-c", fmt.Sprintf(`umask %s; exec "$0" "$@"`, c.umask), path}, args...), nil
 	}
-	p := exec.Command("sh", "-c", fmt.Sprintf(`umask %s; exec "$0" --json`, c.umask), filepath.Join(dir, method))
-	p.Stdin = bytes.NewReader(request)
-	answer, err := p.Output()
-	if err == nil && out != nil {
-		err = json.Unmarshal(answer, out)
-	}
-	if err != nil {
-		c.t.Fatalf("%s %s: %v: %s", method, request, err, answer)
+	if err := command.Run(context.Background()).Into(out); err != nil {
+		c.t.Fatalf("%s: %v", command.Request, err)
 	}
 }

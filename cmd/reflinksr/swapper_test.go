@@ -9,7 +9,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -22,6 +21,8 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/invoke"
 	"reflinksr/scripts/owned"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
@@ -116,8 +117,8 @@ type target struct {
 // are put in the place of, so that whoever follows a link comes far.
 func (h *hostile) prepare(elsewhere string) {
 	h.own, h.other = h.newSR("own"), h.newSR("other")
-	h.must("SR.create", h.own.create(), &h.own.conf)
-	h.must("SR.attach", map[string]any{"configuration": h.own.conf}, &h.own.handle)
+	h.must(h.own.create(), &h.own.conf)
+	h.must(smapi.SRAttach{Configuration: h.own.conf}, &h.own.handle)
 	for range 3 {
 		h.volume()
 	}
@@ -176,8 +177,8 @@ func (h *hostile) newSR(name string) *victimSR {
 	return &victimSR{path: path, uuid: string(id), dir: dir}
 }
 
-func (s *victimSR) create() map[string]any {
-	return map[string]any{"uuid": s.uuid, "configuration": map[string]string{"path": s.path}, "name": "", "description": ""}
+func (s *victimSR) create() smapi.SRCreate {
+	return smapi.SRCreate{UUID: s.uuid, Configuration: map[string]string{"path": s.path}}
 }
 
 // note remembers what the target is like. Its times are long ago, so that a read
@@ -511,67 +512,57 @@ func (h *hostile) work(r *rand.Rand) {
 		h.mutex.Lock()
 		a, b := h.keys[r.IntN(len(h.keys))], h.keys[r.IntN(len(h.keys))]
 		h.mutex.Unlock()
-		volume := map[string]any{"sr": h.own.handle, "key": a}
-		with := func(k string, v any) map[string]any {
-			args := maps.Clone(volume)
-			args[k] = v
-			return args
-		}
-		disk := func(k string, v any) map[string]any {
-			return map[string]any{"uri": "loop+blkback://" + h.own.path + "/" + a + "?sr=" + h.own.uuid, k: v}
-		}
+		sr, uri := h.own.handle, "loop+blkback://"+h.own.path+"/"+a+"?sr="+h.own.uuid
 		switch r.IntN(24) {
 		case 0:
 			h.volume()
 		case 1:
-			h.keep(h.call("Volume.snapshot", volume))
+			h.keep(h.call(smapi.VolumeSnapshot{SR: sr, Key: a}))
 		case 2:
-			h.keep(h.call("Volume.clone", volume))
+			h.keep(h.call(smapi.VolumeClone{SR: sr, Key: a}))
 		case 3:
-			h.keep(h.call("Volume.copy", with("dest_sr", h.own.handle)))
+			h.keep(h.call(smapi.VolumeCopy{SR: sr, Key: a, DestSR: sr}))
 		case 4:
-			h.call("Volume.destroy", volume)
+			h.call(smapi.VolumeDestroy{SR: sr, Key: a})
 		case 5:
-			h.call("Volume.revert", with("snapshot", b))
+			h.call(smapi.VolumeRevert{SR: sr, Snapshot: b, Key: a})
 		case 6:
-			h.call("Volume.set_name", with("new_name", "another"))
+			h.call(smapi.VolumeSetName{SR: sr, Key: a, NewName: "another"})
 		case 7:
-			h.call("Volume.set_description", with("new_description", "another"))
+			h.call(smapi.VolumeSetDescription{SR: sr, Key: a, NewDescription: "another"})
 		case 8:
-			args := with("k", "a")
-			args["v"] = "b"
-			h.call("Volume.set", args)
+			h.call(smapi.VolumeSet{SR: sr, Key: a, K: "a", V: "b"})
 		case 9:
-			h.call("Volume.unset", with("k", "a"))
+			h.call(smapi.VolumeUnset{SR: sr, Key: a, K: "a"})
 		case 10:
-			h.call("Volume.resize", with("new_size", (4+r.IntN(1<<10))<<12))
+			h.call(smapi.VolumeResize{SR: sr, Key: a, NewSize: (4 + r.Int64N(1<<10)) << 12})
 		case 11:
-			h.call("Volume.stat", volume)
+			h.call(smapi.VolumeStat{SR: sr, Key: a})
 		case 12:
-			h.call("SR.ls", map[string]any{"sr": h.own.handle})
+			h.call(smapi.SRLs{SR: h.own.handle})
 		case 13:
-			h.call("SR.stat", map[string]any{"sr": h.own.handle})
+			h.call(smapi.SRStat{SR: h.own.handle})
 		case 14:
-			h.call("SR.set_name", map[string]any{"sr": h.own.handle, "new_name": "another"})
+			h.call(smapi.SRSetName{SR: h.own.handle, NewName: "another"})
 		case 15:
-			h.call("SR.set_description", map[string]any{"sr": h.own.handle, "new_description": "another"})
+			h.call(smapi.SRSetDescription{SR: h.own.handle, NewDescription: "another"})
 		case 16:
-			h.call("SR.attach", map[string]any{"configuration": h.own.conf})
+			h.call(smapi.SRAttach{Configuration: h.own.conf})
 		case 17:
-			h.call("SR.probe", map[string]any{"configuration": map[string]string{"path": h.own.path}})
+			h.call(smapi.SRProbe{Configuration: map[string]string{"path": h.own.path}})
 		case 18:
-			h.call("Plugin.ls", map[string]any{})
+			h.call(smapi.PluginLs{})
 		default: // a guest's life
-			h.call("Datapath.open", disk("persistent", r.IntN(2) == 0))
-			h.call("Datapath.attach", disk("domain", "1"))
+			h.call(smapi.DatapathOpen{URI: uri, Persistent: r.IntN(2) == 0})
+			h.call(smapi.DatapathAttach{URI: uri, Domain: "1"})
 			if r.IntN(2) == 0 {
-				h.call("Datapath.activate", disk("domain", "1"))
+				h.call(smapi.DatapathActivate{URI: uri, Domain: "1"})
 			} else {
-				h.call("Datapath.activate_readonly", disk("domain", "1"))
+				h.call(smapi.DatapathActivateReadonly{URI: uri, Domain: "1"})
 			}
-			h.call("Datapath.deactivate", disk("domain", "1"))
-			h.call("Datapath.detach", disk("domain", "1"))
-			h.call("Datapath.close", map[string]any{"uri": disk("", nil)["uri"]})
+			h.call(smapi.DatapathDeactivate{URI: uri, Domain: "1"})
+			h.call(smapi.DatapathDetach{URI: uri, Domain: "1"})
+			h.call(smapi.DatapathClose{URI: uri})
 		}
 	}
 }
@@ -579,121 +570,87 @@ func (h *hostile) work(r *rand.Rand) {
 // lives makes the other SR and destroys it, again and again.
 func (h *hostile) lives() {
 	for h.goOn() {
-		h.call("SR.create", h.other.create())
+		h.call(h.other.create())
 		conf := map[string]string{"path": h.other.path, "sr_uuid": h.other.uuid}
-		handle, ok := h.call("SR.attach", map[string]any{"configuration": conf}).(string)
-		if ok {
-			h.call("Volume.create", map[string]any{"sr": handle, "name": "", "description": "", "size": 4096, "sharable": false})
-			h.call("SR.destroy", map[string]any{"sr": handle})
-			h.call("SR.detach", map[string]any{"sr": handle})
+		var handle string
+		if json.Unmarshal(h.call(smapi.SRAttach{Configuration: conf}), &handle) == nil {
+			h.call(smapi.VolumeCreate{SR: handle, Size: 4096})
+			h.call(smapi.SRDestroy{SR: handle})
+			h.call(smapi.SRDetach{SR: handle})
 		}
 	}
 }
 
 // volume makes one more.
 func (h *hostile) volume() {
-	h.keep(h.call("Volume.create", map[string]any{"sr": h.own.handle, "name": "disk", "description": "", "size": 1 << 20, "sharable": false}))
+	h.keep(h.call(smapi.VolumeCreate{SR: h.own.handle, Name: "disk", Size: 1 << 20}))
 }
 
 // keep remembers a volume that was made, in the place of an old one if they are many.
-func (h *hostile) keep(answer any) {
-	made, _ := answer.(map[string]any)
-	key, ok := made["key"].(string)
-	if !ok {
+func (h *hostile) keep(answer json.RawMessage) {
+	var made smapi.Volume
+	if answer == nil || json.Unmarshal(answer, &made) != nil {
 		return
 	}
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
-	if h.keys = append(h.keys, key); len(h.keys) > 3 {
+	if h.keys = append(h.keys, made.Key); len(h.keys) > 3 {
 		h.keys = h.keys[1:]
 	}
 }
 
 // must is for calls before anything is planted.
-func (h *hostile) must(method string, args map[string]any, out any) {
-	answer := h.call(method, args)
-	data, err := json.Marshal(answer)
-	if err == nil {
-		err = json.Unmarshal(data, out)
-	}
-	if err != nil || answer == nil || h.err != nil {
-		h.t.Fatalf("%s: %v, %v", method, err, h.err)
+func (h *hostile) must(r smapi.Request, out any) {
+	answer := h.call(r)
+	if err := json.Unmarshal(answer, out); err != nil || h.err != nil {
+		h.t.Fatalf("%s: %v, %v", r.Call(), err, h.err)
 	}
 }
 
 // call makes one call in a process of its own. It ends in time, with an answer or a
 // refusal of the interface; nil is returned for the latter.
-func (h *hostile) call(method string, args map[string]any) any {
-	request, err := json.Marshal(merged(args, "dbg", "swapper"))
+func (h *hostile) call(r smapi.Request) json.RawMessage {
+	command, err := calls(h.root, "swapper").Command(r)
 	if err != nil {
 		h.fail(err)
 		return nil
 	}
-	dir := filepath.Join(h.root, "volume", "org.xen.xapi.storage.reflink")
-	if strings.HasPrefix(method, "Datapath.") {
-		dir = filepath.Join(h.root, "datapath", "loop+blkback")
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	c := exec.CommandContext(ctx, filepath.Join(dir, method), "--json")
-	c.Stdin = bytes.NewReader(request)
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	out, err := c.Output()
-	answer, outcome, bad := understood(out, stderr.Bytes(), err)
+	out := command.Run(ctx)
+	answer, outcome, bad := understood(out)
 	if ctx.Err() != nil {
 		bad = fmt.Errorf("no answer within %v", patience)
 	}
 	if bad != nil {
-		h.fail(fmt.Errorf("%s %s: %w", method, request, bad))
+		h.fail(fmt.Errorf("%s %s: %w", r.Call(), command.Request, bad))
 	}
 	h.mutex.Lock()
 	defer h.mutex.Unlock()
 	h.calls++
-	h.tally[method+" "+outcome]++
-	if strings.Contains(string(out), "is refused: ") {
-		h.met[method]++
+	h.tally[r.Call()+" "+outcome]++
+	if bytes.Contains(out.Stdout.Bytes(), []byte("is refused: ")) {
+		h.met[r.Call()]++
 	}
 	return answer
 }
 
-func merged(args map[string]any, k string, v any) map[string]any {
-	all := map[string]any{k: v}
-	for name, value := range args {
-		if name != "" {
-			all[name] = value
-		}
-	}
-	return all
-}
-
 // understood takes the output of a call apart as the toolstack does.
-func understood(out, stderr []byte, failed error) (answer any, outcome string, err error) {
-	var exit *exec.ExitError
-	switch {
-	case len(stderr) > 0:
+func understood(out *invoke.Output) (answer json.RawMessage, outcome string, err error) {
+	if stderr := out.Stderr.Bytes(); len(stderr) > 0 {
 		return nil, "", fmt.Errorf("standard error: %.2000s", stderr)
-	case failed == nil:
-		return answer, "answered", json.Unmarshal(out, &answer)
-	case !errors.As(failed, &exit) || exit.ExitCode() != 1:
-		return nil, "", failed
 	}
-	var r struct {
-		Code      string
-		Params    []string
-		Backtrace struct {
-			Error        string
-			Files, Lines []any
-		}
+	answer, err = out.Answer()
+	var refused *smapi.Failure
+	switch {
+	case err == nil:
+		return answer, "answered", nil
+	case !errors.As(err, &refused):
+		return nil, "", err
+	case refused.Code == smapi.BackendFailure:
+		return nil, refused.Code + " " + refused.Params[0], nil
 	}
-	if err := json.Unmarshal(out, &r); err != nil || r.Params == nil || r.Backtrace.Files == nil || r.Backtrace.Lines == nil {
-		return nil, "", fmt.Errorf("it was refused with %.2000q, %v", out, err)
-	}
-	outcome = r.Code
-	if outcome == "SR_BACKEND_FAILURE" {
-		outcome += " " + r.Params[0]
-	}
-	return nil, outcome, nil
+	return nil, refused.Code, nil
 }
 
 // release ends what was attached, and what is noted of it on this host.

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/term"
 
-	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/volume"
 )
 
@@ -66,10 +66,10 @@ func compare(path, a, b string) (changes, error) {
 		}
 		c.Size = max(c.Size, v.VirtualSize)
 	}
-	if c.Related, err = snapshot.Related(handle, a, b); err != nil {
+	if c.Related, err = cbt.Related(handle, a, b); err != nil {
 		return c, err
 	}
-	list, err := snapshot.Compare(handle, b, a)
+	list, err := cbt.Compare(handle, b, a)
 	if err != nil {
 		return c, err
 	}

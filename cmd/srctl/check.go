@@ -11,11 +11,10 @@ import (
 	"unicode"
 
 	"reflinksr/datapath"
+	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
-	"reflinksr/snapshot"
 	"reflinksr/sr"
-	"reflinksr/volume"
 )
 
 // errUnchecked says that there was nothing to check, or that it could not be read.
@@ -23,17 +22,17 @@ var errUnchecked = errors.New("could not be checked")
 
 // checked is what check -json prints. Its shape is described in docs/check.md.
 type checked struct {
-	Path     string       `json:"path"`
-	UUID     string       `json:"uuid"`
-	Attached bool         `json:"attached"`
-	Volumes  int          `json:"volumes"`
-	Problems []sr.Problem `json:"problems"`
-	Notes    []sr.Problem `json:"notes"`
-	Repaired []sr.Problem `json:"repaired"`
-	Error    string       `json:"error"`
+	Path     string          `json:"path"`
+	UUID     string          `json:"uuid"`
+	Attached bool            `json:"attached"`
+	Volumes  int             `json:"volumes"`
+	Problems []check.Problem `json:"problems"`
+	Notes    []check.Problem `json:"notes"`
+	Repaired []check.Problem `json:"repaired"`
+	Error    string          `json:"error"`
 }
 
-func check(args []string, out io.Writer) error {
+func checkSR(args []string, out io.Writer) error {
 	var asJSON, repair bool
 	args, err := parse("check", args, 1, 1, func(f *flag.FlagSet) {
 		f.BoolVar(&asJSON, "json", false, "")
@@ -56,9 +55,9 @@ func check(args []string, out io.Writer) error {
 		err = fmt.Errorf("%w: %w", errUnchecked, err)
 	}
 	if asJSON {
-		for _, list := range []*[]sr.Problem{&c.Problems, &c.Notes, &c.Repaired} {
+		for _, list := range []*[]check.Problem{&c.Problems, &c.Notes, &c.Repaired} {
 			if *list == nil {
-				*list = []sr.Problem{}
+				*list = []check.Problem{}
 			}
 		}
 		err = errors.Join(err, printJSON(out, c))
@@ -81,10 +80,10 @@ func examine(path string) (checked, error) {
 	}
 	defer s.Close()
 	c.UUID = s.Meta.UUID
-	r, err := volume.Examine(s)
+	r, err := check.ExamineVolumes(s)
 	if err == nil && !r.Gone {
-		var more []sr.Problem
-		more, err = snapshot.Examine(s, r.DataDestroyed)
+		var more []check.Problem
+		more, err = check.ExamineDestroyed(s, r.DataDestroyed)
 		r.Join(more)
 	}
 	c.Attached, c.Volumes, c.Problems, c.Notes = r.Attached, r.Volumes, r.Problems, r.Notes
@@ -94,7 +93,7 @@ func examine(path string) (checked, error) {
 // repaired repairs what was found and looks again. failed is why something could not
 // be repaired.
 func repaired(before checked) (after checked, failed, err error) {
-	needed := func(p sr.Problem) bool { return p.Repairable }
+	needed := func(p check.Problem) bool { return p.Repairable }
 	if !slices.ContainsFunc(before.Problems, needed) && !slices.ContainsFunc(before.Notes, needed) {
 		return before, nil, nil
 	}
@@ -105,7 +104,7 @@ func repaired(before checked) (after checked, failed, err error) {
 	}
 	left := append(slices.Clone(after.Problems), after.Notes...)
 	for _, p := range append(before.Problems, before.Notes...) {
-		still := func(q sr.Problem) bool { return q.Kind == p.Kind && q.Name == p.Name }
+		still := func(q check.Problem) bool { return q.Kind == p.Kind && q.Name == p.Name }
 		if p.Repairable && !slices.ContainsFunc(left, still) {
 			after.Repaired = append(after.Repaired, p)
 		}
@@ -125,13 +124,13 @@ func mend(path, uuid string) error {
 	if err != nil {
 		return err
 	}
-	err = volume.Mend(s)
+	err = check.Repair(s)
 	s.Close() // datapath takes the locks in the order: note, SR
-	return errors.Join(err, datapath.Repair(path, uuid), snapshot.Repair(path, uuid))
+	return errors.Join(err, datapath.Repair(path, uuid), check.RepairDestroyed(path, uuid))
 }
 
 func (c checked) print(out io.Writer) error {
-	line := func(what string, p sr.Problem) {
+	line := func(what string, p check.Problem) {
 		fmt.Fprintf(out, "%s: %s: %s; -repair: %s\n", what, oneLine(p.Name), printable(p.Text), printable(p.Repair))
 	}
 	for _, p := range c.Repaired {
@@ -140,7 +139,7 @@ func (c checked) print(out io.Writer) error {
 	for _, p := range c.Problems {
 		line("problem", p)
 	}
-	printed := map[sr.ProblemKind]int{}
+	printed := map[check.ProblemKind]int{}
 	for _, p := range c.Notes {
 		if printed[p.Kind]++; printed[p.Kind] <= notesOfAKind {
 			line("note", p)

@@ -17,7 +17,7 @@ import (
 	"reflinksr/cmd/internal/delta"
 	"reflinksr/internal/overwrite"
 	"reflinksr/internal/sys"
-	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/volume"
 )
 
@@ -57,7 +57,7 @@ func deltaExport(args []string, out io.Writer) error {
 		return err
 	}
 	start := time.Now()
-	d, err := snapshot.DeltaOf(handle, from, to)
+	d, err := cbt.DeltaOf(handle, from, to)
 	if err != nil {
 		return err
 	}
@@ -74,7 +74,7 @@ func deltaExport(args []string, out io.Writer) error {
 	return said(out, path, "%s in %v", volume.Bytes(size), time.Since(start).Round(time.Millisecond))
 }
 
-func exportToPipe(d *snapshot.Delta, out io.Writer) (size int64, err error) {
+func exportToPipe(d *cbt.Delta, out io.Writer) (size int64, err error) {
 	s, err := openStdout(out)
 	if err != nil {
 		return 0, err
@@ -94,13 +94,13 @@ func exportToPipe(d *snapshot.Delta, out io.Writer) (size int64, err error) {
 	return s.at - begin, err
 }
 
-func headerOf(d *snapshot.Delta) delta.Header {
+func headerOf(d *cbt.Delta) delta.Header {
 	return delta.Header{From: d.From, To: d.To, FromSize: d.FromSize, ToSize: d.ToSize}
 }
 
 // exportToFile writes beside the file, and gives it its name when it is whole. What an
 // interrupted export left is continued.
-func exportToFile(d *snapshot.Delta, path string) (size int64, err error) {
+func exportToFile(d *cbt.Delta, path string) (size int64, err error) {
 	f, err := openPartial(path)
 	if err != nil {
 		return 0, err
@@ -154,7 +154,7 @@ func openPartial(target string) (*os.File, error) {
 // continueExport begins a stream, or goes on after the last whole record of one that was
 // interrupted; nil if that has its end record. A writable volume may have been written
 // to meanwhile.
-func continueExport(f *os.File, b *bufio.Writer, d *snapshot.Delta) (*delta.Writer, error) {
+func continueExport(f *os.File, b *bufio.Writer, d *cbt.Delta) (*delta.Writer, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func restart(f *os.File, at int64) error {
 }
 
 // writeDelta writes the records that w does not have yet, and the end record.
-func writeDelta(w *delta.Writer, d *snapshot.Delta) error {
+func writeDelta(w *delta.Writer, d *cbt.Delta) error {
 	unit := d.Changed.BlockSize
 	left := func(do func(start, end int64) error) error {
 		from := w.End()

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -23,6 +22,8 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/internal/extent"
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/invoke"
 	"reflinksr/scripts/scratch"
 	"reflinksr/volume"
 )
@@ -121,18 +122,13 @@ func (s *story) createSR() error {
 	if err := os.Mkdir(s.srPath, 0o700); err != nil {
 		return err
 	}
-	conf, err := s.call("SR.create", map[string]any{
-		"uuid": uuid.NewString(), "configuration": map[string]string{"path": s.srPath}, "name": "demo", "description": "",
-	}, nil)
+	create := smapi.SRCreate{UUID: uuid.NewString(), Configuration: map[string]string{"path": s.srPath}, Name: "demo"}
+	conf, err := call(s, create, nil)
 	if err != nil {
 		return err
 	}
-	handle, err := s.call("SR.attach", map[string]any{"configuration": conf}, nil)
-	if err != nil {
-		return err
-	}
-	s.sr, _ = handle.(string)
-	return nil
+	s.sr, err = call(s, smapi.SRAttach{Configuration: conf}, nil)
+	return err
 }
 
 func (s *story) useDisk() error {
@@ -141,8 +137,7 @@ func (s *story) useDisk() error {
 		return err
 	}
 	s.say("\nA disk for a guest: a sparse file, attached as a block device.")
-	disk, err := s.volume("Volume.create", map[string]any{"name": "disk", "description": "", "size": demoDisk, "sharable": false},
-		func() string { return volume.Bytes(demoDisk) })
+	disk, err := s.volume(smapi.VolumeCreate{SR: s.sr, Name: "disk", Size: demoDisk}, volume.Bytes(demoDisk))
 	if err != nil {
 		return err
 	}
@@ -157,7 +152,7 @@ func (s *story) useDisk() error {
 
 	s.say("\nA snapshot, while the guest is writing.")
 	stop := s.keepWriting(in)
-	snap, err := s.volume("Volume.snapshot", map[string]any{"key": disk}, func() string { return "one FICLONE" })
+	snap, err := s.volume(smapi.VolumeSnapshot{SR: s.sr, Key: disk}, "one FICLONE")
 	written, werr := stop()
 	if err := errors.Join(err, werr); err != nil {
 		return err
@@ -169,7 +164,7 @@ func (s *story) useDisk() error {
 	s.say("  %s shared with the disk, %s of its own; the guest wrote %s meanwhile.", volume.Bytes(u.Shared), volume.Bytes(u.Exclusive), volume.Bytes(written))
 
 	s.say("\nA clone of the snapshot, in another guest.")
-	clone, err := s.volume("Volume.clone", map[string]any{"key": snap}, func() string { return "writable" })
+	clone, err := s.volume(smapi.VolumeClone{SR: s.sr, Key: snap}, "writable")
 	if err != nil {
 		return err
 	}
@@ -178,7 +173,7 @@ func (s *story) useDisk() error {
 	}
 
 	s.say("\nThe disk grows under the running guest.")
-	if _, err := s.call("Volume.resize", map[string]any{"sr": s.sr, "key": disk, "new_size": demoGrown}, func() string { return volume.Bytes(demoGrown) }); err != nil {
+	if err := s.do(smapi.VolumeResize{SR: s.sr, Key: disk, NewSize: demoGrown}, volume.Bytes(demoGrown)); err != nil {
 		return err
 	}
 	size, err := deviceSize(device)
@@ -191,7 +186,7 @@ func (s *story) useDisk() error {
 	if err := errors.Join(s.leave(in), s.unplug(disk, "1")); err != nil {
 		return err
 	}
-	if _, err := s.call("Volume.revert", map[string]any{"sr": s.sr, "snapshot": snap, "key": disk}, nil); err != nil {
+	if err := s.do(smapi.VolumeRevert{SR: s.sr, Snapshot: snap, Key: disk}, ""); err != nil {
 		return err
 	}
 	equal, err := sameContents(filepath.Join(s.srPath, disk), filepath.Join(s.srPath, snap))
@@ -205,7 +200,7 @@ func (s *story) useDisk() error {
 
 	s.say("\nEverything is destroyed, in no particular order; nothing is coalesced.")
 	for _, key := range []string{snap, disk, clone} {
-		if _, err := s.call("Volume.destroy", map[string]any{"sr": s.sr, "key": key}, nil); err != nil {
+		if err := s.do(smapi.VolumeDestroy{SR: s.sr, Key: key}, ""); err != nil {
 			return err
 		}
 	}
@@ -214,10 +209,10 @@ func (s *story) useDisk() error {
 		return err
 	}
 	s.say("  %s were free before, %s are free now.", volume.Bytes(free), volume.Bytes(left))
-	if _, err := s.call("SR.destroy", map[string]any{"sr": s.sr}, nil); err != nil {
+	if err := s.do(smapi.SRDestroy{SR: s.sr}, ""); err != nil {
 		return err
 	}
-	_, err = s.call("SR.detach", map[string]any{"sr": s.sr}, nil)
+	err = s.do(smapi.SRDetach{SR: s.sr}, "")
 	s.sr = ""
 	return err
 }
@@ -314,85 +309,62 @@ func (s *story) leave(in string) error {
 }
 
 // volume makes a call that answers a volume and returns its key.
-func (s *story) volume(method string, args map[string]any, note func() string) (string, error) {
-	args["sr"] = s.sr
-	answer, err := s.call(method, args, note)
+func (s *story) volume(r smapi.Asks[smapi.Volume], note string) (string, error) {
+	v, err := call(s, r, func(smapi.Volume) string { return note })
 	if err != nil {
 		return "", err
 	}
-	v := answer.(map[string]any)
-	key := v["key"].(string)
-	s.uris[key] = v["uri"].([]any)[0].(string)
-	return key, nil
+	s.uris[v.Key] = v.URI[0]
+	return v.Key, nil
 }
 
 // plug gives a domain the disk and returns its device.
 func (s *story) plug(key, domain string) (string, error) {
-	args := map[string]any{"uri": s.uris[key], "domain": domain}
 	s.plugs = append(s.plugs, [2]string{s.uris[key], domain})
-	var device string
-	_, err := s.callThen("Datapath.attach", args, func(answer any) string {
-		list := answer.(map[string]any)["implementations"].([]any)
-		device = list[1].([]any)[1].(map[string]any)["path"].(string)
-		return device
-	})
+	backend, err := call(s, smapi.DatapathAttach{URI: s.uris[key], Domain: domain}, smapi.Backend.Path)
 	if err == nil {
-		_, err = s.call("Datapath.activate", args, nil)
+		err = s.do(smapi.DatapathActivate{URI: s.uris[key], Domain: domain}, "")
 	}
-	return device, err
+	return backend.Path(), err
 }
 
 func (s *story) unplug(key, domain string) error {
-	args := map[string]any{"uri": s.uris[key], "domain": domain}
-	if _, err := s.call("Datapath.deactivate", args, nil); err != nil {
+	if err := s.do(smapi.DatapathDeactivate{URI: s.uris[key], Domain: domain}, ""); err != nil {
 		return err
 	}
-	_, err := s.call("Datapath.detach", args, nil)
+	return s.do(smapi.DatapathDetach{URI: s.uris[key], Domain: domain}, "")
+}
+
+// do makes a call that has no result, and tells of it with a note.
+func (s *story) do(r smapi.Asks[smapi.Unit], note string) error {
+	_, err := call(s, r, func(smapi.Unit) string { return note })
 	return err
 }
 
-func (s *story) call(method string, args map[string]any, note func() string) (any, error) {
-	return s.callThen(method, args, func(any) string {
-		if note == nil {
-			return ""
-		}
-		return note()
-	})
-}
-
-// callThen makes one call as the toolstack does, and tells of it.
-func (s *story) callThen(method string, args map[string]any, note func(any) string) (any, error) {
+// call makes one call as the toolstack does, and tells of it with what note says of the answer.
+// A call that has begun ends by itself, whatever happens to us.
+func call[Result any](s *story, r smapi.Asks[Result], note func(Result) string) (answer Result, err error) {
 	if err := s.ctx.Err(); err != nil {
-		return nil, err
+		return answer, err
 	}
-	args["dbg"] = "demo"
-	request, err := json.Marshal(args)
+	volume, datapath := plugin.Directories(s.dir)
+	command, err := invoke.Plugin{Volume: volume, Datapath: datapath, Debug: "demo"}.Command(r)
 	if err != nil {
-		return nil, err
+		return answer, err
 	}
-	dir := "volume/org.xen.xapi.storage.reflink"
-	if strings.HasPrefix(method, "Datapath.") {
-		dir = "datapath/loop+blkback"
+	out := command.Run(context.Background())
+	var refused *smapi.Failure
+	switch err := out.Into(&answer); {
+	case errors.As(err, &refused):
+		return answer, errors.New(refused.Backtrace.Error)
+	case err != nil:
+		return answer, fmt.Errorf("%s: %w", r.Call(), err)
 	}
-	c := exec.Command(filepath.Join(s.dir, dir, method), "--json") // #nosec G204 -- what the demonstration has just installed
-	// Ctrl-C is for us: a call that has begun ends by itself.
-	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
-	c.Stdin = bytes.NewReader(request)
-	start := time.Now()
-	out, err := c.Output()
-	took := time.Since(start)
-	if err != nil {
-		var failure struct{ Backtrace struct{ Error string } }
-		if json.Unmarshal(out, &failure) == nil && failure.Backtrace.Error != "" {
-			return nil, errors.New(failure.Backtrace.Error)
-		}
-		return nil, fmt.Errorf("%s: %w: %s", method, err, out)
+	about := ""
+	if note != nil {
+		about = note(answer)
 	}
-	var answer any
-	if err := json.Unmarshal(out, &answer); err != nil {
-		return nil, fmt.Errorf("%s: %w: %s", method, err, out)
-	}
-	s.say("  %-22s %7.1f ms   %s", method, float64(took.Microseconds())/1000, note(answer))
+	s.say("  %-22s %7.1f ms   %s", r.Call(), float64(out.Took.Microseconds())/1000, about)
 	return answer, nil
 }
 
@@ -443,13 +415,12 @@ func (s *story) cleanUp() error {
 		unix.Unmount(filepath.Join(s.dir, dir), unix.MNT_DETACH)
 	}
 	for _, p := range s.plugs {
-		args := map[string]any{"uri": p[0], "domain": p[1]}
-		s.call("Datapath.deactivate", args, nil)
-		s.call("Datapath.detach", args, nil)
+		s.do(smapi.DatapathDeactivate{URI: p[0], Domain: p[1]}, "")
+		s.do(smapi.DatapathDetach{URI: p[0], Domain: p[1]}, "")
 	}
 	if s.sr != "" {
-		s.call("SR.destroy", map[string]any{"sr": s.sr}, nil)
-		s.call("SR.detach", map[string]any{"sr": s.sr}, nil)
+		s.do(smapi.SRDestroy{SR: s.sr}, "")
+		s.do(smapi.SRDetach{SR: s.sr}, "")
 	}
 	var err error
 	if s.fs != nil {

@@ -14,7 +14,7 @@ import (
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
-	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -137,14 +137,14 @@ func spaceOf(s *sr.SR, key sr.Key) (space, error) {
 		Allocated: v.PhysicalUtilisation, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive, GivesBack: u.Exclusive,
 	}
 	if v.VolumeType == volume.CBTMetadata {
-		r, err := snapshot.RemainsOf(s, key)
+		r, err := cbt.RemainsOf(s, key)
 		if err != nil {
 			return space{}, err
 		}
 		p.LostBytes, p.NoteBytes, p.Pending = min(r.Lost, v.VirtualSize), r.Note, r.Pending
 		p.GivesBack += r.Note
 	}
-	relatives, err := snapshot.DestroyedRelatives(s, key)
+	relatives, err := cbt.DestroyedRelatives(s, key)
 	p.GivesBackMore = u.Shared > 0 && len(relatives) > 0
 	return p, err
 }

@@ -21,6 +21,7 @@ import (
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/layout"
 	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -218,10 +219,10 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 	if err != nil {
 		return detail{}, err
 	}
-	var left snapshot.Remains
+	var left cbt.Remains
 	if r.DataDestroyed {
 		stall = "" // nobody takes one
-		if left, err = snapshot.RemainsOf(s, key); err != nil {
+		if left, err = cbt.RemainsOf(s, key); err != nil {
 			return detail{}, err
 		}
 	}
@@ -273,7 +274,7 @@ func destroyCmd(handle, key string, _ io.Writer) error {
 	if _, err := volume.Stat(handle, key); errors.Is(err, fault.ErrVolumeNotFound) {
 		return err // to the toolstack that is success; a person has mistyped
 	}
-	return snapshot.Destroy(handle, key)
+	return cbt.Destroy(handle, key)
 }
 
 func revert(args []string, _ io.Writer) error {
@@ -352,7 +353,7 @@ func exportVolume(handle, key string, to *stream) (size int64, err error) {
 	case s := <-interrupted:
 		err = fmt.Errorf("ended by %v", s)
 	}
-	if e := snapshot.Destroy(handle, string(v.Key)); e != nil {
+	if e := cbt.Destroy(handle, string(v.Key)); e != nil {
 		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", v.Key, e))
 	}
 	return v.VirtualSize, err

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"reflinksr/cmd/internal/pool"
+	"reflinksr/internal/smapi"
 	"reflinksr/scripts"
 )
 
@@ -105,10 +106,8 @@ func (c *column) add(r scripts.Result) {
 
 // of finds a call's cell. The toolstack does not tell cases of letters apart.
 func (c *column) of(method string) *cell {
-	for _, known := range scripts.Interface {
-		if strings.EqualFold(known, method) {
-			method = known
-		}
+	if known := smapi.Find(method); known != nil {
+		method = known.Call()
 	}
 	if c.Cells[method] == nil {
 		c.Cells[method] = &cell{Contents: scripts.AboutContents(method)}
@@ -119,7 +118,7 @@ func (c *column) of(method string) *cell {
 // finish settles what only the whole run tells.
 func (c *column) finish(p target) {
 	config := p.config()
-	for _, method := range scripts.Interface {
+	for _, method := range smapi.Names() {
 		if of := c.of(method); of.Works+of.Refuses == 0 && !config.Offers(method) {
 			of.Absent = true
 		}
@@ -233,7 +232,7 @@ func (o *options) report() error {
 }
 
 func (m *matrix) rows() {
-	m.Rows = slices.Clone(scripts.Interface)
+	m.Rows = smapi.Names()
 	for _, c := range m.Columns {
 		for name := range c.Cells {
 			if !slices.Contains(m.Rows, name) {

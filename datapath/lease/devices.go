@@ -2,6 +2,7 @@ package lease
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -132,4 +133,16 @@ func UpdateSize(d loop.Device) error {
 		return err
 	}
 	return nil
+}
+
+// Flush brings to the file what was written to its device on this host: a guest's
+// writes go straight there, others are in the device's own page cache until then. inUse
+// says whether there is a device.
+func Flush(key sr.Key, devices []loop.Device) (inUse bool, err error) {
+	for _, d := range devices {
+		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
+			return true, fmt.Errorf("volume %s: %w", key, err)
+		}
+	}
+	return len(devices) > 0, nil
 }

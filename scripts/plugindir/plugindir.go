@@ -6,9 +6,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
+
+	"reflinksr/internal/smapi"
 )
 
 // Kind is what a directory's calls are about.
@@ -21,12 +22,16 @@ const (
 	Any      Kind = "" // either
 )
 
-// calls are the names by which a kind is known; the toolstack does not look at upper and
-// lower case. Both kinds have a Plugin.query: it is the others that tell a datapath.
-var calls = map[Kind]*regexp.Regexp{
-	Volume:   regexp.MustCompile(`(?i)^plugin\.query$`),
-	Datapath: regexp.MustCompile(`(?i)^data(path)?\.[a-z_]+$`),
-	Any:      regexp.MustCompile(`(?i)^(plugin|sr|volume|datapath|data|task)\.[a-z_]+$`),
+// isOf says whether a file is what a kind is known by, in any case as the toolstack does. Both
+// kinds have a Plugin.query: it is the others that tell a datapath.
+func (kind Kind) isOf(file string) bool {
+	switch kind {
+	case Volume:
+		return strings.EqualFold(file, smapi.PluginQuery{}.Call())
+	case Datapath:
+		return smapi.PluginsOf(file) == smapi.InDatapath
+	}
+	return smapi.IsName(file)
 }
 
 // All lists the directories of plugins of a kind at dir: dir itself if it is one, else
@@ -50,7 +55,7 @@ func All(kind Kind, dir string) ([]string, error) {
 }
 
 func holds(kind Kind, entries []os.DirEntry) bool {
-	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return calls[kind].MatchString(e.Name()) && !e.IsDir() })
+	return slices.ContainsFunc(entries, func(e os.DirEntry) bool { return kind.isOf(e.Name()) && !e.IsDir() })
 }
 
 // One finds the directory of the one plugin of a kind at dir. name is taken of several,

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"reflinksr/internal/smapi"
 )
 
 // event is a request or an answer, of the call with that index.
@@ -41,7 +43,7 @@ func timeline(calls []Call, n int) ([]Call, []event) {
 
 // toDatapath says to which of the two plugins a call goes.
 func (c Call) toDatapath() bool {
-	return strings.HasPrefix(strings.ToLower(c.Call), "data")
+	return smapi.PluginsOf(c.Call) == smapi.InDatapath
 }
 
 // Columns of the chart, in characters.
@@ -150,10 +152,10 @@ func (c Call) outcome() string {
 		return "ended by " + oneLine(c.Signal, 20)
 	}
 	if r := c.refusal(); r != nil {
-		if r.Code == "SR_BACKEND_FAILURE" && len(r.Params) > 0 {
+		if r.Code == smapi.BackendFailure && len(r.Params) > 0 {
 			return "refused " + oneLine(r.Params[0], 40)
 		}
-		why := strings.TrimPrefix(r.Code, "SR_BACKEND_FAILURE_")
+		why := strings.TrimPrefix(r.Code, smapi.BackendFailure+"_")
 		return "refused " + oneLine(strings.Join(append([]string{why}, slices.DeleteFunc(slices.Clone(r.Params), func(p string) bool { return p == "" })...), " "), 50)
 	}
 	if len(c.Answer) == 0 || c.Status != 0 {

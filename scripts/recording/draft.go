@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"reflinksr/internal/smapi"
 )
 
 // pause between calls begins a new phase of a draft.
@@ -129,7 +131,7 @@ func (d *draft) call(c Call) {
 	args, isObject := members(c.Request)
 	r := c.refusal()
 	switch {
-	case !callName.MatchString(c.Call):
+	case !smapi.IsName(c.Call):
 		d.comment("%s: %q is no call of the interface", at, c.Call)
 		return
 	case !slices.Contains(c.Args, "--json") && !slices.Contains(c.Args, "-j"):
@@ -165,22 +167,34 @@ var simpleName = regexp.MustCompile(`^[A-Za-z0-9_.+-]+$`)
 
 // method names the plugin too where the language would not find it by the URI.
 func method(c Call, args []member) string {
-	class, _, _ := strings.Cut(strings.ToLower(c.Call), ".")
-	if class != "datapath" && class != "data" || !simpleName.MatchString(c.Plugin) {
+	if !c.toDatapath() || !simpleName.MatchString(c.Plugin) {
 		return c.Call
 	}
 	for _, m := range args {
 		uri, _ := text(m.value)
-		if u, err := url.Parse(uri); m.name == "uri" && class == "datapath" && err == nil && u.Scheme == c.Plugin {
+		if u, err := url.Parse(uri); m.name == "uri" && err == nil && u.Scheme == c.Plugin {
 			return c.Call
 		}
 	}
 	return c.Plugin + "/" + c.Call
 }
 
-// kinds says which arguments are what an answer may have introduced.
-var kinds = map[string]string{
-	"sr": "sr", "dest_sr": "sr", "key": "key", "key2": "key", "snapshot": "key", "v": "key", "uri": "uri",
+// kind says what an argument of a call names that an answer may have introduced: "sr", "key" or
+// "uri"; "" if it is something else. A value that is stored may be a key.
+func kind(call, argument string) string {
+	c := smapi.Find(call)
+	if c == nil {
+		return ""
+	}
+	if c.Call() == (smapi.VolumeSet{}).Call() && argument == "v" {
+		return "key"
+	}
+	for _, a := range smapi.ArgumentsOf(c.Request) {
+		if a.Name == argument {
+			return a.Is
+		}
+	}
+	return ""
 }
 
 func (d *draft) request(c Call, args []member) string {
@@ -188,7 +202,7 @@ func (d *draft) request(c Call, args []member) string {
 	for _, m := range args {
 		value := ""
 		s, isText := text(m.value)
-		kind := kinds[m.name]
+		kind := kind(c.Call, m.name)
 		switch {
 		case m.name == "dbg":
 			continue
@@ -290,7 +304,7 @@ func (d *draft) configuration(c Call, raw json.RawMessage) string {
 }
 
 // refused writes what is checked of a refusal.
-func (d *draft) refused(r *refusal) {
+func (d *draft) refused(r *smapi.Failure) {
 	number, isNumbered := strings.CutPrefix(r.Code, "SR_BACKEND_FAILURE_")
 	_, err := strconv.Atoi(number)
 	switch {

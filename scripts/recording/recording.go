@@ -17,8 +17,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"time"
+
+	"reflinksr/internal/smapi"
 )
 
 // Call is one line of a recording.
@@ -38,10 +39,6 @@ type Call struct {
 	PID         int             `json:"pid"`
 	Cut         []string        `json:"cut,omitempty"` // what was too long to be kept whole
 }
-
-// callName is how executables of a plugin are named; the toolstack does not look
-// at upper and lower case.
-var callName = regexp.MustCompile(`(?i)^(plugin|sr|volume|datapath|data|task)\.[a-z_]+$`)
 
 // longestLine bounds what is written and read.
 const longestLine = 4 << 20
@@ -123,15 +120,10 @@ func (c Call) Duration() time.Duration {
 
 func (c Call) end() time.Time { return c.Time.Add(c.Duration()) }
 
-// refusal is the error that a plugin answers.
-type refusal struct {
-	Code   string   `json:"code"`
-	Params []string `json:"params"`
-}
-
-// refusal is what the plugin refused the call with, or nil.
-func (c Call) refusal() *refusal {
-	r := new(refusal)
+// refusal is what the plugin refused the call with, or nil. It may lack a field: it is recorded,
+// not judged.
+func (c Call) refusal() *smapi.Failure {
+	r := new(smapi.Failure)
 	if c.Status == 0 || json.Unmarshal(c.Answer, r) != nil || r.Code == "" {
 		return nil
 	}

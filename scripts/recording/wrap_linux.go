@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/smapi"
 )
 
 // place is a plugin's directory and what belongs to it. The toolstack watches the
@@ -322,7 +324,7 @@ func follow(was, is, name string) (to string, inside bool) {
 
 func isCall(path string) bool {
 	st, err := os.Stat(path)
-	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 && callName.MatchString(filepath.Base(path))
+	return err == nil && st.Mode().IsRegular() && st.Mode()&0o111 != 0 && smapi.IsName(filepath.Base(path))
 }
 
 // front makes what stands for a file that calls are: a script with another first line, or

@@ -16,6 +16,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/smapi"
 )
 
 // noteName is the file that makes a directory a wrapping one.
@@ -52,7 +54,7 @@ func AsWrapper() (status int, ok bool) {
 	s := start{path: startedAs(), args: os.Args[1:]}
 	if len(os.Args) >= 3 && strings.HasPrefix(os.Args[1], wrappedVerb+" ") {
 		s = start{path: os.Args[2], args: os.Args[3:], script: true}
-	} else if !isWrapping(filepath.Dir(s.path)) && !callName.MatchString(filepath.Base(s.path)) {
+	} else if !isWrapping(filepath.Dir(s.path)) && !smapi.IsName(filepath.Base(s.path)) {
 		return 0, false
 	}
 	// The plugin may be unwrapped, and wrapped again, at any moment. As long as it
@@ -110,7 +112,7 @@ func (s start) wrapped() (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if !callName.MatchString(name) || calledByOurselves() {
+	if !smapi.IsName(name) || calledByOurselves() {
 		// What a plugin starts of its own is not what the toolstack said.
 		return 0, s.become(path, argv...)
 	}

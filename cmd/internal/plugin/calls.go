@@ -1,162 +1,129 @@
 package plugin
 
 import (
+	"context"
 	"log/slog"
-	"strings"
 
-	"reflinksr/cmd/internal/smapi"
 	"reflinksr/datapath"
 	"reflinksr/internal/attached"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/serve"
 	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
 
-// place is the plugin directory that a call is linked in.
-type place int
+// volumeCalls is what the volume plugin answers, in the order of the interface.
+func volumeCalls() []serve.Handler {
+	return []serve.Handler{
+		serve.On(func(context.Context, smapi.PluginQuery) (smapi.QueryResult, error) { return volumeQuery(), nil }),
+		serve.On(func(context.Context, smapi.PluginLs) ([]string, error) { return attached.Handles() }),
+		serve.On(func(context.Context, smapi.PluginDiagnostics) (string, error) { return diagnostics() }),
 
-const (
-	inVolume place = 1 << iota
-	inDatapath
-)
+		serve.On(func(_ context.Context, r smapi.SRProbe) ([]smapi.ProbeResult, error) {
+			return list(asProbeResult)(sr.ProbeSR(r.Configuration))
+		}),
+		serve.On(func(_ context.Context, r smapi.SRCreate) (map[string]string, error) {
+			return sr.Create(r.UUID, r.Configuration, r.Name, r.Description)
+		}),
+		serve.On(func(_ context.Context, r smapi.SRAttach) (string, error) { return attach(r.Configuration) }),
+		serve.Do(func(_ context.Context, r smapi.SRDetach) error { return datapath.DetachSR(r.SR) }),
+		serve.Do(func(_ context.Context, r smapi.SRDestroy) error { return volume.DestroySR(r.SR) }),
+		serve.On(func(_ context.Context, r smapi.SRStat) (smapi.SRStatus, error) {
+			return as(asSRStatus)(sr.StatSR(r.SR, volume.Warning))
+		}),
+		serve.Do(func(_ context.Context, r smapi.SRSetName) error { return sr.SetName(r.SR, r.NewName) }),
+		serve.Do(func(_ context.Context, r smapi.SRSetDescription) error {
+			return sr.SetDescription(r.SR, r.NewDescription)
+		}),
+		serve.On(func(_ context.Context, r smapi.SRLs) ([]smapi.Volume, error) {
+			return list(asVolume)(volume.List(r.SR))
+		}),
 
-// call is one SMAPIv3 call.
-type call struct {
-	name   string
-	params string // see smapi.Params; every call has dbg first
-	where  place
-	about  string
-	run    func(r *smapi.Request) (any, error)
-}
-
-// unit runs what answers null.
-func unit(err error) (any, error) { return nil, err }
-
-// calls is the whole interface as this plugin has it, in the order of the
-// interface's own documentation.
-var calls = []call{
-	{"Plugin.query", "", inVolume, "Describe this plugin.", func(r *smapi.Request) (any, error) { return volumeQuery, nil }},
-	{"Plugin.query", "", inDatapath, "Describe this plugin.", func(r *smapi.Request) (any, error) { return datapathQuery, nil }},
-	{"Plugin.ls", "", inVolume, "List the attached SRs.", func(r *smapi.Request) (any, error) { return attached.Handles() }},
-	{"Plugin.diagnostics", "", inVolume | inDatapath, "Tell what a bug report needs, without personal data.", func(r *smapi.Request) (any, error) { return diagnostics() }},
-
-	{"SR.probe", "configuration:map", inVolume, "List what a configuration could become, step by step.", func(r *smapi.Request) (any, error) { return sr.ProbeSR(r.Map("configuration")) }},
-	{"SR.create", "uuid configuration:map name description", inVolume, "Make an SR in a directory; adopts a simple file SR.", func(r *smapi.Request) (any, error) {
-		return sr.Create(r.Text("uuid"), r.Map("configuration"), r.Text("name"), r.Text("description"))
-	}},
-	{"SR.attach", "configuration:map", inVolume, "Make an SR usable on this host; recovers it after a crash.", func(r *smapi.Request) (any, error) { return attach(r.Map("configuration")) }},
-	{"SR.detach", "sr", inVolume, "End the use of an SR on this host.", func(r *smapi.Request) (any, error) { return unit(datapath.DetachSR(r.Text("sr"))) }},
-	{"SR.destroy", "sr", inVolume, "Destroy an SR and its volumes; foreign files stay.", func(r *smapi.Request) (any, error) { return unit(volume.DestroySR(r.Text("sr"))) }},
-	{"SR.stat", "sr", inVolume, "Describe an SR: space, health.", func(r *smapi.Request) (any, error) { return sr.StatSR(r.Text("sr"), volume.Warning) }},
-	{"SR.set_name", "sr new_name", inVolume, "Rename an SR.", func(r *smapi.Request) (any, error) { return unit(sr.SetName(r.Text("sr"), r.Text("new_name"))) }},
-	{"SR.set_description", "sr new_description", inVolume, "Change the description of an SR.", func(r *smapi.Request) (any, error) {
-		return unit(sr.SetDescription(r.Text("sr"), r.Text("new_description")))
-	}},
-	{"SR.ls", "sr", inVolume, "List the volumes of an SR.", func(r *smapi.Request) (any, error) { return volume.List(r.Text("sr")) }},
-
-	{"Volume.create", "sr name description size:size sharable:bool", inVolume, "Make an empty volume of at least size bytes.", func(r *smapi.Request) (any, error) {
-		return volume.Create(r.Text("sr"), r.Text("name"), r.Text("description"), r.Size("size"), r.Bool("sharable"))
-	}},
-	{"Volume.snapshot", "sr key", inVolume, "Make a read-only volume with the contents of now.", func(r *smapi.Request) (any, error) { return snapshot.Snapshot(r.Text("sr"), r.Text("key")) }},
-	{"Volume.clone", "sr key", inVolume, "Make a writable volume with the contents of now.", func(r *smapi.Request) (any, error) { return snapshot.Clone(r.Text("sr"), r.Text("key")) }},
-	{"Volume.copy", "sr key dest_sr", inVolume, "Make a writable volume in another SR on the same filesystem.", func(r *smapi.Request) (any, error) {
-		return copyVolume(r.Text("sr"), r.Text("key"), r.Text("dest_sr"))
-	}},
-	{"Volume.destroy", "sr key", inVolume, "Destroy a volume that is not in use.", func(r *smapi.Request) (any, error) { return unit(snapshot.Destroy(r.Text("sr"), r.Text("key"))) }},
-	{"Volume.revert", "sr snapshot key", inVolume, "Give a volume the contents of a snapshot.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.Revert(r.Text("sr"), r.Text("snapshot"), r.Text("key")))
-	}},
-	{"Volume.set_name", "sr key new_name", inVolume, "Rename a volume.", func(r *smapi.Request) (any, error) {
-		return unit(volume.SetName(r.Text("sr"), r.Text("key"), r.Text("new_name")))
-	}},
-	{"Volume.set_description", "sr key new_description", inVolume, "Change the description of a volume.", func(r *smapi.Request) (any, error) {
-		return unit(volume.SetDescription(r.Text("sr"), r.Text("key"), r.Text("new_description")))
-	}},
-	{"Volume.set", "sr key k v", inVolume, "Store a key-value pair with a volume.", func(r *smapi.Request) (any, error) {
-		return unit(volume.Set(r.Text("sr"), r.Text("key"), r.Text("k"), r.Text("v")))
-	}},
-	{"Volume.unset", "sr key k", inVolume, "Remove a key-value pair.", func(r *smapi.Request) (any, error) {
-		return unit(volume.Unset(r.Text("sr"), r.Text("key"), r.Text("k")))
-	}},
-	{"Volume.resize", "sr key new_size:size", inVolume, "Make a volume longer, also while a guest has it.", func(r *smapi.Request) (any, error) {
-		return unit(volume.Resize(r.Text("sr"), r.Text("key"), r.Size("new_size")))
-	}},
-	{"Volume.stat", "sr key", inVolume, "Describe a volume.", func(r *smapi.Request) (any, error) { return volume.Stat(r.Text("sr"), r.Text("key")) }},
-	{"Volume.compare", "sr key key2", inVolume, "List the blocks that may differ between two volumes.", func(r *smapi.Request) (any, error) {
-		return snapshot.Compare(r.Text("sr"), r.Text("key"), r.Text("key2"))
-	}},
-	{"Volume.similar_content", "sr key", inVolume, "List the relatives of a volume, nearest first.", func(r *smapi.Request) (any, error) {
-		return snapshot.SimilarContent(r.Text("sr"), r.Text("key"))
-	}},
-	{"Volume.enable_cbt", "sr key", inVolume, "Let changed blocks be asked for between the snapshots to come.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.EnableCBT(r.Text("sr"), r.Text("key")))
-	}},
-	{"Volume.disable_cbt", "sr key", inVolume, "End that for the snapshots to come.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.DisableCBT(r.Text("sr"), r.Text("key")))
-	}},
-	{"Volume.data_destroy", "sr key", inVolume, "Give back a snapshot's data, but not what tells of changed blocks.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.DestroyData(r.Text("sr"), r.Text("key")))
-	}},
-	{"Volume.list_changed_blocks", "sr key key2 offset:size length:size", inVolume, "Tell which blocks of key2 may differ from those of key.", func(r *smapi.Request) (any, error) {
-		return snapshot.ListChangedBlocks(r.Text("sr"), r.Text("key"), r.Text("key2"), r.Size("offset"), r.Size("length"))
-	}},
-	{"Volume.compose", "sr key key2", inVolume, "Lay what was written to key over key2, which is gone then.", func(r *smapi.Request) (any, error) {
-		return unit(snapshot.Compose(r.Text("sr"), r.Text("key"), r.Text("key2")))
-	}},
-
-	{"Datapath.open", "uri persistent:bool", inDatapath, "Say whether writes are to last.", func(r *smapi.Request) (any, error) {
-		return unit(datapath.Open(r.Text("uri"), r.Bool("persistent")))
-	}},
-	{"Datapath.attach", "uri domain", inDatapath, "Make a volume a block device on this host.", func(r *smapi.Request) (any, error) { return datapath.Attach(r.Text("uri"), r.Text("domain")) }},
-	{"Datapath.activate", "uri domain", inDatapath, "Let a domain write to the volume.", func(r *smapi.Request) (any, error) {
-		return unit(datapath.Activate(r.Text("uri"), r.Text("domain"), false))
-	}},
-	{"Datapath.activate_readonly", "uri domain", inDatapath, "Let a domain read the volume.", func(r *smapi.Request) (any, error) {
-		return unit(datapath.Activate(r.Text("uri"), r.Text("domain"), true))
-	}},
-	{"Datapath.deactivate", "uri domain", inDatapath, "End a domain's use; its writes are durable.", func(r *smapi.Request) (any, error) {
-		return unit(datapath.Deactivate(r.Text("uri"), r.Text("domain")))
-	}},
-	{"Datapath.detach", "uri domain", inDatapath, "Take the device from a domain; never fails.", func(r *smapi.Request) (any, error) {
-		return unit(datapath.Detach(r.Text("uri"), r.Text("domain")))
-	}},
-	{"Datapath.close", "uri", inDatapath, "Discard what open with persistent=false made.", func(r *smapi.Request) (any, error) { return unit(datapath.Close(r.Text("uri"))) }},
-}
-
-// find looks a call up by name, in any case as the toolstack does, for a
-// directory that is one of where.
-func find(name string, where place) *call {
-	for i, c := range calls {
-		if c.where&where != 0 && strings.EqualFold(c.name, name) {
-			return &calls[i]
-		}
+		serve.On(func(_ context.Context, r smapi.VolumeCreate) (smapi.Volume, error) {
+			return as(asVolume)(volume.Create(r.SR, r.Name, r.Description, r.Size, r.Sharable))
+		}),
+		serve.On(func(_ context.Context, r smapi.VolumeSnapshot) (smapi.Volume, error) {
+			return as(asVolume)(snapshot.Snapshot(r.SR, r.Key))
+		}),
+		serve.On(func(_ context.Context, r smapi.VolumeClone) (smapi.Volume, error) {
+			return as(asVolume)(snapshot.Clone(r.SR, r.Key))
+		}),
+		serve.On(func(_ context.Context, r smapi.VolumeCopy) (smapi.Volume, error) {
+			return as(asVolume)(copyVolume(r.SR, r.Key, r.DestSR))
+		}),
+		serve.Do(func(_ context.Context, r smapi.VolumeDestroy) error { return cbt.Destroy(r.SR, r.Key) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeRevert) error { return snapshot.Revert(r.SR, r.Snapshot, r.Key) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeSetName) error { return volume.SetName(r.SR, r.Key, r.NewName) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeSetDescription) error {
+			return volume.SetDescription(r.SR, r.Key, r.NewDescription)
+		}),
+		serve.Do(func(_ context.Context, r smapi.VolumeSet) error { return volume.Set(r.SR, r.Key, r.K, r.V) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeUnset) error { return volume.Unset(r.SR, r.Key, r.K) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeResize) error { return volume.Resize(r.SR, r.Key, r.NewSize) }),
+		serve.On(func(_ context.Context, r smapi.VolumeStat) (smapi.Volume, error) {
+			return as(asVolume)(volume.Stat(r.SR, r.Key))
+		}),
+		serve.On(func(_ context.Context, r smapi.VolumeCompare) (smapi.Blocklist, error) {
+			return as(asBlocklist)(cbt.Compare(r.SR, r.Key, r.Key2))
+		}),
+		serve.On(func(_ context.Context, r smapi.VolumeSimilarContent) ([]string, error) {
+			return list(asText)(cbt.SimilarContent(r.SR, r.Key))
+		}),
+		serve.Do(func(_ context.Context, r smapi.VolumeEnableCBT) error { return cbt.EnableCBT(r.SR, r.Key) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeDisableCBT) error { return cbt.DisableCBT(r.SR, r.Key) }),
+		serve.Do(func(_ context.Context, r smapi.VolumeDataDestroy) error { return cbt.DestroyData(r.SR, r.Key) }),
+		serve.On(func(_ context.Context, r smapi.VolumeListChangedBlocks) (smapi.ChangedBlocks, error) {
+			return as(asChangedBlocks)(cbt.ListChangedBlocks(r.SR, r.Key, r.Key2, r.Offset, r.Length))
+		}),
+		serve.Do(func(_ context.Context, r smapi.VolumeCompose) error { return cbt.Compose(r.SR, r.Key, r.Key2) }),
 	}
-	return nil
 }
 
-// links are the names that an installed directory offers. Plugin.Query is what
-// the toolstack's documentation calls Plugin.query.
-func links(where place) []string {
+// datapathCalls is what the datapath plugin answers.
+func datapathCalls() []serve.Handler {
+	return []serve.Handler{
+		serve.On(func(context.Context, smapi.PluginQuery) (smapi.QueryResult, error) { return datapathQuery(), nil }),
+		serve.On(func(context.Context, smapi.PluginDiagnostics) (string, error) { return diagnostics() }),
+
+		serve.Do(func(_ context.Context, r smapi.DatapathOpen) error { return datapath.Open(r.URI, r.Persistent) }),
+		serve.On(func(_ context.Context, r smapi.DatapathAttach) (smapi.Backend, error) {
+			return as(asBackend)(datapath.Attach(r.URI, r.Domain))
+		}),
+		serve.Do(func(_ context.Context, r smapi.DatapathActivate) error {
+			return datapath.Activate(r.URI, r.Domain, false)
+		}),
+		serve.Do(func(_ context.Context, r smapi.DatapathActivateReadonly) error {
+			return datapath.Activate(r.URI, r.Domain, true)
+		}),
+		serve.Do(func(_ context.Context, r smapi.DatapathDeactivate) error { return datapath.Deactivate(r.URI, r.Domain) }),
+		serve.Do(func(_ context.Context, r smapi.DatapathDetach) error { return datapath.Detach(r.URI, r.Domain) }),
+		serve.Do(func(_ context.Context, r smapi.DatapathClose) error { return datapath.Close(r.URI) }),
+	}
+}
+
+// links are the names that a directory with these calls offers. Plugin.Query is what the
+// toolstack's documentation calls Plugin.query.
+func links(calls []serve.Handler) []string {
 	names := []string{"Plugin.Query"}
 	for _, c := range calls {
-		if c.where&where != 0 {
-			names = append(names, c.name)
-		}
+		names = append(names, c.Call())
 	}
 	return names
 }
 
-func attach(configuration map[string]string) (any, error) {
+func attach(configuration map[string]string) (string, error) {
 	handle, err := sr.Attach(configuration)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	if err := datapath.Recover(handle); err != nil {
 		// It is attached and usable; the next attach tries again.
 		slog.Error("what guests of a former boot left could not all be removed", "sr", handle, "err", err)
 	}
-	if err := snapshot.Recover(handle); err != nil {
+	if err := cbt.Recover(handle); err != nil {
 		slog.Error("space of destroyed snapshots could not all be given back", "sr", handle, "err", err)
 	}
 	return handle, nil
@@ -164,10 +131,10 @@ func attach(configuration map[string]string) (any, error) {
 
 // copyVolume answers Unimplemented where blocks cannot be shared: that is what
 // makes the caller copy them itself.
-func copyVolume(from, key, to string) (any, error) {
+func copyVolume(from, key, to string) (volume.Volume, error) {
 	v, err := snapshot.Copy(from, key, to)
 	if fault.Classify(err) == fault.ErrOtherFS {
-		return nil, fault.Errorf(smapi.ErrUnimplemented, "Volume.copy", "%v", err)
+		return v, fault.Errorf(serve.ErrUnimplemented, "Volume.copy", "%v", err)
 	}
 	return v, err
 }

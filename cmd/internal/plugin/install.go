@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/smapi/serve"
 )
 
 // roots are where toolstacks look for plugins: XCP-ng and XenServer, then upstream.
@@ -26,10 +27,15 @@ const binary = "reflinksr"
 // comes first: a volume plugin's URIs must find theirs.
 var directories = []struct {
 	path  string
-	where place
+	calls func() []serve.Handler
 }{
-	{"datapath/" + datapathPlugin, inDatapath},
-	{"volume/" + volumePlugin, inVolume},
+	{"datapath/" + datapathPlugin, datapathCalls},
+	{"volume/" + volumePlugin, volumeCalls},
+}
+
+// Directories are where an installation below root has the executables of the two plugins.
+func Directories(root string) (volume, datapath string) {
+	return filepath.Join(root, "volume", volumePlugin), filepath.Join(root, "datapath", datapathPlugin)
 }
 
 // Install puts the two plugin directories in place under the root, each complete
@@ -59,7 +65,7 @@ func Install(args []string, out io.Writer) error {
 	defer os.RemoveAll(temp)
 	for _, d := range directories {
 		staged := filepath.Join(temp, filepath.Base(d.path))
-		if err := build(staged, program, links(d.where)); err != nil {
+		if err := build(staged, program, links(d.calls())); err != nil {
 			return err
 		}
 		target := filepath.Join(root, d.path)
@@ -69,7 +75,7 @@ func Install(args []string, out io.Writer) error {
 		if err := putInPlace(staged, target); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.where))-1)
+		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.calls()))-1)
 	}
 	return nil
 }

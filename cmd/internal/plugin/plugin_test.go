@@ -6,7 +6,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,90 +15,39 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"reflinksr/cmd/internal/smapi"
+	"reflinksr/internal/smapi"
+	"reflinksr/internal/smapi/serve"
 )
 
-// The interface's own argument names, from its IDL (xapi-project/xen-api,
-// ocaml/xapi-storage), without dbg.
-var idl = map[string]string{
-	"Plugin.query":               "",
-	"Plugin.ls":                  "",
-	"Plugin.diagnostics":         "",
-	"SR.probe":                   "configuration",
-	"SR.create":                  "uuid configuration name description",
-	"SR.attach":                  "configuration",
-	"SR.detach":                  "sr",
-	"SR.destroy":                 "sr",
-	"SR.stat":                    "sr",
-	"SR.set_name":                "sr new_name",
-	"SR.set_description":         "sr new_description",
-	"SR.ls":                      "sr",
-	"Volume.create":              "sr name description size sharable",
-	"Volume.snapshot":            "sr key",
-	"Volume.clone":               "sr key",
-	"Volume.copy":                "sr key dest_sr",
-	"Volume.destroy":             "sr key",
-	"Volume.revert":              "sr snapshot key",
-	"Volume.set_name":            "sr key new_name",
-	"Volume.set_description":     "sr key new_description",
-	"Volume.set":                 "sr key k v",
-	"Volume.unset":               "sr key k",
-	"Volume.resize":              "sr key new_size",
-	"Volume.stat":                "sr key",
-	"Volume.compare":             "sr key key2",
-	"Volume.similar_content":     "sr key",
-	"Volume.enable_cbt":          "sr key",
-	"Volume.disable_cbt":         "sr key",
-	"Volume.data_destroy":        "sr key",
-	"Volume.list_changed_blocks": "sr key key2 offset length",
-	"Volume.compose":             "sr key key2",
-	"Datapath.open":              "uri persistent",
-	"Datapath.attach":            "uri domain",
-	"Datapath.activate":          "uri domain",
-	"Datapath.activate_readonly": "uri domain",
-	"Datapath.deactivate":        "uri domain",
-	"Datapath.detach":            "uri domain",
-	"Datapath.close":             "uri",
-}
-
+// Each plugin answers only calls that its kind may have, each once, and what the toolstack
+// cannot do without.
 func TestCallsAreTheInterfaces(t *testing.T) {
-	have := map[string]bool{}
-	for _, c := range calls {
-		want, ok := idl[c.name]
-		if !ok {
-			t.Errorf("%s is no call of the interface", c.name)
+	for in, handlers := range map[smapi.Plugins][]serve.Handler{smapi.InVolume: volumeCalls(), smapi.InDatapath: datapathCalls()} {
+		have := map[string]bool{}
+		for _, h := range handlers {
+			if c := smapi.Find(h.Call()); c == nil || c.In&in == 0 || have[h.Call()] {
+				t.Errorf("%s is no call of such a plugin, or is there twice", h.Call())
+			}
+			have[h.Call()] = true
 		}
-		var names []string
-		for _, p := range smapi.Params(c.params) {
-			names = append(names, p.Name)
-		}
-		if got := strings.Join(names, " "); got != want {
-			t.Errorf("%s takes %q, the interface says %q", c.name, got, want)
-		}
-		if c.run == nil || c.about == "" {
-			t.Errorf("%s does nothing", c.name)
-		}
-		have[c.name] = true
-	}
-	for name := range maps.Keys(idl) {
-		if !have[name] {
-			t.Errorf("%s is missing", name)
+		for _, c := range smapi.Calls {
+			without := strings.HasPrefix(c.Call(), "Data.") || strings.HasPrefix(c.Call(), "Task.") || c.Call() == "Datapath.import_activate"
+			if c.In&in != 0 && !without && !have[c.Call()] {
+				t.Errorf("%s is missing", c.Call())
+			}
 		}
 	}
 }
 
-func TestIdentify(t *testing.T) {
-	for argv0, want := range map[string]place{
-		"/x/volume/org.xen.xapi.storage.reflink/SR.ls": inVolume,
-		"/x/datapath/loop+blkback/Plugin.Query":        inDatapath,
-		"Plugin.query":                                 inVolume | inDatapath,
+func TestCallsAt(t *testing.T) {
+	for argv0, want := range map[string]int{
+		"/x/volume/org.xen.xapi.storage.reflink/SR.ls": len(volumeCalls()),
+		"/x/datapath/loop+blkback/Plugin.Query":        len(datapathCalls()),
+		"Plugin.query":                                 len(volumeCalls()) + len(datapathCalls()),
 	} {
-		if name, where := identify(argv0); where != want || name != filepath.Base(argv0) {
-			t.Errorf("%s: %s, %v", argv0, name, where)
+		if got := callsAt(argv0); len(got) != want {
+			t.Errorf("%s: %d calls, want %d", argv0, len(got), want)
 		}
-	}
-	if find("PLUGIN.QUERY", inDatapath) == find("Plugin.query", inVolume) {
-		t.Error("both directories answer with the same plugin")
 	}
 	for name, want := range map[string]bool{"SR.ls": true, "/a/b/volume.compare": true, "Task.ls": true, "reflinksr": false, "srctl.exe": false, "Volume.": false, "x.y": false} {
 		if IsCall(name) != want {
@@ -108,22 +56,17 @@ func TestIdentify(t *testing.T) {
 	}
 }
 
-// Advertised is what works: a feature needs its call.
-func TestFeaturesHaveCalls(t *testing.T) {
-	needs := map[string]string{
-		"SR_CREATE": "SR.create", "SR_DELETE": "SR.destroy", "SR_ATTACH": "SR.attach", "SR_DETACH": "SR.detach", "SR_SCAN": "SR.ls",
-		"SR_PROBE": "SR.probe", "SR_UPDATE": "SR.stat", "VDI_CREATE": "Volume.create", "VDI_DESTROY": "Volume.destroy", "VDI_UPDATE": "Volume.stat",
-		"VDI_ATTACH": "Datapath.attach", "VDI_DETACH": "Datapath.detach", "VDI_ATTACH_OFFLINE": "Datapath.attach",
-		"VDI_ACTIVATE": "Datapath.activate", "VDI_ACTIVATE_READONLY": "Datapath.activate_readonly", "VDI_DEACTIVATE": "Datapath.deactivate",
-		"VDI_CLONE": "Volume.clone", "VDI_SNAPSHOT": "Volume.snapshot", "VDI_COPY": "Volume.copy", "VDI_REVERT": "Volume.revert",
-		"VDI_RESIZE": "Volume.resize", "VDI_RESIZE_ONLINE": "Volume.resize", "LARGE_VDI": "Volume.create", "THIN_PROVISIONING": "Volume.create",
-		"VDI_CONFIG_CBT": "Volume.list_changed_blocks", "VDI_COMPOSE": "Volume.compose",
-		"NONPERSISTENT": "Datapath.open",
+// What is told to the toolstack, word by word: it decides by that what it asks for.
+func TestFeatures(t *testing.T) {
+	want := strings.Fields(`SR_CREATE SR_DELETE SR_ATTACH SR_DETACH SR_SCAN SR_PROBE SR_UPDATE
+		VDI_CREATE VDI_DESTROY VDI_ATTACH VDI_DETACH VDI_ATTACH_OFFLINE VDI_ACTIVATE VDI_ACTIVATE_READONLY VDI_DEACTIVATE
+		VDI_UPDATE VDI_CLONE VDI_SNAPSHOT VDI_COPY VDI_REVERT VDI_CONFIG_CBT VDI_COMPOSE
+		VDI_RESIZE VDI_RESIZE_ONLINE LARGE_VDI THIN_PROVISIONING`)
+	if got := volumeQuery().Features; !slices.Equal(got, want) {
+		t.Errorf("the volume plugin has %q, want %q", got, want)
 	}
-	for _, feature := range slices.Concat(volumeQuery.Features, datapathQuery.Features) {
-		if name, ok := needs[feature]; !ok || find(name, inVolume|inDatapath) == nil {
-			t.Errorf("feature %s is advertised without a call", feature)
-		}
+	if got := datapathQuery().Features; !slices.Equal(got, []string{"NONPERSISTENT"}) {
+		t.Errorf("the datapath plugin has %q", got)
 	}
 }
 
@@ -150,7 +93,7 @@ func TestInstallIsComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, d := range directories {
-			for _, name := range links(d.where) {
+			for _, name := range links(d.calls()) {
 				st, err := os.Stat(filepath.Join(root, d.path, name))
 				if err != nil || st.Mode().Perm() != 0o755 {
 					t.Errorf("%s/%s: %v, %v", d.path, name, st, err)

@@ -14,6 +14,7 @@ import (
 	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/smapi"
 	"reflinksr/sr"
 	volumes "reflinksr/volume"
 )
@@ -33,7 +34,7 @@ const (
 // kase is a call in a situation.
 type kase struct {
 	name  string // the call, and the situation
-	args  func(w *world) map[string]any
+	args  func(w *world, call string) smapi.Request
 	again again
 
 	home     string             // the SR that it is about; by default "sr"
@@ -50,29 +51,55 @@ type kase struct {
 
 	sharing bool // it counts which files share blocks
 
-	refused string             // what for, undisturbed, as of rig.Refusal.Named; "": it succeeds
+	refused string             // what for, undisturbed, as of smapi.Failure.IsNamed; "": it succeeds
 	end     func(*world) error // undoes what begin did to files
 }
 
-func ofVolume(name string, more map[string]any) func(*world) map[string]any {
-	return func(w *world) map[string]any { return w.volume(name, more) }
+func ofSR(w *world, call string) smapi.Request { return rig.OfSR(call, w.handle("sr")) }
+
+func ofVolume(name string) func(*world, string) smapi.Request {
+	return func(w *world, call string) smapi.Request { return rig.OfVolume(call, w.handle("sr"), w.key(name)) }
 }
 
-func ofDatapath(name, domain string) func(*world) map[string]any {
-	return func(w *world) map[string]any { return w.datapath(name, domain) }
+func ofDatapath(name, domain string) func(*world, string) smapi.Request {
+	return func(w *world, call string) smapi.Request { return rig.OfDatapath(call, w.uri(name), domain) }
 }
 
-func revert(w *world) map[string]any {
-	return map[string]any{"sr": w.handle("sr"), "snapshot": w.keys["snapshot"], "key": w.keys["main"]}
+func createIn(dir, name string) func(*world, string) smapi.Request {
+	return func(w *world, _ string) smapi.Request {
+		return smapi.SRCreate{UUID: w.uuids[dir], Configuration: map[string]string{"path": w.path(dir)}, Name: name}
+	}
 }
 
-func ofSR(more map[string]any) func(*world) map[string]any {
-	return func(w *world) map[string]any {
-		args := map[string]any{"sr": w.handle("sr")}
-		for k, v := range more {
-			args[k] = v
-		}
-		return args
+func attachOf(dir string) func(*world, string) smapi.Request {
+	return func(w *world, _ string) smapi.Request { return smapi.SRAttach{Configuration: w.configuration(dir)} }
+}
+
+func copyTo(dir string) func(*world, string) smapi.Request {
+	return func(w *world, _ string) smapi.Request {
+		return smapi.VolumeCopy{SR: w.handle("sr"), Key: w.key("main"), DestSR: w.handle(dir)}
+	}
+}
+
+func revertTo(key, snapshot string) func(*world, string) smapi.Request {
+	return func(w *world, _ string) smapi.Request {
+		return smapi.VolumeRevert{SR: w.handle("sr"), Snapshot: w.key(snapshot), Key: w.key(key)}
+	}
+}
+
+var revert = revertTo("main", "snapshot")
+
+func set(k, v string) func(*world, string) smapi.Request {
+	return func(w *world, _ string) smapi.Request { return w.set("main", k, v) }
+}
+
+func resize(size int64) func(*world, string) smapi.Request {
+	return func(w *world, _ string) smapi.Request { return w.resize("main", size) }
+}
+
+func openMain(persistent bool) func(*world, string) smapi.Request {
+	return func(w *world, _ string) smapi.Request {
+		return smapi.DatapathOpen{URI: w.uri("main"), Persistent: persistent}
 	}
 }
 
@@ -88,62 +115,62 @@ const (
 
 // kases are all calls that change something.
 var kases = []kase{
-	{name: "SR.create", home: "empty", detached: true, args: func(w *world) map[string]any {
-		return map[string]any{"uuid": w.uuids["empty"], "configuration": map[string]string{"path": w.path("empty")}, "name": "new", "description": ""}
+	{name: "SR.create", home: "empty", detached: true, args: createIn("empty", "new")},
+	{name: "SR.create/adopting", home: "simple", detached: true, args: createIn("simple", "old")},
+	{name: "SR.attach", detached: true, args: attachOf("sr")},
+	{name: "SR.attach/recovering", detached: true, healing: true, prepare: (*world).interrupt, args: attachOf("sr")},
+	{name: "SR.detach", args: ofSR},
+	{name: "SR.destroy", again: gone, args: ofSR},
+	{name: "SR.set_name", args: func(w *world, _ string) smapi.Request {
+		return smapi.SRSetName{SR: w.handle("sr"), NewName: "renamed"}
 	}},
-	{name: "SR.create/adopting", home: "simple", detached: true, args: func(w *world) map[string]any {
-		return map[string]any{"uuid": w.uuids["simple"], "configuration": map[string]string{"path": w.path("simple")}, "name": "old", "description": ""}
+	{name: "SR.set_description", args: func(w *world, _ string) smapi.Request {
+		return smapi.SRSetDescription{SR: w.handle("sr"), NewDescription: "described"}
 	}},
-	{name: "SR.attach", detached: true, args: func(w *world) map[string]any { return w.configuration("sr") }},
-	{name: "SR.attach/recovering", detached: true, healing: true, prepare: (*world).interrupt, args: func(w *world) map[string]any { return w.configuration("sr") }},
-	{name: "SR.detach", args: ofSR(nil)},
-	{name: "SR.destroy", again: gone, args: ofSR(nil)},
-	{name: "SR.set_name", args: ofSR(map[string]any{"new_name": "renamed"})},
-	{name: "SR.set_description", args: ofSR(map[string]any{"new_description": "described"})},
 
-	{name: "Volume.create", again: another, args: ofSR(map[string]any{"name": "fresh", "description": "d", "size": diskSize, "sharable": true})},
-	{name: "Volume.snapshot", again: another, args: ofVolume("main", nil)},
-	{name: "Volume.snapshot/active", again: another, device: true, begin: plugged(attach, activate), args: ofVolume("main", nil)},
-	{name: "Volume.clone", again: another, args: ofVolume("main", nil)},
-	{name: "Volume.clone/of_snapshot", again: another, args: ofVolume("snapshot", nil)},
-	{name: "Volume.copy", again: another, args: func(w *world) map[string]any {
-		return w.volume("main", map[string]any{"dest_sr": w.handle("sr")})
+	{name: "Volume.create", again: another, args: func(w *world, _ string) smapi.Request {
+		return smapi.VolumeCreate{SR: w.handle("sr"), Name: "fresh", Description: "d", Size: diskSize, Sharable: true}
 	}},
-	{name: "Volume.copy/to_other_sr", again: another, home: "other", args: func(w *world) map[string]any {
-		return w.volume("main", map[string]any{"dest_sr": w.handle("other")})
-	}},
-	{name: "Volume.destroy", args: ofVolume("main", nil)},
-	{name: "Volume.destroy/clone_on_boot", between: withoutClone, stands: true, prepare: (*world).cloneOnBoot, args: ofVolume("main", nil)},
+	{name: "Volume.snapshot", again: another, args: ofVolume("main")},
+	{name: "Volume.snapshot/active", again: another, device: true, begin: plugged(attach, activate), args: ofVolume("main")},
+	{name: "Volume.clone", again: another, args: ofVolume("main")},
+	{name: "Volume.clone/of_snapshot", again: another, args: ofVolume("snapshot")},
+	{name: "Volume.copy", again: another, args: copyTo("sr")},
+	{name: "Volume.copy/to_other_sr", again: another, home: "other", args: copyTo("other")},
+	{name: "Volume.destroy", args: ofVolume("main")},
+	{name: "Volume.destroy/clone_on_boot", between: withoutClone, stands: true, prepare: (*world).cloneOnBoot, args: ofVolume("main")},
 	{name: "Volume.revert", args: revert},
 	{name: "Volume.revert/to_shorter", args: revert, prepare: func(w *world) error {
-		return w.call("Volume.resize", w.volume("main", map[string]any{"new_size": 2 * diskSize}), nil)
+		return w.call(w.resize("main", 2*diskSize), nil)
 	}},
-	{name: "Volume.set", args: ofVolume("main", map[string]any{"k": "snapshot_of", "v": "something"})},
-	{name: "Volume.unset", args: ofVolume("main", map[string]any{"k": "color"})},
-	{name: "Volume.set_name", args: ofVolume("main", map[string]any{"new_name": "renamed"})},
-	{name: "Volume.set_description", args: ofVolume("main", map[string]any{"new_description": "described"})},
-	{name: "Volume.enable_cbt", args: ofVolume("main", nil)},
-	{name: "Volume.disable_cbt", prepare: (*world).track, args: ofVolume("main", nil)},
-	{name: "Volume.data_destroy", sharing: true, prepare: (*world).track, args: ofVolume("second", nil)},
-	{name: "Volume.data_destroy/older_relative", sharing: true, prepare: destroyedData("first"), args: ofVolume("second", nil)},
-	{name: "Volume.data_destroy/newer_relative", sharing: true, prepare: destroyedData("second"), args: ofVolume("first", nil)},
-	{name: "Volume.data_destroy/again", sharing: true, healing: true, prepare: (*world).withheld, args: ofVolume("second", nil)},
-	{name: "SR.attach/giving_back", detached: true, healing: true, sharing: true, prepare: (*world).withheld, args: func(w *world) map[string]any { return w.configuration("sr") }},
-	{name: "SR.destroy/destroyed_data", again: gone, prepare: destroyedData("first"), args: ofSR(nil)},
-	{name: "Volume.destroy/keeper", sharing: true, prepare: destroyedData("first", "second", "third"), args: ofVolume("second", nil)},
-	{name: "Volume.destroy/of_destroyed", sharing: true, prepare: destroyedData("second"), args: ofVolume("first", nil)},
+	{name: "Volume.set", args: set("snapshot_of", "something")},
+	{name: "Volume.unset", args: func(w *world, _ string) smapi.Request {
+		return smapi.VolumeUnset{SR: w.handle("sr"), Key: w.key("main"), K: "color"}
+	}},
+	{name: "Volume.set_name", args: func(w *world, _ string) smapi.Request {
+		return smapi.VolumeSetName{SR: w.handle("sr"), Key: w.key("main"), NewName: "renamed"}
+	}},
+	{name: "Volume.set_description", args: func(w *world, _ string) smapi.Request {
+		return smapi.VolumeSetDescription{SR: w.handle("sr"), Key: w.key("main"), NewDescription: "described"}
+	}},
+	{name: "Volume.enable_cbt", args: ofVolume("main")},
+	{name: "Volume.disable_cbt", prepare: (*world).track, args: ofVolume("main")},
+	{name: "Volume.data_destroy", sharing: true, prepare: (*world).track, args: ofVolume("second")},
+	{name: "Volume.data_destroy/older_relative", sharing: true, prepare: destroyedData("first"), args: ofVolume("second")},
+	{name: "Volume.data_destroy/newer_relative", sharing: true, prepare: destroyedData("second"), args: ofVolume("first")},
+	{name: "Volume.data_destroy/again", sharing: true, healing: true, prepare: (*world).withheld, args: ofVolume("second")},
+	{name: "SR.attach/giving_back", detached: true, healing: true, sharing: true, prepare: (*world).withheld, args: attachOf("sr")},
+	{name: "SR.destroy/destroyed_data", again: gone, prepare: destroyedData("first"), args: ofSR},
+	{name: "Volume.destroy/keeper", sharing: true, prepare: destroyedData("first", "second", "third"), args: ofVolume("second")},
+	{name: "Volume.destroy/of_destroyed", sharing: true, prepare: destroyedData("second"), args: ofVolume("first")},
 	{name: "Volume.compose", sharing: true, again: over, prepare: (*world).leaf, args: compose},
 	{name: "Volume.compose/unrelated", sharing: true, again: over, between: composed, prepare: layer(8 * block), args: compose},
 	{name: "Volume.compose/longer", sharing: true, again: over, between: composed, prepare: layer(9 * block), args: compose},
-	{name: "Volume.resize", args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
-	{name: "Volume.resize/active", device: true, begin: plugged(attach, activate), args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
+	{name: "Volume.resize", args: resize(2 * diskSize)},
+	{name: "Volume.resize/active", device: true, begin: plugged(attach, activate), args: resize(2 * diskSize)},
 
-	{name: "Datapath.open", device: true, args: func(w *world) map[string]any {
-		return map[string]any{"uri": w.uri("main"), "persistent": true}
-	}},
-	{name: "Datapath.open/throw_away", device: true, args: func(w *world) map[string]any {
-		return map[string]any{"uri": w.uri("main"), "persistent": false}
-	}},
+	{name: "Datapath.open", device: true, args: openMain(true)},
+	{name: "Datapath.open/throw_away", device: true, args: openMain(false)},
 	{name: "Datapath.attach", device: true, args: ofDatapath("main", "1")},
 	{name: "Datapath.attach/throw_away", device: true, begin: plugged(open), args: ofDatapath("main", "1")},
 	{name: "Datapath.attach/second_domain", device: true, begin: plugged(attach), args: ofDatapath("main", "2")},
@@ -156,50 +183,46 @@ var kases = []kase{
 	{name: "Datapath.close", device: true, begin: plugged(open), args: ofDatapath("main", "")},
 
 	// What must not be done, and is not whatever cannot be looked at.
-	{name: "Volume.destroy/in_use", refused: "24", device: true, begin: plugged(attach, activate), args: ofVolume("main", nil)},
-	{name: "Volume.destroy/attached", refused: "24", device: true, begin: plugged(attach), args: ofVolume("main", nil)},
-	{name: "Volume.destroy/throw_away_in_use", refused: "24", device: true, begin: plugged(open, attach), args: ofVolume("main", nil)},
-	{name: "Volume.destroy/in_use_elsewhere", refused: "24", prepare: (*world).leaseElsewhere, args: ofVolume("main", nil)},
-	{name: "Volume.destroy/immutable_data", refused: "24", begin: immutable(""), end: mutable(""), args: ofVolume("main", nil)},
-	{name: "Volume.destroy/immutable_record", refused: "24", begin: immutable(".inf"), end: mutable(".inf"), args: ofVolume("main", nil)},
-	{name: "Volume.destroy/clone_in_use", refused: "24", prepare: (*world).cloneOnBoot, begin: func(w *world) error { return w.plug("clone", "1", attach) }, args: ofVolume("main", nil)},
-	{name: "Volume.destroy/newer", refused: "47", prepare: (*world).newer, args: ofVolume("main", nil)},
-	{name: "SR.destroy/in_use", refused: "16", device: true, begin: plugged(attach, activate), args: ofSR(nil)},
-	{name: "SR.destroy/attached", refused: "16", device: true, begin: plugged(attach), args: ofSR(nil)},
-	{name: "SR.destroy/in_use_elsewhere", refused: "16", prepare: (*world).leaseElsewhere, args: ofSR(nil)},
-	{name: "SR.destroy/immutable_data", refused: "16", begin: immutable(""), end: mutable(""), args: ofSR(nil)},
-	{name: "SR.destroy/immutable_record", refused: "16", begin: immutable(".inf"), end: mutable(".inf"), args: ofSR(nil)},
-	{name: "SR.detach/in_use", refused: "16", device: true, begin: plugged(attach, activate), args: ofSR(nil)},
-	{name: "SR.detach/attached", refused: "16", device: true, begin: plugged(attach), args: ofSR(nil)},
-	{name: "SR.create/taken", refused: "42", args: func(w *world) map[string]any {
-		return map[string]any{"uuid": w.uuids["empty"], "configuration": map[string]string{"path": w.path("sr")}, "name": "new", "description": ""}
+	{name: "Volume.destroy/in_use", refused: "24", device: true, begin: plugged(attach, activate), args: ofVolume("main")},
+	{name: "Volume.destroy/attached", refused: "24", device: true, begin: plugged(attach), args: ofVolume("main")},
+	{name: "Volume.destroy/throw_away_in_use", refused: "24", device: true, begin: plugged(open, attach), args: ofVolume("main")},
+	{name: "Volume.destroy/in_use_elsewhere", refused: "24", prepare: (*world).leaseElsewhere, args: ofVolume("main")},
+	{name: "Volume.destroy/immutable_data", refused: "24", begin: immutable(""), end: mutable(""), args: ofVolume("main")},
+	{name: "Volume.destroy/immutable_record", refused: "24", begin: immutable(".inf"), end: mutable(".inf"), args: ofVolume("main")},
+	{name: "Volume.destroy/clone_in_use", refused: "24", prepare: (*world).cloneOnBoot, begin: func(w *world) error { return w.plug("clone", "1", attach) }, args: ofVolume("main")},
+	{name: "Volume.destroy/newer", refused: "47", prepare: (*world).newer, args: ofVolume("main")},
+	{name: "SR.destroy/in_use", refused: "16", device: true, begin: plugged(attach, activate), args: ofSR},
+	{name: "SR.destroy/attached", refused: "16", device: true, begin: plugged(attach), args: ofSR},
+	{name: "SR.destroy/in_use_elsewhere", refused: "16", prepare: (*world).leaseElsewhere, args: ofSR},
+	{name: "SR.destroy/immutable_data", refused: "16", begin: immutable(""), end: mutable(""), args: ofSR},
+	{name: "SR.destroy/immutable_record", refused: "16", begin: immutable(".inf"), end: mutable(".inf"), args: ofSR},
+	{name: "SR.detach/in_use", refused: "16", device: true, begin: plugged(attach, activate), args: ofSR},
+	{name: "SR.detach/attached", refused: "16", device: true, begin: plugged(attach), args: ofSR},
+	{name: "SR.create/taken", refused: "42", args: func(w *world, _ string) smapi.Request {
+		return smapi.SRCreate{UUID: w.uuids["empty"], Configuration: map[string]string{"path": w.path("sr")}, Name: "new"}
 	}},
-	{name: "SR.attach/attached_elsewhere", refused: "16", prepare: (*world).copied, args: func(w *world) map[string]any {
-		return map[string]any{"configuration": map[string]string{"path": w.path("empty"), "sr_uuid": w.uuids["sr"]}}
+	{name: "SR.attach/attached_elsewhere", refused: "16", prepare: (*world).copied, args: func(w *world, _ string) smapi.Request {
+		return smapi.SRAttach{Configuration: map[string]string{"path": w.path("empty"), "sr_uuid": w.uuids["sr"]}}
 	}},
 	{name: "Volume.revert/in_use", refused: "24", device: true, begin: plugged(attach, activate), args: revert},
 	{name: "Volume.revert/attached", refused: "24", device: true, begin: plugged(attach), args: revert},
 	{name: "Volume.revert/in_use_elsewhere", refused: "24", prepare: (*world).leaseElsewhere, args: revert},
-	{name: "Volume.revert/read_only", refused: "1", args: func(w *world) map[string]any {
-		return map[string]any{"sr": w.handle("sr"), "snapshot": w.keys["main"], "key": w.keys["snapshot"]}
-	}},
-	{name: "Volume.resize/shorter", refused: "79", args: ofVolume("main", map[string]any{"new_size": 4096})},
-	{name: "Volume.resize/throw_away_in_use", refused: "24", device: true, begin: plugged(open, attach), args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
-	{name: "Volume.resize/in_use_elsewhere", refused: "Activated_on_another_host", prepare: (*world).leaseElsewhere, args: ofVolume("main", map[string]any{"new_size": 2 * diskSize})},
-	{name: "Volume.set/newer", refused: "47", prepare: (*world).newer, args: ofVolume("main", map[string]any{"k": "a", "v": "b"})},
-	{name: "Volume.snapshot/without_data", refused: "66", prepare: destroyedData("second"), args: ofVolume("second", nil)},
+	{name: "Volume.revert/read_only", refused: "1", args: revertTo("snapshot", "main")},
+	{name: "Volume.resize/shorter", refused: "79", args: resize(4096)},
+	{name: "Volume.resize/throw_away_in_use", refused: "24", device: true, begin: plugged(open, attach), args: resize(2 * diskSize)},
+	{name: "Volume.resize/in_use_elsewhere", refused: "Activated_on_another_host", prepare: (*world).leaseElsewhere, args: resize(2 * diskSize)},
+	{name: "Volume.set/newer", refused: "47", prepare: (*world).newer, args: set("a", "b")},
+	{name: "Volume.snapshot/without_data", refused: "66", prepare: destroyedData("second"), args: ofVolume("second")},
 	{name: "Volume.data_destroy/in_use", refused: "24", prepare: (*world).track, begin: func(w *world) error {
 		return w.plug("second", "1", attach, "Datapath.activate_readonly")
-	}, args: ofVolume("second", nil)},
+	}, args: ofVolume("second")},
 	{name: "Volume.compose/in_use", refused: "24", prepare: (*world).leaf, begin: func(w *world) error { return w.plug("layer", "1", attach, activate) }, args: compose},
 	{name: "Datapath.attach/without_data", refused: "66", prepare: destroyedData("second"), args: ofDatapath("second", "1")},
 	{name: "Datapath.activate/second_writer", refused: "24", device: true, begin: func(w *world) error {
 		return errors.Join(w.plug("main", "1", attach, activate), w.plug("main", "2", attach))
 	}, args: ofDatapath("main", "2")},
 	{name: "Datapath.activate/in_use_elsewhere", refused: "Activated_on_another_host", prepare: (*world).leaseElsewhere, begin: plugged(attach), args: ofDatapath("main", "1")},
-	{name: "Datapath.open/attached", refused: "24", device: true, begin: plugged(attach), args: func(w *world) map[string]any {
-		return map[string]any{"uri": w.uri("main"), "persistent": false}
-	}},
+	{name: "Datapath.open/attached", refused: "24", device: true, begin: plugged(attach), args: openMain(false)},
 	{name: "Datapath.close/attached", refused: "24", device: true, begin: plugged(open, attach), args: ofDatapath("main", "")},
 }
 
@@ -261,7 +284,7 @@ func (w *world) cloneOnBoot() error {
 	if err := w.derive("clone", "Volume.clone", "main"); err != nil {
 		return err
 	}
-	return w.call("Volume.set", w.volume("main", map[string]any{"k": "clone-on-boot", "v": string(w.keys["clone"])}), nil)
+	return w.call(w.set("main", "clone-on-boot", w.key("clone")), nil)
 }
 
 // withoutClone is between the end of the clone and that of main.
@@ -313,15 +336,21 @@ func (k *kase) method() string {
 	return method
 }
 
+// request is the call's request in a world.
+func (k *kase) request(w *world) smapi.Request {
+	r := k.args(w, k.method())
+	if r.Call() != k.method() {
+		panic(k.name + " makes the call " + r.Call())
+	}
+	return r
+}
+
 // scope is where a call's changes count.
 func (w *world) scope() []string {
 	return []string{w.dir, rundir.Path, "/dev"}
 }
 
-func (w *world) command(method string, args map[string]any) trace.Command {
-	request, err := rig.Request(args)
-	if err != nil {
-		panic(err) // strings and numbers of our own
-	}
-	return trace.Command{Path: w.Plugin.Path(method), Args: []string{"--json"}, Stdin: request}
+func (w *world) command(r smapi.Request) trace.Command {
+	c := w.Plugin.Command(r)
+	return trace.Command{Path: c.Path, Args: []string{"--json"}, Stdin: c.Request}
 }

@@ -12,7 +12,8 @@ import (
 
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
-	"reflinksr/snapshot"
+	"reflinksr/internal/smapi"
+	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 )
 
@@ -36,8 +37,8 @@ type kept struct {
 // Of some blocks only a piece was written anew.
 func (w *world) track() error {
 	err := errors.Join(
-		w.call("Volume.resize", w.volume("main", map[string]any{"new_size": 8 * block}), nil),
-		w.call("Volume.enable_cbt", w.volume("main", nil), nil))
+		w.call(w.resize("main", 8*block), nil),
+		w.call(smapi.VolumeEnableCBT{SR: w.handle("sr"), Key: w.key("main")}, nil))
 	for i := range 7 { // one by one: btrfs frees what was written at once only at once
 		err = errors.Join(err, w.write("main", i*block, block))
 	}
@@ -73,7 +74,7 @@ func destroyedData(names ...string) func(*world) error {
 		err := w.track()
 		for _, name := range names {
 			if err == nil {
-				err = w.call("Volume.data_destroy", w.volume(name, nil), nil)
+				err = w.call(smapi.VolumeDataDestroy{SR: w.handle("sr"), Key: w.key(name)}, nil)
 			}
 		}
 		return err
@@ -98,7 +99,7 @@ func layer(size int64) func(*world) error {
 			err = w.create("layer")
 		}
 		return errors.Join(err,
-			w.call("Volume.resize", w.volume("layer", map[string]any{"new_size": size}), nil),
+			w.call(w.resize("layer", size), nil),
 			w.write("layer", block, 2*block), w.write("layer", 6*block+4096, 8192))
 	}
 }
@@ -112,8 +113,8 @@ func (w *world) leaf() error {
 	return errors.Join(err, w.write("layer", 4*block, 4096))
 }
 
-func compose(w *world) map[string]any {
-	return w.volume("layer", map[string]any{"key2": w.keys["main"]})
+func compose(w *world, _ string) smapi.Request {
+	return smapi.VolumeCompose{SR: w.handle("sr"), Key: w.key("layer"), Key2: w.key("main")}
 }
 
 // composed is between the two commits of a composition: the child has everything, and
@@ -174,7 +175,7 @@ func (v volume) destroyed() bool { return v.flag("data_destroyed") }
 
 // changed is what list_changed_blocks answers: a digit for each block.
 func (w *world) changed(a, b string) string {
-	answer, err := snapshot.ListChangedBlocks(w.handle("sr"), string(w.keys[a]), string(w.keys[b]), 0, -1)
+	answer, err := cbt.ListChangedBlocks(w.handle("sr"), string(w.keys[a]), string(w.keys[b]), 0, -1)
 	if errors.Is(err, fault.ErrNotAttached) {
 		return ""
 	}

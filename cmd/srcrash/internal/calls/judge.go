@@ -1,7 +1,6 @@
 package calls
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -13,10 +12,11 @@ import (
 	"reflinksr/cmd/srcrash/internal/explore"
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/smapi"
 	"reflinksr/sr"
-	volumes "reflinksr/volume"
 )
 
 // Subject is a call in a situation, to be explored.
@@ -93,12 +93,12 @@ func (c *Subject) Begin() error {
 
 // Command is the call, as a toolstack makes it.
 func (c *Subject) Command() (trace.Command, []string) {
-	return c.world.command(c.method(), c.args(c.world)), c.world.scope()
+	return c.world.command(c.request(c.world)), c.world.scope()
 }
 
 // Recovery is SR.attach, which every boot of a host begins with.
 func (c *Subject) Recovery() trace.Command {
-	return c.world.command("SR.attach", c.world.configuration(c.home))
+	return c.world.command(smapi.SRAttach{Configuration: c.world.configuration(c.home)})
 }
 
 // Plain replaces what differs from run to run.
@@ -258,16 +258,11 @@ func (v *verdict) listen(e explore.Ending) outcome {
 	if !e.Ended || !r.Status.Exited() {
 		return untold
 	}
-	var failed error
-	if !r.Succeeded() {
-		// What rig.Judge wants to see of a process that has ended.
-		failed = &failure{r.Status.ExitStatus()}
-	}
 	if e.Fault != nil && e.Fault.Stop != nil && e.Fault.Stop.Kind == trace.Output {
 		return untold
 	}
-	err := v.judgeAnswer(r, failed)
-	var refusal *rig.Refusal
+	err := v.judgeAnswer(r)
+	var refusal *smapi.Failure
 	switch {
 	case err == nil && v.c.refused != "":
 		v.add("it was answered, and not refused: what kept it from that was passed by")
@@ -287,16 +282,16 @@ func (v *verdict) listen(e explore.Ending) outcome {
 var classes = map[string]string{"EIO": "200", "ENOMEM": "202", "EACCES": "202", "EMFILE": "202", "ENOSPC": "44", "EDQUOT": "44", "EROFS": "47"}
 
 // cause judges what a refusal says that it is for.
-func (v *verdict) cause(e explore.Ending, r *rig.Refusal) {
+func (v *verdict) cause(e explore.Ending, r *smapi.Failure) {
 	want := v.c.refused
-	if want != "" && r.Named(want) {
+	if want != "" && r.IsNamed(want) {
 		return
 	}
 	if e.Fault != nil && e.Fault.Stop != nil {
-		if want = classes[e.Fault.Errno]; want == "" || r.Named(want) {
+		if want = classes[e.Fault.Errno]; want == "" || r.IsNamed(want) {
 			return
 		}
-		if e.Fault.Stop.Name == "ioctl LOOP_CTL_GET_FREE" && e.Fault.Errno == "ENOSPC" && r.Named("202") {
+		if e.Fault.Stop.Name == "ioctl LOOP_CTL_GET_FREE" && e.Fault.Errno == "ENOSPC" && r.IsNamed("202") {
 			return // there are no more device numbers: no filesystem is full
 		}
 	} else if want == "" {
@@ -305,19 +300,15 @@ func (v *verdict) cause(e explore.Ending, r *rig.Refusal) {
 	v.add("it was refused for another cause than it had, %s: %v", want, r)
 }
 
-type failure struct{ status int }
-
-func (f *failure) Error() string { return fmt.Sprintf("exit status %d", f.status) }
-
-func (v *verdict) judgeAnswer(r trace.Result, failed error) error {
-	if failed == nil {
-		return rig.Judge(v.c.method(), r.Stdout, r.Stderr, nil, nil)
+func (v *verdict) judgeAnswer(r trace.Result) error {
+	if r.Succeeded() {
+		return rig.Succeeded(v.c.method(), r.Stdout, r.Stderr)
 	}
-	refusal := &rig.Refusal{Method: v.c.method()}
-	if err := json.Unmarshal(r.Stdout, refusal); err != nil || refusal.Code == "" {
-		return fmt.Errorf("it ended with %w and the answer %.300q, and on standard error %.2000q", failed, r.Stdout, r.Stderr)
+	refusal, err := smapi.ParseFailure(r.Stdout)
+	if err != nil {
+		return fmt.Errorf("it ended with exit status %d and the answer %.300q, and on standard error %.2000q: %w", r.Status.ExitStatus(), r.Stdout, r.Stderr, err)
 	}
-	return refusal
+	return fmt.Errorf("%s: %w", v.c.method(), refusal)
 }
 
 // unrecovered judges what the toolstack meets before anything is recovered.
@@ -473,7 +464,7 @@ func (v *verdict) recovered(e explore.Ending, allowed []*state) {
 	_, err := os.Stat(filepath.Join(w.path(c.home), "sr.json"))
 	there := err == nil
 	err = w.attach(c.home)
-	var refusal *rig.Refusal
+	var refusal *smapi.Failure
 	switch {
 	case there && err != nil:
 		v.add("the SR cannot be attached: %v", err)
@@ -514,8 +505,8 @@ func (v *verdict) recovered(e explore.Ending, allowed []*state) {
 // agree compares the plugin's own view with what was seen.
 func (v *verdict) agree(now *state) {
 	c, w := v.c, v.c.world
-	var listed []volumes.Volume
-	if err := w.call("SR.ls", map[string]any{"sr": w.handle(c.home)}, &listed); err != nil {
+	var listed []smapi.Volume
+	if err := w.call(smapi.SRLs{SR: w.handle(c.home)}, &listed); err != nil {
 		v.add("%v", err)
 		return
 	}
@@ -525,8 +516,8 @@ func (v *verdict) agree(now *state) {
 	}
 	names := w.newNames()
 	for _, l := range listed {
-		name := names.of(l.Key)
-		if have := r.Volumes[name]; c.home == "sr" && !strings.HasPrefix(name, "new") && (l.CBTEnabled != have.flag("cbt") || (l.VolumeType == volumes.CBTMetadata) != have.destroyed()) {
+		name := names.of(sr.Key(l.Key))
+		if have := r.Volumes[name]; c.home == "sr" && !strings.HasPrefix(name, "new") && (l.CBTEnabled != have.flag("cbt") || (l.VolumeType == smapi.CBTMetadata) != have.destroyed()) {
 			v.add("SR.ls tells of %s the type %q and changed block tracking %v; its record is %s", name, l.VolumeType, l.CBTEnabled, text(have.Record))
 		}
 	}
@@ -536,7 +527,7 @@ func (v *verdict) agree(now *state) {
 		return
 	}
 	defer s.Close()
-	problems, err := volumes.Check(s)
+	problems, err := check.Volumes(s)
 	if err != nil {
 		v.add("srctl check: %v", err)
 	}
@@ -582,16 +573,16 @@ func (v *verdict) repeat(e explore.Ending) {
 		}
 		first, err := v.look()
 		if err == nil {
-			err = w.call(c.method(), c.args(w), nil)
+			err = w.call(c.request(w), nil)
 		}
-		var refusal *rig.Refusal
-		if c.again == over && equal(volumesOf(first), volumesOf(c.after)) && errors.As(err, &refusal) && refusal.Named("Volume_does_not_exist") {
+		var refusal *smapi.Failure
+		if c.again == over && equal(volumesOf(first), volumesOf(c.after)) && errors.As(err, &refusal) && refusal.IsNamed(smapi.VolumeDoesNotExist) {
 			err = nil
 		}
-		if errors.As(err, &refusal) && c.refused != "" && refusal.Named(c.refused) {
+		if errors.As(err, &refusal) && c.refused != "" && refusal.IsNamed(c.refused) {
 			err = nil
 		}
-		if c.again == gone && errors.As(err, &refusal) && (refusal.Named("Sr_not_attached") || refusal.Named("SR_does_not_exist")) {
+		if c.again == gone && errors.As(err, &refusal) && (refusal.IsNamed(smapi.SRNotAttached) || refusal.IsNamed(smapi.SRDoesNotExist)) {
 			err = nil
 		}
 		if err != nil {
@@ -621,7 +612,7 @@ func (v *verdict) repeat(e explore.Ending) {
 		v.giveBack()
 	}
 	if c.method() == "SR.destroy" {
-		if err := w.call("SR.detach", map[string]any{"sr": w.handle("sr")}, nil); err != nil {
+		if err := w.call(smapi.SRDetach{SR: w.handle("sr")}, nil); err != nil {
 			v.add("a destroyed SR cannot be detached: %v", err)
 		}
 	}
@@ -634,7 +625,7 @@ func (v *verdict) session() {
 		return
 	}
 	for _, method := range []string{"Datapath.deactivate", "Datapath.detach"} {
-		if err := v.c.world.call(method, v.c.world.datapath("main", "9"), nil); err != nil {
+		if err := v.c.world.call(rig.OfDatapath(method, v.c.world.uri("main"), "9"), nil); err != nil {
 			v.add("%v", err)
 		}
 	}
@@ -645,12 +636,12 @@ func (v *verdict) giveBack() {
 	w := v.c.world
 	for _, domain := range []string{"1", "2"} {
 		for _, method := range []string{"Datapath.deactivate", "Datapath.detach"} {
-			if err := w.call(method, w.datapath("main", domain), nil); err != nil {
+			if err := w.call(rig.OfDatapath(method, w.uri("main"), domain), nil); err != nil {
 				v.add("%v", err)
 			}
 		}
 	}
-	if err := w.call("Datapath.close", w.datapath("main", ""), nil); err != nil {
+	if err := w.call(smapi.DatapathClose{URI: w.uri("main")}, nil); err != nil {
 		v.add("%v", err)
 	}
 	now, err := w.look()

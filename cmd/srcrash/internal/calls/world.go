@@ -3,7 +3,6 @@ package calls
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/smapi"
 	"reflinksr/sr"
 )
 
@@ -76,6 +76,7 @@ func newWorld(h *Host) *world {
 	return w
 }
 
+func (w *world) key(name string) string     { return string(w.keys[name]) }
 func (w *world) path(dir string) string     { return filepath.Join(w.dir, dir) }
 func (w *world) handle(dir string) string   { return layout.Handle(w.path(dir), w.uuids[dir]) }
 func (w *world) uri(name string) string     { return uriOf(w.path("sr"), w.uuids["sr"], w.keys[name]) }
@@ -94,7 +95,7 @@ func (w *world) make() error {
 		}
 	}
 	for _, dir := range []string{"sr", "other"} {
-		if err := w.call("SR.create", map[string]any{"uuid": w.uuids[dir], "configuration": map[string]string{"path": w.path(dir)}, "name": dir, "description": "an SR"}, nil); err != nil {
+		if err := w.call(smapi.SRCreate{UUID: w.uuids[dir], Configuration: map[string]string{"path": w.path(dir)}, Name: dir, Description: "an SR"}, nil); err != nil {
 			return err
 		}
 		if err := w.attach(dir); err != nil {
@@ -110,7 +111,7 @@ func (w *world) make() error {
 		}
 	}
 	for k, v := range map[string]string{"vdi-type": "user", "color": "blue"} {
-		if err := w.call("Volume.set", w.volume("main", map[string]any{"k": k, "v": v}), nil); err != nil {
+		if err := w.call(w.set("main", k, v), nil); err != nil {
 			return err
 		}
 	}
@@ -184,42 +185,34 @@ func (w *world) restore() error {
 }
 
 // call makes one call. A failure of it is an error.
-func (w *world) call(method string, args map[string]any, out any) error {
-	return w.Plugin.Call(method, args, out)
+func (w *world) call(r smapi.Request, out any) error { return w.Plugin.Call(r, out) }
+
+func (w *world) configuration(dir string) map[string]string {
+	return map[string]string{"path": w.path(dir), "sr_uuid": w.uuids[dir]}
 }
 
-func (w *world) configuration(dir string) map[string]any {
-	return map[string]any{"configuration": map[string]string{"path": w.path(dir), "sr_uuid": w.uuids[dir]}}
+func (w *world) attach(dir string) error {
+	return w.call(smapi.SRAttach{Configuration: w.configuration(dir)}, nil)
 }
 
-func (w *world) attach(dir string) error { return w.call("SR.attach", w.configuration(dir), nil) }
-
-// volume are the arguments of a call on a volume, and more.
-func (w *world) volume(name string, more map[string]any) map[string]any {
-	args := map[string]any{"sr": w.handle("sr"), "key": w.keys[name]}
-	maps.Copy(args, more)
-	return args
+func (w *world) set(name, k, v string) smapi.Request {
+	return smapi.VolumeSet{SR: w.handle("sr"), Key: w.key(name), K: k, V: v}
 }
 
-// datapath are those of a datapath's call.
-func (w *world) datapath(name, domain string) map[string]any {
-	args := map[string]any{"uri": w.uri(name)}
-	if domain != "" {
-		args["domain"] = domain
-	}
-	return args
+func (w *world) resize(name string, size int64) smapi.Request {
+	return smapi.VolumeResize{SR: w.handle("sr"), Key: w.key(name), NewSize: size}
 }
 
 func (w *world) create(name string) error {
 	var v struct{ Key sr.Key }
-	err := w.call("Volume.create", map[string]any{"sr": w.handle("sr"), "name": name, "description": "made for " + name, "size": diskSize, "sharable": false}, &v)
+	err := w.call(smapi.VolumeCreate{SR: w.handle("sr"), Name: name, Description: "made for " + name, Size: diskSize}, &v)
 	w.keys[name] = v.Key
 	return err
 }
 
 func (w *world) derive(name, method, from string) error {
 	var v struct{ Key sr.Key }
-	err := w.call(method, w.volume(from, nil), &v)
+	err := w.call(rig.OfVolume(method, w.handle("sr"), w.key(from)), &v)
 	w.keys[name] = v.Key
 	return err
 }
@@ -237,12 +230,11 @@ func (w *world) write(name string, offset, length int) error {
 // plug gives a domain the disk: several calls.
 func (w *world) plug(name, domain string, calls ...string) error {
 	for _, method := range calls {
-		args := w.datapath(name, domain)
-		if method == "Datapath.open" {
-			delete(args, "domain")
-			args["persistent"] = false
+		r := rig.OfDatapath(method, w.uri(name), domain)
+		if method == open {
+			r = smapi.DatapathOpen{URI: w.uri(name), Persistent: false}
 		}
-		if err := w.call(method, args, nil); err != nil {
+		if err := w.call(r, nil); err != nil {
 			return err
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/internal/smapi"
 )
 
 // expectation is what must be found in an archive's SR, and of it. Whoever made the
@@ -121,8 +122,8 @@ func (p *place) same(what string, got, want any) {
 }
 
 // call makes a call that must succeed.
-func (p *place) call(method string, args map[string]any, out any) bool {
-	err := p.plugin.Call(method, args, out)
+func (p *place) call(r smapi.Request, out any) bool {
+	err := p.plugin.Call(r, out)
 	if err != nil {
 		p.failf("%v", err)
 	}
@@ -145,8 +146,8 @@ func (p *place) live(a *archive) {
 	}
 	p.use()
 	p.sound(p.want.Used)
-	p.call("SR.destroy", map[string]any{"sr": p.handle}, nil)
-	p.call("SR.detach", map[string]any{"sr": p.handle}, nil)
+	p.call(smapi.SRDestroy{SR: p.handle}, nil)
+	p.call(smapi.SRDetach{SR: p.handle}, nil)
 	p.gone()
 }
 
@@ -170,11 +171,11 @@ func (p *place) look(a *archive) {
 		p.gone()
 		return
 	}
-	if !p.call("SR.attach", map[string]any{"configuration": map[string]string{"path": p.path, "sr_uuid": p.want.UUID}}, &p.handle) {
+	if !p.call(smapi.SRAttach{Configuration: map[string]string{"path": p.path, "sr_uuid": p.want.UUID}}, &p.handle) {
 		return
 	}
 	var stat struct{ UUID, Name, Description string }
-	if p.call("SR.stat", map[string]any{"sr": p.handle}, &stat) {
+	if p.call(smapi.SRStat{SR: p.handle}, &stat) {
 		p.same("the SR's UUID", stat.UUID, p.want.UUID)
 		p.same("the SR's name", stat.Name, p.want.Name)
 		p.same("the SR's description", stat.Description, p.want.Description)
@@ -190,7 +191,7 @@ func (p *place) look(a *archive) {
 // atHome: the SR is on another filesystem than it was on: it is not attached there until
 // it is told so.
 func (p *place) atHome() {
-	err := p.plugin.Call("SR.attach", map[string]any{"configuration": map[string]string{"path": p.path}}, nil)
+	err := p.plugin.Call(smapi.SRAttach{Configuration: map[string]string{"path": p.path}}, nil)
 	if err == nil || !strings.Contains(err.Error(), p.want.Filesystem) {
 		p.failf("SR.attach on another filesystem than %s: %v", p.want.Filesystem, err)
 	}
@@ -253,7 +254,7 @@ func (p *place) nothing(dir string) {
 // disks: there are exactly those volumes, and each is as it was.
 func (p *place) disks() {
 	var list []struct{ Key string }
-	p.call("SR.ls", map[string]any{"sr": p.handle}, &list)
+	p.call(smapi.SRLs{SR: p.handle}, &list)
 	for _, v := range list {
 		if _, ok := p.want.Disks[v.Key]; !ok {
 			p.failf("there is a volume %s", v.Key)
@@ -275,7 +276,7 @@ func (p *place) disk(key string, d disk) {
 	if err := json.Unmarshal([]byte(out), &shown); err != nil {
 		p.failf("%v", err)
 	}
-	p.call("Volume.stat", map[string]any{"sr": p.handle, "key": key}, &stat)
+	p.call(smapi.VolumeStat{SR: p.handle, Key: key}, &stat)
 	for member, want := range map[string]any{
 		"key": key, "uuid": key, "name": d.Name, "description": d.Description, "read_write": d.ReadWrite,
 		"sharable": d.Sharable, "keys": d.Keys, "cbt_enabled": d.CBT, "virtual_size": roundUp(d.Size),
@@ -287,8 +288,8 @@ func (p *place) disk(key string, d disk) {
 	}
 	if d.DataDestroyed {
 		p.same(d.Name+": volume_type", stat["volume_type"], "CBT_Metadata")
-		var refused *rig.Refusal
-		err := p.plugin.Call("Volume.clone", map[string]any{"sr": p.handle, "key": key}, nil)
+		var refused *smapi.Failure
+		err := p.plugin.Call(smapi.VolumeClone{SR: p.handle, Key: key}, nil)
 		if !errors.As(err, &refused) {
 			p.failf("%s: a clone of what has no data: %v", d.Name, err)
 		}
@@ -309,13 +310,13 @@ func (p *place) disk(key string, d disk) {
 func (p *place) relatives() {
 	for key, want := range p.want.Similar {
 		var got []string
-		p.call("Volume.similar_content", map[string]any{"sr": p.handle, "key": key}, &got)
+		p.call(smapi.VolumeSimilarContent{SR: p.handle, Key: key}, &got)
 		p.same("what is similar to "+key, got, want)
 	}
 	for _, c := range p.want.Changed {
 		size := roundUp(p.want.Disks[c.To].Size)
 		var got struct{ Granularity, Bitmap any }
-		p.call("Volume.list_changed_blocks", map[string]any{"sr": p.handle, "key": c.From, "key2": c.To, "offset": 0, "length": size}, &got)
+		p.call(smapi.VolumeListChangedBlocks{SR: p.handle, Key: c.From, Key2: c.To, Length: size}, &got)
 		p.same("changed blocks from "+c.From+" to "+c.To, bits(got.Bitmap), c.Blocks)
 	}
 }
@@ -350,13 +351,13 @@ func (p *place) useDisk(key string, d disk) {
 		}
 	})
 	var snapshot struct{ Key string }
-	if !p.call("Volume.snapshot", map[string]any{"sr": p.handle, "key": key}, &snapshot) {
+	if !p.call(smapi.VolumeSnapshot{SR: p.handle, Key: key}, &snapshot) {
 		return
 	}
 	if d.ReadWrite {
 		p.write(key, d)
 	}
-	p.call("Volume.destroy", map[string]any{"sr": p.handle, "key": snapshot.Key}, nil)
+	p.call(smapi.VolumeDestroy{SR: p.handle, Key: snapshot.Key}, nil)
 }
 
 // write fills the disk anew, through a device.
@@ -386,46 +387,31 @@ func (p *place) write(key string, d disk) {
 // onDevice gives a domain the disk.
 func (p *place) onDevice(key string, d disk, readOnly bool, do func(*os.File)) {
 	var v struct{ URI []string }
-	if !p.call("Volume.stat", map[string]any{"sr": p.handle, "key": key}, &v) || len(v.URI) == 0 {
+	if !p.call(smapi.VolumeStat{SR: p.handle, Key: key}, &v) || len(v.URI) == 0 {
 		return
 	}
-	args := func() map[string]any { return map[string]any{"uri": v.URI[0], "domain": "7"} }
-	p.call("Datapath.open", map[string]any{"uri": v.URI[0], "persistent": true}, nil)
-	defer p.call("Datapath.close", map[string]any{"uri": v.URI[0]}, nil)
-	var b struct{ Implementations [][]json.RawMessage }
-	if !p.call("Datapath.attach", args(), &b) {
+	p.call(smapi.DatapathOpen{URI: v.URI[0], Persistent: true}, nil)
+	defer p.call(smapi.DatapathClose{URI: v.URI[0]}, nil)
+	var b smapi.Backend
+	if !p.call(smapi.DatapathAttach{URI: v.URI[0], Domain: "7"}, &b) {
 		return
 	}
-	defer p.call("Datapath.detach", args(), nil)
+	defer p.call(smapi.DatapathDetach{URI: v.URI[0], Domain: "7"}, nil)
 	activate, flags := "Datapath.activate", os.O_RDWR|unix.O_EXCL
 	if readOnly {
 		activate, flags = "Datapath.activate_readonly", os.O_RDONLY
 	}
-	if !p.call(activate, args(), nil) {
+	if !p.call(rig.OfDatapath(activate, v.URI[0], "7"), nil) {
 		return
 	}
-	defer p.call("Datapath.deactivate", args(), nil)
-	f, err := os.OpenFile(device(b.Implementations), flags, 0)
+	defer p.call(smapi.DatapathDeactivate{URI: v.URI[0], Domain: "7"}, nil)
+	f, err := os.OpenFile(b.Path(), flags, 0)
 	if err != nil {
 		p.failf("%s: %v", d.Name, err)
 		return
 	}
 	defer f.Close()
 	do(f)
-}
-
-// device is the block device among an attach's implementations.
-func device(implementations [][]json.RawMessage) string {
-	for _, i := range implementations {
-		var kind string
-		var what struct {
-			Path string `json:"path"`
-		}
-		if len(i) == 2 && json.Unmarshal(i[0], &kind) == nil && kind == "BlockDevice" && json.Unmarshal(i[1], &what) == nil {
-			return what.Path
-		}
-	}
-	return ""
 }
 
 // gone: nothing is left but what never was the SR's.
@@ -445,7 +431,7 @@ func (p *place) gone() {
 // newDisk: a new volume is as the SR's options would have it.
 func (p *place) newDisk() {
 	var v struct{ Key string }
-	if !p.call("Volume.create", map[string]any{"sr": p.handle, "name": "new", "description": "", "size": blockSize, "sharable": false}, &v) {
+	if !p.call(smapi.VolumeCreate{SR: p.handle, Name: "new", Size: blockSize}, &v) {
 		return
 	}
 	out, err := p.run("show", "-json", p.path, v.Key)
@@ -458,5 +444,5 @@ func (p *place) newDisk() {
 	if c, err := readContents(filepath.Join(p.path, v.Key)); err != nil || p.kind == "btrfs" && c.NoCOW == p.want.DataCOW {
 		p.failf("a new volume is nodatacow: %v, %v", c.NoCOW, err)
 	}
-	p.call("Volume.destroy", map[string]any{"sr": p.handle, "key": v.Key}, nil)
+	p.call(smapi.VolumeDestroy{SR: p.handle, Key: v.Key}, nil)
 }

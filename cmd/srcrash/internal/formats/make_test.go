@@ -15,6 +15,7 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
+	"reflinksr/internal/smapi"
 )
 
 // Who the host is that makes the archives: nobody's.
@@ -64,9 +65,9 @@ func (m *maker) fail(err error) {
 	}
 }
 
-func (m *maker) call(method string, args map[string]any, out any) {
+func (m *maker) call(r smapi.Request, out any) {
 	if m.err == nil {
-		m.err = m.plugin.Call(method, args, out)
+		m.err = m.plugin.Call(r, out)
 	}
 }
 
@@ -81,19 +82,13 @@ func (m *maker) create(name string, configuration map[string]string) {
 		m.want.SectorSize = 4096
 	}
 	configuration["path"] = m.path
-	m.call("SR.create", map[string]any{"uuid": m.want.UUID, "configuration": configuration, "name": name, "description": m.want.Description}, nil)
-	m.call("SR.attach", map[string]any{"configuration": map[string]string{"path": m.path}}, &m.handle)
-}
-
-func (m *maker) on(name string, more map[string]any) map[string]any {
-	args := map[string]any{"sr": m.handle, "key": m.keys[name]}
-	maps.Copy(args, more)
-	return args
+	m.call(smapi.SRCreate{UUID: m.want.UUID, Configuration: configuration, Name: name, Description: m.want.Description}, nil)
+	m.call(smapi.SRAttach{Configuration: map[string]string{"path": m.path}}, &m.handle)
 }
 
 func (m *maker) uri(name string) string {
 	var v struct{ URI []string }
-	m.call("Volume.stat", m.on(name, nil), &v)
+	m.call(smapi.VolumeStat{SR: m.handle, Key: m.keys[name]}, &v)
 	if m.err != nil {
 		return ""
 	}
@@ -110,7 +105,7 @@ func (m *maker) change(name string, do func(d *disk)) {
 // disk makes a disk of so many blocks.
 func (m *maker) disk(name string, blocks int, sharable bool) {
 	var v struct{ Key string }
-	m.call("Volume.create", map[string]any{"sr": m.handle, "name": name, "description": "made as " + name, "size": blocks * blockSize, "sharable": sharable}, &v)
+	m.call(smapi.VolumeCreate{SR: m.handle, Name: name, Description: "made as " + name, Size: int64(blocks) * blockSize, Sharable: sharable}, &v)
 	m.keys[name] = v.Key
 	m.want.Disks[v.Key] = disk{Name: name, Description: "made as " + name, ReadWrite: true, Sharable: sharable, Keys: map[string]string{},
 		SectorSize: m.want.SectorSize, Size: int64(blocks) * blockSize, Blocks: map[int]string{}}
@@ -119,7 +114,7 @@ func (m *maker) disk(name string, blocks int, sharable bool) {
 // derive makes a disk from another.
 func (m *maker) derive(name, method, from string) {
 	var v struct{ Key string }
-	m.call(method, m.on(from, nil), &v)
+	m.call(rig.OfVolume(method, m.handle, m.keys[from]), &v)
 	m.derived(name, strings.ToLower(strings.TrimPrefix(method, "Volume.")), v.Key, m.keys[from], m.want.Disks[m.keys[from]])
 }
 
@@ -160,17 +155,13 @@ var anyKey = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}
 // killed makes a call and kills it just before it makes a system call for the nth time:
 // its name and its paths in the SR, with KEY for every key. It answers the key that the
 // system call was about.
-func (m *maker) killed(method string, args map[string]any, before string, nth int) (key string) {
+func (m *maker) killed(r smapi.Request, before string, nth int) (key string) {
 	if m.err != nil {
 		return ""
 	}
-	request, err := rig.Request(args)
-	if err != nil {
-		m.fail(err)
-		return ""
-	}
+	c := m.plugin.Command(r)
 	made := 0
-	r, err := trace.Run(trace.Command{Path: m.plugin.Path(method), Args: []string{"--json"}, Stdin: request, Stop: func(s *trace.Stop) trace.Action {
+	ended, err := trace.Run(trace.Command{Path: c.Path, Args: []string{"--json"}, Stdin: c.Request, Stop: func(s *trace.Stop) trace.Action {
 		text := strings.ReplaceAll(strings.ReplaceAll(s.String(), m.path+"/.reflinksr/", ""), m.path+"/", "")
 		if anyKey.ReplaceAllString(text, "KEY") != before {
 			return trace.Action{}
@@ -179,8 +170,8 @@ func (m *maker) killed(method string, args map[string]any, before string, nth in
 		key = anyKey.FindString(text)
 		return trace.Action{Kill: made == nth}
 	}})
-	if err == nil && !r.Status.Signaled() {
-		err = fmt.Errorf("%s ended before it made %q for the %dth time: %s", method, before, nth, r.Stdout)
+	if err == nil && !ended.Status.Signaled() {
+		err = fmt.Errorf("%s ended before it made %q for the %dth time: %s", r.Call(), before, nth, ended.Stdout)
 	}
 	m.fail(err)
 	return key
@@ -236,7 +227,7 @@ func (m *maker) adopted() {
 
 func (m *maker) settleAdopted() {
 	var list []struct{ Key, Name string }
-	m.call("SR.ls", map[string]any{"sr": m.handle}, &list)
+	m.call(smapi.SRLs{SR: m.handle}, &list)
 	for _, v := range list {
 		m.keys[v.Name] = v.Key
 		m.want.Disks[v.Key] = disk{Name: v.Name, Description: "from elsewhere", ReadWrite: v.Name != "read-only", Keys: map[string]string{},
@@ -252,9 +243,9 @@ func (m *maker) settleAdopted() {
 func (m *maker) plain() {
 	m.disk("plain", 8, false)
 	m.write("plain", 0, 1, 5)
-	m.call("Volume.set", m.on("plain", map[string]any{"k": "vdi-type", "v": "user"}), nil)
-	m.call("Volume.set", m.on("plain", map[string]any{"k": "grün", "v": "ja \"so\"\n"}), nil)
-	m.call("Volume.set_description", m.on("plain", map[string]any{"new_description": "Übergröße \u2028 <&>"}), nil)
+	m.call(smapi.VolumeSet{SR: m.handle, Key: m.keys["plain"], K: "vdi-type", V: "user"}, nil)
+	m.call(smapi.VolumeSet{SR: m.handle, Key: m.keys["plain"], K: "grün", V: "ja \"so\"\n"}, nil)
+	m.call(smapi.VolumeSetDescription{SR: m.handle, Key: m.keys["plain"], NewDescription: "Übergröße \u2028 <&>"}, nil)
 	m.change("plain", func(d *disk) {
 		d.Description = "Übergröße \u2028 <&>"
 		d.Keys = map[string]string{"vdi-type": "user", "grün": "ja \"so\"\n"}
@@ -267,7 +258,7 @@ func (m *maker) plain() {
 	m.write("sharable", 1)
 	m.disk("grown", 2, false)
 	m.write("grown", 1)
-	m.call("Volume.resize", m.on("grown", map[string]any{"new_size": 4 * blockSize}), nil)
+	m.call(smapi.VolumeResize{SR: m.handle, Key: m.keys["grown"], NewSize: 4 * blockSize}, nil)
 	m.change("grown", func(d *disk) { d.Size = 4 * blockSize })
 	m.foreignSectors()
 	m.wrongClock()
@@ -284,7 +275,7 @@ func (m *maker) foreignSectors() {
 	other.disk("copy", 2, false)
 	other.write("copy", 0)
 	var v struct{ Key string }
-	other.call("Volume.copy", other.on("copy", map[string]any{"dest_sr": m.handle}), &v)
+	other.call(smapi.VolumeCopy{SR: other.handle, Key: other.keys["copy"], DestSR: m.handle}, &v)
 	m.fail(other.err)
 	m.derived("copy", "copy", v.Key, other.keys["copy"], other.want.Disks[other.keys["copy"]])
 	m.want.Notes = append(m.want.Notes, "lineage "+v.Key+".inf")
@@ -317,7 +308,7 @@ func (m *maker) wrongClock() {
 func (m *maker) changedBlocks() {
 	for _, name := range []string{"cbt", "early", "todo", "done"} {
 		m.disk(name, 8, false)
-		m.call("Volume.enable_cbt", m.on(name, nil), nil)
+		m.call(smapi.VolumeEnableCBT{SR: m.handle, Key: m.keys[name]}, nil)
 		m.change(name, func(d *disk) { d.CBT = true })
 		m.write(name, 0, 2, 4)
 		m.derive(name+"1", "Volume.snapshot", name)
@@ -331,13 +322,13 @@ func (m *maker) changedBlocks() {
 	}
 	without := func(d *disk) { d.DataDestroyed, d.Blocks = true, nil }
 	for _, name := range []string{"cbt1", "cbt2"} { // block 4 of the one is kept in the other
-		m.call("Volume.data_destroy", m.on(name, nil), nil)
+		m.call(smapi.VolumeDataDestroy{SR: m.handle, Key: m.keys[name]}, nil)
 		m.change(name, without)
 	}
-	key := m.killed("Volume.data_destroy", m.on("todo1", nil), "renameat2 staging/KEY.inf.new KEY.inf", 1)
+	key := m.killed(smapi.VolumeDataDestroy{SR: m.handle, Key: m.keys["todo1"]}, "renameat2 staging/KEY.inf.new KEY.inf", 1)
 	m.unfinished("staging/" + key + ".inf.new")
 	m.want.Unfinished = append(m.want.Unfinished, "unfinished .reflinksr/cbt/"+key+".todo")
-	key = m.killed("Volume.data_destroy", m.on("done1", nil), "unlinkat staging/KEY.inf.new", 2)
+	key = m.killed(smapi.VolumeDataDestroy{SR: m.handle, Key: m.keys["done1"]}, "unlinkat staging/KEY.inf.new", 2)
 	m.unfinished("staging/" + key + ".inf.new")
 	m.want.Unfinished = append(m.want.Unfinished, "unfinished .reflinksr/cbt/"+key+".todo")
 	m.change("done1", without)
@@ -345,12 +336,12 @@ func (m *maker) changedBlocks() {
 
 // interrupted: every kind of file that a killed call or a power cut leaves in staging.
 func (m *maker) interrupted() {
-	create := map[string]any{"sr": m.handle, "name": "unborn", "description": "", "size": blockSize, "sharable": false}
-	key := m.killed("Volume.create", create, "openat staging/KEY.inf", 1)
+	create := smapi.VolumeCreate{SR: m.handle, Name: "unborn", Size: blockSize}
+	key := m.killed(create, "openat staging/KEY.inf", 1)
 	m.unfinished("staging/" + key)
-	key = m.killed("Volume.create", create, "renameat staging/KEY KEY", 1)
+	key = m.killed(create, "renameat staging/KEY KEY", 1)
 	m.unfinished("staging/"+key, "staging/"+key+".inf")
-	key = m.killed("Volume.snapshot", m.on("plain", nil), "renameat staging/KEY.inf KEY.inf", 1)
+	key = m.killed(smapi.VolumeSnapshot{SR: m.handle, Key: m.keys["plain"]}, "renameat staging/KEY.inf KEY.inf", 1)
 	m.unfinished("staging/" + key + ".inf")
 
 	m.disk("late", 2, false) // its record came to the disk, its data not yet
@@ -360,15 +351,15 @@ func (m *maker) interrupted() {
 
 	m.disk("destroyed", 2, false)
 	m.write("destroyed", 0)
-	key = m.killed("Volume.destroy", m.on("destroyed", nil), "unlinkat KEY", 1)
+	key = m.killed(smapi.VolumeDestroy{SR: m.handle, Key: m.keys["destroyed"]}, "unlinkat KEY", 1)
 	m.unfinished("staging/" + key + ".inf")
 	delete(m.want.Disks, key)
 
 	m.disk("old name", 1, false)
-	key = m.killed("Volume.set_name", m.on("old name", map[string]any{"new_name": "never"}), "renameat2 staging/KEY.inf.new KEY.inf", 1)
+	key = m.killed(smapi.VolumeSetName{SR: m.handle, Key: m.keys["old name"], NewName: "never"}, "renameat2 staging/KEY.inf.new KEY.inf", 1)
 	m.unfinished("staging/" + key + ".inf.new")
 	m.disk("former name", 1, false)
-	key = m.killed("Volume.set_name", m.on("former name", map[string]any{"new_name": "new name"}), "unlinkat staging/KEY.inf.new", 2)
+	key = m.killed(smapi.VolumeSetName{SR: m.handle, Key: m.keys["former name"], NewName: "new name"}, "unlinkat staging/KEY.inf.new", 2)
 	m.unfinished("staging/" + key + ".inf.new")
 	m.change("former name", func(d *disk) { d.Name = "new name" })
 
@@ -382,15 +373,15 @@ func (m *maker) interrupted() {
 			before, nth = "unlinkat staging/KEY.revert", 2
 			m.change(name, func(d *disk) { d.Blocks = m.want.Disks[m.keys[name+" to"]].Blocks })
 		}
-		key = m.killed("Volume.revert", m.on(name, map[string]any{"snapshot": m.keys[name+" to"]}), before, nth)
+		key = m.killed(smapi.VolumeRevert{SR: m.handle, Key: m.keys[name], Snapshot: m.keys[name+" to"]}, before, nth)
 		m.unfinished("staging/" + key + ".revert")
 	}
 	m.compositions()
 
-	key = m.killed("Volume.data_destroy", m.on("early1", nil), "renameat2 staging/KEY.todo.new cbt/KEY.todo", 1)
+	key = m.killed(smapi.VolumeDataDestroy{SR: m.handle, Key: m.keys["early1"]}, "renameat2 staging/KEY.todo.new cbt/KEY.todo", 1)
 	m.unfinished("staging/" + key + ".todo.new")
 	// No check finds this one: srctl rehome, which writes the marker, comes before.
-	m.killed("SR.set_name", map[string]any{"sr": m.handle, "new_name": "never"}, "renameat2 staging/sr.json.new sr.json", 1)
+	m.killed(smapi.SRSetName{SR: m.handle, NewName: "never"}, "renameat2 staging/sr.json.new sr.json", 1)
 }
 
 // compositions: a disk that is laid over another, before and after that is certain.
@@ -405,7 +396,7 @@ func (m *maker) compositions() {
 		if done {
 			before, nth = "unlinkat staging/KEY.composed", 2
 		}
-		m.killed("Volume.compose", m.on(name, map[string]any{"key2": m.keys[under]}), before, nth)
+		m.killed(smapi.VolumeCompose{SR: m.handle, Key: m.keys[name], Key2: m.keys[under]}, before, nth)
 		m.unfinished("staging/" + m.keys[name] + ".composed")
 		if done {
 			below := m.want.Disks[m.keys[under]].Blocks
@@ -424,11 +415,11 @@ func (m *maker) inUse() {
 	m.write("forgetting", 0)
 	for _, name := range []string{"active", "activating", "forgetting"} {
 		uri := m.uri(name)
-		m.call("Datapath.open", map[string]any{"uri": uri, "persistent": name != "forgetting"}, nil)
-		m.call("Datapath.attach", map[string]any{"uri": uri, "domain": "5"}, nil)
+		m.call(smapi.DatapathOpen{URI: uri, Persistent: name != "forgetting"}, nil)
+		m.call(smapi.DatapathAttach{URI: uri, Domain: "5"}, nil)
 	}
-	m.call("Datapath.activate", map[string]any{"uri": m.uri("active"), "domain": "5"}, nil)
-	key := m.killed("Datapath.activate", map[string]any{"uri": m.uri("activating"), "domain": "5"}, "renameat2 staging/KEY.new leases/KEY", 1)
+	m.call(smapi.DatapathActivate{URI: m.uri("active"), Domain: "5"}, nil)
+	key := m.killed(smapi.DatapathActivate{URI: m.uri("activating"), Domain: "5"}, "renameat2 staging/KEY.new leases/KEY", 1)
 	m.unfinished("staging/" + key + ".new")
 	m.want.Unfinished = append(m.want.Unfinished, "lease .reflinksr/leases/"+m.keys["active"]+": domain 5 on host "+makerHost+" (read-write, since 20")
 	m.want.Unfinished = append(m.want.Unfinished, "throwaway .reflinksr/staging/"+m.keys["forgetting"]+"."+makerHost+".throwaway")
@@ -442,9 +433,9 @@ func (m *maker) release() {
 		}
 		uri := m.uri(name)
 		for _, method := range []string{"Datapath.deactivate", "Datapath.detach"} {
-			m.call(method, map[string]any{"uri": uri, "domain": "5"}, nil)
+			m.call(rig.OfDatapath(method, uri, "5"), nil)
 		}
-		m.call("Datapath.close", map[string]any{"uri": uri}, nil)
+		m.call(smapi.DatapathClose{URI: uri}, nil)
 	}
 }
 
@@ -463,7 +454,7 @@ func (m *maker) destroyed() {
 	m.disk("gone", 2, false)
 	m.write("gone", 0)
 	m.derive("snapshot", "Volume.snapshot", "gone")
-	m.killed("SR.destroy", map[string]any{"sr": m.handle}, "unlinkat KEY", 1)
+	m.killed(smapi.SRDestroy{SR: m.handle}, "unlinkat KEY", 1)
 	m.want.Unfinished = []string{"unfinished sr.json.destroyed"}
 	m.want.Destroyed, m.want.Disks = true, nil
 	// What came there since is somebody's, whatever it is called.

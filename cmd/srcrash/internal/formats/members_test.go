@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"reflinksr/internal/smapi"
 	"reflinksr/scripts/tests"
 )
 
@@ -53,7 +54,7 @@ func TestMembers(t *testing.T) {
 				}
 				t.Logf("%s %s: %d wrong, as %.120q", of.kind, member, len(at.wrong), at.wrong)
 				if at.handle != "" {
-					if err := p.Call("SR.detach", map[string]any{"sr": at.handle}, nil); err != nil {
+					if err := p.Call(smapi.SRDetach{SR: at.handle}, nil); err != nil {
 						t.Fatal(err)
 					}
 				}

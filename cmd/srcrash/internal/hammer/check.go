@@ -244,10 +244,10 @@ type judge func([]*part) []verdict
 
 // linearizable judges parts by whether their calls can have been made one after
 // another, each at some moment between its beginning and its end.
-func linearizable(all []*part) []verdict { return check(all, patience) }
+func linearizable(all []*part) []verdict { return within(all, patience) }
 
-// check is linearizable with another limit of time for each part.
-func check(all []*part, limit time.Duration) []verdict {
+// within is linearizable with another limit of time for each part.
+func within(all []*part, limit time.Duration) []verdict {
 	var bad []verdict
 	var mutex sync.Mutex
 	var wait sync.WaitGroup

@@ -6,7 +6,7 @@ import (
 	"strings"
 	"time"
 
-	"reflinksr/volume"
+	"reflinksr/internal/smapi"
 )
 
 // Event is one thing that was done, and what came of it: a call, or one block
@@ -72,10 +72,10 @@ type Seen struct {
 var pairs = [2]string{"k0", "k1"}
 
 // seen is what an answer tells of a volume. What is never otherwise is judged here.
-func seen(v volume.Volume) (Seen, error) {
+func seen(v smapi.Volume) (Seen, error) {
 	s := Seen{
 		Name: v.Name, Description: v.Description, Size: v.VirtualSize,
-		ReadWrite: v.ReadWrite, Sharable: v.Sharable, CBT: v.CBTEnabled, Emptied: v.VolumeType == volume.CBTMetadata,
+		ReadWrite: v.ReadWrite, Sharable: v.Sharable, CBT: v.CBTEnabled, Emptied: v.VolumeType == smapi.CBTMetadata,
 	}
 	known := 0
 	for i, k := range pairs {
@@ -87,7 +87,7 @@ func seen(v volume.Volume) (Seen, error) {
 	switch {
 	case known != len(v.Keys):
 		return s, fmt.Errorf("volume %s has keys that nobody set: %q", v.Key, v.Keys)
-	case v.UUID != string(v.Key) || len(v.URI) != 1 || !strings.Contains(v.URI[0], string(v.Key)):
+	case v.UUID != v.Key || len(v.URI) != 1 || !strings.Contains(v.URI[0], v.Key):
 		return s, fmt.Errorf("volume %s is called %s at %q", v.Key, v.UUID, v.URI)
 	}
 	return s, nil

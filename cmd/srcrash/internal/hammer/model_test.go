@@ -210,7 +210,7 @@ func TestHistories(t *testing.T) {
 	} {
 		t.Run(c.about, func(t *testing.T) {
 			all, violations := parts(c.h)
-			bad := check(all, time.Minute)
+			bad := within(all, time.Minute)
 			if right := len(bad)+len(violations) == 0; right != c.right {
 				t.Errorf("right: %v, want %v: %v %v", right, c.right, bad, violations)
 			}

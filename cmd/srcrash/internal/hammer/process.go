@@ -1,18 +1,16 @@
 package hammer
 
 import (
-	"bytes"
+	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/internal/smapi"
 )
 
 // hang is when a call is taken to hang for ever: no lock is waited for half as long.
@@ -31,32 +29,18 @@ func (c *caller) now() int64 { return int64(time.Since(c.start)) }
 
 // call makes one call and times it into e. The process is killed after part of the
 // time that such calls take; 0 lets it live. What it answers is in out and e.
-func (c *caller) call(e *Event, args map[string]any, out any, part float64) error {
-	request, err := rig.Request(args)
-	if err != nil {
-		return err
-	}
-	p := exec.Command(c.plugin.Path(e.Method), "--json")
-	p.Stdin = bytes.NewReader(request)
-	p.Env = os.Environ()
-	p.SysProcAttr = &unix.SysProcAttr{Setpgid: true} // a Ctrl-C is for us
-	var stderr bytes.Buffer
-	p.Stderr = &stderr
-	var answer bytes.Buffer
-	p.Stdout = &answer
+func (c *caller) call(e *Event, r smapi.Request, out any, part float64) error {
 	usual := c.usually(e.Method)
-	e.Call = c.now()
-	if err := p.Start(); err != nil {
-		return err
-	}
-	var killed, hung atomic.Bool // it is being
-	watch := time.AfterFunc(hang, func() { hung.Store(true); p.Process.Kill() })
-	defer watch.Stop()
+	ctx, kill := context.WithCancelCause(context.Background())
+	defer kill(nil)
 	if part > 0 {
-		kill := time.AfterFunc(time.Duration(part*float64(usual.Load())), func() { killed.Store(true); p.Process.Kill() })
-		defer kill.Stop()
+		early := time.AfterFunc(time.Duration(part*float64(usual.Load())), func() { kill(errKilled) })
+		defer early.Stop()
 	}
-	err = p.Wait()
+	watch := time.AfterFunc(hang, func() { kill(errHung) })
+	defer watch.Stop()
+	e.Call = c.now()
+	printed := c.plugin.Command(r).Run(ctx)
 	e.Return = c.now()
 	took := e.Return - e.Call
 	usual.Add((took - usual.Load()) / 8)
@@ -65,23 +49,30 @@ func (c *caller) call(e *Event, args map[string]any, out any, part float64) erro
 		c.slow.Store(e.Method)
 	}
 	var exit *exec.ExitError
-	switch signaled := errors.As(err, &exit) && exit.ExitCode() < 0; {
-	case hung.Load():
+	ended := printed.Err == nil || errors.As(printed.Err, &exit) && exit.Exited()
+	switch cause := context.Cause(ctx); {
+	case !ended && cause == errHung:
 		return fmt.Errorf("%s: no answer after %v", e.Method, hang)
-	case signaled && killed.Load() && exit.Sys().(interface{ Signal() unix.Signal }).Signal() == unix.SIGKILL:
+	case !ended && cause == errKilled:
 		e.Answer = Killed
 		return nil
 	}
-	err = rig.Judge(e.Method, answer.Bytes(), stderr.Bytes(), err, out)
-	var refusal *rig.Refusal
+	err := rig.Judge(e.Method, printed, out)
+	var refusal *smapi.Failure
 	if !errors.As(err, &refusal) {
 		e.Answer = OK
 		return err
 	}
 	e.Answer, e.About = classify(refusal)
-	e.Why = refusal.Error()
+	e.Why = err.Error()
 	return nil
 }
+
+// Why a call is killed.
+var (
+	errKilled = errors.New("killed, to see what is left then")
+	errHung   = errors.New("it hangs")
+)
 
 func (c *caller) usually(method string) *atomic.Int64 {
 	first := new(atomic.Int64)
@@ -91,9 +82,9 @@ func (c *caller) usually(method string) *atomic.Int64 {
 }
 
 // classify names a refusal, and says what it is about.
-func classify(r *rig.Refusal) (Answer, string) {
+func classify(r *smapi.Failure) (Answer, string) {
 	for name, a := range map[string]Answer{"Volume_does_not_exist": NoVolume, "24": InUse, "1": Invalid, "79": BadSize, "66": NoData, "460": NoCBT} {
-		if !r.Named(name) {
+		if !r.IsNamed(name) {
 			continue
 		}
 		if a == NoVolume && len(r.Params) > 1 {

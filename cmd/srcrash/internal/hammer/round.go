@@ -13,8 +13,10 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/datapath/lease"
+	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/smapi"
 	"reflinksr/scripts/owned"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -28,13 +30,11 @@ func begin(p rig.Plugin, dir string, seed uint64, load Workload) (*round, error)
 	if err := os.Mkdir(r.path, 0o700); err != nil {
 		return nil, err
 	}
-	err := p.Call("SR.create", map[string]any{
-		"uuid": r.uuid, "configuration": map[string]string{"path": r.path}, "name": "hammer", "description": "",
-	}, &r.configuration)
+	err := p.Call(smapi.SRCreate{UUID: r.uuid, Configuration: map[string]string{"path": r.path}, Name: "hammer"}, &r.configuration)
 	if err != nil {
 		return nil, err
 	}
-	return r, p.Call("SR.attach", map[string]any{"configuration": r.configuration}, &r.sr)
+	return r, p.Call(smapi.SRAttach{Configuration: r.configuration}, &r.sr)
 }
 
 // end looks at what is left after the workload: what is there is added to the
@@ -44,7 +44,7 @@ func (r *round) end(history []*Event) []*Event {
 	if list := w.list(0); r.Kills == 0 {
 		r.leftovers(list) // nothing was interrupted: there is nothing to recover
 	}
-	if !w.do(&Event{Method: "SR.attach"}, map[string]any{"configuration": r.configuration}, nil, 0) {
+	if !w.do(new(Event), smapi.SRAttach{Configuration: r.configuration}, nil, 0) {
 		r.violation("the SR could not be attached again: it is left as it is, at %s", r.path)
 		return append(history, w.history...)
 	}
@@ -58,7 +58,7 @@ func (r *round) end(history []*Event) []*Event {
 	}
 	r.leftovers(list)
 	for _, key := range slices.Sorted(maps.Keys(list)) {
-		if err := r.plugin.Call("Volume.destroy", map[string]any{"sr": r.sr, "key": key}, nil); err != nil {
+		if err := r.plugin.Call(smapi.VolumeDestroy{SR: r.sr, Key: key}, nil); err != nil {
 			r.violation("at the end, with nothing attached: %w", err)
 		}
 	}
@@ -109,7 +109,7 @@ func (r *round) leftovers(list map[string]Seen) {
 		return
 	}
 	defer open.Close()
-	problems, err := volume.Check(open)
+	problems, err := check.Volumes(open)
 	if err != nil {
 		bad("%w", err)
 	}
@@ -146,8 +146,8 @@ func (r *round) leftovers(list map[string]Seen) {
 
 // remove destroys the SR; nothing may stay of it, nor of its use on this host.
 func (r *round) remove() {
-	for _, method := range []string{"SR.destroy", "SR.detach"} {
-		if err := r.plugin.Call(method, map[string]any{"sr": r.sr}, nil); err != nil {
+	for _, call := range []smapi.Request{smapi.SRDestroy{SR: r.sr}, smapi.SRDetach{SR: r.sr}} {
+		if err := r.plugin.Call(call, nil); err != nil {
 			r.violation("at the end: %w", err)
 			return
 		}

@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/internal/smapi"
 	"reflinksr/volume"
 )
 
@@ -234,11 +236,11 @@ func (w *worker) run() {
 	}
 }
 
-// do makes a call and keeps it in the history. It says whether it succeeded.
-func (w *worker) do(e *Event, args map[string]any, out any, kill float64) bool {
+// do makes a call and keeps it in the history, as e. It says whether it succeeded.
+func (w *worker) do(e *Event, r smapi.Request, out any, kill float64) bool {
 	w.calls++
-	e.Worker = w.id
-	if err := w.call(e, args, out, kill); err != nil {
+	e.Worker, e.Method = w.id, r.Call()
+	if err := w.call(e, r, out, kill); err != nil {
 		w.violation("%v: %w", e, err)
 		w.over.Store(true)
 		return false
@@ -265,7 +267,7 @@ func (w *worker) act(c choice) {
 		w.list(c.kill)
 		return
 	case "SR.attach":
-		w.do(&Event{Method: c.action}, map[string]any{"configuration": w.configuration}, nil, c.kill)
+		w.do(new(Event), smapi.SRAttach{Configuration: w.configuration}, nil, c.kill)
 		return
 	case "Volume.create":
 		w.create(c)
@@ -291,19 +293,19 @@ func (w *worker) act(c choice) {
 	}
 	e := &Event{Method: c.action, Key: v.key}
 	defer w.copying.of(c.action, v.key)()
-	args := map[string]any{"sr": w.sr, "key": v.key}
+	var request smapi.Request
 	switch c.action {
 	case "Volume.snapshot", "Volume.clone":
-		w.derive(e, args, c)
+		w.derive(e, rig.OfVolume(c.action, w.sr, v.key), c)
 		return
 	case "Volume.stat":
-		var answer volume.Volume
-		if w.do(e, args, &answer, c.kill) {
+		var answer smapi.Volume
+		if w.do(e, smapi.VolumeStat{SR: w.sr, Key: v.key}, &answer, c.kill) {
 			w.see(e, answer)
 		}
 		return
 	case "Volume.destroy":
-		if w.do(e, args, nil, c.kill) || e.Answer == Killed {
+		if w.do(e, smapi.VolumeDestroy{SR: w.sr, Key: v.key}, nil, c.kill) || e.Answer == Killed {
 			w.pool.bury(v.key)
 		}
 		return
@@ -323,31 +325,34 @@ func (w *worker) act(c choice) {
 		if from.key == "" || from.key == v.key || from.readWrite && c.n >= seldom {
 			return
 		}
-		e.From, args["snapshot"] = from.key, from.key
+		e.From = from.key
+		request = smapi.VolumeRevert{SR: w.sr, Snapshot: from.key, Key: v.key}
 	case "Volume.set_name":
 		e.Text = w.text()
-		args["new_name"] = e.Text
+		request = smapi.VolumeSetName{SR: w.sr, Key: v.key, NewName: e.Text}
 	case "Volume.set_description":
 		e.Text = w.text()
-		args["new_description"] = e.Text
+		request = smapi.VolumeSetDescription{SR: w.sr, Key: v.key, NewDescription: e.Text}
 	case "Volume.set":
 		e.Pair, e.Text = c.pair, w.text()
-		args["k"], args["v"] = pairs[e.Pair], e.Text
+		request = smapi.VolumeSet{SR: w.sr, Key: v.key, K: pairs[e.Pair], V: e.Text}
 	case "Volume.unset":
 		e.Pair = c.pair
-		args["k"] = pairs[e.Pair]
+		request = smapi.VolumeUnset{SR: w.sr, Key: v.key, K: pairs[e.Pair]}
 	case "Volume.resize":
 		if e.Size = int64(c.size) << 20; c.n%4 > 0 {
 			// Longer than ever before.
 			e.Size = maxSize<<20 + w.grown.Add(1)*volume.SizeUnit
 		}
-		args["new_size"] = e.Size
+		request = smapi.VolumeResize{SR: w.sr, Key: v.key, NewSize: e.Size}
+	default:
+		request = rig.OfVolume(c.action, w.sr, v.key)
 	}
-	w.do(e, args, nil, c.kill)
+	w.do(e, request, nil, c.kill)
 }
 
 // see keeps what an answer tells of a volume.
-func (w *worker) see(e *Event, answer volume.Volume) {
+func (w *worker) see(e *Event, answer smapi.Volume) {
 	s, err := seen(answer)
 	if err != nil {
 		w.violation("%v: %w", e, err)
@@ -356,9 +361,9 @@ func (w *worker) see(e *Event, answer volume.Volume) {
 }
 
 func (w *worker) list(kill float64) map[string]Seen {
-	e := &Event{Method: "SR.ls"}
-	var answer []volume.Volume
-	if !w.do(e, map[string]any{"sr": w.sr}, &answer, kill) {
+	e := new(Event)
+	var answer []smapi.Volume
+	if !w.do(e, smapi.SRLs{SR: w.sr}, &answer, kill) {
 		return nil
 	}
 	e.List = map[string]Seen{}
@@ -367,10 +372,10 @@ func (w *worker) list(kill float64) map[string]Seen {
 		if err != nil {
 			w.violation("%v: %w", e, err)
 		}
-		if _, twice := e.List[string(v.Key)]; twice {
+		if _, twice := e.List[v.Key]; twice {
 			w.violation("%v: volume %s is in it twice", e, v.Key)
 		}
-		e.List[string(v.Key)] = s
+		e.List[v.Key] = s
 	}
 	return e.List
 }
@@ -381,30 +386,28 @@ func (w *worker) create(c choice) {
 		w.act(c)
 		return
 	}
-	e := &Event{Method: "Volume.create", Text: w.text()}
-	w.make(e, map[string]any{
-		"sr": w.sr, "name": e.Text, "description": "", "size": int64(1+c.size/4) << 20, "sharable": c.n < 25,
-	}, c.kill)
+	e := &Event{Text: w.text()}
+	w.make(e, smapi.VolumeCreate{SR: w.sr, Name: e.Text, Size: int64(1+c.size/4) << 20, Sharable: c.n < 25}, c.kill)
 }
 
-func (w *worker) derive(e *Event, args map[string]any, c choice) {
+func (w *worker) derive(e *Event, r smapi.Request, c choice) {
 	if !w.pool.begin(w.Volumes) {
 		c.action = "Volume.destroy"
 		w.act(c)
 		return
 	}
-	w.make(e, args, c.kill)
+	w.make(e, r, c.kill)
 }
 
 // make makes a volume, and looks at its data before anybody else knows its key.
-func (w *worker) make(e *Event, args map[string]any, kill float64) {
+func (w *worker) make(e *Event, r smapi.Request, kill float64) {
 	var made *known
 	defer func() { w.pool.end(made) }()
-	var answer volume.Volume
-	if !w.do(e, args, &answer, kill) {
+	var answer smapi.Volume
+	if !w.do(e, r, &answer, kill) {
 		return
 	}
-	e.New = string(answer.Key)
+	e.New = answer.Key
 	w.see(e, answer)
 	if rw := e.Method != "Volume.snapshot"; e.Seen.ReadWrite != rw || e.Seen.Keys != [2]string{} {
 		w.violation("%v: a new volume must have no keys, and be writable unless it is a snapshot", e)
@@ -475,12 +478,8 @@ func (w *worker) datapath(i int, method string, out any, kill float64) bool {
 		w.history = append(w.history, s.guest.halt()...)
 		s.guest = nil
 	}
-	e := &Event{Method: method, Key: s.key, Domain: w.domain(i)}
-	args := map[string]any{"uri": s.uri, "domain": fmt.Sprint("dom", e.Domain)}
-	if method == "Datapath.open" {
-		args["persistent"] = true
-	}
-	ok := w.do(e, args, out, kill)
+	e := &Event{Key: s.key, Domain: w.domain(i)}
+	ok := w.do(e, rig.OfDatapath(method, s.uri, fmt.Sprint("dom", e.Domain)), out, kill)
 	if e.Answer == Killed && method != "Datapath.open" && method != "Datapath.close" {
 		s.stage = unsure
 	}
@@ -512,16 +511,11 @@ func (w *worker) plug(i int, c choice) {
 	if c.n < 30 {
 		w.datapath(i, "Datapath.open", nil, 0)
 	}
-	var answer struct{ Implementations [][2]any }
+	var answer smapi.Backend
 	if !w.datapath(i, "Datapath.attach", &answer, c.kill) {
 		return
 	}
-	s.stage, s.device = attached, ""
-	for _, implementation := range answer.Implementations {
-		if about, ok := implementation[1].(map[string]any); ok && implementation[0] == "BlockDevice" {
-			s.device, _ = about["path"].(string)
-		}
-	}
+	s.stage, s.device = attached, answer.Path()
 	if s.device == "" {
 		w.violation("Datapath.attach of %s answered no block device: %v", s.key, answer)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/smapi"
 	"reflinksr/scripts/scratch"
 	"reflinksr/sr"
 )
@@ -75,11 +76,9 @@ func makeBed(s setup, plugin rig.Plugin, dir string) (b *bed, err error) {
 		return b, err
 	}
 	var conf map[string]string
-	err = b.plugin.Call("SR.create", map[string]any{
-		"uuid": uuid, "configuration": s.configuration(b.fs.Dir), "name": "load", "description": "",
-	}, &conf)
+	err = b.plugin.Call(smapi.SRCreate{UUID: string(uuid), Configuration: s.configuration(b.fs.Dir), Name: "load"}, &conf)
 	if err == nil {
-		err = b.plugin.Call("SR.attach", map[string]any{"configuration": conf}, &b.handle)
+		err = b.plugin.Call(smapi.SRAttach{Configuration: conf}, &b.handle)
 	}
 	return b, err
 }
@@ -94,7 +93,7 @@ func (b *bed) close() error {
 		err = errors.Join(err, b.unplug(p))
 	}
 	if b.handle != "" {
-		err = errors.Join(err, b.plugin.Call("SR.detach", map[string]any{"sr": b.handle}, nil))
+		err = errors.Join(err, b.plugin.Call(smapi.SRDetach{SR: b.handle}, nil))
 	}
 	// A call that was killed may have left a device that nobody was told of.
 	return errors.Join(err, b.releaseDevices(), b.fs.Remove())
@@ -133,43 +132,37 @@ type disk struct {
 func (b *bed) data(d disk) string { return filepath.Join(b.fs.Dir, d.Key) }
 
 func (b *bed) create(size int64) (d disk, err error) {
-	err = b.plugin.Call("Volume.create", map[string]any{"sr": b.handle, "name": "disk", "description": "", "size": size, "sharable": false}, &d)
+	err = b.plugin.Call(smapi.VolumeCreate{SR: b.handle, Name: "disk", Size: size}, &d)
 	return d, err
 }
 
 // derive calls Volume.snapshot or Volume.clone.
 func (b *bed) derive(method string, from disk) (d disk, err error) {
-	err = b.plugin.Call(method, map[string]any{"sr": b.handle, "key": from.Key}, &d)
+	err = b.plugin.Call(rig.OfVolume(method, b.handle, from.Key), &d)
 	return d, err
 }
 
 func (b *bed) destroy(d disk) error {
-	return b.plugin.Call("Volume.destroy", map[string]any{"sr": b.handle, "key": d.Key}, nil)
+	return b.plugin.Call(smapi.VolumeDestroy{SR: b.handle, Key: d.Key}, nil)
 }
 
 // plug attaches and activates a disk, and makes sure that its device is of the kind
 // that this bed is for.
 func (b *bed) plug(d disk, domain string, readOnly bool) (plug, error) {
 	p := plug{uri: d.URI[0], domain: domain}
-	args := map[string]any{"uri": p.uri, "domain": domain}
-	var answer struct{ Implementations [][2]any }
+	var answer smapi.Backend
 	b.plugs = append(b.plugs, p) // an attach that was killed may have made its device
-	if err := b.plugin.Call("Datapath.attach", args, &answer); err != nil {
+	if err := b.plugin.Call(smapi.DatapathAttach{URI: p.uri, Domain: domain}, &answer); err != nil {
 		return p, err
 	}
 	method := "Datapath.activate"
 	if readOnly {
 		method = "Datapath.activate_readonly"
 	}
-	if err := b.plugin.Call(method, args, nil); err != nil {
+	if err := b.plugin.Call(rig.OfDatapath(method, p.uri, domain), nil); err != nil {
 		return p, err
 	}
-	for _, way := range answer.Implementations {
-		if way[0] == "BlockDevice" {
-			fields, _ := way[1].(map[string]any)
-			p.device, _ = fields["path"].(string)
-		}
-	}
+	p.device = answer.Path()
 	return p, b.checkDevice(d, p)
 }
 
@@ -202,9 +195,8 @@ func (b *bed) devices(key string) ([]loop.Device, error) {
 }
 
 func (b *bed) unplug(p plug) error {
-	args := map[string]any{"uri": p.uri, "domain": p.domain}
-	err := b.plugin.Call("Datapath.deactivate", args, nil)
-	if err = errors.Join(err, b.plugin.Call("Datapath.detach", args, nil)); err == nil {
+	err := b.plugin.Call(smapi.DatapathDeactivate{URI: p.uri, Domain: p.domain}, nil)
+	if err = errors.Join(err, b.plugin.Call(smapi.DatapathDetach{URI: p.uri, Domain: p.domain}, nil)); err == nil {
 		b.plugs = slices.DeleteFunc(b.plugs, func(q plug) bool { return q.uri == p.uri && q.domain == p.domain })
 	}
 	return err

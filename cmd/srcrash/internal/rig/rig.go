@@ -4,14 +4,12 @@ package rig
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -28,11 +26,9 @@ type Plugin struct {
 }
 
 // In is the plugin that is installed below root, as reflinksr install makes it.
-func In(root string) Plugin {
-	return Plugin{
-		Volume:   filepath.Join(root, "volume", "org.xen.xapi.storage.reflink"),
-		Datapath: filepath.Join(root, "datapath", "loop+blkback"),
-	}
+func In(root string) (p Plugin) {
+	p.Volume, p.Datapath = plugin.Directories(root)
+	return p
 }
 
 // Install installs the running program as the plugin below root. Its main must
@@ -74,14 +70,6 @@ func located(kind plugindir.Kind, dir, ours string) (string, error) {
 	return plugindir.One(kind, dir, filepath.Base(ours))
 }
 
-// Path is the executable of a call.
-func (p Plugin) Path(method string) string {
-	if strings.HasPrefix(method, "Data") {
-		return filepath.Join(p.Datapath, method)
-	}
-	return filepath.Join(p.Volume, method)
-}
-
 // RunTests is TestMain's work for a package whose test binary installs itself as the
 // plugin and mounts filesystems: it runs m, a *testing.M, and returns the exit status.
 func RunTests(m interface{ Run() int }) int {
@@ -94,75 +82,6 @@ func RunTests(m interface{ Run() int }) int {
 		return status
 	}
 	return m.Run()
-}
-
-// Refusal is a well-formed error that a call answered.
-type Refusal struct {
-	Method string   `json:"-"`
-	Code   string   `json:"code"`
-	Params []string `json:"params"`
-}
-
-func (r *Refusal) Error() string {
-	return fmt.Sprintf("%s: refused: %s %q", r.Method, r.Code, r.Params)
-}
-
-// Named says whether the refusal is the interface's error of that name, or
-// SR_BACKEND_FAILURE_ with that number.
-func (r *Refusal) Named(name string) bool {
-	return r.Code == "SR_BACKEND_FAILURE_"+name || r.Code == "SR_BACKEND_FAILURE" && len(r.Params) > 0 && r.Params[0] == name
-}
-
-// Request is the standard input of a call with these arguments.
-func Request(args map[string]any) ([]byte, error) {
-	all := map[string]any{"dbg": "srcrash"}
-	for k, v := range args {
-		all[k] = v
-	}
-	return json.Marshal(all)
-}
-
-// Call makes one call as the toolstack does: a process of its own, which gets args
-// as JSON. out, unless nil, receives the answer. A refusal is a *Refusal; a process
-// that was killed is an *exec.ExitError.
-func (p Plugin) Call(method string, args map[string]any, out any) error {
-	request, err := Request(args)
-	if err != nil {
-		return err
-	}
-	c := exec.Command(p.Path(method), "--json")
-	c.Stdin = bytes.NewReader(request)
-	c.Env = os.Environ()
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	answer, err := c.Output()
-	return Judge(method, answer, stderr.Bytes(), err, out)
-}
-
-// Judge makes of a call's output and the way it ended what Call returns.
-func Judge(method string, answer, stderr []byte, failed error, out any) error {
-	var exit *exec.ExitError
-	switch {
-	case failed == nil && len(stderr) > 0:
-		return fmt.Errorf("%s: succeeded, and wrote on standard error: %.300q", method, stderr)
-	case failed == nil && out == nil:
-		if !json.Valid(answer) {
-			return fmt.Errorf("%s: answered what is no JSON: %.300q", method, answer)
-		}
-		return nil
-	case failed == nil:
-		if err := json.Unmarshal(answer, out); err != nil {
-			return fmt.Errorf("%s: answered %.300q: %w", method, answer, err)
-		}
-		return nil
-	case !errors.As(failed, &exit) || exit.ExitCode() < 0:
-		return fmt.Errorf("%s: %w", method, failed)
-	}
-	r := &Refusal{Method: method}
-	if err := json.Unmarshal(answer, r); err != nil || r.Code == "" {
-		return fmt.Errorf("%s: exit status %d with the answer %.300q, and on standard error %.2000q", method, exit.ExitCode(), answer, stderr)
-	}
-	return r
 }
 
 // PrivateHost gives this process, which must be in a mount namespace of its own

@@ -1,0 +1,75 @@
+package plugin
+
+import (
+	"reflinksr/internal/smapi"
+	"reflinksr/snapshot/cbt"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// as makes of what a room answers what the interface does.
+func as[T, U any](convert func(T) U) func(T, error) (U, error) {
+	return func(v T, err error) (u U, _ error) {
+		if err != nil {
+			return u, err
+		}
+		return convert(v), nil
+	}
+}
+
+// list is as for each of a list. An empty one is a list as well.
+func list[T, U any](convert func(T) U) func([]T, error) ([]U, error) {
+	return as(func(all []T) []U {
+		converted := make([]U, len(all))
+		for i, v := range all {
+			converted[i] = convert(v)
+		}
+		return converted
+	})
+}
+
+func asText(key sr.Key) string { return string(key) }
+
+func asVolume(v volume.Volume) smapi.Volume {
+	return smapi.Volume{
+		Key: string(v.Key), UUID: v.UUID, Name: v.Name, Description: v.Description, ReadWrite: v.ReadWrite, Sharable: v.Sharable,
+		VirtualSize: v.VirtualSize, PhysicalUtilisation: v.PhysicalUtilisation, URI: v.URI, Keys: v.Keys,
+		VolumeType: smapi.VolumeType(v.VolumeType), CBTEnabled: v.CBTEnabled,
+	}
+}
+
+func asSRStatus(s sr.Stat) smapi.SRStatus {
+	return smapi.SRStatus{
+		SR: s.SR, UUID: s.UUID, Name: s.Name, Description: s.Description, FreeSpace: s.FreeSpace, TotalSpace: s.TotalSpace,
+		Datasources: s.Datasources, Clustered: s.Clustered, Health: smapi.Health(s.Health),
+	}
+}
+
+func asProbeResult(c sr.Candidate) smapi.ProbeResult {
+	result := smapi.ProbeResult{Configuration: c.Configuration, Complete: c.Complete, ExtraInfo: c.ExtraInfo}
+	if c.SR != nil {
+		status := asSRStatus(*c.SR)
+		result.SR = &status
+	}
+	return result
+}
+
+func asBlocklist(l cbt.BlockList) smapi.Blocklist {
+	ranges := make([]smapi.Range, len(l.Ranges))
+	for i, r := range l.Ranges {
+		ranges[i] = r
+	}
+	return smapi.Blocklist{BlockSize: l.BlockSize, Ranges: ranges}
+}
+
+func asChangedBlocks(c cbt.ChangedBlocks) smapi.ChangedBlocks {
+	return smapi.ChangedBlocks{Granularity: c.Granularity, Bitmap: smapi.Bitmap(c.Bitmap)}
+}
+
+// asBackend presents a block device to xen-blkback ("vbd") and to programs of this host.
+func asBackend(path string) smapi.Backend {
+	return smapi.Backend{Implementations: []smapi.Implementation{
+		{XenDisk: &smapi.XenDisk{Params: path, Extra: map[string]string{}, BackendType: "vbd"}},
+		{BlockDevice: &smapi.BlockDevice{Path: path}},
+	}}
+}

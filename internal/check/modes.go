@@ -1,0 +1,74 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
+	"reflinksr/sr"
+)
+
+// exposed says whether others than root can get at a file of ours, and whether it is
+// one.
+func exposed(s *sr.SR, d *dirfs.Dir, name, path string, key sr.Key) []Problem {
+	st, err := d.Stat(name)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil
+	case st == nil:
+		return []Problem{{Kind: Damage, Name: path, Key: key, Text: "it cannot be looked at: " + err.Error(), Repair: Nothing("look for the cause in the kernel's log, and check again")}}
+	case err != nil:
+		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
+	}
+	return append(tooOpen(st, path, key), Unchangeable(d, name, path, key)...)
+}
+
+// Unchangeable notes that a file of ours has an attribute that keeps it from being changed.
+func Unchangeable(d *dirfs.Dir, name, path string, key sr.Key) []Problem {
+	if fixed, err := filesystem.Fixed(d, name); err != nil || !fixed {
+		return nil // gone meanwhile, or there are no attributes
+	}
+	return []Problem{{Kind: OddAttributes, Name: path, Key: key, Note: true,
+		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.Join(name) + " when that is not wanted any more")}}
+}
+
+func tooOpen(st *unix.Stat_t, path string, key sr.Key) []Problem {
+	text := Exposure(st)
+	if text == "" {
+		return nil
+	}
+	return []Problem{{Kind: WrongMode, Name: path, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod " + mode(st)}}
+}
+
+// exposedFiles is what is wrong with the mode of a volume's lease, its lock file and its
+// files in CBT.
+func exposedFiles(s *sr.SR, key sr.Key) (problems []Problem) {
+	if s.Leases != nil {
+		problems = append(problems, exposed(s, s.Leases, string(key), layout.ControlDir+"/leases/"+string(key), key)...)
+	}
+	if s.Locks != nil {
+		problems = append(problems, exposed(s, s.Locks, string(key), layout.ControlDir+"/locks/"+string(key), key)...)
+	}
+	if s.CBT != nil {
+		for _, name := range []string{string(key), string(key) + sr.PendingCBT} {
+			problems = append(problems, exposed(s, s.CBT, name, layout.ControlDir+"/cbt/"+name, key)...)
+		}
+	}
+	return problems
+}
+
+// Exposure says how the mode and owner of a file or directory differ from those of
+// ours: "" if they do not.
+func Exposure(st *unix.Stat_t) string {
+	if st.Mode&0o777 == sr.PrivateMode(st) && st.Uid == 0 {
+		return ""
+	}
+	return fmt.Sprintf("its mode is %04o and its owner %d, it should be %s and root's", st.Mode&0o7777, st.Uid, mode(st))
+}
+
+func mode(st *unix.Stat_t) string { return fmt.Sprintf("%04o", sr.PrivateMode(st)) }

@@ -1,0 +1,81 @@
+package check
+
+import (
+	"strings"
+
+	"reflinksr/sr"
+)
+
+// unfinished says what recovery would do about what staging holds of a volume:
+// kinds is what Survey found there. Throw-away disks of a volume that is there are
+// not unfinished, and left out.
+func unfinished(s *sr.SR, key sr.Key, kinds []string) (problems []Problem, err error) {
+	committed, err := s.Root.Exists(sr.Record(key))
+	if err != nil {
+		return nil, err
+	}
+	data, err := s.Root.Exists(sr.Data(key))
+	if err != nil {
+		return nil, err
+	}
+	staged := map[string]bool{}
+	for _, kind := range kinds {
+		if staged[kind], err = s.Staging.Exists(string(key) + kind); err != nil {
+			return nil, err
+		}
+	}
+	for _, kind := range kinds {
+		if !staged[kind] || committed && strings.HasSuffix(kind, sr.ThrowAwaySuffix) {
+			continue
+		}
+		p := Problem{Kind: Unfinished, Name: s.Relative(s.Staging, string(key)+kind), Key: key, Repairable: true}
+		p.Text, p.Repair = interrupted(kind, committed, data, staged)
+		isDir, err := s.Staging.IsDir(string(key) + kind)
+		if err != nil {
+			return nil, err
+		}
+		if isDir {
+			p.Kind, p.Repairable = Damage, false
+			p.Text, p.Repair = "a directory with the name of a file of ours", Nothing("move it away")
+		}
+		problems = append(problems, p)
+	}
+	return problems, nil
+}
+
+// interrupted says of which call a staged file is, and what settle does with it.
+// committed: the record is in the SR's directory; data: the data is.
+func interrupted(kind string, committed, data bool, staged map[string]bool) (text, repair string) {
+	const left = "left in staging by an interrupted "
+	switch kind {
+	case "":
+		switch {
+		case committed && !data:
+			return "a volume's data, " + left + "creation, snapshot, clone or copy after its commit: the volume is there and its data is here", "puts it in its place"
+		case committed:
+			return "data, " + left + "call; the volume's own is in its place", "removes it"
+		}
+		return "data, " + left + "creation, snapshot, clone or copy before its commit: there is no such volume", "removes it"
+	case ".inf":
+		switch {
+		case committed:
+			return "a record, " + left + "call; the volume's own is in its place", "removes it"
+		case data:
+			return "a record, " + left + "creation before its commit or a destruction after it: there is no such volume, its data is still in the SR's directory", "removes it and the data"
+		case staged[""]:
+			return "a record, " + left + "creation, snapshot, clone or copy before its commit: there is no such volume", "removes it"
+		}
+		return "a record, " + left + "destruction after its commit: there is no such volume", "removes it"
+	case ".inf.new":
+		return "a record, " + left + "change (name, description, keys, size): the volume has its own, old or new", "removes it"
+	case ".revert":
+		return "data, " + left + "revert: the volume has its own, old or new", "removes it"
+	case ".composed":
+		return "data, " + left + "composition: the volume has its own, old or new", "removes it"
+	case sr.PendingCBT + ".new":
+		return "changed blocks, " + left + "destruction of data", "removes it"
+	case ".new":
+		return "a lease, " + left + "activation or deactivation", "removes it"
+	}
+	return "the throw-away disk of a volume that is no more", "removes it"
+}

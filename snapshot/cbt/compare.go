@@ -1,0 +1,303 @@
+package cbt
+
+import (
+	"encoding/base64"
+	"errors"
+	"slices"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// BlockList is what the protocol calls blocklist: ranges of blocks, in order.
+type BlockList struct {
+	BlockSize int64      `json:"blocksize"` // bytes
+	Ranges    [][2]int64 `json:"ranges"`    // first block, number of blocks
+}
+
+// rangeLimit bounds how many ranges a BlockList has. More of them are told in larger
+// blocks.
+const rangeLimit = 1 << 20
+
+// add adds the blocks of a range of bytes. Ranges come in order.
+func (l *BlockList) add(start, end int64) {
+	first, last := start/l.BlockSize, (end-1)/l.BlockSize
+	n := len(l.Ranges)
+	if n > 0 && l.Ranges[n-1][0]+l.Ranges[n-1][1] >= first {
+		l.Ranges[n-1][1] = last + 1 - l.Ranges[n-1][0]
+		return
+	}
+	l.Ranges = append(l.Ranges, [2]int64{first, last + 1 - first})
+	for len(l.Ranges) >= rangeLimit {
+		l.coarsen()
+	}
+}
+
+// coarsen doubles the blocks.
+func (l *BlockList) coarsen() {
+	fine := *l
+	l.BlockSize, l.Ranges = 2*fine.BlockSize, fine.Ranges[:0]
+	for _, r := range fine.Ranges {
+		l.add(r[0]*fine.BlockSize, (r[0]+r[1])*fine.BlockSize)
+	}
+}
+
+// Compare tells which blocks may differ between two volumes of an SR, the end of the
+// longer one included. If the second is no relative of the first, or is not there, that
+// is what is not empty in the first.
+func Compare(handle, key, key2 string) (BlockList, error) {
+	list := BlockList{BlockSize: volume.SizeUnit, Ranges: [][2]int64{}}
+	s, err := sr.Open(handle, dirfs.Shared)
+	if err != nil {
+		return list, err
+	}
+	defer s.Close()
+	if err := s.MustMapExtents(); err != nil {
+		return list, err
+	}
+	a, err := sr.ParseKey(key)
+	if err != nil {
+		return list, err
+	}
+	b, err := sr.ParseKey(key2)
+	var p *pair
+	if err == nil {
+		p, err = openPair(s, a, b)
+	}
+	if errors.Is(err, fault.ErrVolumeNotFound) {
+		p, err = openPair(s, a, a) // then the second is not there, or now the first is not
+	}
+	if err != nil {
+		return list, err
+	}
+	defer p.close()
+	if a == b {
+		return list, nil
+	}
+	related, err := p.related()
+	if err != nil {
+		return list, err
+	}
+	if related && p.b != p.a {
+		err = p.differences(0, max(p.a.size, p.b.size), list.add)
+		return list, err
+	}
+	if err := p.a.record.MustHaveData(a); err != nil {
+		return list, err
+	}
+	return list, contents(p.a, list.add)
+}
+
+// contents tells what is not empty in a disk.
+func contents(d *disk, add func(start, end int64)) error {
+	w := walker{cursor: d.from(0)}
+	for at := int64(0); at < d.size; {
+		g, err := w.at(at)
+		if err != nil {
+			return err
+		}
+		if g.what != hole {
+			add(at, g.end)
+		}
+		at = g.end
+	}
+	return nil
+}
+
+// pair is two volumes of an SR, locked and open.
+type pair struct {
+	s      *sr.SR
+	a, b   *disk
+	unlock func()
+}
+
+func openPair(s *sr.SR, a, b sr.Key) (_ *pair, err error) {
+	p := &pair{s: s}
+	defer func() {
+		if err != nil {
+			p.close()
+		}
+	}()
+	if p.unlock, err = lockToCompare(s, a, b); err != nil {
+		return p, err
+	}
+	if p.a, err = OpenDisk(s, a); err != nil {
+		return p, err
+	}
+	if a == b {
+		p.b = p.a
+		return p, nil
+	}
+	p.b, err = OpenDisk(s, b)
+	return p, err
+}
+
+func (p *pair) close() {
+	p.a.Close()
+	p.b.Close()
+	if p.unlock != nil {
+		p.unlock()
+	}
+}
+
+// lockToCompare keeps two volumes, and what is known of those whose data was
+// destroyed, from being changed.
+func lockToCompare(s *sr.SR, keys ...sr.Key) (unlock func(), err error) {
+	var held []*dirfs.Lock
+	unlock = func() {
+		for _, l := range slices.Backward(held) {
+			l.Unlock()
+		}
+	}
+	l, err := s.LockCBT(dirfs.Shared, false)
+	if err != nil {
+		return nil, err
+	}
+	held = append(held, l)
+	slices.Sort(keys)
+	for _, k := range slices.Compact(keys) {
+		l, err := s.LockVolume(k, dirfs.Shared)
+		if err != nil {
+			unlock()
+			return nil, err
+		}
+		held = append(held, l)
+	}
+	return unlock, nil
+}
+
+// related says whether the two come from one volume, by their records or by what they
+// share.
+func (p *pair) related() (bool, error) {
+	if p.a == p.b {
+		return true, nil
+	}
+	a, err := ancestry(p.s, p.a.key)
+	if err != nil {
+		return false, err
+	}
+	b, err := ancestry(p.s, p.b.key)
+	if err != nil || kin(a, b) {
+		return err == nil, err
+	}
+	found := false
+	err = together(p.a.from(0), p.b.from(0), 0, min(p.a.size, p.b.size), func(_, _ int64, x, y segment) bool {
+		found = x.what == stored && same(x, y)
+		return !found
+	})
+	return found, err
+}
+
+// differences tells the ranges of bytes of [from, to) in which the two may differ, in
+// order. Ranges that touch can come as several.
+func (p *pair) differences(from, to int64, add func(start, end int64)) error {
+	return together(p.a.from(from), p.b.from(from), from, to, func(start, end int64, x, y segment) bool {
+		if !same(x, y) {
+			add(start, end)
+		}
+		return true
+	})
+}
+
+// ChangedBlocks is what the protocol calls changed_blocks.
+type ChangedBlocks struct {
+	Granularity int64  `json:"granularity"` // bytes a bit
+	Bitmap      string `json:"bitmap"`      // base64; the most significant bit comes first
+}
+
+// bitmapLimit bounds the bitmap of one answer, in bytes: 64 TiB of a disk.
+const bitmapLimit = 128 << 20
+
+// ListChangedBlocks tells which blocks of the volume key2 may differ from those of key,
+// from the block of the byte offset on. A length of -1 is to the end of key2. What key2
+// is longer than key has changed.
+func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedBlocks, error) {
+	s, err := sr.Open(handle, dirfs.Shared)
+	if err != nil {
+		return ChangedBlocks{}, err
+	}
+	defer s.Close()
+	if err := s.MustMapExtents(); err != nil {
+		return ChangedBlocks{}, err
+	}
+	a, err := sr.ParseKey(key)
+	if err != nil {
+		return ChangedBlocks{}, err
+	}
+	b, err := sr.ParseKey(key2)
+	if err != nil {
+		return ChangedBlocks{}, err
+	}
+	p, err := openPair(s, a, b)
+	if err != nil {
+		return ChangedBlocks{}, err
+	}
+	defer p.close()
+	for _, d := range []*disk{p.a, p.b} {
+		if !d.record.CBT {
+			return ChangedBlocks{}, fault.Errorf(fault.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it: Volume.enable_cbt before the next snapshot, or ask Volume.compare, which needs none", d.key)
+		}
+	}
+	first, count, err := window(p.b, offset, length)
+	if err != nil {
+		return ChangedBlocks{}, err
+	}
+	related, err := p.related()
+	if err == nil && !related {
+		err = fault.Errorf(fault.ErrUnrelated, key2, "volumes %s and %s do not come from one volume: make a full backup", key, key2)
+	}
+	bits := make([]byte, (count+7)/8)
+	if err == nil && p.a != p.b {
+		err = p.differences(first*granularity, min((first+count)*granularity, p.b.size), func(start, end int64) {
+			mark(bits, start/granularity-first, (end-1)/granularity-first)
+		})
+		// Of a block in which one of them ends, the other has more. That counts as a change
+		// whatever it is: of destroyed data it is not known.
+		if end := min(p.a.size, p.b.size); p.a.size != p.b.size && end%granularity != 0 {
+			if last := end/granularity - first; last >= 0 && last < count {
+				mark(bits, last, last)
+			}
+		}
+	}
+	return ChangedBlocks{Granularity: granularity, Bitmap: base64.StdEncoding.EncodeToString(bits)}, err
+}
+
+// window is the blocks of a disk that hold a range of bytes.
+func window(d *disk, offset, length int64) (first, count int64, err error) {
+	switch {
+	case offset < 0:
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "argument \"offset\" is %d, it must not be negative", offset)
+	case length < -1:
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d, it must be -1 (to the end) or not negative", length)
+	case offset > d.size:
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "argument \"offset\" is %d, but volume %s has %d bytes", offset, d.key, d.size)
+	case length == -1:
+		length = d.size - offset
+	case length > d.size-offset:
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
+	}
+	if length == 0 {
+		return offset / granularity, 0, nil
+	}
+	first = offset / granularity
+	count = (offset+length-1)/granularity + 1 - first
+	if (count+7)/8 > bitmapLimit {
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d: at most %s can be told of at once: ask for parts", length, volume.Bytes(bitmapLimit*8*granularity))
+	}
+	return first, count, nil
+}
+
+// mark sets the bits first to last of a bitmap, the most significant one being the first.
+func mark(bits []byte, first, last int64) {
+	for ; first <= last && first%8 != 0; first++ {
+		bits[first/8] |= 0x80 >> (first % 8)
+	}
+	for ; first+7 <= last; first += 8 {
+		bits[first/8] = 0xff
+	}
+	for ; first <= last; first++ {
+		bits[first/8] |= 0x80 >> (first % 8)
+	}
+}

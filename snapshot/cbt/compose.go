@@ -1,0 +1,204 @@
+package cbt
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Compose lays what was written to the volume key over the volume parent. The result
+// has the identity of key, and parent is gone. Neither may be in use.
+//
+// A volume that comes from its parent has everything already. Any other has what was
+// written to it since it was made, and takes the rest from the parent.
+//
+// Order: new data staged and fsynced; exchanged with the volume's; the parent's record
+// renamed into staging (the commit), directory fsynced; the parent's data and the old
+// data removed. Stopped after the exchange, the volume has everything, and the parent is
+// still there: the second attempt ends it.
+func Compose(handle, key, parent string) error {
+	s, err := sr.Open(handle, dirfs.Shared)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	child, err := sr.ParseKey(key)
+	if err != nil {
+		return err
+	}
+	under, err := sr.ParseKey(parent)
+	if err != nil {
+		return err
+	}
+	if child == under {
+		return fault.Errorf(fault.ErrInvalid, "key2", "volume %s cannot be composed with itself", key)
+	}
+	related, err := relatives(s, child, under)
+	if err != nil {
+		return err
+	}
+	cbt, err := s.LockCBT(dirfs.Exclusive, false)
+	if err != nil {
+		return err
+	}
+	defer cbt.Unlock()
+	family, err := destroyedKin(s, under)
+	if err != nil {
+		return err
+	}
+	if err := composeLocked(s, child, under, related, family); err != nil {
+		return err
+	}
+	if err := trimAll(s, family); err != nil {
+		slog.Error("space of destroyed snapshots could not all be given back", "key", parent, "err", err)
+	}
+	return nil
+}
+
+// composeLocked composes, and lets go of all files: as long as one is open, its blocks
+// are shared with it.
+func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key) error {
+	lock, target, err := s.LockBoth(parent, child, dirfs.Exclusive)
+	if err != nil {
+		return err
+	}
+	defer func() { lock.Unlock() }()
+	defer target.Unlock()
+	c, p, err := composable(s, child, parent)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	defer p.Close()
+	withdraw, err := announce(s, family)
+	if err == nil {
+		err = compose(s, c, p, related)
+	}
+	if err != nil {
+		withdraw()
+		return fmt.Errorf("volume %s: composing with %s: %w", child, parent, err)
+	}
+	volume.Bury(s, parent)
+	lock.Discard()
+	lock = nil
+	return nil
+}
+
+func relatives(s *sr.SR, a, b sr.Key) (bool, error) {
+	p, err := openPair(s, a, b)
+	if err != nil {
+		return false, err
+	}
+	defer p.close()
+	return p.related()
+}
+
+// composable opens the two volumes if they can be composed.
+func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
+	defer func() {
+		if err != nil {
+			c.Close()
+			p.Close()
+		}
+	}()
+	if c, err = OpenDisk(s, child); err != nil {
+		return c, p, err
+	}
+	if p, err = OpenDisk(s, parent); err != nil {
+		return c, p, err
+	}
+	for _, d := range []*disk{c, p} {
+		if err := d.record.MustHaveData(d.key); err != nil {
+			return c, p, err
+		}
+		if err := lease.CheckIdle(s, d.key); err != nil {
+			return c, p, err
+		}
+		if err := volume.Mutable(s, d.key); err != nil {
+			return c, p, err
+		}
+	}
+	switch {
+	case !c.record.ReadWrite:
+		err = fault.Errorf(fault.ErrInvalid, "key", "volume %s is read-only and keeps its contents", child)
+	case c.record.SectorSize != p.record.SectorSize:
+		err = fault.Errorf(fault.ErrInvalid, "key2", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", child, c.record.SectorSize, parent, p.record.SectorSize)
+	case c.size < p.size:
+		err = fault.Errorf(fault.ErrSize, "key", "volume %s has %d bytes, fewer than %s, which has %d: resize it first", child, c.size, parent, p.size)
+	}
+	return c, p, err
+}
+
+func compose(s *sr.SR, c, p *disk, related bool) error {
+	record := sr.Record(p.key)
+	end := func() (undo func() error, err error) {
+		err = s.Root.Rename(record, s.Staging, record)
+		return func() error { return s.Staging.Rename(record, s.Root, record) }, err
+	}
+	if !related {
+		data := sr.Composed(c.key)
+		err := layOver(s, c, p, data)
+		if errors.Is(err, unix.EINVAL) {
+			err = fault.Errorf(fault.ErrInvalid, "key2", "volume %s and %s cannot share blocks: one has checksums and the other has none (nodatacow): %v", c.key, p.key, err)
+		}
+		if err != nil {
+			return errors.Join(err, s.Staging.Remove(data))
+		}
+		return s.CommitAnd(data, s.Root, sr.Data(c.key), end)
+	}
+	undo, err := end()
+	if err != nil {
+		return err
+	}
+	if err := s.Root.Sync(); err != nil {
+		return errors.Join(err, undo())
+	}
+	return nil
+}
+
+// layOver stages the parent's contents with what the child has over them.
+func layOver(s *sr.SR, c, p *disk, name string) error {
+	attrs, err := reflink.AttributesOf(p.file)
+	if err != nil {
+		return err
+	}
+	if err := s.Staging.Remove(name); err != nil {
+		return err
+	}
+	f, err := s.Staging.Create(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := attrs.Apply(f); err != nil {
+		return err
+	}
+	if err := reflink.CloneFile(f, p.file); err != nil {
+		return err
+	}
+	if err := f.Truncate(c.size); err != nil {
+		return err
+	}
+	// What was allocated and is unwritten has been written with zeros.
+	var failed error
+	err = extent.Each(c.file, func(e extent.Extent) bool {
+		if length := min(e.Length, c.size-e.Logical); length > 0 {
+			failed = share(f, c.file, e.Logical, length)
+		}
+		return failed == nil
+	})
+	if err = errors.Join(err, failed); err != nil {
+		return err
+	}
+	return f.Sync()
+}

@@ -1,0 +1,140 @@
+package cbt
+
+import (
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/reflink"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Delta is a volume's contents at one moment, and where they may differ from those of
+// an older snapshot.
+type Delta struct {
+	From, To         sr.Key // From is "": all that To holds
+	FromSize, ToSize int64  // virtual sizes in bytes
+	ReadWrite        bool   // To is no snapshot: it may hold something else the next time
+	Changed          BlockList
+	Data             *os.File // of To. Nothing changes it any more, and it goes when it is closed
+}
+
+// DeltaOf compares a volume with a snapshot, whose data is not needed, and keeps its
+// contents as they are now. Nobody has to wait for the one who reads them: they are a
+// file of their own, which shares the blocks and has no name.
+//
+// from may be "". Two volumes that do not come from one are refused, and so is a volume
+// in use, whose contents are those of no moment. Both ends of a difference are snapshots:
+// the key of a writable volume does not say which of its contents a backup holds.
+func DeltaOf(handle, from, to string) (*Delta, error) {
+	s, err := sr.Open(handle, dirfs.Shared)
+	if err != nil {
+		return nil, err
+	}
+	defer s.Close()
+	b, err := sr.ParseKey(to)
+	if err != nil {
+		return nil, err
+	}
+	a := b
+	if from != "" {
+		if a, err = sr.ParseKey(from); err != nil {
+			return nil, err
+		}
+	}
+	p, err := openPair(s, a, b)
+	if err != nil {
+		return nil, err
+	}
+	defer p.close()
+	if err := p.exportable(from != ""); err != nil {
+		return nil, err
+	}
+	d := &Delta{To: b, ToSize: volume.RoundUp(p.b.size), ReadWrite: p.b.record.ReadWrite, Changed: BlockList{BlockSize: volume.SizeUnit}}
+	if from == "" {
+		d.Changed.add(0, d.ToSize)
+	} else {
+		d.From, d.FromSize = a, volume.RoundUp(p.a.size)
+		if p.a != p.b {
+			err = p.differences(0, d.ToSize, d.Changed.add)
+		}
+	}
+	if err == nil {
+		d.Data, err = keep(s, p.b)
+	}
+	return d, err
+}
+
+func (p *pair) exportable(compared bool) error {
+	if err := p.b.record.MustHaveData(p.b.key); err != nil {
+		return err
+	}
+	if p.b.record.ReadWrite {
+		if err := lease.CheckIdle(p.s, p.b.key); err != nil {
+			return fmt.Errorf("%w; or take a snapshot of it, and export that", err)
+		}
+	}
+	if !compared {
+		return nil
+	}
+	if p.a.record.ReadWrite {
+		return fault.Errorf(fault.ErrInvalid, string(p.a.key), "volume %s is writable, so nobody knows which of its contents a backup holds: compare with the snapshot that was exported", p.a.key)
+	}
+	if p.b.record.ReadWrite {
+		return fault.Errorf(fault.ErrInvalid, string(p.b.key), "volume %s is writable, so nobody would know which of its contents a backup holds: take a snapshot of it, and export that", p.b.key)
+	}
+	related, err := p.related()
+	if err == nil && !related {
+		err = fault.Errorf(fault.ErrUnrelated, string(p.b.key), "volumes %s and %s do not come from one volume: make a full backup", p.a.key, p.b.key)
+	}
+	return err
+}
+
+// keep makes a file without a name that shares all blocks of a volume. What is read-only
+// needs none.
+func keep(s *sr.SR, d *disk) (_ *os.File, err error) {
+	f, err := s.Staging.CreateNameless()
+	if fault.Classify(err) == fault.ErrReadOnly {
+		return volume.OpenData(s, d.key, unix.O_RDONLY)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			f.Close()
+		}
+	}()
+	attrs, err := reflink.AttributesOf(d.file)
+	if err != nil {
+		return nil, err
+	}
+	if err := attrs.Apply(f); err != nil {
+		return nil, err
+	}
+	return f, reflink.CloneFile(f, d.file)
+}
+
+// Related says whether two volumes come from one, by their records or by what they
+// share. Volumes that are not related have nothing in common to compare.
+func Related(handle, key, key2 string) (bool, error) {
+	s, err := sr.Open(handle, dirfs.Shared)
+	if err != nil {
+		return false, err
+	}
+	defer s.Close()
+	a, err := sr.ParseKey(key)
+	if err != nil {
+		return false, err
+	}
+	b, err := sr.ParseKey(key2)
+	if err != nil {
+		return false, err
+	}
+	return relatives(s, a, b)
+}
