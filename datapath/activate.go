@@ -42,7 +42,7 @@ func Activate(uri, domain string, readOnly bool) error {
 		if !v.state.Attached(domain) {
 			return fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
 		}
-		write := !readOnly && (r.ReadWrite || v.state.ThrowAway)
+		write := !readOnly && (r.ReadWrite || v.state.Nonpersistent)
 		held, err := lease.Read(s, v.key, v.me)
 		if !write && s.HasFailed(err) {
 			// What can still be read shall be read, and here the note has all that counts.

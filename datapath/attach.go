@@ -59,7 +59,7 @@ func Attach(uri, domain string) (device string, err error) {
 
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {
 	before := v.state
-	if !before.ThrowAway {
+	if !before.Nonpersistent {
 		if err := lease.InPlace(s, v.key, before); err != nil {
 			return loop.Device{}, err
 		}
@@ -341,7 +341,7 @@ func (v *session) bound() (devices []loop.Device, err error) {
 		path = real // as the kernel calls it
 	}
 	slog.Warn("devices are looked for by name, for their files cannot be looked at", "key", v.key, "err", unseen)
-	for _, name := range []string{sr.Data(v.key), sr.StagedPath(v.throwAway())} {
+	for _, name := range []string{sr.Data(v.key), sr.StagedPath(v.nonpersistentName())} {
 		devices = append(devices, all.At(filepath.Join(path, name))...)
 	}
 	return devices, err
@@ -369,7 +369,7 @@ func (v *session) filesIn(s *sr.SR) (files [][2]uint64) {
 	if st, err := s.Root.Stat(sr.Data(v.key)); err == nil {
 		files = append(files, [2]uint64{st.Dev, st.Ino})
 	}
-	if st, err := s.Staging.Stat(v.throwAway()); err == nil {
+	if st, err := s.Staging.Stat(v.nonpersistentName()); err == nil {
 		files = append(files, [2]uint64{st.Dev, st.Ino})
 	}
 	return files

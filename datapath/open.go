@@ -27,7 +27,7 @@ func Open(uri string, persistent bool) error {
 		return err
 	}
 	if len(v.state.Domains) > 0 {
-		if v.state.ThrowAway != persistent {
+		if v.state.Nonpersistent != persistent {
 			return v.locked(func(*sr.SR) error { return nil }) // as it is already
 		}
 		return fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: attached to domain %s: detach it before opening it with persistent=%v", v.key, v.state.Domains[0], persistent)
@@ -44,23 +44,23 @@ func Open(uri string, persistent bool) error {
 			return err
 		}
 		v.state.Used, v.state.Host = false, ""
-		if v.state.ThrowAway = !persistent; v.state.ThrowAway {
+		if v.state.Nonpersistent = !persistent; v.state.Nonpersistent {
 			v.state.Host = v.me.UUID
-			if err := v.makeThrowAway(s, r); err != nil {
-				v.state.ThrowAway = false
+			if err := v.makeNonpersistent(s, r); err != nil {
+				v.state.Nonpersistent = false
 				return err
 			}
 		}
 		if err := v.save(); err != nil {
-			v.state.ThrowAway = false
+			v.state.Nonpersistent = false
 			return errors.Join(err, v.removeStale(s))
 		}
 		return nil
 	})
 }
 
-// makeThrowAway clones the volume. It need not be durable.
-func (v *session) makeThrowAway(s *sr.SR, r *volume.Record) (err error) {
+// makeNonpersistent clones the volume. It need not be durable.
+func (v *session) makeNonpersistent(s *sr.SR, r *volume.Record) (err error) {
 	data, err := volume.OpenData(s, v.key, unix.O_RDONLY)
 	if err != nil {
 		return err
@@ -70,14 +70,14 @@ func (v *session) makeThrowAway(s *sr.SR, r *volume.Record) (err error) {
 	if err != nil {
 		return err
 	}
-	f, err := s.Staging.Create(v.throwAway())
+	f, err := s.Staging.Create(v.nonpersistentName())
 	if err != nil {
 		return err
 	}
 	defer func() {
 		f.Close()
 		if err != nil {
-			s.Staging.Remove(v.throwAway())
+			s.Staging.Remove(v.nonpersistentName())
 		}
 	}()
 	if err := attrs.Apply(f); err != nil {
@@ -99,10 +99,10 @@ func Close(uri string) error {
 	if err := v.must(); err != nil {
 		return err
 	}
-	if !v.state.ThrowAway && !v.forgotten() {
+	if !v.state.Nonpersistent && !v.forgotten() {
 		return nil
 	}
-	if v.state.ThrowAway && len(v.state.Domains) > 0 {
+	if v.state.Nonpersistent && len(v.state.Domains) > 0 {
 		return fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: its throw-away disk is attached to domain %s: detach it first", v.key, v.state.Domains[0])
 	}
 	return v.discard()
@@ -111,11 +111,11 @@ func Close(uri string) error {
 // removeStale removes what an earlier session left. On a read-only filesystem that
 // is nothing, and only finding out would fail.
 func (v *session) removeStale(s *sr.SR) error {
-	stale, err := s.Staging.Exists(v.throwAway())
+	stale, err := s.Staging.Exists(v.nonpersistentName())
 	if err != nil || !stale {
 		return err
 	}
-	return s.Staging.Remove(v.throwAway())
+	return s.Staging.Remove(v.nonpersistentName())
 }
 
 // forgotten says whether there is a throw-away disk that the note does not tell
@@ -126,7 +126,7 @@ func (v *session) forgotten() bool {
 		return false
 	}
 	defer s.Close()
-	there, err := s.Staging.Exists(v.throwAway())
+	there, err := s.Staging.Exists(v.nonpersistentName())
 	if err != nil { // giving back goes on; what is left SR.attach removes
 		slog.Error("whether there is a throw-away disk cannot be told", "key", v.key, "err", err)
 	}
@@ -135,8 +135,8 @@ func (v *session) forgotten() bool {
 
 // file opens what attach presents, and says whether it may be written to.
 func (v *session) file(s *sr.SR, r *volume.Record) (f *os.File, writable bool, err error) {
-	if v.state.ThrowAway {
-		f, err = s.Staging.Open(v.throwAway(), unix.O_RDWR)
+	if v.state.Nonpersistent {
+		f, err = s.Staging.Open(v.nonpersistentName(), unix.O_RDWR)
 		if errors.Is(err, os.ErrNotExist) {
 			err = fault.Errorf(fault.ErrInvalid, v.uri, "volume %s was opened with persistent=false and its throw-away disk is gone: call Datapath.open again", v.key)
 		}

@@ -174,8 +174,8 @@ func (v *session) open() (*sr.SR, error) {
 	return sr.OpenAt(path, uuid, dirfs.Shared)
 }
 
-// throwAway is the name of the throw-away disk in staging.
-func (v *session) throwAway() string { return v.state.ThrowAwayName(v.key, v.me) }
+// nonpersistentName is the name of the throw-away disk in staging.
+func (v *session) nonpersistentName() string { return v.state.NonpersistentName(v.key, v.me) }
 
 // loops lists the loop devices of this host that may be of the SR's files.
 func (v *session) loops() (loop.Bound, error) {
@@ -252,12 +252,17 @@ func DetachSR(handle string) error {
 		}
 		return nil
 	}
-	if err := each(func(v *session) error { return v.settle(path) }); err != nil {
+	if err := each(func(v *session) error { return v.reconcile(path) }); err != nil {
 		return err
 	}
 	if err := sr.Detach(handle); err != nil {
 		return err
 	}
+	defer func() {
+		if err := lease.SweepLocks(uuid); err != nil {
+			slog.Warn("locks of notes stay until the SR is attached again", "sr", path, "err", err)
+		}
+	}()
 	return each(func(v *session) error {
 		if err := v.unused(path); err != nil {
 			slog.Warn("a volume was attached while its SR was detached", "key", v.key, "err", err)
@@ -277,9 +282,9 @@ func (v *session) unused(path string) error {
 	return err
 }
 
-// settle ends what there is of a volume's datapath, unless a domain has a device of it: a
+// reconcile ends what there is of a volume's datapath, unless a domain has a device of it: a
 // throw-away disk that was never closed, a device that could not be unbound.
-func (v *session) settle(path string) error {
+func (v *session) reconcile(path string) error {
 	if err := v.unused(path); err != nil {
 		return err
 	}
@@ -292,8 +297,8 @@ func (v *session) settle(path string) error {
 			return fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
 		}
 	}
-	if v.state.ThrowAway {
-		if err := v.removeThrowAway(); err != nil {
+	if v.state.Nonpersistent {
+		if err := v.removeNonpersistent(); err != nil {
 			slog.Warn("a volume's throw-away disk stays until the SR is attached again", "key", v.key, "err", err)
 		}
 	}
@@ -340,6 +345,7 @@ type recovery struct {
 func recoverAll(s *sr.SR, how recovery) error {
 	how.first = how.first && !s.Meta.Filesystem.Clustered()
 	uris, err := unfinished(s, how)
+	err = errors.Join(err, lease.SweepLocks(s.Meta.UUID))
 	s.Close() // each volume opens it again
 	for uri, what := range uris {
 		if e := recoverVolume(uri, what, how); e != nil {
@@ -352,7 +358,7 @@ func recoverAll(s *sr.SR, how recovery) error {
 
 // leftover is what a volume's datapath may have left. lost: the note of a volume that
 // is no more.
-type leftover struct{ throwAway, lease, device, lost bool }
+type leftover struct{ nonpersistent, lease, device, forgotten bool }
 
 // unfinished looks for volumes with something to recover, by URI.
 func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
@@ -384,26 +390,26 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 			slog.Error("what is attached of a volume cannot be read", "key", key, "err", err)
 		}
 		l := leftover{
-			throwAway: slices.Contains(staged, note.ThrowAwayName(key, me)) || how.first && slices.ContainsFunc(staged, ofThrowAway(key)),
-			lease:     slices.Contains(leases, string(key)),
-			device:    note.Stuck,
+			nonpersistent: slices.Contains(staged, note.NonpersistentName(key, me)) || how.first && slices.ContainsFunc(staged, ofNonpersistent(key)),
+			lease:         slices.Contains(leases, string(key)),
+			device:        note.Stuck,
 		}
 		if l != (leftover{}) {
 			found[volume.URI(s, key)] = l
 		}
 	}
-	return found, addLost(s, dir, found)
+	return found, addForgotten(s, dir, found)
 }
 
-// ofThrowAway picks the staging names of a volume's throw-away disks, of whatever host.
-func ofThrowAway(key sr.Key) func(name string) bool {
+// ofNonpersistent picks the staging names of a volume's throw-away disks, of whatever host.
+func ofNonpersistent(key sr.Key) func(name string) bool {
 	return func(name string) bool {
-		return strings.HasPrefix(name, string(key)+".") && strings.HasSuffix(name, sr.ThrowAwaySuffix)
+		return strings.HasPrefix(name, string(key)+".") && strings.HasSuffix(name, sr.NonpersistentSuffix)
 	}
 }
 
-// addLost adds what is noted of volumes that are no more.
-func addLost(s *sr.SR, dir *dirfs.Dir, found map[string]leftover) error {
+// addForgotten adds what is noted of volumes that are no more.
+func addForgotten(s *sr.SR, dir *dirfs.Dir, found map[string]leftover) error {
 	names, err := dir.Names()
 	for _, name := range names {
 		name, ok := strings.CutPrefix(name, lease.NoteName(s.Meta.UUID, ""))
@@ -419,14 +425,14 @@ func addLost(s *sr.SR, dir *dirfs.Dir, found map[string]leftover) error {
 			err = errors.Join(err, e)
 			continue
 		}
-		found[volume.URI(s, key)] = leftover{lost: true}
+		found[volume.URI(s, key)] = leftover{forgotten: true}
 	}
 	return err
 }
 
-// forgetLost forgets a volume that is no more, if it has no device either: who has
+// removeForgotten forgets a volume that is no more, if it has no device either: who has
 // that must detach it first.
-func (v *session) forgetLost() error {
+func (v *session) removeForgotten() error {
 	devices, err := v.devices()
 	if err != nil || len(devices) > 0 {
 		return err
@@ -449,8 +455,8 @@ func recoverVolume(uri string, what leftover, how recovery) error {
 	if err := v.must(); err != nil {
 		return err
 	}
-	if what.lost {
-		return v.forgetLost()
+	if what.forgotten {
+		return v.removeForgotten()
 	}
 	if what.device && v.state.Stuck && len(v.state.Domains) == 0 {
 		_, err := v.unbind()
@@ -461,13 +467,13 @@ func recoverVolume(uri string, what leftover, how recovery) error {
 	// A throw-away disk that was opened and waits to be attached is kept. One that has
 	// served its guest goes, but is not forgotten: attach must not present the volume
 	// instead.
-	if what.throwAway && len(v.state.Domains) == 0 && (v.state.Used || !v.state.ThrowAway) {
-		if err := v.removeThrowAway(); err != nil {
+	if what.nonpersistent && len(v.state.Domains) == 0 && (v.state.Used || !v.state.Nonpersistent) {
+		if err := v.removeNonpersistent(); err != nil {
 			return err
 		}
 	}
-	if what.throwAway && how.first {
-		if err := v.removeOthersThrowAways(); err != nil {
+	if what.nonpersistent && how.first {
+		if err := v.removeOthersNonpersistent(); err != nil {
 			return err
 		}
 	}
@@ -480,16 +486,16 @@ func recoverVolume(uri string, what leftover, how recovery) error {
 	return v.publishWith(lease.Publish)
 }
 
-// removeOthersThrowAways removes the throw-away disks of what this host was called in former
+// removeOthersNonpersistent removes the throw-away disks of what this host was called in former
 // boots, or of hosts that had the filesystem before.
-func (v *session) removeOthersThrowAways() error {
+func (v *session) removeOthersNonpersistent() error {
 	return v.locked(func(s *sr.SR) error {
 		names, err := s.Staging.Names()
 		if err != nil {
 			return err
 		}
 		for _, name := range names {
-			if !ofThrowAway(v.key)(name) || name == v.throwAway() {
+			if !ofNonpersistent(v.key)(name) || name == v.nonpersistentName() {
 				continue
 			}
 			st, err := s.Staging.Stat(name)
@@ -544,15 +550,15 @@ func (v *session) strangers(s *sr.SR) ([]lease.Holder, error) {
 // discard removes the throw-away disk, of this or a forgotten session, and
 // forgets it.
 func (v *session) discard() error {
-	if err := v.removeThrowAway(); err != nil {
+	if err := v.removeNonpersistent(); err != nil {
 		return err
 	}
-	v.state.ThrowAway, v.state.Used = false, false
+	v.state.Nonpersistent, v.state.Used = false, false
 	return v.save()
 }
 
-func (v *session) removeThrowAway() error {
-	err := v.locked(func(s *sr.SR) error { return s.Staging.Remove(v.throwAway()) })
+func (v *session) removeNonpersistent() error {
+	err := v.locked(func(s *sr.SR) error { return s.Staging.Remove(v.nonpersistentName()) })
 	if err != nil && !errors.Is(err, fault.ErrVolumeNotFound) && !errors.Is(err, fault.ErrNotAttached) {
 		return fmt.Errorf("volume %s: discarding its throw-away disk: %w", v.key, err)
 	}

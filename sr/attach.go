@@ -39,7 +39,7 @@ func Attach(conf map[string]string) (string, error) {
 		}
 		handle, err = attach(c)
 		if err != nil {
-			source.Forget(notes, c.UUID)
+			source.RemoveNote(notes, c.UUID)
 		}
 		return err
 	})
@@ -70,11 +70,11 @@ func attach(c source.Configuration) (string, error) {
 	}
 	a := attachmentOf(m, c.Path)
 	err = attached.With(m.UUID, func(dir *dirfs.Dir) error {
-		if err := admit(&a, root, m.Options.Attributes()); err != nil {
+		if err := mayAttach(&a, root, m.Options.Attributes()); err != nil {
 			return err
 		}
 		if _, err := attached.Lookup(m.UUID); errors.Is(err, os.ErrNotExist) {
-			forgetSequence(m.UUID) // others may have used the SR since
+			removeSequenceNote(m.UUID) // others may have used the SR since
 		}
 		if err := enlist(a); err != nil {
 			return fmt.Errorf("SR %s: %w", a.Path, err)
@@ -84,8 +84,8 @@ func attach(c source.Configuration) (string, error) {
 	return a.Handle(), err
 }
 
-// admit checks that the SR can be attached, and recovers it.
-func admit(a *attached.SR, root *dirfs.Dir, data reflink.Attributes) error {
+// mayAttach checks that the SR can be attached, and recovers it.
+func mayAttach(a *attached.SR, root *dirfs.Dir, data reflink.Attributes) error {
 	before, err := attached.Lookup(a.UUID)
 	if fault.Unseen(err) {
 		return err
@@ -111,7 +111,7 @@ func admit(a *attached.SR, root *dirfs.Dir, data reflink.Attributes) error {
 	if err := filesystem.Probe(root, data); err != nil && !cannotAsk(err) {
 		return err
 	}
-	if err := healAt(*a, root); err != nil && !cannotAsk(err) {
+	if err := makeMissingAt(*a, root); err != nil && !cannotAsk(err) {
 		return fmt.Errorf("SR %s: %w", a.Path, err)
 	}
 	if err := removeStaleMarker(*a, root); err != nil && !cannotAsk(err) {
@@ -128,8 +128,8 @@ func admit(a *attached.SR, root *dirfs.Dir, data reflink.Attributes) error {
 	return nil
 }
 
-// healAt is heal, unless the SR has been destroyed meanwhile.
-func healAt(a attached.SR, root *dirfs.Dir) error {
+// makeMissingAt is heal, unless the SR has been destroyed meanwhile.
+func makeMissingAt(a attached.SR, root *dirfs.Dir) error {
 	lock, err := root.LockSelf() // SR.destroy's
 	if err != nil {
 		return err
@@ -142,7 +142,7 @@ func healAt(a attached.SR, root *dirfs.Dir) error {
 	case err != nil:
 		return err
 	}
-	return heal(root)
+	return makeMissing(root)
 }
 
 // removeStaleMarker removes an unfinished rewrite of the marker, and the list of a
@@ -166,12 +166,12 @@ func removeStaleMarker(a attached.SR, root *dirfs.Dir) error {
 		return err
 	}
 	defer staging.Close()
-	return errors.Join(staging.Remove(layout.MarkerFile+".new"), control.Remove(layout.DestroyList))
+	return errors.Join(staging.Remove(layout.MarkerFile+".new"), control.Remove(layout.DestroyManifest))
 }
 
-// heal makes control directories that are missing: only their names were ever
+// makeMissing makes control directories that are missing: only their names were ever
 // durable by necessity, and a restored backup may lack empty ones.
-func heal(root *dirfs.Dir) error {
+func makeMissing(root *dirfs.Dir) error {
 	s := &SR{Root: root}
 	var err error
 	if s.Control, err = root.Mkdir(layout.ControlDir); err != nil {

@@ -41,7 +41,7 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 	if c.UUID != "" && c.UUID != id {
 		return nil, fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration \"sr_uuid\" is %s, but SR %s is to be made", c.UUID, id)
 	}
-	c.Settle(id)
+	c.Complete(id)
 	other, err := attached.Lookup(id)
 	if fault.Unseen(err) {
 		return nil, err

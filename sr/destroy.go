@@ -47,7 +47,7 @@ func Destroy(handle string, check func(*SR) error) error {
 		if err != nil {
 			return err
 		}
-		if err := destroy(a, check, c.Whole()); err != nil {
+		if err := destroy(a, check, c.OwnsFilesystem()); err != nil {
 			return err
 		}
 		if err := source.Unmount(notes, a.UUID); err != nil {
@@ -84,7 +84,7 @@ func destroy(a attached.SR, check func(*SR) error, whole bool) error {
 	if err := s.end(); err != nil {
 		return err
 	}
-	s.whole = whole
+	s.ownsFilesystem = whole
 	// The SR is gone. What is left of it goes now, or when somebody attaches it or
 	// makes another one here.
 	if err := s.erase(func(string) (bool, error) { return true, nil }); err != nil {
@@ -97,10 +97,10 @@ func destroy(a attached.SR, check func(*SR) error, whole bool) error {
 func (s *SR) end() (err error) {
 	defer func() {
 		if err != nil {
-			s.Control.Remove(layout.DestroyList)
+			s.Control.Remove(layout.DestroyManifest)
 		}
 	}()
-	if err := s.doom(); err != nil {
+	if err := s.writeDestroyManifest(); err != nil {
 		return fmt.Errorf("writing down what is to be removed: %w", err)
 	}
 	if err := s.Root.Rename(layout.MarkerFile, s.Root, layout.TombstoneFile); err != nil {
@@ -120,13 +120,13 @@ func eraseDestroyed(root *dirfs.Dir, uuid string, whole bool) (done bool, err er
 	if err != nil || m == nil || uuid != "" && m.UUID != uuid {
 		return false, err
 	}
-	s := &SR{Path: root.Path(), Root: root, Meta: m, whole: whole}
+	s := &SR{Path: root.Path(), Root: root, Meta: m, ownsFilesystem: whole}
 	s.Control, err = root.Sub(layout.ControlDir)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return false, err
 	}
 	defer s.Control.Close()
-	ours, err := s.doomed()
+	ours, err := s.readDestroyManifest()
 	if err != nil {
 		return false, err
 	}
@@ -140,7 +140,7 @@ func finishErase(root *dirfs.Dir, c source.Configuration) error {
 		return err
 	}
 	defer lock.Unlock()
-	_, err = eraseDestroyed(root, c.UUID, c.Whole())
+	_, err = eraseDestroyed(root, c.UUID, c.OwnsFilesystem())
 	return err
 }
 
@@ -183,7 +183,7 @@ func (s *SR) erase(ours mine) error {
 	if err := s.Root.Sync(); err != nil {
 		return err
 	}
-	if s.whole {
+	if s.ownsFilesystem {
 		// With nothing else in it the filesystem goes, at unmount, and the tombstone with
 		// it: until then that says that it may.
 		if names, err := s.Root.Names(); err != nil || len(names) == 1 {
@@ -210,7 +210,7 @@ func (s *SR) eraseControl(ours mine) error {
 	if err := s.eraseHosts(); err != nil {
 		return err
 	}
-	for _, name := range append([]string{"lock", layout.DestroyList, layout.SequenceFile}, layout.ShortLocks...) {
+	for _, name := range append([]string{"lock", layout.DestroyManifest, layout.SequenceFile}, layout.ShortLocks...) {
 		if err := s.Control.Remove(name); err != nil {
 			return err
 		}

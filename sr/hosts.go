@@ -118,8 +118,8 @@ func parseParticipant(data []byte, path string) (m participant, err error) {
 	return m, nil
 }
 
-// delistPatience bounds how long a server that is away holds up SR.detach.
-const delistPatience = 5 * time.Second
+// delistTimeout bounds how long a server that is away holds up SR.detach.
+const delistTimeout = 5 * time.Second
 
 // leaving takes this host off the list, as far as that can be done now. If the SR stays
 // attached after all, stay puts it back.
@@ -128,7 +128,7 @@ func leaving(a attached.SR) (stay func()) {
 	go func() { delist(a); close(done) }()
 	select {
 	case <-done:
-	case <-time.After(delistPatience):
+	case <-time.After(delistTimeout):
 		slog.Warn("this host stays on the list of those that have the SR attached: its filesystem does not answer", "sr", a.Path)
 	}
 	return func() {

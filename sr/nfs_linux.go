@@ -11,16 +11,16 @@ import (
 // host remembers names and attributes for up to a minute (nfs(5), "Data and metadata
 // coherence"), and locking a file makes it forget what it remembers of that file alone.
 
-// forget is Dir.forget of the SR's directories: whoever has just got a lock sees what
+// revalidate is Dir.forget of the SR's directories: whoever has just got a lock sees what
 // was done under it until now, on whatever host.
-func (s *SR) forget() error {
-	err := s.Root.Forget()
+func (s *SR) revalidate() error {
+	err := s.Root.Revalidate()
 	if s.Control != nil {
-		err = errors.Join(err, s.Control.Forget())
+		err = errors.Join(err, s.Control.Revalidate())
 	}
 	for _, dir := range s.Subdirs() {
 		if *dir != nil {
-			err = errors.Join(err, (*dir).Forget())
+			err = errors.Join(err, (*dir).Revalidate())
 		}
 	}
 	return err

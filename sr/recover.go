@@ -34,7 +34,7 @@ func (s *SR) Recover() error {
 	}
 	for key := range keys {
 		// One volume's trouble is no reason to keep the others from being used.
-		if err := s.tryLocked(key, func() error { return s.settle(key) }); err != nil {
+		if err := s.tryLocked(key, func() error { return s.finishOrUndo(key) }); err != nil {
 			slog.Error("an interrupted call could not be settled", "key", key, "err", err)
 		}
 	}
@@ -55,14 +55,14 @@ func StagedName(name string) (key Key, kind string, ok bool) {
 	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", PendingCBT + ".new":
 		return key, kind, true
 	}
-	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, ThrowAwaySuffix)
+	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, NonpersistentSuffix)
 }
 
 // Composed names the staged data of a composition: new before its commit, old after it.
 func Composed(key Key) string { return string(key) + ".composed" }
 
-// ThrowAwaySuffix ends the staging names of throw-away disks.
-const ThrowAwaySuffix = ".throwaway"
+// NonpersistentSuffix ends the staging names of throw-away disks.
+const NonpersistentSuffix = ".throwaway"
 
 // tryLocked runs do under the volume's lock if nobody else has it now.
 func (s *SR) tryLocked(key Key, do func() error) error {
@@ -74,20 +74,20 @@ func (s *SR) tryLocked(key Key, do func() error) error {
 		return err
 	}
 	defer lock.Unlock()
-	if err := s.forget(); err != nil {
+	if err := s.revalidate(); err != nil {
 		return err
 	}
 	return do()
 }
 
-// settle brings one volume to its old or its new state. The caller holds its lock.
+// finishOrUndo brings one volume to its old or its new state. The caller holds its lock.
 //
 //	record in root                the volume is there. Staged data without data in root
 //	                              is a creation whose last step was lost: put it there.
 //	record in staging             a creation before its commit, or a destruction after
 //	                              it: either way the volume is not there.
 //	anything else in staging      never became visible.
-func (s *SR) settle(key Key) error {
+func (s *SR) finishOrUndo(key Key) error {
 	committed, err := s.Root.Exists(Record(key))
 	if err != nil {
 		return err
@@ -123,7 +123,7 @@ func (s *SR) settle(key Key) error {
 		}
 	}
 	if !committed {
-		if err := errors.Join(s.removeThrowAways(key), s.RemoveCBT(key)); err != nil {
+		if err := errors.Join(s.removeNonpersistent(key), s.RemoveCBT(key)); err != nil {
 			return err
 		}
 	}
@@ -135,14 +135,14 @@ func (s *SR) settle(key Key) error {
 	return nil
 }
 
-// removeThrowAways removes the throw-away disks of a volume that is no more.
-func (s *SR) removeThrowAways(key Key) error {
+// removeNonpersistent removes the throw-away disks of a volume that is no more.
+func (s *SR) removeNonpersistent(key Key) error {
 	names, err := s.Staging.Names()
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if strings.HasPrefix(name, string(key)+".") && strings.HasSuffix(name, ThrowAwaySuffix) {
+		if strings.HasPrefix(name, string(key)+".") && strings.HasSuffix(name, NonpersistentSuffix) {
 			if err := s.Staging.Remove(name); err != nil {
 				return err
 			}
@@ -153,7 +153,7 @@ func (s *SR) removeThrowAways(key Key) error {
 
 // Discard removes a volume whose record is in staging. The caller holds its lock.
 // Failing is no loss: recovery does it again.
-func (s *SR) Discard(key Key) error { return s.settle(key) }
+func (s *SR) Discard(key Key) error { return s.finishOrUndo(key) }
 
 // sweepLocks removes lock files of volumes that are no more.
 func (s *SR) sweepLocks() error {
@@ -173,7 +173,7 @@ func (s *SR) sweepLocks() error {
 		if err != nil {
 			continue
 		}
-		err = s.forget()
+		err = s.revalidate()
 		there, e := s.Root.Exists(Record(key))
 		if err == nil && e == nil && !there {
 			lock.Discard()

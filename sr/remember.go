@@ -147,5 +147,5 @@ func lines(keys []Key) []byte {
 	return out
 }
 
-// forgetKeys removes the note of an SR that is detached.
-func forgetKeys(dir *dirfs.Dir, uuid string) error { return dir.Remove(uuid + ".keys") }
+// removeKeysNote removes the note of an SR that is detached.
+func removeKeysNote(dir *dirfs.Dir, uuid string) error { return dir.Remove(uuid + ".keys") }

@@ -43,7 +43,7 @@ func Repair(path string) error {
 		return errors.Join(err, fault.Errorf(fault.ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
 	}
 	a := attachmentOf(m, path)
-	return attached.With(m.UUID, func(*dirfs.Dir) error { return admit(&a, root, m.Options.Attributes()) })
+	return attached.With(m.UUID, func(*dirfs.Dir) error { return mayAttach(&a, root, m.Options.Attributes()) })
 }
 
 // OpenAt is Open for an SR that need not be attached: for repairs.
@@ -54,7 +54,7 @@ func OpenAt(path, uuid string, mode dirfs.LockMode) (*SR, error) {
 // MakePrivate gives what Survey or Exposed found too open the mode and the owner
 // that ours have, durably. name is the Name of the problem.
 func (s *SR) MakePrivate(name string) error {
-	dir, base, err := s.find(name)
+	dir, base, err := s.openNamed(name)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,8 @@ func (s *SR) MakePrivate(name string) error {
 	return f.Sync()
 }
 
-// find is the reverse of relative, for what is ours.
-func (s *SR) find(name string) (*dirfs.Dir, string, error) {
+// openNamed is the reverse of relative, for what is ours.
+func (s *SR) openNamed(name string) (*dirfs.Dir, string, error) {
 	for _, place := range []struct {
 		prefix string
 		dir    *dirfs.Dir

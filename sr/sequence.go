@@ -88,8 +88,8 @@ func writeSequence(f *os.File, last int64) error {
 	return err
 }
 
-// forgetSequence removes what this host has noted of an SR that it does not use any more.
-func forgetSequence(uuid string) {
+// removeSequenceNote removes what this host has noted of an SR that it does not use any more.
+func removeSequenceNote(uuid string) {
 	dir, err := rundir.Look(layout.SequenceDir)
 	if err != nil {
 		return

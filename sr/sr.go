@@ -28,9 +28,9 @@ type SR struct {
 	Locks   *dirfs.Dir // one lock file per volume
 	CBT     *dirfs.Dir // what volumes whose data was destroyed know of it
 
-	Control *dirfs.Dir
-	Lock    *dirfs.Lock
-	whole   bool // the filesystem was made for the SR, and goes with it
+	Control        *dirfs.Dir
+	Lock           *dirfs.Lock
+	ownsFilesystem bool // the filesystem was made for the SR, and goes with it
 }
 
 // Open opens the attached SR that handle names and locks it as told. The error
@@ -52,7 +52,7 @@ func open(a attached.SR, mode dirfs.LockMode) (*SR, error) {
 	}
 	s.Lock, err = s.Control.LockFile("lock", "SR "+a.Path, mode, false)
 	if err == nil {
-		err = s.forget()
+		err = s.revalidate()
 	}
 	if err == nil {
 		if s.Meta, err = s.verify(a); err == nil {
@@ -178,7 +178,7 @@ func (s *SR) LockVolume(key Key, mode dirfs.LockMode) (*dirfs.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.forget(), s.mustExist(key)); err != nil {
+	if err := errors.Join(s.revalidate(), s.mustExist(key)); err != nil {
 		if errors.Is(err, fault.ErrVolumeNotFound) {
 			lock.Discard() // made for nothing; keys do not come back
 		} else {
@@ -201,7 +201,7 @@ func (s *SR) LockLeases() (*dirfs.Lock, error) {
 // fresh is a lock after which this host believes nothing that it remembers of the SR.
 func (s *SR) fresh(lock *dirfs.Lock, err error) (*dirfs.Lock, error) {
 	if err == nil {
-		err = s.forget()
+		err = s.revalidate()
 	}
 	if err != nil {
 		lock.Unlock()
@@ -245,7 +245,7 @@ func (s *SR) alone(key Key) error {
 	if !same {
 		return gone(attachmentOf(s.Meta, s.Path), "it was destroyed meanwhile")
 	}
-	if err := s.forget(); err != nil {
+	if err := s.revalidate(); err != nil {
 		return err
 	}
 	if _, err := s.verify(attachmentOf(s.Meta, s.Path)); err != nil {
@@ -255,7 +255,7 @@ func (s *SR) alone(key Key) error {
 }
 
 func (s *SR) mustExist(key Key) error {
-	err := s.Root.Patiently(Data(key), func() error {
+	err := s.Root.RetryReplaced(Data(key), func() error {
 		_, err := s.Root.Stat(Record(key))
 		return err
 	})
@@ -295,24 +295,24 @@ func Detach(handle string) error {
 		stay = leaving(a)
 	}
 	if path != mount.Point(uuid) {
-		return forget(handle, uuid)
+		return removeAttachment(handle, uuid)
 	}
 	return source.WithNote(uuid, func(notes *dirfs.Dir) error {
 		if err := source.Unmount(notes, uuid); err != nil {
 			stay()
 			return err
 		}
-		return forget(handle, uuid)
+		return removeAttachment(handle, uuid)
 	})
 }
 
-func forget(handle, uuid string) error {
+func removeAttachment(handle, uuid string) error {
 	if _, err := attached.Find(handle); errors.Is(err, fault.ErrNotAttached) {
 		return nil
 	}
 	return attached.With(uuid, func(dir *dirfs.Dir) error {
-		forgetSequence(uuid)
-		return errors.Join(forgetKeys(dir, uuid), dir.Remove(uuid+".json"))
+		removeSequenceNote(uuid)
+		return errors.Join(removeKeysNote(dir, uuid), dir.Remove(uuid+".json"))
 	})
 }
 

@@ -41,7 +41,7 @@ func FuzzParseKey(f *testing.F) {
 	f.Add(aKey)
 	f.Add("../../etc/passwd")
 	f.Add(aKey + ".inf.new")
-	f.Add(aKey + "." + aKey + ThrowAwaySuffix)
+	f.Add(aKey + "." + aKey + NonpersistentSuffix)
 	f.Fuzz(func(t *testing.T, s string) {
 		k, err := ParseKey(s)
 		if err == nil && (string(k) != s || len(s) != 36 || strings.Trim(s, "0123456789abcdef-") != "") {

@@ -156,7 +156,7 @@ func inspect(root *dirfs.Dir, c source.Configuration, conf map[string]string) (C
 	if c.UUID != "" && c.UUID != m.UUID {
 		return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
 	}
-	c.Settle(m.UUID)
+	c.Complete(m.UUID)
 	s := &SR{Path: c.Path, Root: root, Meta: m}
 	st, err := s.Stat(nil)
 	if err != nil {

@@ -110,7 +110,7 @@ func Resize(handle, key string, size int64) error {
 		if fault.Unseen(err) {
 			return fmt.Errorf("volume %s: what is attached on this host: %w", key, err)
 		}
-		if err == nil && note.ThrowAway && len(note.Domains) > 0 {
+		if err == nil && note.Nonpersistent && len(note.Domains) > 0 {
 			return fault.Errorf(fault.ErrInUse, key, "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
 		}
 		if err := noDeviceElsewhere(s, k); err != nil {

@@ -106,14 +106,14 @@ func remove(s *sr.SR, key sr.Key) error {
 		err = fmt.Errorf("volume %s: destroying: %w", key, err)
 		return errors.Join(err, s.Staging.Rename(sr.Record(key), s.Root, sr.Record(key)))
 	}
-	Bury(s, key)
+	RemoveFiles(s, key)
 	return nil
 }
 
-// Bury removes what is left of a volume whose record is in staging, or gone: it is no
+// RemoveFiles removes what is left of a volume whose record is in staging, or gone: it is no
 // more. What we cannot remove recovery does. The caller holds its lock.
-func Bury(s *sr.SR, key sr.Key) {
-	lease.ForgetNote(s.Meta.UUID, key)
+func RemoveFiles(s *sr.SR, key sr.Key) {
+	lease.RemoveNote(s.Meta.UUID, key)
 	err := errors.Join(s.Leases.Remove(string(key)), s.Root.Remove(sr.Data(key)))
 	if err = errors.Join(err, s.Discard(key)); err != nil {
 		slog.Error("a destroyed volume's files could not all be removed", "key", key, "err", err)
@@ -195,7 +195,7 @@ func DestroySR(handle string) error {
 	})
 	if err == nil {
 		for _, key := range keys {
-			lease.ForgetNote(uuid, key)
+			lease.RemoveNote(uuid, key)
 		}
 	}
 	return err

@@ -116,7 +116,7 @@ const keysLimit = 512 << 10 // bytes
 // it cannot be understood.
 func Load(s *sr.SR, key sr.Key) (*Record, error) {
 	var data []byte
-	err := s.Root.Patiently(sr.Data(key), func() (err error) {
+	err := s.Root.RetryReplaced(sr.Data(key), func() (err error) {
 		data, err = s.Root.Read(sr.Record(key), record.Limit)
 		return err
 	})
@@ -207,7 +207,7 @@ func (r *Record) encode() ([]byte, error) {
 // OpenData opens a volume's data file, flags being O_RDONLY or O_RDWR.
 func OpenData(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
 	var f *os.File
-	err := s.Root.Patiently(sr.Record(key), func() (err error) {
+	err := s.Root.RetryReplaced(sr.Record(key), func() (err error) {
 		f, err = s.Root.Open(sr.Data(key), flags)
 		return err
 	})
@@ -220,7 +220,7 @@ func OpenData(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
 // StatData describes the data file of a volume.
 func StatData(s *sr.SR, key sr.Key) (*unix.Stat_t, error) {
 	var st *unix.Stat_t
-	err := s.Root.Patiently(sr.Record(key), func() (err error) {
+	err := s.Root.RetryReplaced(sr.Record(key), func() (err error) {
 		st, err = s.Root.Stat(sr.Data(key))
 		return err
 	})

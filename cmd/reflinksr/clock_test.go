@@ -23,7 +23,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"internal/loop/loop_linux.go Attach":            "the same",
 		"internal/procs/procs.go Describe":              "told to the operator",
 		"datapath/lease/lease.go String":                "told to the operator",
-		"internal/dirfs/nfs_linux.go Patiently":         "the same",
+		"internal/dirfs/nfs_linux.go RetryReplaced":         "the same",
 		"internal/sys/insist.go Insist":                 "the same",
 		"internal/source/create.go CreateOnDisk":        "the same",
 		"internal/blockdev/look_linux.go lookElsewhere": "the same",
@@ -34,8 +34,8 @@ func TestClockDecidesNothing(t *testing.T) {
 		"datapath/lease/lease.go NewHolder":             "noted in the lease and told to the operator",
 		"sr/hosts.go enlist":                            "noted and told to the operator",
 		"cmd/internal/plugin/main.go explained":         "logged",
-		"sr/doom.go identify":                           "compared for being the same",
-		"sr/doom.go unlisted":                           "a full filesystem has no room for the list that needs no clock",
+		"sr/manifest.go identityOf":                       "compared for being the same",
+		"sr/manifest.go unlisted":                       "a full filesystem has no room for the list that needs no clock",
 	}
 	clocks := []string{"Now", "Since", "Until", "ModTime", "Ctim", "Mtim", "Atim", "Btime"}
 	found := map[string]bool{}

@@ -97,7 +97,7 @@ func repaired(before checked) (after checked, failed, err error) {
 	if !slices.ContainsFunc(before.Problems, needed) && !slices.ContainsFunc(before.Notes, needed) {
 		return before, nil, nil
 	}
-	failed = mend(before.Path, before.UUID)
+	failed = repair(before.Path, before.UUID)
 	after, err = examine(before.Path)
 	if errors.Is(err, fault.ErrSRNotFound) {
 		after.UUID, err = before.UUID, nil // it had been destroyed, and now it is erased
@@ -112,8 +112,8 @@ func repaired(before checked) (after checked, failed, err error) {
 	return after, failed, err
 }
 
-// mend repairs what is provably ours: as SR.attach does, and what that leaves.
-func mend(path, uuid string) error {
+// repair repairs what is provably ours: as SR.attach does, and what that leaves.
+func repair(path, uuid string) error {
 	if err := sr.Repair(path); err != nil {
 		return err
 	}

@@ -40,7 +40,8 @@ type space struct {
 	ExclusiveBytes int64  `json:"exclusive_bytes"`
 	GivesBack      int64  `json:"gives_back"`      // when it is destroyed, at least
 	GivesBackMore  bool   `json:"gives_back_more"` // and what only snapshots without data share with it
-	LostBytes      int64  `json:"lost_bytes"`      // of a snapshot without data: that it has not any more
+	FreedBytes     int64  `json:"freed_bytes"`     // of a snapshot without data: that it has not any more
+	LostBytes      int64  `json:"lost_bytes"`      // the same, by its name until 2026
 	NoteBytes      int64  `json:"note_bytes"`      // of the file that says which
 	Pending        bool   `json:"pending"`         // some of them may not have been given back yet
 }
@@ -137,11 +138,12 @@ func spaceOf(s *sr.SR, key sr.Key) (space, error) {
 		Allocated: v.PhysicalUtilisation, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive, GivesBack: u.Exclusive,
 	}
 	if v.VolumeType == volume.CBTMetadata {
-		r, err := cbt.RemainsOf(s, key)
+		r, err := cbt.MetadataUsageOf(s, key)
 		if err != nil {
 			return space{}, err
 		}
-		p.LostBytes, p.NoteBytes, p.Pending = min(r.Lost, v.VirtualSize), r.Note, r.Pending
+		p.FreedBytes, p.NoteBytes, p.Pending = min(r.Freed, v.VirtualSize), r.Note, r.Pending
+		p.LostBytes = p.FreedBytes
 		p.GivesBack += r.Note
 	}
 	relatives, err := cbt.DestroyedRelatives(s, key)
@@ -157,7 +159,7 @@ func (u usage) print(out io.Writer) error {
 	for _, v := range u.Volumes {
 		mode, name, back := modeOf(v.ReadWrite, v.VolumeType), oneLine(v.Name), volume.Bytes(v.GivesBack)
 		if v.VolumeType == volume.CBTMetadata {
-			name += fmt.Sprintf(" (data destroyed: %s lost, noted in %s)", volume.Bytes(v.LostBytes), volume.Bytes(v.NoteBytes))
+			name += fmt.Sprintf(" (data destroyed: %s freed, noted in %s)", volume.Bytes(v.FreedBytes), volume.Bytes(v.NoteBytes))
 		}
 		if v.GivesBackMore {
 			back, more = back+" +", true

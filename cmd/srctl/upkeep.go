@@ -93,12 +93,12 @@ func leases(args []string, out io.Writer) error {
 	return failed
 }
 
-func rehome(args []string, out io.Writer) error {
+func relocate(args []string, out io.Writer) error {
 	args, err := parse("rehome", args, 1, 1, noFlags)
 	if err != nil {
 		return err
 	}
-	from, to, err := sr.Rehome(args[0])
+	from, to, err := sr.Relocate(args[0])
 	if err != nil {
 		return err
 	}

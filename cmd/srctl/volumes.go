@@ -117,9 +117,10 @@ func lsSRs(asJSON bool, out io.Writer) error {
 type detail struct {
 	volume.Volume
 	DataDestroyed  bool           `json:"data_destroyed"`
-	LostBytes      int64          `json:"lost_bytes"` // these three are 0 and false of a volume with data
-	NoteBytes      int64          `json:"note_bytes"` // of the file that says which are lost
-	Pending        bool           `json:"pending"`    // some of them may not have been given back yet
+	FreedBytes     int64          `json:"freed_bytes"` // these three are 0 and false of a volume with data
+	LostBytes      int64          `json:"lost_bytes"`  // FreedBytes, by its name until 2026
+	NoteBytes      int64          `json:"note_bytes"`  // of the file that says which are freed
+	Pending        bool           `json:"pending"`     // some of them may not have been given back yet
 	SectorSize     int            `json:"sector_size"`
 	Created        time.Time      `json:"created"`
 	Origin         *volume.Origin `json:"origin"`
@@ -162,7 +163,7 @@ func show(args []string, out io.Writer) error {
 	case d.DataDestroyed:
 		row("data", "destroyed: a snapshot without data cannot be read, cloned, exported or reverted to; it only tells what others have changed since")
 		row("size", volume.Bytes(d.VirtualSize)+" (of the disk that it was)")
-		row("lost", volume.Bytes(d.LostBytes)+pending(d.Pending))
+		row("freed", volume.Bytes(d.FreedBytes)+pending(d.Pending))
 		row("kept", volume.Bytes(d.PhysicalUtilisation)+" (what others share with it, for comparisons)")
 		row("gives back", volume.Bytes(d.ExclusiveBytes+d.NoteBytes)+" when it is destroyed, with its note of "+volume.Bytes(d.NoteBytes))
 	case d.Extents < 0:
@@ -219,10 +220,10 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 	if err != nil {
 		return detail{}, err
 	}
-	var left cbt.Remains
+	var left cbt.MetadataUsage
 	if r.DataDestroyed {
 		stall = "" // nobody takes one
-		if left, err = cbt.RemainsOf(s, key); err != nil {
+		if left, err = cbt.MetadataUsageOf(s, key); err != nil {
 			return detail{}, err
 		}
 	}
@@ -232,7 +233,7 @@ func describe(s *sr.SR, key sr.Key) (detail, error) {
 	}
 	held, err := lease.Read(s, key, me)
 	return detail{
-		Volume: v, DataDestroyed: r.DataDestroyed, LostBytes: min(left.Lost, v.VirtualSize), NoteBytes: left.Note, Pending: left.Pending,
+		Volume: v, DataDestroyed: r.DataDestroyed, FreedBytes: min(left.Freed, v.VirtualSize), LostBytes: min(left.Freed, v.VirtualSize), NoteBytes: left.Note, Pending: left.Pending,
 		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
 		Stall: stall, Holders: held.Holders,

@@ -60,7 +60,7 @@ func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.
 // has it: the one that the note speaks of, and any that the kernel knows by the name.
 func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
 	if len(note.Domains) > 0 {
-		if note.ThrowAway || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino {
+		if note.Nonpersistent || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino {
 			return nil, nil
 		}
 		return bound.Of(note.Dev, note.Ino, string(key))

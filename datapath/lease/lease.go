@@ -286,7 +286,7 @@ func CheckIdleAmong(s *sr.SR, key sr.Key, me hostinfo.Host, bound loop.Bound) er
 	for _, place := range []struct {
 		dir  *dirfs.Dir
 		name string
-	}{{s.Root, sr.Data(key)}, {s.Staging, note.ThrowAwayName(key, me)}} {
+	}{{s.Root, sr.Data(key)}, {s.Staging, note.NonpersistentName(key, me)}} {
 		st, err := place.dir.Stat(place.name)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
@@ -313,7 +313,7 @@ func joinHolders(holders []Holder) string {
 	return strings.Join(all, ", ")
 }
 
-// ThrowAway is the staging name of the volume's throw-away disk on a host.
-func ThrowAway(key sr.Key, host hostinfo.Host) string {
-	return string(key) + "." + host.UUID + sr.ThrowAwaySuffix
+// NonpersistentName is the staging name of the volume's throw-away disk on a host.
+func NonpersistentName(key sr.Key, host hostinfo.Host) string {
+	return string(key) + "." + host.UUID + sr.NonpersistentSuffix
 }

@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 
 	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/record"
@@ -19,25 +21,25 @@ import (
 // sr.Runtime(NoteDir), which needs no space on the SR and goes with the boot, and
 // changed by package datapath only.
 type Note struct {
-	Domains   []string `json:"domains"`    // attached
-	Active    []Holder `json:"active"`     // those of them that may use the volume
-	ThrowAway bool     `json:"throw_away"` // opened with persistent=false
-	Used      bool     `json:"used"`       // the throw-away disk has been attached
-	Host      string   `json:"host"`       // by which the throw-away disk is named: what this host was called then
-	Stuck     bool     `json:"stuck"`      // the device of no domain could not be unbound
-	Dev       uint64   `json:"dev"`        // of the file behind the device
-	Ino       uint64   `json:"ino"`
+	Domains       []string `json:"domains"`    // attached
+	Active        []Holder `json:"active"`     // those of them that may use the volume
+	Nonpersistent bool     `json:"throw_away"` // opened with persistent=false
+	Used          bool     `json:"used"`       // the throw-away disk has been attached
+	Host          string   `json:"host"`       // by which the throw-away disk is named: what this host was called then
+	Stuck         bool     `json:"stuck"`      // the device of no domain could not be unbound
+	Dev           uint64   `json:"dev"`        // of the file behind the device
+	Ino           uint64   `json:"ino"`
 
 	Number   int           `json:"number"`   // of the device, /dev/loopN, once it is bound
 	Instance loop.Instance `json:"instance"` // which device of that number it is
 }
 
-// ThrowAwayName is the staging name of the volume's throw-away disk on this host.
-func (n Note) ThrowAwayName(key sr.Key, me hostinfo.Host) string {
+// NonpersistentName is the staging name of the volume's throw-away disk on this host.
+func (n Note) NonpersistentName(key sr.Key, me hostinfo.Host) string {
 	if n.Host != "" {
 		me.UUID = n.Host
 	}
-	return ThrowAway(key, me)
+	return NonpersistentName(key, me)
 }
 
 // Bound says whether the note tells of a device.
@@ -55,7 +57,7 @@ const NoteDir = "volume"
 func NoteName(uuid string, key sr.Key) string { return uuid + "." + string(key) }
 
 // Empty says that the note says nothing.
-func (n Note) Empty() bool { return len(n.Domains) == 0 && !n.ThrowAway && !n.Stuck }
+func (n Note) Empty() bool { return len(n.Domains) == 0 && !n.Nonpersistent && !n.Stuck }
 
 // Attached says whether a domain has the volume attached.
 func (n Note) Attached(domain string) bool { return slices.Contains(n.Domains, domain) }
@@ -83,9 +85,9 @@ func ReadNote(dir *dirfs.Dir, name string) (n Note, err error) {
 
 func parseNote(data []byte) (n Note, err error) { return n, json.Unmarshal(data, &n) }
 
-// ForgetNote removes what this host notes of a volume that is no more. A datapath call that
+// RemoveNote removes what this host notes of a volume that is no more. A datapath call that
 // goes on now has it locked, and finds out by itself.
-func ForgetNote(uuid string, key sr.Key) {
+func RemoveNote(uuid string, key sr.Key) {
 	dir, err := rundir.Look(NoteDir)
 	if err != nil {
 		return // nothing was ever noted
@@ -103,6 +105,44 @@ func ForgetNote(uuid string, key sr.Key) {
 	if err != nil {
 		slog.Warn("what is noted of a destroyed volume stays until its SR is attached again", "key", key, "err", err)
 	}
+}
+
+// SweepLocks removes the locks of notes of an SR that are no more: a call that is killed after it has removed
+// a note leaves its lock, which is nobody's. One that somebody has now goes with the call that has it.
+func SweepLocks(uuid string) error {
+	dir, err := rundir.Look(NoteDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Names()
+	if err != nil {
+		return err
+	}
+	for _, file := range names {
+		name, isLock := strings.CutSuffix(file, ".lock")
+		if !isLock || !strings.HasPrefix(name, NoteName(uuid, "")) || slices.Contains(names, name+".json") {
+			continue
+		}
+		lock, e := dir.TryLock(file, "a volume on this host")
+		if errors.Is(e, fault.ErrBusy) {
+			continue
+		}
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		if there, e := dir.Exists(name + ".json"); e != nil || there {
+			err = errors.Join(err, e)
+			lock.Unlock()
+			continue
+		}
+		lock.Discard()
+	}
+	return err
 }
 
 // NoteOf reads the note of a volume.

@@ -61,7 +61,7 @@ func FuzzNote(f *testing.F) {
 		}
 		again, err := parseNote(out)
 		if err != nil || again.Empty() != n.Empty() || !slices.Equal(again.Domains, n.Domains) || len(again.Active) != len(n.Active) ||
-			again.Dev != n.Dev || again.Ino != n.Ino || again.ThrowAway != n.ThrowAway || again.Used != n.Used || again.Stuck != n.Stuck {
+			again.Dev != n.Dev || again.Ino != n.Ino || again.Nonpersistent != n.Nonpersistent || again.Used != n.Used || again.Stuck != n.Stuck {
 			t.Errorf("%s became %s: %+v, %v", data, out, again, err)
 		}
 		for _, h := range n.Active {

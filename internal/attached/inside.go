@@ -20,8 +20,8 @@ import (
 	"reflinksr/internal/uuids"
 )
 
-// placePatience bounds the wait for the paths of attached SRs.
-const placePatience = 3 * time.Second
+// placeTimeout bounds the wait for the paths of attached SRs.
+const placeTimeout = 3 * time.Second
 
 // Containing says which SR's directory a file is in, or would be if it were made, also
 // somewhere below it: "" if in none. The SR need not be attached, nor have been adopted
@@ -84,7 +84,7 @@ func attachedPlaces() (places []string, err error) {
 			real <- path
 		}()
 	}
-	deadline := time.After(placePatience)
+	deadline := time.After(placeTimeout)
 	for range handles {
 		select {
 		case path := <-real:

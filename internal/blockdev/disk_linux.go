@@ -221,7 +221,7 @@ func (d *Disk) FreeByAllPaths() error {
 		inUse := func(err error) error {
 			return fault.Errorf(fault.ErrSRInUse, d.path, "%s is the same disk as %s (%s): %v", d.path, path, fault.Shorten(same), err)
 		}
-		if _, err := LookAt("disk", path, lookPatience); IsShortage(err) {
+		if _, err := LookAt("disk", path, lookTimeout); IsShortage(err) {
 			return err
 		} else if err != nil {
 			return inUse(err) // it may be
@@ -407,7 +407,7 @@ func lookAtDisk(path string) (l Look, err error) {
 	}
 	defer d.Close()
 	l.Path, l.Dev, l.Size = d.path, d.dev, d.size
-	d.Forget()
+	d.DropCache()
 	if l.Blocks, err = ReadSuperblocks(d.f); err != nil {
 		return l, fmt.Errorf("reading %s: %w", d.path, err)
 	}
@@ -423,9 +423,9 @@ func lookAtDisk(path string) (l Look, err error) {
 	return l, nil
 }
 
-// Forget has the kernel read superblocks anew, not tell what it remembers: the disk may have
+// DropCache has the kernel read superblocks anew, not tell what it remembers: the disk may have
 // been written to by another path, or by a filesystem, since.
-func (d *Disk) Forget() {
+func (d *Disk) DropCache() {
 	for _, offset := range append([]int64{0, BtrfsSuper}, BtrfsMirrors...) {
 		unix.Fadvise(int(d.f.Fd()), offset, SuperSize, unix.FADV_DONTNEED)
 	}

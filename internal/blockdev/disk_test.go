@@ -69,10 +69,10 @@ func TestBlank(t *testing.T) {
 
 // What looks at a disk is another process, which answers in time or is left to itself.
 func TestLook(t *testing.T) {
-	if _, err := LookAt("disk", "/dev/null", lookPatience); err == nil || !strings.Contains(err.Error(), "not a block device") {
+	if _, err := LookAt("disk", "/dev/null", lookTimeout); err == nil || !strings.Contains(err.Error(), "not a block device") {
 		t.Errorf("a look at what is no disk: %v", err)
 	}
-	if _, err := lookElsewhere("disk", "/dev/null", lookPatience); errors.Is(err, errNoProcess) || errors.Is(err, ErrMute) {
+	if _, err := lookElsewhere("disk", "/dev/null", lookTimeout); errors.Is(err, errNoProcess) || errors.Is(err, ErrMute) {
 		t.Errorf("this very program is no process that looks: %v", err)
 	}
 	if _, err := lookElsewhere("disk", "/dev/null", time.Nanosecond); !errors.Is(err, ErrMute) {

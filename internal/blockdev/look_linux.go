@@ -41,8 +41,8 @@ type Look struct {
 }
 
 const (
-	// lookPatience bounds the wait for any one device.
-	lookPatience = 3 * time.Second
+	// lookTimeout bounds the wait for any one device.
+	lookTimeout = 3 * time.Second
 	// SpinUp bounds the wait for the device that a call is about: a disk that sleeps
 	// needs some.
 	SpinUp = 10 * time.Second
@@ -223,7 +223,7 @@ func LookAtAll(what string, paths []string) []Answer {
 			var once sync.Once
 			free := func() { once.Do(func() { <-slots }) }
 			timer := time.AfterFunc(lookSlow, free)
-			answers[i].Look, answers[i].Err = LookAt(what, path, lookPatience)
+			answers[i].Look, answers[i].Err = LookAt(what, path, lookTimeout)
 			timer.Stop()
 			free()
 		}()
@@ -263,7 +263,7 @@ func Around() (a Surroundings, err error) {
 		}
 	}
 	if len(a.Mute) > 0 {
-		slog.Warn("disks of this host do not answer", "devices", strings.Join(a.Mute, ", "), "patience", lookPatience)
+		slog.Warn("disks of this host do not answer", "devices", strings.Join(a.Mute, ", "), "patience", lookTimeout)
 	}
 	slices.SortFunc(a.Disks, func(x, y Look) int { return strings.Compare(x.Path, y.Path) })
 	return a, nil

@@ -60,7 +60,7 @@ func (o *ownership) Of(dev uint64) (string, error) {
 		return owner, nil
 	}
 	o.known[dev] = "" // it is not made of itself
-	owner, err := o.find(dev)
+	owner, err := o.lookUp(dev)
 	if err != nil {
 		delete(o.known, dev)
 		return "", unknownOwner(dev, err)
@@ -69,7 +69,7 @@ func (o *ownership) Of(dev uint64) (string, error) {
 	return owner, nil
 }
 
-func (o *ownership) find(dev uint64) (string, error) {
+func (o *ownership) lookUp(dev uint64) (string, error) {
 	if domain := o.domains[dev]; domain != "" {
 		return "in use by " + domain, nil
 	}

@@ -55,7 +55,7 @@ func surveyControl(s *sr.SR) (problems []Problem, err error) {
 	if failed != nil {
 		return problems, failed
 	}
-	for _, name := range append([]string{"lock", layout.DestroyList, layout.SequenceFile}, layout.ShortLocks...) {
+	for _, name := range append([]string{"lock", layout.DestroyManifest, layout.SequenceFile}, layout.ShortLocks...) {
 		problems = append(problems, exposed(s, s.Control, name, layout.ControlDir+"/"+name, "")...)
 	}
 	if s.Staging == nil {
@@ -68,7 +68,7 @@ func surveyControl(s *sr.SR) (problems []Problem, err error) {
 	busy := ""
 	if s.Lock == nil {
 		var lock *dirfs.Lock
-		if lock, busy, err = s.Control.LookLockFor("lock", dirfs.Patience); err != nil {
+		if lock, busy, err = s.Control.LookLockFor("lock", dirfs.LookTimeout); err != nil {
 			return problems, err
 		}
 		lock.Unlock()

@@ -22,7 +22,7 @@ func Quiet(s *sr.SR, key sr.Key) (release func(), busy string, err error) {
 		if place.dir == nil || place.name == "lock" && s.Lock != nil {
 			continue
 		}
-		lock, busy, err := place.dir.LookLockFor(place.name, dirfs.Patience)
+		lock, busy, err := place.dir.LookLockFor(place.name, dirfs.LookTimeout)
 		if err != nil || busy != "" {
 			release()
 			return func() {}, busy, err
@@ -37,7 +37,7 @@ func QuietCBT(s *sr.SR) (release func(), busy string, err error) {
 	if s.Control == nil {
 		return func() {}, "", nil
 	}
-	lock, busy, err := s.Control.LookLockFor("cbt.lock", dirfs.Patience)
+	lock, busy, err := s.Control.LookLockFor("cbt.lock", dirfs.LookTimeout)
 	return func() { lock.Unlock() }, busy, err
 }
 

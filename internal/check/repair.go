@@ -25,14 +25,14 @@ func Repair(s *sr.SR) error {
 		if !p.Repairable {
 			continue
 		}
-		if err := mend(s, p); err != nil && !errors.Is(err, fault.ErrVolumeNotFound) {
+		if err := repairOne(s, p); err != nil && !errors.Is(err, fault.ErrVolumeNotFound) {
 			failed = errors.Join(failed, fmt.Errorf("%s: %w", p.Name, err))
 		}
 	}
 	return errors.Join(failed, s.Sync())
 }
 
-func mend(s *sr.SR, p Problem) error {
+func repairOne(s *sr.SR, p Problem) error {
 	switch p.Kind {
 	case WrongMode:
 		if p.Key == "" || strings.Contains(p.Name, "/") {

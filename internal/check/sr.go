@@ -25,7 +25,7 @@ type Survey struct {
 	Problems                 []Problem           // of the SR, not of one volume
 	Attached                 bool                // on this host, at this place
 	Elsewhere                bool                // attached on this host, but this is a copy of that
-	Whole                    bool                // the marker and the place are as they should be
+	Sound                    bool                // the marker and the place are as they should be
 	Destroyed                bool                // there is no SR any more, only files of one
 }
 
@@ -37,8 +37,8 @@ func SurveyOf(s *sr.SR) (v Survey, err error) {
 		return v, err
 	}
 	add(problems...)
-	v.Whole = len(problems) == 0
-	if v.Destroyed = !v.Whole && problems[0].Name == layout.TombstoneFile; v.Destroyed {
+	v.Sound = len(problems) == 0
+	if v.Destroyed = !v.Sound && problems[0].Name == layout.TombstoneFile; v.Destroyed {
 		return v, nil
 	}
 	if err := place(s, &v); err != nil {
@@ -69,7 +69,7 @@ func SurveyOf(s *sr.SR) (v Survey, err error) {
 		}},
 		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return uuids.IsCanonical(name) }},
 		{s.Control, func(name string) bool {
-			return s.Subdirs()[name] != nil || name == layout.HostsDir || name == "lock" || slices.Contains(layout.ShortLocks, name) || name == layout.DestroyList || name == layout.SequenceFile
+			return s.Subdirs()[name] != nil || name == layout.HostsDir || name == "lock" || slices.Contains(layout.ShortLocks, name) || name == layout.DestroyManifest || name == layout.SequenceFile
 		}},
 	} {
 		if part.dir == nil {
@@ -161,7 +161,7 @@ func place(s *sr.SR, v *Survey) error {
 	}
 	v.Attached = one.Dev == two.Dev && one.Ino == two.Ino
 	if v.Elsewhere = !v.Attached; v.Elsewhere {
-		v.Whole = false
+		v.Sound = false
 		v.Problems = append(v.Problems, Problem{Kind: WrongPlace, Name: layout.MarkerFile,
 			Text:   fmt.Sprintf("SR %s is attached on this host at %s: this is a copy of it", s.Meta.UUID, a.Path),
 			Repair: Nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})

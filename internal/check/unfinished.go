@@ -25,7 +25,7 @@ func unfinished(s *sr.SR, key sr.Key, kinds []string) (problems []Problem, err e
 		}
 	}
 	for _, kind := range kinds {
-		if !staged[kind] || committed && strings.HasSuffix(kind, sr.ThrowAwaySuffix) {
+		if !staged[kind] || committed && strings.HasSuffix(kind, sr.NonpersistentSuffix) {
 			continue
 		}
 		p := Problem{Kind: Unfinished, Name: s.Relative(s.Staging, string(key)+kind), Key: key, Repairable: true}

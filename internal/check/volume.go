@@ -60,7 +60,7 @@ func ExamineVolumes(s *sr.SR) (Report, error) {
 	keys := e.keys()
 	all := make([]finding, len(keys))
 	errs := make([]error, len(keys))
-	volume.Parallel(len(keys), func(i int) { all[i], errs[i] = e.settled(keys[i]) })
+	volume.Parallel(len(keys), func(i int) { all[i], errs[i] = e.confirmed(keys[i]) })
 	if err := errors.Join(errs...); err != nil {
 		return Report{}, err
 	}
@@ -133,7 +133,7 @@ func (e *examination) prepare() (err error) {
 		return err
 	}
 	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.Leases, ""), keysIn(e.survey.Locks, "")
-	if e.survey.Elsewhere || !e.survey.Whole {
+	if e.survey.Elsewhere || !e.survey.Sound {
 		return nil // what is noted is of another
 	}
 	e.runtime, err = rundir.Look(lease.NoteDir)
@@ -201,9 +201,9 @@ func (f *finding) wrong() bool {
 	return slices.ContainsFunc(f.problems, func(p Problem) bool { return !p.Note })
 }
 
-// settled looks at a volume, and if something is wrong looks again while no call is
+// confirmed looks at a volume, and if something is wrong looks again while no call is
 // at it.
-func (e *examination) settled(key sr.Key) (finding, error) {
+func (e *examination) confirmed(key sr.Key) (finding, error) {
 	f, err := e.look(key)
 	if err != nil || !f.wrong() {
 		return f, err
@@ -435,7 +435,7 @@ func (e *examination) lookAtData(key sr.Key, f *finding) error {
 
 // lookAtUse looks at leases, throw-away disks, devices and what this host notes.
 func (e *examination) lookAtUse(key sr.Key, f *finding) error {
-	if !e.survey.Whole {
+	if !e.survey.Sound {
 		return nil
 	}
 	// Devices before the note: attach notes before it binds, detach forgets after it
@@ -458,7 +458,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 		return nil
 	}
 	if e.noted[key] && !f.there && !note.Empty() {
-		f.add(e.lostNote(key, note)...)
+		f.add(e.noteWithoutVolume(key, note)...)
 	}
 	if len(devices) > 0 && len(note.Domains) == 0 {
 		// Both again: between the two looks a detach may have ended.
@@ -486,7 +486,7 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 		}
 		f.add(p)
 	}
-	left, err := e.throwAways(key, note, f.there)
+	left, err := e.nonpersistent(key, note, f.there)
 	if err != nil {
 		return err
 	}
@@ -512,7 +512,7 @@ func (e *examination) devices(key sr.Key) (all []loop.Device, err error) {
 	if err != nil {
 		note = lease.Note{} // it is told of elsewhere
 	}
-	for dir, name := range map[*dirfs.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.ThrowAwayName(key, e.me)} {
+	for dir, name := range map[*dirfs.Dir]string{e.s.Root: sr.Data(key), e.s.Staging: note.NonpersistentName(key, e.me)} {
 		if dir == nil || !e.bound.Any(string(key)) {
 			continue
 		}
@@ -541,7 +541,7 @@ func (e *examination) formerIdentity(key sr.Key, note lease.Note) []Problem {
 			former = h.Host
 		}
 	}
-	if note.ThrowAway && note.Host != "" && note.Host != e.me.UUID {
+	if note.Nonpersistent && note.Host != "" && note.Host != e.me.UUID {
 		former = note.Host
 	}
 	if former == "" {
@@ -552,8 +552,8 @@ func (e *examination) formerIdentity(key sr.Key, note lease.Note) []Problem {
 		Repair: Nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")}}
 }
 
-// lostNote is what this host notes of a volume that is not there.
-func (e *examination) lostNote(key sr.Key, note lease.Note) []Problem {
+// noteWithoutVolume is what this host notes of a volume that is not there.
+func (e *examination) noteWithoutVolume(key sr.Key, note lease.Note) []Problem {
 	p := Problem{Kind: RuntimeNote, Name: e.noteFile(key), Key: key, Repairable: true,
 		Text: "this host notes who has the volume attached, but the volume is no more", Repair: "removes the note"}
 	devices, err := e.bound.Of(note.Dev, note.Ino, string(key))
@@ -563,11 +563,11 @@ func (e *examination) lostNote(key sr.Key, note lease.Note) []Problem {
 	return []Problem{p}
 }
 
-// throwAways judges the throw-away disks of a volume; those of a volume that is no
+// nonpersistent judges the throw-away disks of a volume; those of a volume that is no
 // more are unfinished.
-func (e *examination) throwAways(key sr.Key, note lease.Note, there bool) (problems []Problem, err error) {
+func (e *examination) nonpersistent(key sr.Key, note lease.Note, there bool) (problems []Problem, err error) {
 	for _, kind := range e.survey.Staged[key] {
-		host, ok := strings.CutSuffix(kind, sr.ThrowAwaySuffix)
+		host, ok := strings.CutSuffix(kind, sr.NonpersistentSuffix)
 		if !ok || !there {
 			continue
 		}
@@ -579,13 +579,13 @@ func (e *examination) throwAways(key sr.Key, note lease.Note, there bool) (probl
 			continue
 		}
 		p := Problem{Kind: LeftDisk, Name: ".reflinksr/staging/" + string(key) + kind, Key: key, Repairable: true, Repair: "removes it"}
-		switch own := string(key)+kind == note.ThrowAwayName(key, e.me); {
+		switch own := string(key)+kind == note.NonpersistentName(key, e.me); {
 		case !own && !e.s.Meta.Filesystem.Clustered():
 			p.Text = "a throw-away disk of host " + strings.TrimPrefix(host, ".") + ", or of this one when it had another identity: only one host at a time can have this filesystem mounted, and that is this one"
 		case !own:
 			p.Note, p.Repairable = true, false
 			p.Text, p.Repair = "a throw-away disk of host "+strings.TrimPrefix(host, "."), Nothing("it is that host's, which removes it at Datapath.close or SR.attach")
-		case !note.ThrowAway:
+		case !note.Nonpersistent:
 			p.Text = "a throw-away disk of this host that nobody has: of a former boot, or of an interrupted Datapath.open or close"
 		case note.Used && len(note.Domains) == 0:
 			p.Note = true

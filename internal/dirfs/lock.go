@@ -19,9 +19,9 @@ import (
 // and names the holder.
 const LockTimeout = 30 * time.Second
 
-// glance is for how long a look at an SR holds a lock at most: recovery, which leaves
+// tryTimeout is for how long a look at an SR holds a lock at most: recovery, which leaves
 // alone what others have locked, is not kept from its work by that.
-const glance = 50 * time.Millisecond
+const tryTimeout = 50 * time.Millisecond
 
 // LockMode says how a lock is taken.
 type LockMode int
@@ -49,7 +49,7 @@ type Lock struct {
 func (d *Dir) LockFile(name, what string, mode LockMode, try bool) (*Lock, error) {
 	deadline := time.Now().Add(LockTimeout)
 	if try {
-		deadline = time.Now().Add(glance)
+		deadline = time.Now().Add(tryTimeout)
 	}
 	for {
 		f, err := d.OpenLock(name)
@@ -101,7 +101,7 @@ func (d *Dir) OpenLock(name string) (f *os.File, err error) {
 func (d *Dir) SameFile(name string, f *os.File) (bool, error) {
 	held, err := sys.Fstat(f)
 	if err == nil {
-		err = d.Forget()
+		err = d.Revalidate()
 	}
 	if err != nil {
 		return false, err
@@ -203,7 +203,7 @@ func (d *Dir) LockSelf() (*Lock, error) {
 		lock, err := d.LockFile(SelfLock, d.Path(), Exclusive, false)
 		if err == nil {
 			lock.passing = true
-			return lock, d.Forget()
+			return lock, d.Revalidate()
 		}
 		if fault.Classify(err) != fault.ErrNoSpace { // a full one can be destroyed
 			return nil, d.MayWrite(nil, err)

@@ -11,13 +11,13 @@ import (
 	"reflinksr/internal/sys"
 )
 
-// Patience is how long a look at an SR waits for a call to end that changes what is
+// LookTimeout is how long a look at an SR waits for a call to end that changes what is
 // looked at.
-const Patience = 2 * time.Second
+const LookTimeout = 2 * time.Second
 
 // LookLock is lookLock for a moment.
 func (d *Dir) LookLock(name string) (lock *Lock, busy string, err error) {
-	return d.LookLockFor(name, Patience)
+	return d.LookLockFor(name, LookTimeout)
 }
 
 // LookLockFor takes an existing lock file, shared, without making one: nil if there is

@@ -18,9 +18,9 @@ func remote(f *os.File) (bool, error) {
 	return err == nil && int64(st.Type) == unix.NFS_SUPER_MAGIC, err
 }
 
-// Forget makes this host ask the server before it believes what it remembers of the
+// Revalidate makes this host ask the server before it believes what it remembers of the
 // names in the directory. Only NFS remembers.
-func (d *Dir) Forget() error {
+func (d *Dir) Revalidate() error {
 	if !d.remote {
 		return nil
 	}
@@ -47,22 +47,22 @@ func (d *Dir) current(do func() error) error {
 		if !d.remote || !errors.Is(err, unix.ESTALE) {
 			return err
 		}
-		if err := d.Forget(); err != nil {
+		if err := d.Revalidate(); err != nil {
 			return err
 		}
 	}
 	return do()
 }
 
-// blink is for how long a name can be absent while it is replaced.
-const blink = 500 * time.Millisecond
+// replaceTimeout is for how long a name can be absent while it is replaced.
+const replaceTimeout = 500 * time.Millisecond
 
-// Patiently repeats look for as long as it is os.ErrNotExist by chance: on NFS a file
+// RetryReplaced repeats look for as long as it is os.ErrNotExist by chance: on NFS a file
 // that is replaced while a process of the same host has it open is renamed first, and
 // its name is nobody's for a moment (nfs_rename in fs/nfs/dir.c). It is absent for good
 // if the name beside, which goes at the same time, is.
-func (d *Dir) Patiently(beside string, look func() error) error {
-	deadline := time.Now().Add(blink)
+func (d *Dir) RetryReplaced(beside string, look func() error) error {
+	deadline := time.Now().Add(replaceTimeout)
 	for {
 		err := look()
 		if !d.remote || !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
@@ -76,7 +76,7 @@ func (d *Dir) Patiently(beside string, look func() error) error {
 			return err
 		}
 		time.Sleep(2 * time.Millisecond)
-		if err := d.Forget(); err != nil {
+		if err := d.Revalidate(); err != nil {
 			return err
 		}
 	}

@@ -47,7 +47,7 @@ func (o Options) Attributes() reflink.Attributes { return reflink.Attributes{NoC
 // where there is none.
 func ReadMeta(d *dirfs.Dir) (*Meta, error) {
 	var data []byte
-	err := d.Patiently(ControlDir, func() (err error) {
+	err := d.RetryReplaced(ControlDir, func() (err error) {
 		data, err = d.Read(MarkerFile, record.Limit)
 		return err
 	})

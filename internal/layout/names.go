@@ -12,8 +12,8 @@ const (
 // TombstoneFile is the marker of an SR that has been destroyed but is not yet erased.
 const TombstoneFile = "sr.json.destroyed"
 
-// DestroyList names, in the control directory, the files of an SR that is being destroyed.
-const DestroyList = "doomed"
+// DestroyManifest names, in the control directory, the files of an SR that is being destroyed.
+const DestroyManifest = "doomed"
 
 // ShortLocks are locks of the control directory that are held for a part of a call.
 var ShortLocks = []string{"leases.lock", "cbt.lock"}

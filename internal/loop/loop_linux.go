@@ -68,8 +68,8 @@ func (d Device) Path() string { return "/dev/loop" + strconv.Itoa(d.Number) }
 // taking it, others take it (up to 230 times was seen with 32 competitors).
 const attempts = 2000
 
-// patience bounds it as well, where the host is so busy that each attempt takes long.
-const patience = 40 * time.Second
+// bindTimeout bounds it as well, where the host is so busy that each attempt takes long.
+const bindTimeout = 40 * time.Second
 
 // Attach binds the file to a free device.
 func Attach(c Config) (Device, error) {
@@ -82,7 +82,7 @@ func Attach(c Config) (Device, error) {
 	if err := unix.Fstat(int(c.File.Fd()), &st); err != nil {
 		return Device{}, &os.PathError{Op: "stat", Path: c.File.Name(), Err: err}
 	}
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(bindTimeout)
 	for attempt := 0; attempt < attempts && time.Now().Before(deadline); attempt++ {
 		n, added, err := takeNumber(control, c.Added, attempt)
 		if err == unix.EINTR {

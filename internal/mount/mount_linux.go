@@ -53,7 +53,7 @@ const Flags = unix.MS_NOATIME | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 // Mount mounts m over the open directory.
 func (m Spec) Mount(point *dirfs.Dir) error {
 	if m.Kind == "btrfs" {
-		forgetGuests()
+		forgetGuestDevices()
 	}
 	target := "/proc/self/fd/" + strconv.Itoa(point.Fd()) // whatever its name leads to by now
 	if m.Kind != "nfs4" {
@@ -119,9 +119,9 @@ func StayingUsers(dev uint64) (users []string) {
 	return users
 }
 
-// forgetGuests has btrfs forget the disks of guests that udev has told it of. What a guest
+// forgetGuestDevices has btrfs forget the disks of guests that udev has told it of. What a guest
 // wrote there may claim to be a disk of the filesystem that is to be mounted, and newer.
-func forgetGuests() {
+func forgetGuestDevices() {
 	control, err := os.OpenFile("/dev/btrfs-control", os.O_RDWR, 0)
 	if err != nil {
 		return // then nobody has told it of any

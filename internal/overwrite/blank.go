@@ -61,7 +61,7 @@ func MayFormat(d *blockdev.Disk, sb blockdev.Superblock, wipe, probe bool) (same
 			return nil, fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s is not blank: it carries %s%s: choose another device, or say wipe=yes to destroy all that is on it", d.Path(), content.what, doubt)
 		}
 	}
-	d.Forget()
+	d.DropCache()
 	seen, err := blockdev.ReadSuperblocks(d.File())
 	if err != nil {
 		return nil, fmt.Errorf("reading %s: %w", d.Path(), err)
@@ -72,7 +72,7 @@ func MayFormat(d *blockdev.Disk, sb blockdev.Superblock, wipe, probe bool) (same
 // isStill says whether a disk that is claimed carries what it carried before. Whoever has
 // mounted a filesystem to write to it meanwhile has written its superblock.
 func isStill(d *blockdev.Disk, what string, seen blockdev.Superblocks) error {
-	d.Forget()
+	d.DropCache()
 	blocks, err := blockdev.ReadSuperblocks(d.File())
 	if err != nil {
 		return fmt.Errorf("reading %s: %w", d.Path(), err)
@@ -102,7 +102,7 @@ func carries(d *blockdev.Disk, sb blockdev.Superblock) (c content, err error) {
 	if bound, err := d.Bound(); err != nil || bound != "" {
 		return content{what: bound}, err
 	}
-	status, out, err := program.RunFor(blkidPatience, "util-linux", "blkid", "-p", "-o", "export", d.Path())
+	status, out, err := program.RunFor(blkidTimeout, "util-linux", "blkid", "-p", "-o", "export", d.Path())
 	if err != nil {
 		return c, err
 	}
@@ -141,8 +141,8 @@ func carries(d *blockdev.Disk, sb blockdev.Superblock) (c content, err error) {
 	return c, err
 }
 
-// blkidPatience bounds the wait for blkid, which reads a few places of the disk.
-const blkidPatience = 30 * time.Second
+// blkidTimeout bounds the wait for blkid, which reads a few places of the disk.
+const blkidTimeout = 30 * time.Second
 
 // tags reads what blkid prints: NAME=value, one per line.
 func tags(out string) map[string]string {
@@ -289,5 +289,5 @@ func isVestige(root *dirfs.Dir) (bool, error) {
 
 // madeByUs says whether a file directly in the control directory is one that our calls make.
 func madeByUs(name string) bool {
-	return name == "lock" || name == layout.DestroyList || name == layout.SequenceFile || slices.Contains(layout.ShortLocks, name)
+	return name == "lock" || name == layout.DestroyManifest || name == layout.SequenceFile || slices.Contains(layout.ShortLocks, name)
 }

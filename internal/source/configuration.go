@@ -101,7 +101,7 @@ func Parse(conf map[string]string) (Configuration, error) {
 		return c, err
 	}
 	if c.UUID != "" {
-		c.Settle(c.UUID)
+		c.Complete(c.UUID)
 	}
 	return c, nil
 }

@@ -37,7 +37,7 @@ type Mounted struct {
 // Configuration is the configuration of the SR that is mounted there.
 func (m Mounted) Configuration() Configuration {
 	c := Configuration{Source: m.Source}
-	c.Settle(m.UUID)
+	c.Complete(m.UUID)
 	return c
 }
 
@@ -231,7 +231,7 @@ func Unmount(notes *dirfs.Dir, uuid string) error {
 		if err := c.isAt(there); err != nil {
 			return err
 		}
-		m.Over = c.Whole() && isOver(c)
+		m.Over = c.OwnsFilesystem() && isOver(c)
 		if err := m.save(notes); err != nil {
 			return err
 		}
@@ -320,8 +320,8 @@ func (c Configuration) blankRest() error {
 	return onDisks{disks: a.Disks}.each(func(d *blockdev.Disk) error { return d.Unsign(c.FilesystemUUID) })
 }
 
-// Forget unmounts what was mounted for an SR that did not become attached.
-func Forget(notes *dirfs.Dir, uuid string) {
+// RemoveNote unmounts what was mounted for an SR that did not become attached.
+func RemoveNote(notes *dirfs.Dir, uuid string) {
 	if _, err := attached.Lookup(uuid); !errors.Is(err, os.ErrNotExist) {
 		return
 	}

@@ -111,10 +111,10 @@ func (c *Configuration) parseDevice(device string, conf map[string]string) error
 	return nil
 }
 
-// Settle completes the configuration of the SR with that UUID: where its filesystem is
+// Complete completes the configuration of the SR with that UUID: where its filesystem is
 // mounted, and which that is.
 // Settle completes what follows from the SR's UUID.
-func (c *Configuration) Settle(uuid string) {
+func (c *Configuration) Complete(uuid string) {
 	c.UUID = uuid
 	if !c.Mounts() {
 		return
@@ -129,9 +129,9 @@ func (c *Configuration) Settle(uuid string) {
 // Mounts says whether SR.attach mounts something.
 func (s Source) Mounts() bool { return s.Device != "" || s.Server != "" }
 
-// Whole says whether the filesystem was made for the SR and goes with it.
+// OwnsFilesystem says whether the filesystem was made for the SR and goes with it.
 // Whole says whether the filesystem was made for the SR: it is all of the disk.
-func (c Configuration) Whole() bool { return c.Device != "" && c.FilesystemUUID == c.UUID }
+func (c Configuration) OwnsFilesystem() bool { return c.Device != "" && c.FilesystemUUID == c.UUID }
 
 func printable(s string) bool {
 	return utf8.ValidString(s) && !strings.ContainsFunc(s, unicode.IsControl)

@@ -53,7 +53,7 @@ func TestSources(t *testing.T) {
 
 // An SR of a device is looked for by the UUID of its filesystem, which is its own unless
 // the configuration says another, and goes with the SR only then.
-func TestSettle(t *testing.T) {
+func TestComplete(t *testing.T) {
 	const other = "0d6ad0a2-22ab-4b40-9a4a-3a2d8a2a2c11"
 	for _, tt := range []struct {
 		conf  map[string]string
@@ -67,8 +67,8 @@ func TestSettle(t *testing.T) {
 		{map[string]string{"path": "/srv/x", "sr_uuid": aKey}, "/srv/x", "", false},
 	} {
 		c, err := Parse(tt.conf)
-		if err != nil || c.Path != tt.path || c.FilesystemUUID != tt.fs || c.Whole() != tt.whole {
-			t.Errorf("%v became %+v, whole %v, %v", tt.conf, c, c.Whole(), err)
+		if err != nil || c.Path != tt.path || c.FilesystemUUID != tt.fs || c.OwnsFilesystem() != tt.whole {
+			t.Errorf("%v became %+v, whole %v, %v", tt.conf, c, c.OwnsFilesystem(), err)
 		}
 	}
 }

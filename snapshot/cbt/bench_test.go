@@ -319,7 +319,7 @@ func allocated(do func()) uint64 {
 }
 
 // Memory hardly grows with the number of extents: ten million of them stay below 64 MiB,
-// also of a list of what is lost of them.
+// also of a list of what is freed of them.
 func TestMemoryIsBounded(t *testing.T) {
 	const few, many = 500, 20_000
 	benchLayouts(func(l diskLayout) {

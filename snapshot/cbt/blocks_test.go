@@ -239,7 +239,7 @@ func TestTogether(t *testing.T) {
 func TestSame(t *testing.T) {
 	all := []segment{
 		{what: hole}, {what: hole, allocated: true}, {what: stored, place: 0}, {what: stored, place: 4096},
-		{what: stored, place: -4096}, {what: unsure}, {what: lost, keeper: keyOf(1)}, {what: lost, keeper: keyOf(2)}, {what: beyond},
+		{what: stored, place: -4096}, {what: unsure}, {what: freed, owner: keyOf(1)}, {what: freed, owner: keyOf(2)}, {what: beyond},
 	}
 	for i, a := range all {
 		for j, b := range all {

@@ -88,7 +88,7 @@ func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key
 		withdraw()
 		return fmt.Errorf("volume %s: composing with %s: %w", child, parent, err)
 	}
-	volume.Bury(s, parent)
+	volume.RemoveFiles(s, parent)
 	lock.Discard()
 	lock = nil
 	return nil

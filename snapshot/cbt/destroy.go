@@ -48,12 +48,12 @@ func Destroy(handle, key string) error {
 		slog.Warn("if the call is interrupted now, space of destroyed snapshots is given back later", "key", key, "err", err)
 	}
 	if keeps {
-		err := handDown(s, k)
+		err := transferBlocks(s, k)
 		switch {
 		case errors.Is(err, errInVain):
 			return err // and what was announced stays
-		case errors.Is(err, fault.ErrDamaged): // what cannot be read is lost with it
-			slog.Warn("blocks that others left to a volume are lost with it: they count as changed", "key", key, "err", err)
+		case errors.Is(err, fault.ErrDamaged): // what cannot be read is freed with it
+			slog.Warn("blocks that others left to a volume are freed with it: they count as changed", "key", key, "err", err)
 		case err != nil:
 			withdraw()
 			return err
@@ -89,11 +89,11 @@ func lockDestroyed(s *sr.SR) (lock *dirfs.Lock, some bool, err error) {
 	return lock, some, nil
 }
 
-// handDown gives what a volume keeps for others to the newest of those, which then
-// keeps it for the rest. What it has lost is lost with it, and needs no heir. The caller
+// transferBlocks gives what a volume keeps for others to the newest of those, which then
+// keeps it for the rest. What it has freed is freed with it, and needs no heir. The caller
 // holds SR.LockCBT. Doing it twice does no harm, and neither does stopping anywhere: no
 // comparison comes out otherwise, also with the volume itself.
-func handDown(s *sr.SR, key sr.Key) error {
+func transferBlocks(s *sr.SR, key sr.Key) error {
 	all, err := DestroyedVolumes(s)
 	if err != nil {
 		return err
@@ -103,7 +103,7 @@ func handDown(s *sr.SR, key sr.Key) error {
 		if k == key {
 			continue
 		}
-		l, _, err := loadLost(s, k)
+		l, _, err := loadFreed(s, k)
 		if fault.Classify(err) == nil && err != nil {
 			return err // it can be read again in a moment
 		}
@@ -131,14 +131,14 @@ func handDown(s *sr.SR, key sr.Key) error {
 	defer old.Close()
 	var done []sr.Key
 	for _, k := range all {
-		heirs := newLost(k)
+		heirs := newFreed(k)
 		take := left[k] // that no heir before had
 		for _, h := range done {
 			var had runList
 			had, take = take.cut(left[h])
-			heirs = heirs.with(had.asKept(heirs.keeper(h)))
+			heirs = heirs.with(had.asKept(heirs.owner(h)))
 		}
-		err := inherit(s, k, old, take, heirs)
+		err := receiveBlocks(s, k, old, take, heirs)
 		switch {
 		case err == nil:
 			done = append(done, k)
@@ -151,9 +151,9 @@ func handDown(s *sr.SR, key sr.Key) error {
 	return nil
 }
 
-// inherit makes a volume independent of old. The blocks take it gets from there; the
-// others that it left to old have other keepers now.
-func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) error {
+// receiveBlocks makes a volume independent of old. The blocks take it gets from there; the
+// others that it left to old have other owners now.
+func receiveBlocks(s *sr.SR, key sr.Key, old *disk, take runList, others *freedBlocks) error {
 	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
@@ -169,21 +169,21 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) 
 		return err
 	}
 	defer f.Close()
-	lost := d.lost.without(old.key)
-	add := func(runs runList, keeper sr.Key) {
+	freed := d.freed.without(old.key)
+	add := func(runs runList, owner sr.Key) {
 		if runs.count > 0 {
-			lost = lost.with(runs.asKept(lost.keeper(keeper)))
+			freed = freed.with(runs.asKept(freed.owner(owner)))
 		}
 	}
-	for _, h := range others.keepers[1:] {
+	for _, h := range others.owners[1:] {
 		add(others.of(h), h)
 	}
-	for _, k := range old.lost.keepers {
+	for _, k := range old.freed.owners {
 		var gone runList
-		gone, take = take.cut(old.lost.of(k))
+		gone, take = take.cut(old.freed.of(k))
 		add(gone, k)
 	}
-	if take.count == 0 && lost.equal(d.lost) {
+	if take.count == 0 && freed.equal(d.freed) {
 		return nil // and nothing to write, for which there may be no space
 	}
 	for r := range take.all() {
@@ -196,7 +196,7 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) 
 		err = f.Sync()
 	}
 	if err == nil {
-		err = lost.save(s)
+		err = freed.save(s)
 	}
 	if err != nil {
 		return errors.Join(err, giveUp(s, d, f, take))
@@ -204,8 +204,8 @@ func inherit(s *sr.SR, key sr.Key, old *disk, take runList, others *lostBlocks) 
 	if d.Pending {
 		return nil
 	}
-	if err := settled(s, key); err != nil { // the trim to come does it again, or recovery
-		slog.Warn("a note of lost blocks could not be put in its place", "key", key, "err", err)
+	if err := noteGivenBack(s, key); err != nil { // the trim to come does it again, or recovery
+		slog.Warn("a note of freed blocks could not be put in its place", "key", key, "err", err)
 	}
 	return nil
 }
@@ -215,8 +215,8 @@ var errInVain = errors.New("it has taken over blocks in vain; SR.attach gives th
 
 // giveUp gives back the blocks that an inheritance took, unless it was noted after all.
 func giveUp(s *sr.SR, d *disk, f *os.File, take runList) error {
-	noted, _, err := loadLost(s, d.key)
-	if err != nil || !noted.equal(d.lost) {
+	noted, _, err := loadFreed(s, d.key)
+	if err != nil || !noted.equal(d.freed) {
 		return errors.Join(err, errInVain)
 	}
 	for r := range take.all() {

@@ -63,10 +63,10 @@ func setCBT(handle, key string, on bool) error {
 // before.
 //
 // What its file keeps is what others share: where they do not any more, they have
-// changed, and the block is lost at the next occasion (Trim). That a block is lost is
+// changed, and the block is freed at the next occasion (Trim). That a block is freed is
 // noted before it is.
 //
-// Order: what will be lost noted and durable, and that relatives may lose more; the
+// Order: what will be freed noted and durable, and that relatives may lose more; the
 // record says that there is no data (the commit); blocks given back; that noted.
 func DestroyData(handle, key string) error {
 	s, err := sr.Open(handle, dirfs.Shared)
@@ -139,14 +139,14 @@ func destroyData(s *sr.SR, key sr.Key) error {
 		return err
 	}
 	defer d.Close()
-	d.lost = newLost(key)
+	d.freed = newFreed(key)
 	p, err := plan(d, nil)
 	if err != nil {
 		return err
 	}
 	withdraw, err := announce(s, relatives)
 	if err == nil {
-		err = p.lost.save(s)
+		err = p.freed.save(s)
 	}
 	if err == nil {
 		err = r.DestroyData(s, key)
@@ -171,7 +171,7 @@ func announce(s *sr.SR, family []sr.Key) (withdraw func(), err error) {
 	var noted []sr.Key
 	withdraw = func() {
 		for _, k := range noted {
-			settled(s, k) // else recovery finds nothing to do
+			noteGivenBack(s, k) // else recovery finds nothing to do
 		}
 	}
 	for _, k := range family {
@@ -197,9 +197,9 @@ func announce(s *sr.SR, family []sr.Key) (withdraw func(), err error) {
 // planned is what a volume whose data was destroyed need not keep any more.
 type planned struct {
 	disk  *disk
-	lost  *lostBlocks
-	more  bool    // lost is more than what is noted
-	runs  runList // of lost: those that may still take space
+	freed *freedBlocks
+	more  bool    // freed is more than what is noted
+	runs  runList // of freed: those that may still take space
 	empty runList // bytes that are allocated, and nothing is in them
 }
 
@@ -209,7 +209,7 @@ type planned struct {
 // size: a longer one has more in it, and loses it with that. newer may be nil.
 func plan(d, newer *disk) (*planned, error) {
 	p := &planned{disk: d}
-	lost := d.lost.with(runList{})
+	freed := d.freed.with(runList{})
 	var other cursor = newFileCursor(d.file, 0, 0) // nothing
 	if newer != nil {
 		other = newer.from(0)
@@ -219,7 +219,7 @@ func plan(d, newer *disk) (*planned, error) {
 		case b.alone:
 			p.runs.add(run{b.first, b.count, 0})
 		case newer != nil && !b.differs && (b.first+b.count <= d.size/granularity || newer.size == d.size):
-			p.runs.add(run{b.first, b.count, lost.keeper(newer.key)})
+			p.runs.add(run{b.first, b.count, freed.owner(newer.key)})
 		}
 	}}
 	err := together(d.rest(), other, 0, d.size, func(start, end int64, own, its segment) bool {
@@ -237,15 +237,15 @@ func plan(d, newer *disk) (*planned, error) {
 		return nil, err
 	}
 	t.flush()
-	p.lost, p.more = lost.with(p.runs), p.runs.count > 0
+	p.freed, p.more = freed.with(p.runs), p.runs.count > 0
 	if d.Pending {
-		p.runs, err = p.lost.unpunched(d)
+		p.runs, err = p.freed.unpunched(d)
 	}
 	return p, err
 }
 
 // unpunched answers the runs that still take space.
-func (l *lostBlocks) unpunched(d *disk) (runList, error) {
+func (l *freedBlocks) unpunched(d *disk) (runList, error) {
 	var allocated runList
 	end := int64(0)
 	err := extent.Each(d.file, func(e extent.Extent) bool {
@@ -300,7 +300,7 @@ func (t *tally) flush() {
 	t.now = block{}
 }
 
-// giveBack gives back what the plan says is lost, which is noted.
+// giveBack gives back what the plan says is freed, which is noted.
 func (p *planned) giveBack(s *sr.SR) error {
 	f, err := volume.OpenData(s, p.disk.key, unix.O_RDWR)
 	if err != nil {
@@ -369,7 +369,7 @@ func trimAll(s *sr.SR, family []sr.Key) error {
 	err := unfreed
 	for _, key := range family {
 		if failed[key] == nil && unfreed == nil {
-			failed[key] = settled(s, key)
+			failed[key] = noteGivenBack(s, key)
 		}
 		err = errors.Join(err, failed[key])
 	}
@@ -403,7 +403,7 @@ func RecoverAll(s *sr.SR) error {
 	defer lock.Unlock()
 	var pending []sr.Key
 	for _, key := range keys {
-		todo, e := recoverLost(s, key)
+		todo, e := recoverFreed(s, key)
 		if todo {
 			pending = append(pending, key)
 		}
@@ -419,9 +419,9 @@ func RecoverAll(s *sr.SR) error {
 	return err
 }
 
-// recoverLost removes what is kept of a volume that has its data, or is no more. todo
+// recoverFreed removes what is kept of a volume that has its data, or is no more. todo
 // says that the volume is to be trimmed.
-func recoverLost(s *sr.SR, key sr.Key) (todo bool, err error) {
+func recoverFreed(s *sr.SR, key sr.Key) (todo bool, err error) {
 	r, err := volume.LoadForChange(s, key)
 	switch {
 	case errors.Is(err, fault.ErrVolumeNotFound):
@@ -511,7 +511,7 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 		return false, err
 	}
 	defer d.Close()
-	if d.lost == nil {
+	if d.freed == nil {
 		return false, nil
 	}
 	var n *disk
@@ -528,7 +528,7 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 		return false, err
 	}
 	if p.more {
-		if err := p.lost.save(s); err != nil {
+		if err := p.freed.save(s); err != nil {
 			return false, err
 		}
 	}

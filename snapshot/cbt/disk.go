@@ -19,10 +19,10 @@ type disk struct {
 	record  *volume.Record
 	file    *os.File
 	size    int64 // bytes
-	lost    *lostBlocks
-	Pending bool    // lost blocks may still take space
-	keepers []*disk // of lost blocks, by their place in lost.keepers; nil: itself, or one that is no more
-	opening bool    // its keepers are not all there yet
+	freed   *freedBlocks
+	Pending bool    // freed blocks may still take space
+	owners  []*disk // of freed blocks, by their place in freed.owners; nil: itself, or one that is no more
+	opening bool    // its owners are not all there yet
 	tree    bool    // it is on btrfs, and the tree has all of it
 	inUse   bool    // it may be written to meanwhile
 }
@@ -71,21 +71,21 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	if !d.record.DataDestroyed {
 		return d, nil
 	}
-	if d.lost, d.Pending, err = loadLost(s, key); err != nil {
+	if d.freed, d.Pending, err = loadFreed(s, key); err != nil {
 		return nil, err
 	}
-	d.keepers = make([]*disk, len(d.lost.keepers))
-	for i, k := range d.lost.keepers[1:] {
-		keeper, err := opened[k], error(nil)
-		if keeper == nil {
-			keeper, err = openWith(s, k, opened)
+	d.owners = make([]*disk, len(d.freed.owners))
+	for i, k := range d.freed.owners[1:] {
+		owner, err := opened[k], error(nil)
+		if owner == nil {
+			owner, err = openWith(s, k, opened)
 			if errors.Is(err, fault.ErrVolumeNotFound) {
-				continue // what only the two had was lost with it: see handDown
+				continue // what only the two had was freed with it: see handDown
 			}
-			if err == nil && keeper.lost == nil {
+			if err == nil && owner.freed == nil {
 				err = fault.Errorf(fault.ErrDamaged, string(k), "volume %s still has its data", k)
 			}
-		} else if keeper.opening {
+		} else if owner.opening {
 			err = fault.Errorf(fault.ErrDamaged, string(k), "volume %s depends on it in turn", k)
 		}
 		if err != nil && fault.Classify(err) == nil {
@@ -94,7 +94,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		if err != nil {
 			return nil, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data was destroyed, and volume %s, which keeps blocks of it, cannot be read: %v: make a full backup, and destroy the volume", key, k, err)
 		}
-		d.keepers[i+1] = keeper
+		d.owners[i+1] = owner
 	}
 	return d, nil
 }
@@ -105,7 +105,7 @@ func (d *disk) Close() {
 	}
 	d.file.Close()
 	d.file = nil
-	for _, k := range d.keepers {
+	for _, k := range d.owners {
 		k.Close()
 	}
 }
@@ -113,26 +113,26 @@ func (d *disk) Close() {
 // from walks over the disk from a place on.
 func (d *disk) from(at int64) cursor {
 	own := d.own(at, d.inUse)
-	if d.lost == nil {
+	if d.freed == nil {
 		return own
 	}
-	c := &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs.walk(), at: at, names: d.lost.keepers, keepers: make([]*walker, len(d.keepers))}
-	for i, k := range d.keepers {
+	c := &freedCursor{own: walker{cursor: own}, size: d.size, runs: d.freed.runs.walk(), at: at, names: d.freed.owners, owners: make([]*walker, len(d.owners))}
+	for i, k := range d.owners {
 		if k != nil {
-			c.keepers[i] = &walker{cursor: k.from(at)}
+			c.owners[i] = &walker{cursor: k.from(at)}
 		}
 	}
 	return c
 }
 
-// rest walks over what the file itself has of a disk: lost blocks read as holes. What is
+// rest walks over what the file itself has of a disk: freed blocks read as holes. What is
 // shared is told of as well.
 func (d *disk) rest() cursor {
 	own := d.own(0, true)
-	if d.lost == nil {
+	if d.freed == nil {
 		return own
 	}
-	return &lostCursor{own: walker{cursor: own}, size: d.size, runs: d.lost.runs.walk()}
+	return &freedCursor{own: walker{cursor: own}, size: d.size, runs: d.freed.runs.walk()}
 }
 
 // own walks over the file from a place on, by the fastest way that can tell; mapped: by

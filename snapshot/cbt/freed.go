@@ -16,40 +16,40 @@ import (
 // one by one whether it still has them, and of those that list_changed_blocks tells of.
 const granularity = 64 << 10
 
-// lostBlocks says which blocks of a volume whose data was destroyed are not in its
+// freedBlocks says which blocks of a volume whose data was destroyed are not in its
 // data file any more, and why that is enough to compare it with others.
 //
-// A block that no other volume shared was lost: it differs from the same block of
+// A block that no other volume shared was freed: it differs from the same block of
 // every volume there is, and of every one there will be. A block that the next volume
-// whose data was destroyed has as well is kept there; if that is no more, it was lost
+// whose data was destroyed has as well is kept there; if that is no more, it was freed
 // with it.
-type lostBlocks struct {
-	self    sr.Key
-	runs    runList
-	keepers []sr.Key // that runs refer to; [0] is self
+type freedBlocks struct {
+	self   sr.Key
+	runs   runList
+	owners []sr.Key // that runs refer to; [0] is self
 }
 
-func newLost(self sr.Key) *lostBlocks { return &lostBlocks{self: self, keepers: []sr.Key{self}} }
+func newFreed(self sr.Key) *freedBlocks { return &freedBlocks{self: self, owners: []sr.Key{self}} }
 
-// lostMagic begins a file of lost blocks. What follows: the number of keepers and
+// freedMagic begins a file of freed blocks. What follows: the number of owners and
 // their keys, self first; the number of runs, and for each the distance from the end
-// of the one before, the count and the keeper, all unsigned varints; a CRC-32C of all
+// of the one before, the count and the owner, all unsigned varints; a CRC-32C of all
 // that, little-endian.
-const lostMagic = "reflinksr lost blocks 1\n"
+const freedMagic = "reflinksr lost blocks 1\n"
 
 const (
-	lostLimit   = 256 << 20 // bytes of a file
-	maxBlock    = (1 << 60) / granularity
-	keeperLimit = 1 << 16
+	freedLimit = 256 << 20 // bytes of a file
+	maxBlock   = (1 << 60) / granularity
+	ownerLimit = 1 << 16
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // encode answers what a file of l holds, in pieces.
-func (l *lostBlocks) encode() [][]byte {
-	head := []byte(lostMagic)
-	head = binary.AppendUvarint(head, uint64(len(l.keepers)))
-	for _, k := range l.keepers {
+func (l *freedBlocks) encode() [][]byte {
+	head := []byte(freedMagic)
+	head = binary.AppendUvarint(head, uint64(len(l.owners)))
+	for _, k := range l.owners {
 		head = append(head, k...)
 	}
 	head = binary.AppendUvarint(head, uint64(l.runs.count)) // #nosec G115 -- not negative
@@ -61,18 +61,18 @@ func (l *lostBlocks) encode() [][]byte {
 	return append(pieces, binary.LittleEndian.AppendUint32(nil, sum))
 }
 
-// decodeLost reads a file of lost blocks. Every byte of it counts.
-func decodeLost(data []byte) (*lostBlocks, error) {
+// decodeFreed reads a file of freed blocks. Every byte of it counts.
+func decodeFreed(data []byte) (*freedBlocks, error) {
 	body := len(data) - 4
-	if body < len(lostMagic) || string(data[:len(lostMagic)]) != lostMagic {
+	if body < len(freedMagic) || string(data[:len(freedMagic)]) != freedMagic {
 		return nil, errors.New("it does not begin as such a file does")
 	}
 	if binary.LittleEndian.Uint32(data[body:]) != crc32.Checksum(data[:body], castagnoli) {
 		return nil, errors.New("its checksum is wrong")
 	}
-	d := varints{data[len(lostMagic):body]}
-	l := new(lostBlocks)
-	n, err := d.next(keeperLimit)
+	d := varints{data[len(freedMagic):body]}
+	l := new(freedBlocks)
+	n, err := d.next(ownerLimit)
 	if err != nil {
 		return nil, err
 	}
@@ -84,23 +84,23 @@ func decodeLost(data []byte) (*lostBlocks, error) {
 		if err != nil {
 			return nil, err
 		}
-		l.keepers, d.data = append(l.keepers, k), d.data[36:]
+		l.owners, d.data = append(l.owners, k), d.data[36:]
 	}
-	if len(l.keepers) == 0 {
+	if len(l.owners) == 0 {
 		return nil, errors.New("it names no volume")
 	}
-	l.self = l.keepers[0]
+	l.self = l.owners[0]
 	if n, err = d.next(maxBlock); err != nil {
 		return nil, err
 	}
 	runs, coded := d.data, 0
 	for range n {
-		var gap, count, keeper int64
+		var gap, count, owner int64
 		coded = len(runs) - len(d.data)
 		for _, field := range []struct {
 			to    *int64
 			limit uint64
-		}{{&gap, maxBlock}, {&count, maxBlock}, {&keeper, uint64(len(l.keepers)) - 1}} {
+		}{{&gap, maxBlock}, {&count, maxBlock}, {&owner, uint64(len(l.owners)) - 1}} {
 			if err == nil {
 				*field.to, err = d.next(field.limit)
 			}
@@ -109,7 +109,7 @@ func decodeLost(data []byte) (*lostBlocks, error) {
 			return nil, err
 		}
 		l.runs.end = l.runs.last.end()
-		r := run{l.runs.end + gap, count, int32(keeper)} // #nosec G115 -- below the number of keepers
+		r := run{l.runs.end + gap, count, int32(owner)} // #nosec G115 -- below the number of owners
 		if r.count == 0 || r.end() > maxBlock {
 			return nil, fmt.Errorf("%d blocks from block %d on are not possible", r.count, r.first)
 		}
@@ -139,19 +139,19 @@ func (v *varints) next(limit uint64) (int64, error) {
 	return int64(n), nil // #nosec G115 -- limits are below 2^63
 }
 
-// keeper answers the index of a keeper, added if need be.
-func (l *lostBlocks) keeper(k sr.Key) int32 {
-	i := slices.Index(l.keepers, k)
+// owner answers the index of a owner, added if need be.
+func (l *freedBlocks) owner(k sr.Key) int32 {
+	i := slices.Index(l.owners, k)
 	if i < 0 {
-		i = len(l.keepers)
-		l.keepers = append(l.keepers, k)
+		i = len(l.owners)
+		l.owners = append(l.owners, k)
 	}
 	return int32(i) // #nosec G115 -- of a list of volumes
 }
 
 // with answers l with the runs of more added, none of whose blocks l has.
-func (l *lostBlocks) with(more runList) *lostBlocks {
-	out := &lostBlocks{self: l.self, keepers: slices.Clone(l.keepers)}
+func (l *freedBlocks) with(more runList) *freedBlocks {
+	out := &freedBlocks{self: l.self, owners: slices.Clone(l.owners)}
 	switch {
 	case more.count == 0:
 		out.runs = l.runs.clone()
@@ -172,21 +172,21 @@ func (l *lostBlocks) with(more runList) *lostBlocks {
 	return out
 }
 
-// without answers l without the runs of one keeper, and without keepers of none.
-func (l *lostBlocks) without(keeper sr.Key) *lostBlocks {
-	out := newLost(l.self)
+// without answers l without the runs of one owner, and without owners of none.
+func (l *freedBlocks) without(owner sr.Key) *freedBlocks {
+	out := newFreed(l.self)
 	for r := range l.runs.all() {
-		if k := l.keepers[r.keeper]; k != keeper {
-			out.runs.add(run{r.first, r.count, out.keeper(k)})
+		if k := l.owners[r.owner]; k != owner {
+			out.runs.add(run{r.first, r.count, out.owner(k)})
 		}
 	}
 	return out
 }
 
-// of answers the runs of one keeper.
-func (l *lostBlocks) of(keeper sr.Key) (runs runList) {
+// of answers the runs of one owner.
+func (l *freedBlocks) of(owner sr.Key) (runs runList) {
 	for r := range l.runs.all() {
-		if l.keepers[r.keeper] == keeper {
+		if l.owners[r.owner] == owner {
 			runs.add(r)
 		}
 	}
@@ -194,8 +194,8 @@ func (l *lostBlocks) of(keeper sr.Key) (runs runList) {
 }
 
 // equal says whether two mean the same.
-func (l *lostBlocks) equal(o *lostBlocks) bool {
-	if l.self != o.self || !slices.Equal(l.keepers, o.keepers) {
+func (l *freedBlocks) equal(o *freedBlocks) bool {
+	if l.self != o.self || !slices.Equal(l.owners, o.owners) {
 		return false
 	}
 	a, b := l.runs.walk(), o.runs.walk()
@@ -206,18 +206,18 @@ func (l *lostBlocks) equal(o *lostBlocks) bool {
 	return a.now == b.now
 }
 
-// loadLost reads what the volume, whose data was destroyed, has lost. pending says
+// loadFreed reads what the volume, whose data was destroyed, has freed. pending says
 // that some of those blocks may still take space.
-func loadLost(s *sr.SR, key sr.Key) (l *lostBlocks, pending bool, err error) {
+func loadFreed(s *sr.SR, key sr.Key) (l *freedBlocks, pending bool, err error) {
 	name := string(key) + sr.PendingCBT
-	data, err := s.CBT.Read(name, lostLimit)
+	data, err := s.CBT.Read(name, freedLimit)
 	pending = err == nil
 	if errors.Is(err, os.ErrNotExist) {
 		name = string(key)
-		data, err = s.CBT.Read(name, lostLimit)
+		data, err = s.CBT.Read(name, freedLimit)
 	}
 	if err == nil {
-		if l, err = decodeLost(data); err == nil && l.self != key {
+		if l, err = decodeFreed(data); err == nil && l.self != key {
 			err = fmt.Errorf("it is that of volume %s", l.self)
 		}
 	}
@@ -227,21 +227,21 @@ func loadLost(s *sr.SR, key sr.Key) (l *lostBlocks, pending bool, err error) {
 	return l, pending, err
 }
 
-// save writes down what was lost, before it is. The caller holds SR.LockCBT and then
+// save writes down what was freed, before it is. The caller holds SR.LockCBT and then
 // gives the blocks back, and calls settled.
-func (l *lostBlocks) save(s *sr.SR) error {
+func (l *freedBlocks) save(s *sr.SR) error {
 	pieces, length := l.encode(), 0
 	for _, p := range pieces {
 		length += len(p)
 	}
-	if length > lostLimit {
-		return fault.Errorf(fault.ErrInvalid, string(l.self), "volume %s is in too many pieces for its changed blocks to outlive its data (%d bytes to note, at most %d): destroy it instead", l.self, length, lostLimit)
+	if length > freedLimit {
+		return fault.Errorf(fault.ErrInvalid, string(l.self), "volume %s is in too many pieces for its changed blocks to outlive its data (%d bytes to note, at most %d): destroy it instead", l.self, length, freedLimit)
 	}
 	return s.Replace(s.CBT, string(l.self)+sr.PendingCBT, pieces...)
 }
 
-// settled notes that all lost blocks have been given back.
-func settled(s *sr.SR, key sr.Key) error {
+// noteGivenBack notes that all freed blocks have been given back.
+func noteGivenBack(s *sr.SR, key sr.Key) error {
 	err := s.CBT.Rename(string(key)+sr.PendingCBT, s.CBT, string(key))
 	if errors.Is(err, os.ErrNotExist) { // it was never noted otherwise
 		return nil
@@ -249,17 +249,17 @@ func settled(s *sr.SR, key sr.Key) error {
 	return err
 }
 
-// lostCursor walks over a disk some of whose blocks are not in its file.
-type lostCursor struct {
-	own     walker
-	size    int64
-	runs    *runWalker // at the first that is not yet passed
-	names   []sr.Key   // lostBlocks.keepers
-	keepers []*walker  // of those that there are; nil: what they keep is skipped
-	at      int64
+// freedCursor walks over a disk some of whose blocks are not in its file.
+type freedCursor struct {
+	own    walker
+	size   int64
+	runs   *runWalker // at the first that is not yet passed
+	names  []sr.Key   // lostBlocks.owners
+	owners []*walker  // of those that there are; nil: what they keep is skipped
+	at     int64
 }
 
-func (c *lostCursor) next() (segment, error) {
+func (c *freedCursor) next() (segment, error) {
 	for c.runs.now.count > 0 && c.runs.now.end()*granularity <= c.at {
 		c.runs.next()
 	}
@@ -272,17 +272,17 @@ func (c *lostCursor) next() (segment, error) {
 	case c.at < r.first*granularity:
 		g, err = c.own.at(c.at)
 		limit = r.first * granularity
-	case c.keepers == nil:
-	case c.keepers[r.keeper] == nil: // itself, or one that is no more
-		g.what, g.keeper = lost, c.names[r.keeper]
+	case c.owners == nil:
+	case c.owners[r.owner] == nil: // itself, or one that is no more
+		g.what, g.owner = freed, c.names[r.owner]
 	default:
-		g, err = c.keepers[r.keeper].at(c.at)
+		g, err = c.owners[r.owner].at(c.at)
 	}
 	g.end = min(g.end, limit)
 	return c.passed(g, err)
 }
 
-func (c *lostCursor) passed(g segment, err error) (segment, error) {
+func (c *freedCursor) passed(g segment, err error) (segment, error) {
 	c.at = g.end
 	return g, err
 }

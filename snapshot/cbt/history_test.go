@@ -71,7 +71,7 @@ var onceWrong = []struct {
 	operations int
 }{
 	{"btrfs", 3002, 130}, // the last block of a shorter disk
-	{"xfs", 3043, 160},   // a keeper of a keeper that is no more
+	{"xfs", 3043, 160},   // a owner of a owner that is no more
 }
 
 // history is one sequence of operations and what they must have led to.
@@ -606,7 +606,7 @@ func (h *history) laidOver(child, parent *modelDisk) ([]byte, error) {
 }
 
 // recover attaches the SR again, now and then after a crash just before it was noted that
-// lost blocks had been given back.
+// freed blocks had been given back.
 func (h *history) recover() bool {
 	d := h.pick(func(d *modelDisk) bool { return d.destroyed })
 	if d != nil {

@@ -8,22 +8,22 @@ import (
 	"reflinksr/sr"
 )
 
-// Remains is what is left of a volume whose data was destroyed, besides its file.
-type Remains struct {
-	Lost    int64 // bytes of the disk that it has not any more
+// MetadataUsage is what is left of a volume whose data was destroyed, besides its file.
+type MetadataUsage struct {
+	Freed   int64 // bytes of the disk that it has not any more
 	Note    int64 // bytes of the file that says which
-	Pending bool  // some of what is lost may not have been given back yet
+	Pending bool  // some of what is freed may not have been given back yet
 }
 
-// RemainsOf reads what is left of a volume whose data was destroyed.
-func RemainsOf(s *sr.SR, key sr.Key) (Remains, error) {
-	l, pending, err := loadLost(s, key)
+// MetadataUsageOf reads what is left of a volume whose data was destroyed.
+func MetadataUsageOf(s *sr.SR, key sr.Key) (MetadataUsage, error) {
+	l, pending, err := loadFreed(s, key)
 	if err != nil {
-		return Remains{}, err
+		return MetadataUsage{}, err
 	}
-	r := Remains{Pending: pending}
-	for lost := range l.runs.all() {
-		r.Lost += lost.count * granularity
+	r := MetadataUsage{Pending: pending}
+	for freed := range l.runs.all() {
+		r.Freed += freed.count * granularity
 	}
 	for _, name := range []string{string(key), string(key) + sr.PendingCBT} {
 		st, err := s.CBT.Stat(name)

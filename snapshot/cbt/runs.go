@@ -6,16 +6,16 @@ import (
 	"slices"
 )
 
-// run is a number of blocks with one keeper.
+// run is a number of blocks with one owner.
 type run struct {
 	first, count int64 // blocks
-	keeper       int32 // in lostBlocks.keepers
+	owner        int32 // in lostBlocks.owners
 }
 
 func (r run) end() int64 { return r.first + r.count }
 
 // runList holds runs in order, not overlapping, of which those that touch have
-// different keepers. A disk in pieces has millions: they are held as they are written
+// different owners. A disk in pieces has millions: they are held as they are written
 // (lostMagic), a few bytes each.
 type runList struct {
 	chunks [][]byte // all but the last run; each begins and ends with a run
@@ -29,7 +29,7 @@ const runBytes = 3 * binary.MaxVarintLen64
 
 // add adds a run that comes after all others.
 func (l *runList) add(r run) {
-	if l.count > 0 && l.last.end() == r.first && l.last.keeper == r.keeper {
+	if l.count > 0 && l.last.end() == r.first && l.last.owner == r.owner {
 		l.last.count += r.count
 		return
 	}
@@ -57,7 +57,7 @@ func (l runList) clone() runList {
 
 // appendCoded adds a run to b as it is written after one that has the given end.
 func appendCoded(b []byte, end int64, r run) []byte {
-	for _, n := range []int64{r.first - end, r.count, int64(r.keeper)} {
+	for _, n := range []int64{r.first - end, r.count, int64(r.owner)} {
 		b = binary.AppendUvarint(b, uint64(n)) // #nosec G115 -- not negative
 	}
 	return b
@@ -139,10 +139,10 @@ func (l runList) cut(by runList) (in, out runList) {
 	return in, out
 }
 
-// asKept answers the same blocks with one keeper.
-func (l runList) asKept(keeper int32) (kept runList) {
+// asKept answers the same blocks with one owner.
+func (l runList) asKept(owner int32) (kept runList) {
 	for r := range l.all() {
-		r.keeper = keeper
+		r.owner = owner
 		kept.add(r)
 	}
 	return kept

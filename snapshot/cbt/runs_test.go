@@ -63,11 +63,11 @@ func TestCut(t *testing.T) {
 		}
 	}
 	r := rand.New(rand.NewPCG(1, 1))
-	keepers := []sr.Key{keyOf(0), keyOf(1), keyOf(2)}
+	owners := []sr.Key{keyOf(0), keyOf(1), keyOf(2)}
 	for range 5000 {
 		runs, by := someRuns(r, 3), someRuns(r, 1)
 		in, out := runs.cut(by)
-		all, cover, inside, outside := add(blockSet{}, runs, keepers), add(blockSet{}, by, keepers), blockSet{}, blockSet{}
+		all, cover, inside, outside := add(blockSet{}, runs, owners), add(blockSet{}, by, owners), blockSet{}, blockSet{}
 		for b, k := range all {
 			if _, ok := cover[b]; ok {
 				inside[b] = k
@@ -75,7 +75,7 @@ func TestCut(t *testing.T) {
 				outside[b] = k
 			}
 		}
-		if !maps.Equal(add(blockSet{}, in, keepers), inside) || !maps.Equal(add(blockSet{}, out, keepers), outside) ||
+		if !maps.Equal(add(blockSet{}, in, owners), inside) || !maps.Equal(add(blockSet{}, out, owners), outside) ||
 			wellFormed(in, 3) != nil || wellFormed(out, 3) != nil {
 			t.Fatalf("%v cut by %v is %v and %v", slice(runs), slice(by), slice(in), slice(out))
 		}
@@ -84,7 +84,7 @@ func TestCut(t *testing.T) {
 
 func TestAsKept(t *testing.T) {
 	runs := listOf(run{0, 1, 3}, run{4, 2, 0}, run{6, 1, 1})
-	if kept := runs.asKept(7); !slices.Equal(slice(kept), []run{{0, 1, 7}, {4, 3, 7}}) || runs.walk().now.keeper != 3 {
+	if kept := runs.asKept(7); !slices.Equal(slice(kept), []run{{0, 1, 7}, {4, 3, 7}}) || runs.walk().now.owner != 3 {
 		t.Errorf("%v became %v", slice(runs), slice(kept))
 	}
 }
@@ -95,7 +95,7 @@ func TestRunListIsSmall(t *testing.T) {
 	var before, after runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	var l lostBlocks
+	var l freedBlocks
 	for i := range int64(10_000_000) {
 		l.runs.add(run{3 * i, 1, int32(i % 2)})
 	}

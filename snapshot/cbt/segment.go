@@ -17,7 +17,7 @@ type segment struct {
 	what       kind
 	extent     int64  // stored, and compressed: in which extent; else 0
 	place      int64  // stored: where the filesystem has byte 0 of the disk, were it all in one piece
-	keeper     sr.Key // lost: the volume that was the last to have it
+	owner      sr.Key // freed: the volume that was the last to have it
 
 	allocated bool // it takes space in the file
 	shared    bool // and other files have the same blocks, as far as the filesystem knows
@@ -29,7 +29,7 @@ const (
 	hole   kind = iota // reads as zeros: never written, discarded, or allocated and unwritten
 	stored             // in blocks of the filesystem
 	unsure             // the filesystem does not say where
-	lost               // no volume has it any more
+	freed              // no volume has it any more
 	beyond             // after the end of the disk
 )
 
@@ -43,8 +43,8 @@ func same(a, b segment) bool {
 		return true
 	case stored:
 		return a.extent == b.extent && a.place == b.place
-	case lost:
-		return a.keeper == b.keeper
+	case freed:
+		return a.owner == b.owner
 	}
 	return false
 }

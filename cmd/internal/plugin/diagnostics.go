@@ -19,8 +19,8 @@ import (
 	"reflinksr/volume"
 )
 
-// patience bounds how long diagnostics counts extents.
-const patience = 3 * time.Second
+// diagnosticsTimeout bounds how long diagnostics counts extents.
+const diagnosticsTimeout = 3 * time.Second
 
 // diagnostics tells versions, sizes and counts. No names, paths or contents.
 func diagnostics() (string, error) {
@@ -60,7 +60,7 @@ func diagnose(b *strings.Builder, handle string) {
 		return
 	}
 	var damaged, most, counted int
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(diagnosticsTimeout)
 	for _, key := range keys {
 		if _, err := volume.Describe(s, key); err != nil {
 			damaged++

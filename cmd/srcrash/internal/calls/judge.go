@@ -532,7 +532,7 @@ func (v *verdict) agree(now *state) {
 		v.add("srctl check: %v", err)
 	}
 	for _, p := range problems {
-		if strings.HasSuffix(p.Name, sr.ThrowAwaySuffix) {
+		if strings.HasSuffix(p.Name, sr.NonpersistentSuffix) {
 			continue // of a domain that has it
 		}
 		v.add("srctl check finds %s: %s", p.Name, p.Text)

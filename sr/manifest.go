@@ -15,8 +15,8 @@ import (
 	"reflinksr/internal/sys"
 )
 
-// doomLimit bounds the list, in bytes: half a million volumes.
-const doomLimit = 128 << 20
+// manifestLimit bounds the list, in bytes: half a million volumes.
+const manifestLimit = 128 << 20
 
 // identity tells a file from every other that has or will have its name: one that is
 // copied there later has another inode or, written over the old one, another time of
@@ -26,7 +26,7 @@ type identity struct {
 	Changed int64  `json:"changed"` // nanoseconds
 }
 
-func identify(d *dirfs.Dir, name string) (id identity, there bool, err error) {
+func identityOf(d *dirfs.Dir, name string) (id identity, there bool, err error) {
 	st, err := d.Stat(name)
 	switch {
 	case st != nil: // also of what is no regular file
@@ -37,11 +37,11 @@ func identify(d *dirfs.Dir, name string) (id identity, there bool, err error) {
 	return id, false, err
 }
 
-// doom writes down which files are the volumes' at the end of the SR, for whoever
+// writeDestroyManifest writes down which files are the volumes' at the end of the SR, for whoever
 // finishes its destruction after a crash. A full filesystem has no room for that, and
 // can be destroyed all the same.
-func (s *SR) doom() error {
-	if err := s.Control.Remove(layout.DestroyList); err != nil {
+func (s *SR) writeDestroyManifest() error {
+	if err := s.Control.Remove(layout.DestroyManifest); err != nil {
 		return err
 	}
 	// A time of change that is only in memory would be an older one after a power cut.
@@ -57,7 +57,7 @@ func (s *SR) doom() error {
 		if _, err := ParseKey(strings.TrimSuffix(name, ".inf")); err != nil {
 			continue
 		}
-		id, there, err := identify(s.Root, name)
+		id, there, err := identityOf(s.Root, name)
 		if err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (s *SR) doom() error {
 	if err != nil {
 		return err
 	}
-	err = s.Control.WriteNew(layout.DestroyList, data)
+	err = s.Control.WriteNew(layout.DestroyManifest, data)
 	if fault.Classify(err) == fault.ErrNoSpace {
 		slog.Warn("no room to write down what is to be removed with the SR", "path", s.Path, "err", err)
 		return nil
@@ -84,14 +84,14 @@ func (s *SR) doom() error {
 // there. What cannot be looked at may not.
 type mine func(name string) (bool, error)
 
-// doomed says which files in the directory of an SR that was destroyed are still those
+// readDestroyManifest says which files in the directory of an SR that was destroyed are still those
 // that were to be removed.
-func (s *SR) doomed() (ours mine, err error) {
+func (s *SR) readDestroyManifest() (ours mine, err error) {
 	none := func(string) (bool, error) { return false, nil }
 	if s.Control == nil {
 		return none, nil // it went after the last of them
 	}
-	data, err := s.Control.Read(layout.DestroyList, doomLimit)
+	data, err := s.Control.Read(layout.DestroyManifest, manifestLimit)
 	if errors.Is(err, os.ErrNotExist) {
 		staging, err := s.Control.Sub("staging")
 		if errors.Is(err, os.ErrNotExist) {
@@ -111,7 +111,7 @@ func (s *SR) doomed() (ours mine, err error) {
 		return nil, err
 	}
 	return func(name string) (bool, error) {
-		id, there, err := identify(s.Root, name)
+		id, there, err := identityOf(s.Root, name)
 		return err == nil && (!there || id == list[name]), err
 	}, nil
 }
@@ -124,7 +124,7 @@ func (s *SR) unlisted() (ours mine, err error) {
 		return nil, err
 	}
 	return func(name string) (bool, error) {
-		id, there, err := identify(s.Root, name)
+		id, there, err := identityOf(s.Root, name)
 		return err == nil && (!there || id.Changed <= end.Ctim.Nano()), err
 	}, nil
 }

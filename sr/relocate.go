@@ -12,10 +12,10 @@ import (
 	"reflinksr/internal/source"
 )
 
-// Rehome makes an SR that was moved or restored to another filesystem at home
+// Relocate makes an SR that was moved or restored to another filesystem at home
 // there: the marker names the filesystem it is on now. For the operator only, who
 // has made sure that the directory is the SR and not a copy beside it.
-func Rehome(path string) (from, to filesystem.Identity, err error) {
+func Relocate(path string) (from, to filesystem.Identity, err error) {
 	path, err = layout.CleanPath(path)
 	if err != nil {
 		return from, to, err
@@ -43,7 +43,7 @@ func Rehome(path string) (from, to filesystem.Identity, err error) {
 	if err == nil && strings.HasSuffix(handle, m.UUID) {
 		return from, to, fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached: detach it first", path)
 	}
-	if err := heal(root); err != nil {
+	if err := makeMissing(root); err != nil {
 		return from, to, err
 	}
 	s := &SR{Path: path, Root: root, Meta: m}
