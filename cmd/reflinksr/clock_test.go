@@ -16,11 +16,11 @@ func TestClockDecidesNothing(t *testing.T) {
 	known := map[string]string{
 		"internal/dirfs/lock.go LockFile":               "a deadline, which Go measures on the monotonic clock",
 		"internal/dirfs/lock.go Flock":                  "the same",
-		"sr/sr.go alone":                                "the same",
+		"sr/lock.go alone":                              "the same",
 		"internal/dirfs/look.go LookLockFor":            "the same",
 		"internal/dirfs/lock.go lockOpen":               "the same",
 		"cmd/internal/plugin/diagnostics.go diagnose":   "the same",
-		"internal/loop/loop_linux.go Attach":            "the same",
+		"internal/loop/attach_linux.go Attach":          "the same",
 		"internal/procs/procs.go Describe":              "told to the operator",
 		"datapath/lease/lease.go String":                "told to the operator",
 		"internal/dirfs/nfs_linux.go retryReplaced":     "the same",

@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"reflinksr/internal/probe"
 	"reflinksr/internal/smapi"
 	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
@@ -45,7 +46,7 @@ func asSRStatus(s sr.Stat) smapi.SRStatus {
 	}
 }
 
-func asProbeResult(c sr.Candidate) smapi.ProbeResult {
+func asProbeResult(c probe.Candidate) smapi.ProbeResult {
 	result := smapi.ProbeResult{Configuration: c.Configuration, Complete: c.Complete, ExtraInfo: c.ExtraInfo}
 	if c.SR != nil {
 		status := asSRStatus(*c.SR)

@@ -7,6 +7,7 @@ import (
 	"reflinksr/datapath"
 	"reflinksr/internal/attached"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/probe"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
 	"reflinksr/snapshot"
@@ -23,7 +24,7 @@ func volumeCalls() []serve.Handler {
 		serve.On(func(context.Context, smapi.PluginDiagnostics) (string, error) { return diagnostics() }),
 
 		serve.On(func(_ context.Context, r smapi.SRProbe) ([]smapi.ProbeResult, error) {
-			return list(asProbeResult)(sr.ProbeSR(r.Configuration))
+			return list(asProbeResult)(probe.SR(r.Configuration))
 		}),
 		serve.On(func(_ context.Context, r smapi.SRCreate) (map[string]string, error) {
 			return sr.Create(r.UUID, r.Configuration, r.Name, r.Description)
