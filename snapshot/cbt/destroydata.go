@@ -21,12 +21,12 @@ import (
 
 // EnableCBT lets changed blocks be asked for between the snapshots that will be taken
 // of a volume. It costs nothing: what has changed is where two volumes do not share.
-func EnableCBT(handle, key string) error { return setCBT(handle, key, true) }
+func EnableCBT(handle string, key sr.Key) error { return setCBT(handle, key, true) }
 
 // DisableCBT ends that for the snapshots to come. Those there are keep it.
-func DisableCBT(handle, key string) error { return setCBT(handle, key, false) }
+func DisableCBT(handle string, key sr.Key) error { return setCBT(handle, key, false) }
 
-func setCBT(handle, key string, on bool) error {
+func setCBT(handle string, key sr.Key, on bool) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
@@ -37,16 +37,12 @@ func setCBT(handle, key string, on bool) error {
 			return err
 		}
 	}
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return err
-	}
-	lock, err := s.LockVolume(k, dirfs.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	r, err := volume.LoadForChange(s, k)
+	r, err := volume.LoadForChange(s, key)
 	switch {
 	case err != nil:
 		return err
@@ -55,7 +51,7 @@ func setCBT(handle, key string, on bool) error {
 	case !r.ReadWrite:
 		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
 	}
-	return r.SetCBT(s, k, on)
+	return r.SetCBT(s, key, on)
 }
 
 // DestroyData ends a snapshot's data: its space is given back, except for what other
@@ -68,7 +64,7 @@ func setCBT(handle, key string, on bool) error {
 //
 // Order: what will be freed noted and durable, and that relatives may lose more; the
 // record says that there is no data (the commit); blocks given back; that noted.
-func DestroyData(handle, key string) error {
+func DestroyData(handle string, key sr.Key) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
@@ -77,21 +73,17 @@ func DestroyData(handle, key string) error {
 	if err := s.MustMapExtents(); err != nil {
 		return err
 	}
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return err
-	}
 	cbt, err := s.LockCBT(dirfs.Exclusive, false)
 	if err != nil {
 		return err
 	}
 	defer cbt.Unlock()
-	if err := destroyData(s, k); err != nil {
+	if err := destroyData(s, key); err != nil {
 		return err
 	}
-	family, err := destroyedKin(s, k)
+	family, err := destroyedKin(s, key)
 	if err = errors.Join(err, trimAll(s, family)); err != nil {
-		slog.Error("space of destroyed snapshots could not all be given back", "key", k, "err", err)
+		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
 	}
 	return nil
 }
