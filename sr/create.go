@@ -173,7 +173,7 @@ func (s *SR) abandon() {
 func answer(c source.Configuration, conf map[string]string) map[string]string {
 	out := map[string]string{}
 	for k, v := range conf {
-		if !source.FromToolstack[k] && !forCreate(k, v) {
+		if !source.FromToolstack[k] && !source.ForCreate(k, v) {
 			out[k] = v
 		}
 	}

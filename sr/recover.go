@@ -3,12 +3,9 @@ package sr
 import (
 	"errors"
 	"log/slog"
-	"strings"
 
 	"reflinksr/internal/dirfs"
-	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
-	"reflinksr/internal/uuids"
 )
 
 // Recover finishes or takes back what a crash interrupted. It may run at any time
@@ -39,45 +36,6 @@ func (s *SR) Recover() error {
 		}
 	}
 	return s.sweepLocks()
-}
-
-// StagedName takes apart the name of a file in staging: a volume's key and what
-// the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of the
-// record, ".new" of its lease, ".todo.new" of what it knows of changed blocks, ".revert"
-// and ".composed" new data, or what it has replaced. Others begin with a key and a dot as well (package
-// datapath's throw-away disks) and are not ours to judge.
-func StagedName(name string) (key Key, kind string, ok bool) {
-	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
-		return "", "", false
-	}
-	key, kind = Key(name[:36]), name[36:]
-	switch kind {
-	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", PendingCBT + ".new":
-		return key, kind, true
-	}
-	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, NonpersistentSuffix)
-}
-
-// Composed names the staged data of a composition: new before its commit, old after it.
-func Composed(key Key) string { return string(key) + ".composed" }
-
-// NonpersistentSuffix ends the staging names of throw-away disks.
-const NonpersistentSuffix = ".throwaway"
-
-// tryLocked runs do under the volume's lock if nobody else has it now.
-func (s *SR) tryLocked(key Key, do func() error) error {
-	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), dirfs.Exclusive, true)
-	if errors.Is(err, fault.ErrBusy) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer lock.Unlock()
-	if err := s.revalidate(); err != nil {
-		return err
-	}
-	return do()
 }
 
 // finishOrUndo brings one volume to its old or its new state. The caller holds its lock.
@@ -134,26 +92,6 @@ func (s *SR) finishOrUndo(key Key) error {
 	}
 	return nil
 }
-
-// removeNonpersistent removes the throw-away disks of a volume that is no more.
-func (s *SR) removeNonpersistent(key Key) error {
-	names, err := s.Staging.Names()
-	if err != nil {
-		return err
-	}
-	for _, name := range names {
-		if strings.HasPrefix(name, string(key)+".") && strings.HasSuffix(name, NonpersistentSuffix) {
-			if err := s.Staging.Remove(name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// Discard removes a volume whose record is in staging. The caller holds its lock.
-// Failing is no loss: recovery does it again.
-func (s *SR) Discard(key Key) error { return s.finishOrUndo(key) }
 
 // sweepLocks removes lock files of volumes that are no more.
 func (s *SR) sweepLocks() error {

@@ -2,18 +2,15 @@ package sr
 
 import (
 	"errors"
-	"os"
 	"slices"
 	"strings"
 
 	"reflinksr/internal/attached"
-	"reflinksr/internal/blockdev"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/reflink"
-	"reflinksr/internal/source"
 )
 
 // Stat is what the protocol calls sr_stat.
@@ -87,7 +84,7 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 		}
 	}
 	if !s.Meta.Filesystem.MapsExtents() && len(texts) == 0 {
-		say(noExtents)
+		say(NoExtents)
 	}
 	st.Health[1] = strings.Join(texts, "; ")
 	return st, errors.Join(err, e)
@@ -112,70 +109,13 @@ func (s *SR) Fixed() (names []string) {
 	return names
 }
 
-// Candidate is what the protocol calls probe_result.
-type Candidate struct {
-	Configuration map[string]string `json:"configuration"`
-	Complete      bool              `json:"complete"`
-	SR            *Stat             `json:"sr,omitempty"`
-	ExtraInfo     map[string]string `json:"extra_info"`
-}
-
-// known is a configuration without what SR.create would refuse.
-func known(conf map[string]string) map[string]string {
-	out := map[string]string{}
-	for k, v := range conf {
-		if source.OptionHelp[k] != "" {
-			out[k] = v
-		}
-	}
-	return out
-}
-
-// inspect says what SR.create or SR.attach could do with the open directory of c.
-func inspect(root *dirfs.Dir, c source.Configuration, conf map[string]string) (Candidate, error) {
-	out := Candidate{Configuration: known(conf), Complete: true, ExtraInfo: map[string]string{}}
-	if err := blockdev.DescribeSpace(root, out.ExtraInfo); err != nil {
-		return out, err
-	}
-	if fs := (filesystem.Identity{Type: out.ExtraInfo["filesystem"]}); !fs.MapsExtents() {
-		out.ExtraInfo["changed_blocks"] = noExtents
-	}
-	m, err := layout.ReadMeta(root)
-	if errors.Is(err, os.ErrNotExist) {
-		if old, err := layout.ReadDestroyed(root); err == nil && old != nil {
-			out.ExtraInfo["destroyed_sr"] = old.UUID // its files go when something is made here
-		}
-		if c.UUID != "" {
-			return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds no SR, and SR %s was asked for", root.Path(), c.UUID)
-		}
-		return out, filesystem.Probe(root, c.Options.Attributes())
-	}
-	if err != nil {
-		return out, err
-	}
-	if c.UUID != "" && c.UUID != m.UUID {
-		return out, fault.Errorf(fault.ErrSRNotFound, root.Path(), "%s holds SR %s, not %s", root.Path(), m.UUID, c.UUID)
-	}
-	c.Complete(m.UUID)
-	s := &SR{Path: c.Path, Root: root, Meta: m}
-	st, err := s.Stat(nil)
-	if err != nil {
-		return out, err
-	}
-	if err := s.SameFilesystem(m); err != nil {
-		st.Health = [2]string{Unreachable, err.Error()}
-	}
-	out.Configuration["sr_uuid"] = m.UUID
-	out.SR = &st
-	return out, nil
-}
-
 // MustMapExtents refuses, with ErrNoExtents, what has to know which blocks files share.
 func (s *SR) MustMapExtents() error {
 	if s.Meta.Filesystem.MapsExtents() {
 		return nil
 	}
-	return fault.Errorf(fault.ErrNoExtents, s.Path, "SR %s is on NFS: %s", s.Path, noExtents)
+	return fault.Errorf(fault.ErrNoExtents, s.Path, "SR %s is on NFS: %s", s.Path, NoExtents)
 }
 
-const noExtents = "NFS cannot tell which blocks two files share: there are no changed blocks, and data cannot be destroyed alone or composed; snapshots, clones and reverts are as anywhere"
+// NoExtents says what an SR on NFS cannot do, and why.
+const NoExtents = "NFS cannot tell which blocks two files share: there are no changed blocks, and data cannot be destroyed alone or composed; snapshots, clones and reverts are as anywhere"

@@ -16,14 +16,14 @@ func TestClockDecidesNothing(t *testing.T) {
 	known := map[string]string{
 		"internal/dirfs/lock.go LockFile":               "a deadline, which Go measures on the monotonic clock",
 		"internal/dirfs/lock.go Flock":                  "the same",
-		"sr/sr.go alone":                                "the same",
+		"sr/lock.go alone":                              "the same",
 		"internal/dirfs/look.go LookLockFor":            "the same",
-		"internal/dirfs/lock.go LockSelf":               "the same",
+		"internal/dirfs/lock.go lockOpen":               "the same",
 		"cmd/internal/plugin/diagnostics.go diagnose":   "the same",
-		"internal/loop/loop_linux.go Attach":            "the same",
+		"internal/loop/attach_linux.go Attach":          "the same",
 		"internal/procs/procs.go Describe":              "told to the operator",
 		"datapath/lease/lease.go String":                "told to the operator",
-		"internal/dirfs/nfs_linux.go RetryReplaced":         "the same",
+		"internal/dirfs/nfs_linux.go retryReplaced":     "the same",
 		"internal/sys/insist.go Insist":                 "the same",
 		"internal/source/create.go CreateOnDisk":        "the same",
 		"internal/blockdev/look_linux.go lookElsewhere": "the same",
@@ -34,7 +34,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"datapath/lease/lease.go NewHolder":             "noted in the lease and told to the operator",
 		"sr/hosts.go enlist":                            "noted and told to the operator",
 		"cmd/internal/plugin/main.go explained":         "logged",
-		"sr/manifest.go identityOf":                       "compared for being the same",
+		"sr/manifest.go identityOf":                     "compared for being the same",
 		"sr/manifest.go unlisted":                       "a full filesystem has no room for the list that needs no clock",
 	}
 	clocks := []string{"Now", "Since", "Until", "ModTime", "Ctim", "Mtim", "Atim", "Btime"}

@@ -75,12 +75,13 @@ func TestArrows(t *testing.T) {
 		"internal/mount":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/mountinfo", "internal/procs", "internal/rundir", "internal/sys"},
 		"internal/overwrite":    {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/layout", "internal/mount", "internal/mountinfo", "internal/program", "internal/sys"},
 		"internal/source":       {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/program", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
-		"sr":                    {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
+		"sr":                    {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
 		"datapath/lease":        {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "sr"},
+		"internal/probe":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/source", "sr"},
 		"volume":                {"datapath/lease", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
 		"datapath":              {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
 		"snapshot":              {"datapath/lease", "internal/dirfs", "internal/fault", "internal/reflink", "internal/sys", "sr", "volume"},
-		"snapshot/cbt":          {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/reflink", "internal/sys", "sr", "volume"},
+		"snapshot/cbt":          {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/reflink", "internal/sys", "sr", "volume"},
 		"internal/check":        {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids", "snapshot/cbt", "sr", "volume"},
 	}
 	for _, name := range goList(t, "reflinksr/internal/...") {

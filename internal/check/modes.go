@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/dirfs"
-	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
 	"reflinksr/sr"
 )
@@ -26,15 +25,6 @@ func exposed(s *sr.SR, d *dirfs.Dir, name, path string, key sr.Key) []Problem {
 		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
 	}
 	return append(tooOpen(st, path, key), Unchangeable(d, name, path, key)...)
-}
-
-// Unchangeable notes that a file of ours has an attribute that keeps it from being changed.
-func Unchangeable(d *dirfs.Dir, name, path string, key sr.Key) []Problem {
-	if fixed, err := filesystem.Fixed(d, name); err != nil || !fixed {
-		return nil // gone meanwhile, or there are no attributes
-	}
-	return []Problem{{Kind: OddAttributes, Name: path, Key: key, Note: true,
-		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.Join(name) + " when that is not wanted any more")}}
 }
 
 func tooOpen(st *unix.Stat_t, path string, key sr.Key) []Problem {

@@ -44,9 +44,11 @@ type Configuration struct {
 	Wipe       bool   // what else is on it may be destroyed
 }
 
-// FromToolstack are names that the toolstack itself adds to a configuration.
 // FromToolstack are keys of a configuration that the toolstack adds and that say nothing to us.
 var FromToolstack = map[string]bool{"SRmaster": true}
+
+// ForCreate says whether a key of a configuration only says how SR.create makes something.
+func ForCreate(key, _ string) bool { return key == "wipe" || key == "filesystem" }
 
 // OptionHelp describes every configuration key, for Plugin.query and --help.
 var OptionHelp = map[string]string{

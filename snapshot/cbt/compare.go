@@ -227,7 +227,7 @@ func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, 
 	defer p.close()
 	for _, d := range []*disk{p.a, p.b} {
 		if !d.record.CBT {
-			return ChangedBlocks{}, fault.Errorf(fault.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it: Volume.enable_cbt before the next snapshot, or ask Volume.compare, which needs none", d.key)
+			return ChangedBlocks{}, fault.Errorf(fault.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it: enable it before the next snapshot, or compare the volumes, which needs none", d.key)
 		}
 	}
 	first, count, err := window(p.b, offset, length)
@@ -258,15 +258,15 @@ func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, 
 func window(d *disk, offset, length int64) (first, count int64, err error) {
 	switch {
 	case offset < 0:
-		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "argument \"offset\" is %d, it must not be negative", offset)
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "offset is %d, it must not be negative", offset)
 	case length < -1:
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d, it must be -1 (to the end) or not negative", length)
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d, it must be -1 (to the end) or not negative", length)
 	case offset > d.size:
-		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "argument \"offset\" is %d, but volume %s has %d bytes", offset, d.key, d.size)
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "offset is %d, but volume %s has %d bytes", offset, d.key, d.size)
 	case length == -1:
 		length = d.size - offset
 	case length > d.size-offset:
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
 	}
 	if length == 0 {
 		return offset / granularity, 0, nil
@@ -274,7 +274,7 @@ func window(d *disk, offset, length int64) (first, count int64, err error) {
 	first = offset / granularity
 	count = (offset+length-1)/granularity + 1 - first
 	if (count+7)/8 > bitmapLimit {
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d: at most %s can be told of at once: ask for parts", length, volume.Bytes(bitmapLimit*8*granularity))
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d: at most %s can be told of at once: ask for parts", length, volume.Bytes(bitmapLimit*8*granularity))
 	}
 	return first, count, nil
 }

@@ -207,7 +207,7 @@ func receiveBlocks(s *sr.SR, key sr.Key, old *disk, take runList, others *freedB
 }
 
 // errInVain says that a volume may have blocks of another that nothing tells of.
-var errInVain = errors.New("it has taken over blocks in vain; SR.attach gives them back")
+var errInVain = errors.New("it has taken over blocks in vain; attaching the SR gives them back")
 
 // giveUp gives back the blocks that an inheritance took, unless it was noted after all.
 func giveUp(s *sr.SR, d *disk, f *os.File, take runList) error {

@@ -1,10 +1,11 @@
-package sr
+package filesystem
 
 import (
 	"fmt"
 	"math"
 	"unsafe"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/sys"
 )
 
@@ -22,16 +23,16 @@ type xfsEOFBlocks struct {
 }
 
 // AwaitFreed waits until the blocks of files that were removed are free. XFS does that
-// in the background, and as long others seem to share them.
-func (s *SR) AwaitFreed() error {
-	if s.Meta.Filesystem.Type != "xfs" {
+// in the background, and as long others seem to share them. fs is the directory's filesystem.
+func AwaitFreed(d *dirfs.Dir, fs Identity) error {
+	if fs.Type != "xfs" {
 		return nil
 	}
 	// It frees what was allocated beyond the ends of files that are so long, that is of
 	// none; what counts is that it then waits for the background.
 	request := xfsEOFBlocks{version: xfsEOFVersion, flags: xfsEOFMinFileSize, minFileSize: math.MaxInt64}
-	if err := sys.Ioctl(s.Root.File(), xfsIocFreeEOFBlocks, unsafe.Pointer(&request)); err != nil {
-		return fmt.Errorf("%s: waiting until removed files are freed: %w", s.Path, err)
+	if err := sys.Ioctl(d.File(), xfsIocFreeEOFBlocks, unsafe.Pointer(&request)); err != nil {
+		return fmt.Errorf("%s: waiting until removed files are freed: %w", d.Path(), err)
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package sr
+package probe
 
 import (
 	"errors"
@@ -18,11 +18,11 @@ import (
 	"reflinksr/internal/source"
 )
 
-// ProbeSR answers SR.probe, in steps: without a path, device or server, the mounted
+// SR lists what could be asked for, in steps: without a path, device or server, the mounted
 // filesystems that can share blocks and the disks that could be an SR's, as incomplete
 // configurations; with one, either a complete configuration for a new SR, or the SR that
 // is there. It changes nothing.
-func ProbeSR(conf map[string]string) ([]Candidate, error) {
+func SR(conf map[string]string) ([]Candidate, error) {
 	for _, s := range source.Kinds {
 		if _, given := conf[s.Key]; given {
 			candidate, err := probeSource(conf)
@@ -151,7 +151,7 @@ func probeDisks(conf map[string]string) (out []Candidate, err error) {
 	return out, nil
 }
 
-// probeDevice answers SR.probe of a device.
+// probeDevice is probeSource of a device.
 func probeDevice(c source.Configuration, conf map[string]string) (Candidate, error) {
 	d, l, err := c.OpenDevice()
 	if errors.Is(err, os.ErrNotExist) {
@@ -198,11 +198,8 @@ func probeDevice(c source.Configuration, conf map[string]string) (Candidate, err
 func (o Candidate) ofDisk(sb blockdev.Superblock) Candidate {
 	if o.Configuration != nil {
 		o.Configuration = maps.Clone(o.Configuration)
-		maps.DeleteFunc(o.Configuration, forCreate)
+		maps.DeleteFunc(o.Configuration, source.ForCreate)
 		o.Configuration["filesystem_uuid"] = sb.UUID
 	}
 	return o
 }
-
-// forCreate says whether a key of a configuration only says how SR.create makes something.
-func forCreate(key, _ string) bool { return key == "wipe" || key == "filesystem" }

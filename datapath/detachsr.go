@@ -1,0 +1,104 @@
+package datapath
+
+import (
+	"fmt"
+	"log/slog"
+
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
+	"reflinksr/internal/rundir"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// DetachSR detaches the SR from this host, unless a volume of it has a device
+// here. Throw-away disks that nobody has attached go.
+//
+// That there were any is forgotten last: if the SR can not be detached after all, attach
+// must not present the volume instead.
+func DetachSR(handle string) error {
+	path, uuid, err := layout.ParseHandle(handle)
+	if err != nil {
+		return err
+	}
+	dir, err := rundir.Open(lease.NoteDir)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Names()
+	if err != nil {
+		return err
+	}
+	each := func(do func(*session) error) error {
+		for _, name := range names {
+			if len(name) != 36+1+36+5 || name[:36] != uuid || name[73:] != ".json" {
+				continue
+			}
+			v, err := begin(volume.URIAt(path, uuid, sr.Key(name[37:73])))
+			if err != nil {
+				return err
+			}
+			if err = v.must(); err == nil {
+				err = do(v)
+			}
+			v.end()
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	if err := each(func(v *session) error { return v.reconcile(path) }); err != nil {
+		return err
+	}
+	if err := sr.Detach(handle); err != nil {
+		return err
+	}
+	defer func() {
+		if err := lease.SweepLocks(uuid); err != nil {
+			slog.Warn("locks of notes stay until the SR is attached again", "sr", path, "err", err)
+		}
+	}()
+	return each(func(v *session) error {
+		if err := v.unused(path); err != nil {
+			slog.Warn("a volume was attached while its SR was detached", "key", v.key, "err", err)
+			return nil
+		}
+		v.state = lease.Note{}
+		return nil
+	})
+}
+
+// unused refuses if a domain has a device of the volume.
+func (v *session) unused(path string) error {
+	devices, err := v.devices()
+	if err == nil && len(devices) > 0 && len(v.state.Domains) > 0 {
+		err = fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
+	}
+	return err
+}
+
+// reconcile ends what there is of a volume's datapath, unless a domain has a device of it: a
+// throw-away disk that was never closed, a device that could not be unbound.
+func (v *session) reconcile(path string) error {
+	if err := v.unused(path); err != nil {
+		return err
+	}
+	if v.state.Stuck {
+		_, err := v.unbind()
+		if fault.IsIO(err) {
+			return fmt.Errorf("SR %s: volume %s has a device that cannot be detached: %w", path, v.key, err)
+		}
+		if err != nil {
+			return fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
+		}
+	}
+	if v.state.Nonpersistent {
+		if err := v.removeNonpersistent(); err != nil {
+			slog.Warn("a volume's throw-away disk stays until the SR is attached again", "key", v.key, "err", err)
+		}
+	}
+	return nil
+}

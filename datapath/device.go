@@ -1,0 +1,117 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/sys"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// reuse takes the device that the file already has, if it is as it must be. One
+// that is not so, and that no domain has, is replaced: it was not made by us, or
+// under other circumstances.
+func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device, bool, error) {
+	// It may be waiting for its last close. Kept, it cannot become another's while
+	// we look at it.
+	err := d.Keep()
+	if errors.Is(err, loop.ErrGone) {
+		return d, false, nil
+	}
+	if err != nil {
+		return d, false, err
+	}
+	have, err := d.Info()
+	if err != nil {
+		return d, false, err
+	}
+	bound, err := d.Binding()
+	if err != nil {
+		return d, false, err
+	}
+	whole := bound.Offset == 0 && bound.SizeLimit == 0
+	fits := whole && have.SectorSize == want.SectorSize
+	if fits && (inUse || bound.ReadOnly == want.ReadOnly && have.DirectIO == want.DirectIO) {
+		if have.Size != want.Size {
+			err = d.UpdateSize()
+		}
+		return d, true, err
+	}
+	if !inUse {
+		gone, err := d.Detach()
+		if gone || err != nil {
+			return d, false, err
+		}
+	}
+	return d, false, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: %s is bound to it in another way (offset %d, size limit %d, sectors of %d bytes, direct I/O %v): detach that (losetup -d)",
+		v.key, d.Path(), bound.Offset, bound.SizeLimit, have.SectorSize, have.DirectIO)
+}
+
+// bind makes a new device and verifies what the kernel made of it.
+func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
+	d, err := loop.Attach(loop.Config{
+		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: "reflinksr:" + string(v.key), Added: noteNumber,
+	})
+	if err != nil {
+		return d, fmt.Errorf("volume %s: %w", v.key, err)
+	}
+	have, err := d.Info()
+	if err == nil && (have.SectorSize != want.SectorSize || have.Size != want.Size || have.ReadOnly != want.ReadOnly) {
+		err = fmt.Errorf("volume %s: the kernel made %s as %+v, needed is %+v", v.key, d.Path(), have, want)
+	}
+	if err != nil {
+		d.Detach()
+		return d, err
+	}
+	if have.DirectIO != want.DirectIO {
+		slog.Warn("direct I/O is not as asked for", "device", d.Path(), "asked", want.DirectIO)
+	}
+	return d, nil
+}
+
+// wanted is what the device of a file must be like.
+func wanted(s *sr.SR, f *os.File, r *volume.Record, size int64, writable bool) (loop.Info, error) {
+	dio, err := directIO(s, f, r.SectorSize)
+	return loop.Info{Size: size, SectorSize: r.SectorSize, DirectIO: dio, ReadOnly: !writable}, err
+}
+
+// directIO decides whether the device bypasses the page cache of the file. It
+// must never change during a volume's life, and so depends on nothing that does:
+// not on btrfs with checksums (guests would get false I/O errors when they touch
+// a buffer during a read), not on XFS with 512-byte sectors (the kernel refuses
+// once the file has been snapshotted). On NFS always: a snapshot that another host
+// takes has what the server has, and so must have every write that was acknowledged.
+func directIO(s *sr.SR, f *os.File, sectorSize int) (bool, error) {
+	switch s.Meta.Filesystem.Type {
+	case "btrfs":
+		attrs, err := reflink.AttributesOf(f)
+		return attrs.NoCOW, err
+	case "nfs":
+		return true, nil
+	default:
+		return sectorSize == 4096, nil
+	}
+}
+
+func identify(f *os.File) (dev, ino uint64, size int64, err error) {
+	st, err := sys.Fstat(f)
+	if err != nil {
+		return 0, 0, 0, err
+	}
+	return st.Dev, st.Ino, st.Size, nil
+}
+
+// remember notes which device it is. That of which file it is is noted already, and is
+// enough for as long as that file can be looked at.
+func (v *session) remember(d loop.Device) {
+	v.state.Number, v.state.Instance = d.Number, d.Instance
+	if err := v.save(); err != nil {
+		slog.Warn("which device a volume has is not noted", "key", v.key, "device", d.Path(), "err", err)
+	}
+}

@@ -1,0 +1,191 @@
+package datapath
+
+import (
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/attached"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/rundir"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Recover removes, when an SR is attached, what a crash of this host left: leases
+// of a former boot, throw-away disks that have served their guest, devices that
+// could not be unbound, and notes of volumes that are no more.
+func Recover(handle string) error {
+	s, err := sr.Open(handle, dirfs.Shared)
+	if err != nil {
+		return err
+	}
+	recovered, err := attached.Recovered(handle)
+	if err != nil {
+		s.Close()
+		return err
+	}
+	if err := recoverAll(s, recovery{first: !recovered}); err != nil {
+		return err
+	}
+	return attached.SetRecovered(handle)
+}
+
+// Repair is Recover for an SR that need not be attached.
+func Repair(path, uuid string) error {
+	s, err := sr.OpenAt(path, uuid, dirfs.Shared)
+	if err != nil {
+		return err
+	}
+	return recoverAll(s, recovery{first: true, detached: true})
+}
+
+// recovery is how an SR is recovered.
+type recovery struct {
+	// first: nothing of this boot is in the SR that is not noted, so where only this host can
+	// have the filesystem mounted, all that is of others is of what is no more, whatever this
+	// host was called then.
+	first    bool
+	detached bool // the SR need not be attached
+}
+
+func recoverAll(s *sr.SR, how recovery) error {
+	how.first = how.first && !s.Meta.Filesystem.Clustered()
+	uris, err := unfinished(s, how)
+	err = errors.Join(err, lease.SweepLocks(s.Meta.UUID))
+	s.Close() // each volume opens it again
+	for uri, what := range uris {
+		if e := recoverVolume(uri, what, how); e != nil {
+			slog.Warn("recovering a volume's datapath", "uri", uri, "err", e)
+			err = errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+// leftover is what a volume's datapath may have left. lost: the note of a volume that
+// is no more.
+type leftover struct{ nonpersistent, lease, device, forgotten bool }
+
+// unfinished looks for volumes with something to recover, by URI.
+func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
+	me, err := hostinfo.ThisHost()
+	if err != nil {
+		return nil, err
+	}
+	keys, err := s.Remember(func() ([]sr.Key, error) { return volume.Keys(s) })
+	if err != nil {
+		return nil, err
+	}
+	staged, err := s.Staging.Names()
+	if err != nil {
+		return nil, err
+	}
+	leases, err := s.Leases.Names()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := rundir.Open(lease.NoteDir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	found := map[string]leftover{}
+	for _, key := range keys {
+		note, err := lease.ReadNote(dir, lease.NoteName(s.Meta.UUID, key))
+		if err != nil {
+			slog.Error("what is attached of a volume cannot be read", "key", key, "err", err)
+		}
+		l := leftover{
+			nonpersistent: slices.Contains(staged, note.NonpersistentName(key, me)) || how.first && slices.ContainsFunc(staged, ofNonpersistent(key)),
+			lease:         slices.Contains(leases, string(key)),
+			device:        note.Stuck,
+		}
+		if l != (leftover{}) {
+			found[volume.URI(s, key)] = l
+		}
+	}
+	return found, addForgotten(s, dir, found)
+}
+
+// addForgotten adds what is noted of volumes that are no more.
+func addForgotten(s *sr.SR, dir *dirfs.Dir, found map[string]leftover) error {
+	names, err := dir.Names()
+	for _, name := range names {
+		name, ok := strings.CutPrefix(name, lease.NoteName(s.Meta.UUID, ""))
+		if !ok {
+			continue
+		}
+		name, ok = strings.CutSuffix(name, ".json")
+		key, malformed := sr.ParseKey(name)
+		if !ok || malformed != nil {
+			continue
+		}
+		if there, e := s.Root.Exists(sr.Record(key)); e != nil || there {
+			err = errors.Join(err, e)
+			continue
+		}
+		found[volume.URI(s, key)] = leftover{forgotten: true}
+	}
+	return err
+}
+
+// removeForgotten forgets a volume that is no more, if it has no device either: who has
+// that must detach it first.
+func (v *session) removeForgotten() error {
+	devices, err := v.devices()
+	if err != nil || len(devices) > 0 {
+		return err
+	}
+	err = v.locked(func(*sr.SR) error { return nil })
+	if !errors.Is(err, fault.ErrVolumeNotFound) {
+		return err // it is there after all
+	}
+	v.state = lease.Note{}
+	return nil
+}
+
+func recoverVolume(uri string, what leftover, how recovery) error {
+	v, err := begin(uri)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	v.detached = how.detached
+	if err := v.must(); err != nil {
+		return err
+	}
+	if what.forgotten {
+		return v.removeForgotten()
+	}
+	if what.device && v.state.Stuck && len(v.state.Domains) == 0 {
+		_, err := v.unbind()
+		if err = errors.Join(err, v.save()); err != nil {
+			return err
+		}
+	}
+	// A throw-away disk that was opened and waits to be attached is kept. One that has
+	// served its guest goes, but is not forgotten: attach must not present the volume
+	// instead.
+	if what.nonpersistent && len(v.state.Domains) == 0 && (v.state.Used || !v.state.Nonpersistent) {
+		if err := v.removeNonpersistent(); err != nil {
+			return err
+		}
+	}
+	if what.nonpersistent && how.first {
+		if err := v.removeOthersNonpersistent(); err != nil {
+			return err
+		}
+	}
+	if !what.lease {
+		return nil
+	}
+	if how.first {
+		return v.publishWith(lease.Sweep)
+	}
+	return v.publishWith(lease.Publish)
+}

@@ -1,0 +1,16 @@
+package check
+
+import (
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/filesystem"
+	"reflinksr/sr"
+)
+
+// Unchangeable notes that a file of ours has an attribute that keeps it from being changed.
+func Unchangeable(d *dirfs.Dir, name, path string, key sr.Key) []Problem {
+	if fixed, err := filesystem.Fixed(d, name); err != nil || !fixed {
+		return nil // gone meanwhile, or there are no attributes
+	}
+	return []Problem{{Kind: OddAttributes, Name: path, Key: key, Note: true,
+		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.Join(name) + " when that is not wanted any more")}}
+}

@@ -1,0 +1,44 @@
+package sr
+
+import (
+	"strings"
+
+	"reflinksr/internal/layout"
+	"reflinksr/internal/uuids"
+)
+
+// Data is the name of a volume's data file, in Root and in Staging.
+func Data(key Key) string { return string(key) }
+
+// Record is the name of a volume's record there.
+func Record(key Key) string { return string(key) + ".inf" }
+
+// StagedPath is where a staged file is, below the SR's directory.
+func StagedPath(name string) string { return layout.ControlDir + "/staging/" + name }
+
+// PendingCBT ends the name of a file in CBT some of whose blocks may not have been
+// given back yet.
+const PendingCBT = ".todo"
+
+// StagedName takes apart the name of a file in staging: a volume's key and what
+// the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of the
+// record, ".new" of its lease, ".todo.new" of what it knows of changed blocks, ".revert"
+// and ".composed" new data, or what it has replaced. Others begin with a key and a dot as well (package
+// datapath's throw-away disks) and are not ours to judge.
+func StagedName(name string) (key Key, kind string, ok bool) {
+	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
+		return "", "", false
+	}
+	key, kind = Key(name[:36]), name[36:]
+	switch kind {
+	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", PendingCBT + ".new":
+		return key, kind, true
+	}
+	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, NonpersistentSuffix)
+}
+
+// Composed names the staged data of a composition: new before its commit, old after it.
+func Composed(key Key) string { return string(key) + ".composed" }
+
+// NonpersistentSuffix ends the staging names of throw-away disks.
+const NonpersistentSuffix = ".throwaway"
