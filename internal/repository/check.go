@@ -26,6 +26,7 @@ type Report struct {
 
 // Check looks over the SR in a directory, attached or not, and writes nothing.
 // fault.ErrSRNotFound if there is none. On an error the report has what was found until then.
+// When ctx ends it is the cause.
 func Check(ctx context.Context, path string) (Report, error) {
 	c := Report{Path: path}
 	s, err := sr.Inspect(path)
@@ -34,10 +35,7 @@ func Check(ctx context.Context, path string) (Report, error) {
 	}
 	defer s.Close()
 	c.UUID = s.Meta.UUID
-	r, err := check.ExamineVolumes(s)
-	if err == nil {
-		err = context.Cause(ctx)
-	}
+	r, err := check.ExamineVolumes(ctx, s)
 	if err == nil && !r.Gone {
 		var more []Problem
 		more, err = check.ExamineDestroyed(s, r.DataDestroyed)
