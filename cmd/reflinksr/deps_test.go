@@ -47,8 +47,9 @@ func TestPluginLinksLittle(t *testing.T) {
 	}
 }
 
-// Arrows go one way: cmd → snapshot, datapath → volume → sr → internal. Rooms never see a door, nor
-// anything a door is made of; a package of internal sees what its line names, and nothing else of ours.
+// Arrows go one way: cmd → internal/repository → snapshot, datapath → volume → sr → internal. Rooms never
+// see a door, nor anything a door is made of; the doors below see no room; a package of internal sees
+// what its line names, and nothing else of ours.
 func TestArrows(t *testing.T) {
 	may := map[string][]string{
 		"internal/fault":        {},
@@ -78,11 +79,16 @@ func TestArrows(t *testing.T) {
 		"sr":                    {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
 		"datapath/lease":        {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "sr"},
 		"internal/probe":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/source", "sr"},
-		"volume":                {"datapath/lease", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
+		"volume":                {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
 		"datapath":              {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
 		"snapshot":              {"datapath/lease", "internal/dirfs", "internal/fault", "internal/reflink", "internal/sys", "sr", "volume"},
 		"snapshot/cbt":          {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/reflink", "internal/sys", "sr", "volume"},
 		"internal/check":        {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids", "snapshot/cbt", "sr", "volume"},
+		"internal/repository":   {"datapath", "datapath/lease", "internal/attached", "internal/check", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/probe", "internal/source", "snapshot", "snapshot/cbt", "sr", "volume"},
+
+		"cmd/internal/plugin": {"cmd/internal/version", "internal/fault", "internal/filesystem", "internal/repository", "internal/rundir", "internal/smapi", "internal/smapi/serve"},
+		"cmd/srctl": {"cmd/internal/delta", "cmd/internal/plugin", "cmd/internal/version", "internal/extent", "internal/fault", "internal/filesystem", "internal/overwrite", "internal/repository",
+			"internal/smapi", "internal/smapi/invoke", "internal/sys", "internal/units", "scripts/scratch"},
 	}
 	for _, name := range goList(t, "reflinksr/internal/...") {
 		if may[strings.TrimPrefix(name, "reflinksr/")] == nil {
@@ -97,6 +103,12 @@ func TestArrows(t *testing.T) {
 		for _, i := range imports {
 			if ours, is := strings.CutPrefix(i, "reflinksr/"); is && !slices.Contains(allowed, ours) {
 				t.Errorf("%s imports %s: the arrow goes the wrong way", room, i)
+			}
+			if kernel := i == "os" || i == "syscall" || strings.HasPrefix(i, "golang.org/x/sys"); kernel && room == "internal/repository" {
+				t.Errorf("%s imports %s: what it takes of the kernel is a room's business", room, i)
+			}
+			if strings.HasPrefix(room, "cmd/") {
+				continue // a door
 			}
 			if room == "internal/smapi/invoke" && i == "os/exec" {
 				continue // the toolstack's end of a call: it is for whoever calls plugins, and not in ours
