@@ -8,6 +8,7 @@ import (
 
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/loop"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -50,9 +51,9 @@ func Activate(uri, domain string, readOnly bool) error {
 		if err != nil {
 			return err
 		}
-		already, err := v.admit(held, domain, write, r.Sharable)
-		if err != nil {
-			return err
+		already, inTheWay := admit(held.Holders, v.me, domain, write, r.Sharable)
+		if inTheWay != nil {
+			return inTheWay.InUse(v.key, v.me)
 		}
 		if already {
 			return v.present(write)
@@ -77,18 +78,19 @@ func Activate(uri, domain string, readOnly bool) error {
 	})
 }
 
-// admit says whether the domain may join the holders, and whether it is one.
-func (v *session) admit(held lease.Lease, domain string, write, sharable bool) (already bool, err error) {
-	for _, h := range held.Holders {
-		if h.Here(v.me) && h.Domain == domain && h.Write == write {
+// admit says whether a domain of this host may join the holders, and whether it is one. inTheWay is one that
+// excludes it: a writer is alone, but of a sharable volume, and readers are among themselves.
+func admit(held []lease.Holder, me hostinfo.Host, domain string, write, sharable bool) (already bool, inTheWay *lease.Holder) {
+	for _, h := range held {
+		if h.Here(me) && h.Domain == domain && h.Write == write {
 			return true, nil
 		}
 	}
-	for _, h := range held.Holders {
+	for _, h := range held {
 		if h.Write == write && (!write || sharable) {
 			continue
 		}
-		return false, h.InUse(v.key, v.me)
+		return false, &h
 	}
 	return false, nil
 }

@@ -62,7 +62,7 @@ func DetachSR(handle string) error {
 		}
 	}()
 	return each(func(v *session) error {
-		if err := v.unused(path); err != nil {
+		if _, err := v.ending(path); err != nil {
 			slog.Warn("a volume was attached while its SR was detached", "key", v.key, "err", err)
 			return nil
 		}
@@ -71,22 +71,42 @@ func DetachSR(handle string) error {
 	})
 }
 
-// unused refuses if a domain has a device of the volume.
-func (v *session) unused(path string) error {
+// ending looks how the volume's datapath is to end, and refuses if a domain has a device of it.
+func (v *session) ending(path string) (ending, error) {
 	devices, err := v.devices()
-	if err == nil && len(devices) > 0 && len(v.state.Domains) > 0 {
-		err = fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
+	if err != nil {
+		return ending{}, err
 	}
-	return err
+	end := endingOf(v.state, len(devices))
+	if end.refused {
+		return end, fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
+	}
+	return end, nil
 }
 
-// reconcile ends what there is of a volume's datapath, unless a domain has a device of it: a
-// throw-away disk that was never closed, a device that could not be unbound.
+// ending is what is done of a volume's datapath when its SR is detached.
+type ending struct {
+	refused bool // a domain has a device of it
+	unbind  bool // a device that could not be unbound before
+	discard bool // a throw-away disk that was never closed
+}
+
+// endingOf decides by what is noted, and how many devices there are. A domain without a
+// device has nothing that it could lose: its attach did not come to its end.
+func endingOf(note lease.Note, devices int) ending {
+	if devices > 0 && len(note.Domains) > 0 {
+		return ending{refused: true}
+	}
+	return ending{unbind: note.Stuck, discard: note.Nonpersistent}
+}
+
+// reconcile ends what there is of a volume's datapath, unless a domain has a device of it.
 func (v *session) reconcile(path string) error {
-	if err := v.unused(path); err != nil {
+	end, err := v.ending(path)
+	if err != nil {
 		return err
 	}
-	if v.state.Stuck {
+	if end.unbind {
 		_, err := v.unbind()
 		if fault.IsIO(err) {
 			return fmt.Errorf("SR %s: volume %s has a device that cannot be detached: %w", path, v.key, err)
@@ -95,7 +115,7 @@ func (v *session) reconcile(path string) error {
 			return fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s has a device that cannot be detached: %v", path, v.key, err)
 		}
 	}
-	if v.state.Nonpersistent {
+	if end.discard {
 		if err := v.removeNonpersistent(); err != nil {
 			slog.Warn("a volume's throw-away disk stays until the SR is attached again", "key", v.key, "err", err)
 		}

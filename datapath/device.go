@@ -35,15 +35,12 @@ func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device,
 	if err != nil {
 		return d, false, err
 	}
-	whole := bound.Offset == 0 && bound.SizeLimit == 0
-	fits := whole && have.SectorSize == want.SectorSize
-	if fits && (inUse || bound.ReadOnly == want.ReadOnly && have.DirectIO == want.DirectIO) {
-		if have.Size != want.Size {
-			err = d.UpdateSize()
-		}
-		return d, true, err
-	}
-	if !inUse {
+	switch fits(have, bound, want, inUse) {
+	case asItIs:
+		return d, true, nil
+	case resized:
+		return d, true, d.UpdateSize()
+	case replaced:
 		gone, err := d.Detach()
 		if gone || err != nil {
 			return d, false, err
@@ -51,6 +48,33 @@ func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device,
 	}
 	return d, false, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: %s is bound to it in another way (offset %d, size limit %d, sectors of %d bytes, direct I/O %v): detach that (losetup -d)",
 		v.key, d.Path(), bound.Offset, bound.SizeLimit, have.SectorSize, have.DirectIO)
+}
+
+// fitness is what is to be done with a device that a file already has.
+type fitness int
+
+const (
+	refused  fitness = iota // domains have it, and it is not as it must be
+	asItIs                  // taken
+	resized                 // taken, and told that its file has another size
+	replaced                // nobody has it, so it goes
+)
+
+// fits says what is to be done with a device that is like have and bound, where one like want is needed. inUse: domains
+// have it. What one that is in use was made for cannot be asked any more; of the rest only sectors and place matter.
+func fits(have loop.Info, bound loop.Binding, want loop.Info, inUse bool) fitness {
+	whole := bound.Offset == 0 && bound.SizeLimit == 0
+	alike := inUse || bound.ReadOnly == want.ReadOnly && have.DirectIO == want.DirectIO
+	switch {
+	case !whole || have.SectorSize != want.SectorSize || !alike:
+		if inUse {
+			return refused
+		}
+		return replaced
+	case have.Size != want.Size:
+		return resized
+	}
+	return asItIs
 }
 
 // bind makes a new device and verifies what the kernel made of it.

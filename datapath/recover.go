@@ -67,7 +67,7 @@ func recoverAll(s *sr.SR, how recovery) error {
 	return err
 }
 
-// leftover is what a volume's datapath may have left. lost: the note of a volume that
+// leftover is what a volume's datapath may have left. forgotten: the note of a volume that
 // is no more.
 type leftover struct{ nonpersistent, lease, device, forgotten bool }
 
@@ -100,16 +100,22 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 		if err != nil {
 			slog.Error("what is attached of a volume cannot be read", "key", key, "err", err)
 		}
-		l := leftover{
-			nonpersistent: slices.Contains(staged, note.NonpersistentName(key, me)) || how.first && slices.ContainsFunc(staged, ofNonpersistent(key)),
-			lease:         slices.Contains(leases, string(key)),
-			device:        note.Stuck,
-		}
+		l := leftoverOf(key, me, note, staged, leases, how.first)
 		if l != (leftover{}) {
 			found[volume.URI(s, key)] = l
 		}
 	}
 	return found, addForgotten(s, dir, found)
+}
+
+// leftoverOf tells what a volume's datapath may have left, by what is noted of it and the names of all that is staged and
+// leased. first: other hosts' throw-away disks are of what is no more.
+func leftoverOf(key sr.Key, me hostinfo.Host, note lease.Note, staged, leases []string, first bool) leftover {
+	return leftover{
+		nonpersistent: slices.Contains(staged, note.NonpersistentName(key, me)) || first && slices.ContainsFunc(staged, ofNonpersistent(key)),
+		lease:         slices.Contains(leases, string(key)),
+		device:        note.Stuck,
+	}
 }
 
 // addForgotten adds what is noted of volumes that are no more.
@@ -162,30 +168,54 @@ func recoverVolume(uri string, what leftover, how recovery) error {
 	if what.forgotten {
 		return v.removeForgotten()
 	}
-	if what.device && v.state.Stuck && len(v.state.Domains) == 0 {
+	todo := what.remedy(v.state, how.first)
+	if todo.unbind {
 		_, err := v.unbind()
 		if err = errors.Join(err, v.save()); err != nil {
 			return err
 		}
 	}
-	// A throw-away disk that was opened and waits to be attached is kept. One that has
-	// served its guest goes, but is not forgotten: attach must not present the volume
-	// instead.
-	if what.nonpersistent && len(v.state.Domains) == 0 && (v.state.Used || !v.state.Nonpersistent) {
+	if todo.discard {
 		if err := v.removeNonpersistent(); err != nil {
 			return err
 		}
 	}
-	if what.nonpersistent && how.first {
+	if todo.discardOthers {
 		if err := v.removeOthersNonpersistent(); err != nil {
 			return err
 		}
 	}
-	if !what.lease {
-		return nil
-	}
-	if how.first {
+	switch {
+	case todo.sweep:
 		return v.publishWith(lease.Sweep)
+	case todo.publish:
+		return v.publishWith(lease.Publish)
 	}
-	return v.publishWith(lease.Publish)
+	return nil
+}
+
+// remedy is what recovery does of a volume that is there.
+type remedy struct {
+	unbind        bool // its devices go
+	discard       bool // its throw-away disk of this host goes
+	discardOthers bool // those of other hosts, and of this one when it had another identity
+	publish       bool // whoever is of another boot of this host goes from its lease
+	sweep         bool // so does whoever is not of this boot
+}
+
+// remedy decides by what is noted of the volume now that it is locked: what a domain has is
+// left alone.
+//
+// A throw-away disk that was opened and waits to be attached is kept. One that has
+// served its guest goes, but is not forgotten: attach must not present the volume
+// instead.
+func (what leftover) remedy(note lease.Note, first bool) remedy {
+	idle := len(note.Domains) == 0
+	return remedy{
+		unbind:        what.device && note.Stuck && idle,
+		discard:       what.nonpersistent && idle && (note.Used || !note.Nonpersistent),
+		discardOthers: what.nonpersistent && first,
+		publish:       what.lease && !first,
+		sweep:         what.lease && first,
+	}
 }

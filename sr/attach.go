@@ -86,22 +86,16 @@ func attach(c source.Configuration) (string, error) {
 
 // mayAttach checks that the SR can be attached, and recovers it.
 func mayAttach(a *attached.SR, root *dirfs.Dir, data reflink.Attributes) error {
-	before, err := attached.Lookup(a.UUID)
-	if fault.Unseen(err) {
-		return err
-	}
-	if err == nil && before.Path == a.Path {
-		a.Recovered = before.Recovered
-	}
-	if err == nil && before.Path != a.Path {
+	before, unknown := attached.Lookup(a.UUID)
+	var there error
+	if unknown == nil && before.Path != a.Path {
 		other, err := verify(before)
-		if fault.Unseen(err) {
-			return fmt.Errorf("SR %s is attached at %s, and whether it still is there cannot be told: %w: detach it first", a.UUID, before.Path, err)
-		}
-		if err == nil {
+		if there = err; err == nil {
 			other.Close()
-			return fault.Errorf(fault.ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
 		}
+	}
+	if err := succeed(a, before, unknown, there); err != nil {
+		return err
 	}
 	// A full or read-only filesystem cannot be asked, and is attached for what can
 	// still be done with it.
@@ -128,7 +122,27 @@ func mayAttach(a *attached.SR, root *dirfs.Dir, data reflink.Attributes) error {
 	return nil
 }
 
-// makeMissingAt is heal, unless the SR has been destroyed meanwhile.
+// succeed decides whether an SR can be attached after what this host noted of it before:
+// unknown is what kept that from being read (os.ErrNotExist: nothing was noted), there what
+// a look at the other place that it tells of came to. What is noted of this place is kept.
+func succeed(a *attached.SR, before attached.SR, unknown, there error) error {
+	switch {
+	case fault.Unseen(unknown):
+		return unknown
+	case unknown != nil:
+		return nil
+	case before.Path == a.Path:
+		a.Recovered = before.Recovered
+		return nil
+	case fault.Unseen(there):
+		return fmt.Errorf("SR %s is attached at %s, and whether it still is there cannot be told: %w: detach it first", a.UUID, before.Path, there)
+	case there == nil:
+		return fault.Errorf(fault.ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
+	}
+	return nil
+}
+
+// makeMissingAt is makeMissing, unless the SR has been destroyed meanwhile.
 func makeMissingAt(a attached.SR, root *dirfs.Dir) error {
 	lock, err := root.LockSelf() // SR.destroy's
 	if err != nil {

@@ -39,39 +39,21 @@ func (s *SR) Recover() error {
 }
 
 // finishOrUndo brings one volume to its old or its new state. The caller holds its lock.
-//
-//	record in root                the volume is there. Staged data without data in root
-//	                              is a creation whose last step was lost: put it there.
-//	record in staging             a creation before its commit, or a destruction after
-//	                              it: either way the volume is not there.
-//	anything else in staging      never became visible.
 func (s *SR) finishOrUndo(key Key) error {
-	committed, err := s.Root.Exists(Record(key))
+	w, err := s.whereabouts(key)
 	if err != nil {
 		return err
 	}
-	staged, err := s.Staging.Exists(Record(key))
-	if err != nil {
-		return err
+	what := w.remedy()
+	if what.place {
+		if err := s.Staging.Rename(Data(key), s.Root, Data(key)); err != nil {
+			return err
+		}
+		if err := s.Root.Sync(); err != nil {
+			return err
+		}
 	}
-	if committed {
-		data, err := s.Root.Exists(Data(key))
-		if err != nil {
-			return err
-		}
-		waiting, err := s.Staging.Exists(Data(key))
-		if err != nil {
-			return err
-		}
-		if waiting && !data {
-			if err := s.Staging.Rename(Data(key), s.Root, Data(key)); err != nil {
-				return err
-			}
-			if err := s.Root.Sync(); err != nil {
-				return err
-			}
-		}
-	} else if staged {
+	if what.erase {
 		if err := errors.Join(s.Root.RemoveFile(Data(key)), s.Leases.Remove(string(key))); err != nil {
 			return err
 		}
@@ -80,7 +62,7 @@ func (s *SR) finishOrUndo(key Key) error {
 			return err
 		}
 	}
-	if !committed {
+	if what.forget {
 		if err := errors.Join(s.removeNonpersistent(key), s.RemoveCBT(key)); err != nil {
 			return err
 		}
@@ -91,6 +73,50 @@ func (s *SR) finishOrUndo(key Key) error {
 		}
 	}
 	return nil
+}
+
+// whereabouts is where the two files of a volume are. That of data is only known where the
+// record is in root.
+type whereabouts struct {
+	record, data             bool // in root
+	stagedRecord, stagedData bool // in staging
+}
+
+func (s *SR) whereabouts(key Key) (w whereabouts, err error) {
+	if w.record, err = s.Root.Exists(Record(key)); err != nil {
+		return w, err
+	}
+	if w.stagedRecord, err = s.Staging.Exists(Record(key)); err != nil || !w.record {
+		return w, err
+	}
+	if w.data, err = s.Root.Exists(Data(key)); err != nil {
+		return w, err
+	}
+	w.stagedData, err = s.Staging.Exists(Data(key))
+	return w, err
+}
+
+// remedy is what finishes or takes back what was interrupted. All that is in staging goes
+// in the end.
+type remedy struct {
+	place  bool // the staged data belongs in root
+	erase  bool // the data in root belongs to no volume, and the lease neither
+	forget bool // there is no volume whose throw-away disks and changed blocks these could be
+}
+
+// remedy decides by where the record is.
+//
+//	in root             the volume is there. Staged data without data in root
+//	                    is a creation whose last step was lost: put it there.
+//	in staging          a creation before its commit, or a destruction after
+//	                    it: either way the volume is not there.
+//	nowhere             what is in staging never became visible; data in root is somebody's.
+func (w whereabouts) remedy() remedy {
+	return remedy{
+		place:  w.record && w.stagedData && !w.data,
+		erase:  !w.record && w.stagedRecord,
+		forget: !w.record,
+	}
 }
 
 // sweepLocks removes lock files of volumes that are no more.

@@ -11,8 +11,20 @@ import (
 	"reflinksr/volume"
 )
 
-// lookAtData opens the data as whoever uses the volume must.
-func (e *examination) lookAtData(key sr.Key, f *finding) error {
+// attributes: data without the attributes that a disk's data is made with, and data that cannot
+// be opened as whoever uses the volume must.
+func (e *examination) attributes(key sr.Key, f *finding) error {
+	err := e.lookAtAttributes(key, f)
+	if passing(err) {
+		return err
+	}
+	if err != nil {
+		f.damaged(sr.Data(key), key, err)
+	}
+	return nil
+}
+
+func (e *examination) lookAtAttributes(key sr.Key, f *finding) error {
 	data, err := volume.OpenData(e.s, key, unix.O_RDONLY)
 	if errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil

@@ -12,9 +12,18 @@ import (
 	"reflinksr/sr"
 )
 
-// surveyControl looks for parts of the control directory that are missing or not
-// what they should be.
-func surveyControl(s *sr.SR) (problems []Problem, err error) {
+// control: parts of the control directory that are missing or not what they should be.
+func control(s *sr.SR, v *Survey) error {
+	problems, err := controlParts(s)
+	if err != nil {
+		return err
+	}
+	v.add(problems...)
+	v.add(exposed(s, s.Root, layout.MarkerFile, layout.MarkerFile, "")...)
+	return nil
+}
+
+func controlParts(s *sr.SR) (problems []Problem, err error) {
 	if alive, err := s.Root.Exists(layout.MarkerFile); err != nil || !alive {
 		return nil, err
 	}

@@ -16,7 +16,7 @@ import (
 )
 
 // ExamineDestroyed looks at what is kept of volumes whose data was destroyed: of those that
-// volume.Examine found, and of any other. It writes nothing. As there, a problem is one
+// ExamineVolumes found, and of any other. It writes nothing. As there, a problem is one
 // only if it is still there while no call changes what is looked at.
 func ExamineDestroyed(s *sr.SR, destroyed []sr.Key) ([]Problem, error) {
 	problems, err := lookAtNotes(s, destroyed)
@@ -65,7 +65,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]Problem, error) {
 		return nil, err
 	}
 	if err != nil && !gone || !gone && r.Format > layout.Format {
-		return nil, nil // volume.Examine tells, and nobody knows whether this is needed
+		return nil, nil // ExamineVolumes tells, and nobody knows whether this is needed
 	}
 	if gone || !r.DataDestroyed {
 		return staleNotes(s, key, gone)
@@ -82,7 +82,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]Problem, error) {
 		return nil, err
 	}
 	if err != nil {
-		return nil, nil // volume.Examine tells
+		return nil, nil // ExamineVolumes tells
 	}
 	data.Close()
 	d, err := cbt.OpenDisk(s, key)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
@@ -93,6 +95,9 @@ func (e *examination) keys() []sr.Key {
 type finding struct {
 	there    bool
 	record   *volume.Record // nil if it cannot be read
+	data     *unix.Stat_t   // nil if it cannot be looked at
+	note     lease.Note     // of this host; known to the rules of use
+	devices  []loop.Device  // of this host; the same
 	attrs    reflink.Attributes
 	looked   bool // attrs and bare are known
 	bare     bool // its blocks have no checksums

@@ -1,17 +1,18 @@
 package check
 
-import (
-	"reflinksr/datapath/lease"
-	"reflinksr/sr"
-)
+import "reflinksr/sr"
 
-// noteWithoutVolume is what this host notes of a volume that is not there.
-func (e *examination) noteWithoutVolume(key sr.Key, note lease.Note) []Problem {
+// forgotten: what this host notes of a volume that is not there.
+func (e *examination) forgotten(key sr.Key, f *finding) error {
+	if !e.noted[key] || f.there || f.note.Empty() {
+		return nil
+	}
 	p := Problem{Kind: RuntimeNote, Name: e.noteFile(key), Key: key, Repairable: true,
 		Text: "this host notes who has the volume attached, but the volume is no more", Repair: "removes the note"}
-	devices, err := e.bound.Of(note.Dev, note.Ino, string(key))
+	devices, err := e.bound.Of(f.note.Dev, f.note.Ino, string(key))
 	if err != nil || len(devices) > 0 {
 		p.Repairable, p.Repair = false, Nothing("its device is still there: detach the volume from all its domains")
 	}
-	return []Problem{p}
+	f.add(p)
+	return nil
 }

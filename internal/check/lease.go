@@ -10,8 +10,8 @@ import (
 	"reflinksr/sr"
 )
 
-// lookAtLease compares a lease with what there is.
-func (e *examination) lookAtLease(key sr.Key, note lease.Note, f *finding) error {
+// leases: a lease of a volume that is no more, of a holder that is none, or that cannot be read.
+func (e *examination) leases(key sr.Key, f *finding) error {
 	if !e.leased[key] {
 		return nil
 	}
@@ -41,7 +41,7 @@ func (e *examination) lookAtLease(key sr.Key, note lease.Note, f *finding) error
 		return nil
 	}
 	for _, h := range l.Holders {
-		if text := e.stale(h, note); text != "" {
+		if text := stale(h, f.note, h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem), !e.s.Meta.Filesystem.Clustered()); text != "" {
 			p.Text, p.Repairable, p.Repair = text, true, "takes this host's part of the lease back; those of other hosts stay"
 			if !e.s.Meta.Filesystem.Clustered() {
 				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
@@ -55,10 +55,10 @@ func (e *examination) lookAtLease(key sr.Key, note lease.Note, f *finding) error
 	return nil
 }
 
-// stale says why a holder is none.
-func (e *examination) stale(h lease.Holder, note lease.Note) string {
-	local := !e.s.Meta.Filesystem.Clustered()
-	switch h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) {
+// stale says why a holder, which is that to this host, is none: "" if it is one. local: only this host can have the
+// filesystem mounted.
+func stale(h lease.Holder, note lease.Note, claim lease.Claim, local bool) string {
+	switch claim {
 	case lease.Elsewhere:
 		if local {
 			return fmt.Sprintf("a lease of another host, or of this one when it had another identity: %s; but only one host at a time can have this filesystem mounted, and that is this one", h)

@@ -8,8 +8,8 @@ import (
 	"reflinksr/volume"
 )
 
-// lineage looks where the volumes say that they come from.
-func lineage(keys []sr.Key, all []finding) (problems []Problem) {
+// lineage: where the volumes say that they come from.
+func lineage(_ *examination, keys []sr.Key, all []finding) (problems []Problem) {
 	records, there := make(map[sr.Key]*finding, len(all)), make(map[sr.Key]bool, len(all))
 	for i := range all {
 		there[keys[i]] = all[i].there

@@ -2,8 +2,8 @@ package check
 
 import "reflinksr/sr"
 
-// lookAtLock looks for a lock file that nothing needs.
-func (e *examination) lookAtLock(key sr.Key, f *finding) error {
+// lockFile: a lock file that nothing needs.
+func (e *examination) lockFile(key sr.Key, f *finding) error {
 	if !e.locked[key] || f.there || len(e.survey.Staged[key]) > 0 {
 		return nil
 	}

@@ -10,8 +10,8 @@ import (
 	"reflinksr/sr"
 )
 
-// surveyMarker judges the marker and whether the SR is where it was made.
-func surveyMarker(s *sr.SR) ([]Problem, error) {
+// marker: whether sr.json can be read, and the SR is on the filesystem that it was made on.
+func marker(s *sr.SR) ([]Problem, error) {
 	m, err := layout.ReadMeta(s.Root)
 	one := func(kind ProblemKind, name, text, repair string) ([]Problem, error) {
 		return []Problem{{Kind: kind, Name: name, Text: text, Repair: repair}}, nil

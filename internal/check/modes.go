@@ -8,7 +8,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/dirfs"
-	"reflinksr/internal/layout"
 	"reflinksr/sr"
 )
 
@@ -33,23 +32,6 @@ func tooOpen(st *unix.Stat_t, path string, key sr.Key) []Problem {
 		return nil
 	}
 	return []Problem{{Kind: WrongMode, Name: path, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod " + mode(st)}}
-}
-
-// exposedFiles is what is wrong with the mode of a volume's lease, its lock file and its
-// files in CBT.
-func exposedFiles(s *sr.SR, key sr.Key) (problems []Problem) {
-	if s.Leases != nil {
-		problems = append(problems, exposed(s, s.Leases, string(key), layout.ControlDir+"/leases/"+string(key), key)...)
-	}
-	if s.Locks != nil {
-		problems = append(problems, exposed(s, s.Locks, string(key), layout.ControlDir+"/locks/"+string(key), key)...)
-	}
-	if s.CBT != nil {
-		for _, name := range []string{string(key), string(key) + sr.PendingCBT} {
-			problems = append(problems, exposed(s, s.CBT, name, layout.ControlDir+"/cbt/"+name, key)...)
-		}
-	}
-	return problems
 }
 
 // Exposure says how the mode and owner of a file or directory differ from those of

@@ -14,7 +14,7 @@ import (
 	"reflinksr/sr"
 )
 
-// place finds out whether the SR is attached on this host, and whether here.
+// place: whether the SR is attached on this host, and whether here: else this is a copy.
 func place(s *sr.SR, v *Survey) error {
 	if s.Meta.UUID == "" {
 		return nil
@@ -26,7 +26,7 @@ func place(s *sr.SR, v *Survey) error {
 	case fault.Unseen(err):
 		return err
 	case err != nil:
-		v.Problems = append(v.Problems, Problem{Kind: RuntimeNote, Name: rundir.Path + "/sr/" + s.Meta.UUID + ".json",
+		v.add(Problem{Kind: RuntimeNote, Name: rundir.Path + "/sr/" + s.Meta.UUID + ".json",
 			Text: err.Error(), Repair: Nothing("attach the SR again")})
 		return nil
 	}
@@ -50,7 +50,7 @@ func place(s *sr.SR, v *Survey) error {
 	v.Attached = one.Dev == two.Dev && one.Ino == two.Ino
 	if v.Elsewhere = !v.Attached; v.Elsewhere {
 		v.Sound = false
-		v.Problems = append(v.Problems, Problem{Kind: WrongPlace, Name: layout.MarkerFile,
+		v.add(Problem{Kind: WrongPlace, Name: layout.MarkerFile,
 			Text:   fmt.Sprintf("SR %s is attached on this host at %s: this is a copy of it", s.Meta.UUID, a.Path),
 			Repair: Nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})
 	}

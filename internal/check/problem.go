@@ -1,8 +1,6 @@
 package check
 
-import (
-	"reflinksr/sr"
-)
+import "reflinksr/sr"
 
 // Problem is something about an SR that is not as it should be, or that is worth
 // knowing.

@@ -11,10 +11,11 @@ import (
 	"reflinksr/volume"
 )
 
-// lookAtVolume looks at record and data.
-func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
-	damage := func(name string, err error) {
-		f.add(Problem{Kind: Damage, Name: name, Key: key, Text: err.Error(), Repair: Nothing("restore it from a backup; what is there is left as it is")})
+// recordAndData: a record that cannot be read or is of a newer version, and data that is not there or is no file of
+// ours. If both can be looked at, the rules of data are asked.
+func (e *examination) recordAndData(key sr.Key, f *finding) error {
+	if !f.there {
+		return nil
 	}
 	r, err := volume.Load(e.s, key)
 	if errors.Is(err, fault.ErrVolumeNotFound) {
@@ -25,7 +26,7 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 		return err
 	}
 	if err != nil {
-		damage(sr.Record(key), err)
+		f.damaged(sr.Record(key), key, err)
 	}
 	f.record = r
 	if r != nil && r.Format > layout.Format {
@@ -41,28 +42,18 @@ func (e *examination) lookAtVolume(key sr.Key, f *finding) error {
 		return err
 	case err != nil:
 		if !slices.Contains(e.survey.Staged[key], "") { // else it is there, and unfinished
-			damage(sr.Data(key), err)
+			f.damaged(sr.Data(key), key, err)
 		}
 		return nil
 	}
 	if r == nil {
 		return nil
 	}
-	exposed, err := e.exposure(key, r, st)
-	if passing(err) {
-		return err
-	}
-	if err != nil {
-		damage(sr.Record(key), err)
-	}
-	f.add(exposed...)
-	f.add(sizes(key, r, st.Size)...)
-	err = e.lookAtData(key, f)
-	if passing(err) {
-		return err
-	}
-	if err != nil {
-		damage(sr.Data(key), err)
-	}
-	return nil
+	f.data = st
+	return ask(e.ofData(), key, f)
+}
+
+// damaged adds what cannot be read, or is not what it must be.
+func (f *finding) damaged(name string, key sr.Key, err error) {
+	f.add(Problem{Kind: Damage, Name: name, Key: key, Text: err.Error(), Repair: Nothing("restore it from a backup; what is there is left as it is")})
 }

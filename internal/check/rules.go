@@ -9,6 +9,31 @@ import (
 	"reflinksr/volume"
 )
 
+// The rules, in the order in which they are asked: each stands in a file of its own. Where one finds what explains
+// the rest, those after it keep silent.
+
+// ofSR are the rules of the SR as such. marker is asked before: if it finds anything, little is sure of the rest.
+var ofSR = []func(*sr.SR, *Survey) error{place, control, strangeFiles}
+
+// rule looks at what has the key of a volume for one thing that may be wrong, and adds what it finds.
+type rule func(key sr.Key, f *finding) error
+
+// ofVolume are the rules of a volume, or of whatever else has its key.
+func (e *examination) ofVolume() []rule {
+	return []rule{e.recordAndData, e.unfinished, e.orphan, e.exposedFiles, e.unchangeable, e.use, e.lockFile}
+}
+
+// ofData are those of a volume whose record and data are both there.
+func (e *examination) ofData() []rule { return []rule{e.owners, e.sizes, e.attributes} }
+
+// ofUse are those of what uses a volume: its note and its devices are known.
+func (e *examination) ofUse() []rule {
+	return []rule{e.forgotten, e.inPlace, e.formerIdentity, e.leakedDevices, e.nonpersistent, e.leases}
+}
+
+// ofAll are the rules of all volumes together.
+var ofAll = []func(e *examination, keys []sr.Key, all []finding) []Problem{lineage, identity}
+
 // ExamineVolumes looks over a whole SR, attached or not. It writes nothing. What calls are
 // doing at the same time is told from what interrupted calls left: a problem is one
 // only if it is still there while no call changes the volume. When ctx ends, it ends with the cause.
@@ -49,43 +74,27 @@ func ExamineVolumes(ctx context.Context, s *sr.SR) (Report, error) {
 			report.DataDestroyed = append(report.DataDestroyed, keys[i])
 		}
 	}
-	report.add(lineage(keys, all))
-	report.add(identity(s, e.me))
+	for _, rule := range ofAll {
+		report.add(rule(e, keys, all))
+	}
 	report.sort()
 	return report, nil
 }
 
-// look looks at everything that has to do with one volume.
+// look asks every rule about one volume.
 func (e *examination) look(key sr.Key) (f finding, err error) {
 	if f.there, err = e.s.Root.Exists(sr.Record(key)); err != nil {
 		return f, err
 	}
-	if f.there {
-		if err := e.lookAtVolume(key, &f); err != nil {
-			return f, err
+	err = ask(e.ofVolume(), key, &f)
+	return f, err
+}
+
+func ask(rules []rule, key sr.Key, f *finding) error {
+	for _, rule := range rules {
+		if err := rule(key, f); err != nil {
+			return err
 		}
 	}
-	staged := e.survey.Staged[key]
-	if len(staged) > 0 {
-		unfinished, err := unfinished(e.s, key, staged)
-		if err != nil {
-			return f, err
-		}
-		f.add(unfinished...)
-	}
-	if !f.there && len(f.problems) == 0 {
-		orphan, err := e.orphan(key)
-		if err != nil {
-			return f, err
-		}
-		f.add(orphan...)
-	}
-	f.add(exposedFiles(e.s, key)...)
-	for _, name := range []string{sr.Data(key), sr.Record(key)} {
-		f.add(Unchangeable(e.s.Root, name, name, key)...)
-	}
-	if err := e.lookAtUse(key, &f); err != nil {
-		return f, err
-	}
-	return f, e.lookAtLock(key, &f)
+	return nil
 }

@@ -8,9 +8,14 @@ import (
 	"reflinksr/volume"
 )
 
-// sizes compares the data's length with what the record says. No call of ours, at
-// whatever moment it is interrupted, leaves data shorter than that.
-func sizes(key sr.Key, r *volume.Record, size int64) (problems []Problem) {
+// sizes: data of another length than the record says, or of an odd one. No call of ours, at
+// whatever moment it is interrupted, leaves data shorter than its record says.
+func (e *examination) sizes(key sr.Key, f *finding) error {
+	f.add(wrongSizes(key, f.record, f.data.Size)...)
+	return nil
+}
+
+func wrongSizes(key sr.Key, r *volume.Record, size int64) (problems []Problem) {
 	switch told := int64(r.Size); {
 	case size < told:
 		problems = append(problems, Problem{Kind: WrongSize, Name: sr.Data(key), Key: key,

@@ -6,22 +6,25 @@ import (
 	"reflinksr/sr"
 )
 
-// unfinished says what recovery would do about what staging holds of a volume:
-// kinds is what Survey found there. Throw-away disks of a volume that is there are
-// not unfinished, and left out.
-func unfinished(s *sr.SR, key sr.Key, kinds []string) (problems []Problem, err error) {
+// unfinished: what staging holds of a volume, left by an interrupted call, and what recovery
+// would do about it. Throw-away disks of a volume that is there are not unfinished.
+func (e *examination) unfinished(key sr.Key, f *finding) error {
+	s, kinds := e.s, e.survey.Staged[key]
+	if len(kinds) == 0 {
+		return nil
+	}
 	committed, err := s.Root.Exists(sr.Record(key))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	data, err := s.Root.Exists(sr.Data(key))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	staged := map[string]bool{}
 	for _, kind := range kinds {
 		if staged[kind], err = s.Staging.Exists(string(key) + kind); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	for _, kind := range kinds {
@@ -32,18 +35,18 @@ func unfinished(s *sr.SR, key sr.Key, kinds []string) (problems []Problem, err e
 		p.Text, p.Repair = interrupted(kind, committed, data, staged)
 		isDir, err := s.Staging.IsDir(string(key) + kind)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if isDir {
 			p.Kind, p.Repairable = Damage, false
 			p.Text, p.Repair = "a directory with the name of a file of ours", Nothing("move it away")
 		}
-		problems = append(problems, p)
+		f.add(p)
 	}
-	return problems, nil
+	return nil
 }
 
-// interrupted says of which call a staged file is, and what settle does with it.
+// interrupted says of which call a staged file is, and what recovery does with it.
 // committed: the record is in the SR's directory; data: the data is.
 func interrupted(kind string, committed, data bool, staged map[string]bool) (text, repair string) {
 	const left = "left in staging by an interrupted "

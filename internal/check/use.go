@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
@@ -14,8 +13,9 @@ import (
 	"reflinksr/sr"
 )
 
-// lookAtUse looks at leases, throw-away disks, devices and what this host notes.
-func (e *examination) lookAtUse(key sr.Key, f *finding) error {
+// use: what this host notes of the volume, and the loop devices that it has, for the rules of use. A note that cannot be
+// read is a problem, and nothing can be said of the rest then.
+func (e *examination) use(key sr.Key, f *finding) error {
 	if !e.survey.Sound {
 		return nil
 	}
@@ -25,9 +25,8 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 	if err != nil {
 		return err
 	}
-	var note lease.Note
 	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.Staged[key]) > 0 {
-		note, err = e.note(key)
+		f.note, err = e.note(key)
 	}
 	if fault.Unseen(err) {
 		return err
@@ -38,41 +37,14 @@ func (e *examination) lookAtUse(key sr.Key, f *finding) error {
 			Repair: Nothing("detach the volume from all its domains")})
 		return nil
 	}
-	if e.noted[key] && !f.there && !note.Empty() {
-		f.add(e.noteWithoutVolume(key, note)...)
-	}
-	if len(devices) > 0 && len(note.Domains) == 0 {
+	if len(devices) > 0 && len(f.note.Domains) == 0 {
 		// Both again: between the two looks a detach may have ended.
 		if devices, err = e.devices(key); err != nil {
 			return err
 		}
 	}
-	if err := lease.InPlaceAmong(e.s, key, note, e.bound); errors.Is(err, fault.ErrDamaged) {
-		// Who only looked for the file may have told it: that it is to be restored is not true.
-		f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == Damage && p.Text == err.Error() })
-		f.add(Problem{Kind: Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
-			Repair: Nothing("what is right only you can tell")})
-	} else if err != nil {
-		return err
-	}
-	f.add(e.formerIdentity(key, note)...)
-	for _, d := range devices {
-		if len(note.Domains) > 0 {
-			break
-		}
-		p := Problem{Kind: LeakedDevice, Name: d.Path(), Key: key, Text: "it is bound to the volume's data, but no domain of this host has the volume",
-			Repair: Nothing("somebody may be using it; losetup -d " + d.Path() + " when nobody does")}
-		if note.Stuck {
-			p.Text, p.Repair, p.Repairable = "it could not be unbound when the last domain was detached", "unbinds it", true
-		}
-		f.add(p)
-	}
-	left, err := e.nonpersistent(key, note, f.there)
-	if err != nil {
-		return err
-	}
-	f.add(left...)
-	return e.lookAtLease(key, note, f)
+	f.devices = devices
+	return ask(e.ofUse(), key, f)
 }
 
 // note reads what this host notes of the volume.

@@ -48,18 +48,13 @@ func MayFormat(d *blockdev.Disk, sb blockdev.Superblock, wipe, probe bool) (same
 	if err != nil {
 		return nil, err
 	}
-	if content.what != "" {
-		doubt := ""
-		if content.ours && sb.Label == layout.DiskLabel {
-			left, err := isLeft(d, sb, probe)
-			if err != nil {
-				doubt = fmt.Sprintf(", and whether that is empty cannot be told (%v)", err)
-			}
-			content.ours = left && err == nil
-		}
-		if !content.ours || sb.Label != layout.DiskLabel {
-			return nil, fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s is not blank: it carries %s%s: choose another device, or say wipe=yes to destroy all that is on it", d.Path(), content.what, doubt)
-		}
+	var left bool
+	var doubt error
+	if content.mayBeLeft(sb) {
+		left, doubt = isLeft(d, sb, probe)
+	}
+	if err := content.refused(d.Path(), left, doubt); err != nil {
+		return nil, err
 	}
 	d.DropCache()
 	seen, err := blockdev.ReadSuperblocks(d.File())
@@ -91,6 +86,24 @@ func isStill(d *blockdev.Disk, what string, seen blockdev.Superblocks) error {
 type content struct {
 	what string // "" for nothing
 	ours bool   // nothing but the filesystem whose superblock was read, or its beginnings
+}
+
+// mayBeLeft says that the content is nothing but a filesystem of our making, in which nothing may be.
+func (c content) mayBeLeft(sb blockdev.Superblock) bool {
+	return c.what != "" && c.ours && sb.Label == layout.DiskLabel
+}
+
+// refused refuses the disk at path for what is on it. left: that is only what an interrupted call of ours left; doubt is
+// why that cannot be told.
+func (c content) refused(path string, left bool, doubt error) error {
+	if c.what == "" || left && doubt == nil {
+		return nil
+	}
+	why := ""
+	if doubt != nil {
+		why = fmt.Sprintf(", and whether that is empty cannot be told (%v)", doubt)
+	}
+	return fault.Errorf(fault.ErrUnsuitable, path, "%s is not blank: it carries %s%s: choose another device, or say wipe=yes to destroy all that is on it", path, c.what, why)
 }
 
 // carries says what is on a disk. blkid knows most; the superblocks that we read ourselves

@@ -32,18 +32,14 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 		return nil, err
 	}
 	defer d.Close()
-	if d.Size() < size {
-		return nil, fault.Errorf(fault.ErrSize, path, "%s has %d bytes, and needs %d", path, d.Size(), size)
-	}
 	owner, err := blockdev.OwnerOf(d.Number(), true)
 	if err != nil {
 		return nil, err
 	}
-	if owner != "" && !isOwnToWrite(d) {
-		return nil, fault.Errorf(fault.ErrSRInUse, path, "%s is not to be written to: it is %s: give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then", path, owner)
-	}
-	if l.Member != "" {
-		return nil, fault.Errorf(fault.ErrSRInUse, path, "%s is %s: write to that", path, l.Member)
+	t := target{path: path, size: d.Size(), owner: owner, member: l.Member}
+	t.own = owner != "" && isOwnToWrite(d)
+	if err := t.refused(size); err != nil {
+		return nil, err
 	}
 	if err := d.Writable(); err != nil {
 		return nil, err
@@ -57,6 +53,28 @@ func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.Fi
 		return nil, err
 	}
 	return f, nil
+}
+
+// target is what is known of a device, whatever it carries.
+type target struct {
+	path   string
+	size   int64  // bytes
+	owner  string // the guest whose disk it is, in words: "" if it is none's
+	own    bool   // that is this host itself, to write to it
+	member string // what it is a part of, in words
+}
+
+// refused says why nobody is to write that many bytes to it, whatever may be destroyed.
+func (t target) refused(size int64) error {
+	switch {
+	case t.size < size:
+		return fault.Errorf(fault.ErrSize, t.path, "%s has %d bytes, and needs %d", t.path, t.size, size)
+	case t.owner != "" && !t.own:
+		return fault.Errorf(fault.ErrSRInUse, t.path, "%s is not to be written to: it is %s: give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then", t.path, t.owner)
+	case t.member != "":
+		return fault.Errorf(fault.ErrSRInUse, t.path, "%s is %s: write to that", t.path, t.member)
+	}
+	return nil
 }
 
 func mayOverwrite(d *blockdev.Disk, destroy bool, flag string) error {
@@ -94,6 +112,11 @@ func isOwnToWrite(d *blockdev.Disk) bool {
 	if err != nil || note == nil {
 		return false
 	}
+	return isDom0s(note)
+}
+
+// isDom0s says whether nobody but dom0 has a device, and dom0 to write to it.
+func isDom0s(note *attached.Note) bool {
 	for _, domain := range note.Domains {
 		if !attached.IsDom0(domain) {
 			return false

@@ -1,22 +1,25 @@
 package rundir
 
 import (
+	"path/filepath"
+
 	"reflinksr/internal/dirfs"
 )
 
 // Path holds what is about this boot of this host: which SRs are attached
 // (sr/) and which volumes have a device (volume/). It is on tmpfs and gone with
-// the boot, as are the things it speaks of.
-const Path = "/run/reflinksr"
+// the boot, as are the things it speaks of. Only tests give it another place, where they
+// may write: before anything else.
+var Path = "/run/reflinksr"
 
 // Open opens a subdirectory of Path, made if absent.
 func Open(name string) (*dirfs.Dir, error) {
-	run, err := dirfs.OpenDir("/run")
+	run, err := dirfs.OpenDir(filepath.Dir(Path))
 	if err != nil {
 		return nil, err
 	}
 	defer run.Close()
-	if err := run.Make("reflinksr"); err != nil {
+	if err := run.Make(filepath.Base(Path)); err != nil {
 		return nil, err
 	}
 	top, err := dirfs.OpenDir(Path) // not by Sub: it may be a filesystem of its own
