@@ -102,7 +102,7 @@ func (v *session) present(write bool) error {
 		return err
 	}
 	if len(devices) == 0 {
-		return fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device: attach it again", v.key)
+		return fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device: attach again", v.key)
 	}
 	for _, d := range devices {
 		bound, err := d.Binding()
