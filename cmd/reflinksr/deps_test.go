@@ -1,7 +1,9 @@
 package main
 
 import (
+	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -122,5 +124,30 @@ func TestArrows(t *testing.T) {
 				t.Errorf("%s imports %s", door, i)
 			}
 		}
+	}
+}
+
+// A file of the rooms is one idea, and can be read at once.
+func TestFilesAreShort(t *testing.T) {
+	const limit = 350 // lines
+	seen := 0
+	for _, room := range []string{"sr", "volume", "snapshot", "datapath", "internal"} {
+		err := filepath.WalkDir(filepath.Join("../..", room), func(path string, d os.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			if n := strings.Count(string(data), "\n"); n > limit {
+				t.Errorf("%s has %d lines, of at most %d: which ideas are in it?", strings.TrimPrefix(path, "../../"), n, limit)
+			}
+			seen++
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if seen < 100 {
+		t.Errorf("%d files: where are the rooms?", seen)
 	}
 }

@@ -240,18 +240,29 @@ func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, 
 	}
 	bits := make([]byte, (count+7)/8)
 	if err == nil && p.a != p.b {
-		err = p.differences(ctx, first*granularity, min((first+count)*granularity, p.b.size), func(start, end int64) {
-			mark(bits, start/granularity-first, (end-1)/granularity-first)
+		bits, err = changedBits(first, count, p.a.size, p.b.size, func(from, to int64, add func(start, end int64)) error {
+			return p.differences(ctx, from, to, add)
 		})
-		// Of a block in which one of them ends, the other has more. That counts as a change
-		// whatever it is: of destroyed data it is not known.
-		if end := min(p.a.size, p.b.size); p.a.size != p.b.size && end%granularity != 0 {
-			if last := end/granularity - first; last >= 0 && last < count {
-				mark(bits, last, last)
-			}
-		}
 	}
 	return ChangedBlocks{Granularity: granularity, Bitmap: base64.StdEncoding.EncodeToString(bits)}, err
+}
+
+// changedBits is the bitmap of count blocks from first on of a disk of newSize bytes, that was of oldSize, where differences
+// tells ranges of bytes in which the two differ.
+//
+// Of a block in which one of them ends, the other has more. That counts as a change
+// whatever it is: of destroyed data it is not known.
+func changedBits(first, count, oldSize, newSize int64, differences func(from, to int64, add func(start, end int64)) error) ([]byte, error) {
+	bits := make([]byte, (count+7)/8)
+	err := differences(first*granularity, min((first+count)*granularity, newSize), func(start, end int64) {
+		mark(bits, start/granularity-first, (end-1)/granularity-first)
+	})
+	if end := min(oldSize, newSize); oldSize != newSize && end%granularity != 0 {
+		if last := end/granularity - first; last >= 0 && last < count {
+			mark(bits, last, last)
+		}
+	}
+	return bits, err
 }
 
 // window is the blocks of a disk that hold a range of bytes.
