@@ -183,12 +183,12 @@ func TestLineage(t *testing.T) {
 		t.Errorf("%q, %v", relatives, err)
 	}
 	for key, want := range map[int][]int{1: {4}, 2: {1, 4}, 4: {1}, 5: {10}, 10: {}, 6: {7}, 8: {}} {
-		similar, err := SimilarContent(s.Handle(), string(keyOf(key)))
+		similar, err := SimilarContent(s.Handle(), keyOf(key))
 		if err != nil || !slices.Equal(similar, keysOf(want...)) {
 			t.Errorf("similar to %d: %q, %v, want %v", key, similar, err, want)
 		}
 	}
-	if _, err := SimilarContent(s.Handle(), string(keyOf(98))); !errors.Is(err, fault.ErrVolumeNotFound) {
+	if _, err := SimilarContent(s.Handle(), keyOf(98)); !errors.Is(err, fault.ErrVolumeNotFound) {
 		t.Error(err)
 	}
 }
