@@ -39,7 +39,7 @@ func Activate(uri, domain string, readOnly bool) error {
 			return err
 		}
 		if !v.state.Attached(domain) {
-			return fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s: call Datapath.attach first", v.key, domain)
+			return fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s: attach it first", v.key, domain)
 		}
 		write := !readOnly && (r.ReadWrite || v.state.Nonpersistent)
 		held, err := lease.Read(s, v.key, v.me)
@@ -102,7 +102,7 @@ func (v *session) present(write bool) error {
 		return err
 	}
 	if len(devices) == 0 {
-		return fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device: call Datapath.attach again", v.key)
+		return fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device: attach again", v.key)
 	}
 	for _, d := range devices {
 		bound, err := d.Binding()

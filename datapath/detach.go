@@ -48,7 +48,7 @@ func Detach(uri, domain string) error {
 			err = errors.Join(v.save(), err)
 		}
 		if err != nil {
-			slog.Error("a lease could not be given back; SR.attach will", "key", v.key, "domain", domain, "err", err)
+			slog.Error("a lease could not be given back; attaching the SR will", "key", v.key, "domain", domain, "err", err)
 		}
 	}
 	if len(v.state.Domains) > 0 {
@@ -56,11 +56,11 @@ func Detach(uri, domain string) error {
 	}
 	gone, err := v.unbind()
 	if err != nil {
-		slog.Error("a device could not be detached; SR.attach and SR.detach will try again", "key", v.key, "err", err)
+		slog.Error("a device could not be detached; attaching and detaching the SR try again", "key", v.key, "err", err)
 	}
 	if lost && gone {
 		if err := v.publish(); err != nil {
-			slog.Error("a lease could not be given back; SR.attach will", "key", v.key, "err", err)
+			slog.Error("a lease could not be given back; attaching the SR will", "key", v.key, "err", err)
 		}
 	}
 	return v.save()

@@ -56,6 +56,11 @@ func DetachSR(handle string) error {
 	if err := sr.Detach(handle); err != nil {
 		return err
 	}
+	defer func() {
+		if err := lease.SweepLocks(uuid); err != nil {
+			slog.Warn("locks of notes stay until the SR is attached again", "sr", path, "err", err)
+		}
+	}()
 	return each(func(v *session) error {
 		if _, err := v.ending(path); err != nil {
 			slog.Warn("a volume was attached while its SR was detached", "key", v.key, "err", err)

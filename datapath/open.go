@@ -138,7 +138,7 @@ func (v *session) file(s *sr.SR, r *volume.Record) (f *os.File, writable bool, e
 	if v.state.Nonpersistent {
 		f, err = s.Staging.Open(v.nonpersistentName(), unix.O_RDWR)
 		if errors.Is(err, os.ErrNotExist) {
-			err = fault.Errorf(fault.ErrInvalid, v.uri, "volume %s was opened with persistent=false and its throw-away disk is gone: call Datapath.open again", v.key)
+			err = fault.Errorf(fault.ErrInvalid, v.uri, "volume %s was opened as nonpersistent, and the disk made for that is gone: open it again", v.key)
 		}
 		return f, true, err
 	}

@@ -56,6 +56,7 @@ type recovery struct {
 func recoverAll(s *sr.SR, how recovery) error {
 	how.first = how.first && !s.Meta.Filesystem.Clustered()
 	uris, err := unfinished(s, how)
+	err = errors.Join(err, lease.SweepLocks(s.Meta.UUID))
 	s.Close() // each volume opens it again
 	for uri, what := range uris {
 		if e := recoverVolume(uri, what, how); e != nil {

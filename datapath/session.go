@@ -175,7 +175,7 @@ func (v *session) devices() ([]loop.Device, error) {
 
 func checkDomain(domain string) error {
 	if domain == "" || len(domain) > 4096 {
-		return fault.Errorf(fault.ErrInvalid, "domain", "argument \"domain\" must have 1 to 4096 bytes")
+		return fault.Errorf(fault.ErrInvalid, "domain", "a domain must have 1 to 4096 bytes")
 	}
 	return nil
 }

@@ -90,9 +90,9 @@ func TestSharedOrNothing(t *testing.T) {
 	}
 	before := files()
 	for what, do := range map[string]func() (volume.Volume, error){
-		"snapshot": func() (volume.Volume, error) { return Snapshot(handle, string(v.Key)) },
-		"clone":    func() (volume.Volume, error) { return Clone(handle, string(v.Key)) },
-		"copy":     func() (volume.Volume, error) { return Copy(handle, string(v.Key), handle) },
+		"snapshot": func() (volume.Volume, error) { return Snapshot(handle, v.Key) },
+		"clone":    func() (volume.Volume, error) { return Clone(handle, v.Key) },
+		"copy":     func() (volume.Volume, error) { return Copy(handle, v.Key, handle) },
 	} {
 		made, err := do()
 		if err == nil { // this filesystem can
@@ -107,12 +107,11 @@ func TestSharedOrNothing(t *testing.T) {
 		}
 	}
 	for what, c := range map[string]struct{ err, want error }{
-		"of no volume":     {second(Snapshot(handle, string(otherKey))), fault.ErrVolumeNotFound},
-		"of no key":        {second(Clone(handle, "../x")), fault.ErrVolumeNotFound},
-		"in no SR":         {second(Snapshot("x", string(v.Key))), fault.ErrNotAttached},
-		"to no SR":         {second(Copy(handle, string(v.Key), "x")), fault.ErrNotAttached},
-		"reverted to none": {Revert(handle, string(otherKey), string(v.Key)), fault.ErrVolumeNotFound},
-		"to itself":        {Revert(handle, string(v.Key), string(v.Key)), fault.ErrInvalid},
+		"of no volume":     {second(Snapshot(handle, otherKey)), fault.ErrVolumeNotFound},
+		"in no SR":         {second(Snapshot("x", v.Key)), fault.ErrNotAttached},
+		"to no SR":         {second(Copy(handle, v.Key, "x")), fault.ErrNotAttached},
+		"reverted to none": {Revert(handle, otherKey, v.Key), fault.ErrVolumeNotFound},
+		"to itself":        {Revert(handle, v.Key, v.Key), fault.ErrInvalid},
 	} {
 		if !errors.Is(c.err, c.want) {
 			t.Errorf("%s: %v", what, c.err)

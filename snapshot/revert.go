@@ -16,28 +16,20 @@ import (
 	"reflinksr/volume"
 )
 
-// Revert gives the volume key the contents of the volume snapshot. The volume
+// Revert gives the volume to the contents of the volume from. The volume
 // keeps its identity: key, name, description, keys. It must not be in use.
 //
 // Order: if the volume shrinks, its record says so; a clone of the snapshot is
 // staged and fsynced, takes the place of the volume's data (the commit), directory
 // fsynced; if the volume grows, its record says so.
-func Revert(handle, snapshot, key string) error {
+func Revert(handle string, from, to sr.Key) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	from, err := sr.ParseKey(snapshot)
-	if err != nil {
-		return err
-	}
-	to, err := sr.ParseKey(key)
-	if err != nil {
-		return err
-	}
 	if from == to {
-		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", key)
+		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", to)
 	}
 	source, target, err := s.LockBoth(from, to, dirfs.Shared)
 	if err != nil {

@@ -19,18 +19,18 @@ import (
 // Snapshot makes a read-only volume with the contents that the volume has now.
 // The volume may be active and written to: the result is what its disk would hold
 // after a power cut at one moment.
-func Snapshot(handle, key string) (volume.Volume, error) {
+func Snapshot(handle string, key sr.Key) (volume.Volume, error) {
 	return within(handle, key, volume.Snapshot)
 }
 
 // Clone makes a writable volume with the contents that the volume has now.
-func Clone(handle, key string) (volume.Volume, error) {
+func Clone(handle string, key sr.Key) (volume.Volume, error) {
 	return within(handle, key, volume.Clone)
 }
 
 // Copy makes a writable volume in the SR dest. On another filesystem than the
 // source's that is ErrOtherFS.
-func Copy(handle, key, dest string) (volume.Volume, error) {
+func Copy(handle string, key sr.Key, dest string) (volume.Volume, error) {
 	if dest == handle {
 		return within(handle, key, volume.Copy)
 	}
@@ -46,12 +46,12 @@ func Copy(handle, key, dest string) (volume.Volume, error) {
 	defer dst.Close()
 	v, err := derive(src, key, dst, volume.Copy)
 	if errors.Is(err, unix.EXDEV) {
-		err = fault.Errorf(fault.ErrOtherFS, key, "volume %s: SR %s is on another filesystem than %s and cannot share its blocks", key, dst.Path, src.Path)
+		err = fault.Errorf(fault.ErrOtherFS, string(key), "volume %s: SR %s is on another filesystem than %s and cannot share its blocks", key, dst.Path, src.Path)
 	}
 	return v, err
 }
 
-func within(handle, key string, kind volume.Kind) (volume.Volume, error) {
+func within(handle string, key sr.Key, kind volume.Kind) (volume.Volume, error) {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return volume.Volume{}, err
@@ -62,31 +62,27 @@ func within(handle, key string, kind volume.Kind) (volume.Volume, error) {
 
 // derive makes a volume in dst that shares all blocks with a volume of src. Name
 // and description are copied, the caller's keys are not.
-func derive(src *sr.SR, key string, dst *sr.SR, kind volume.Kind) (volume.Volume, error) {
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return volume.Volume{}, err
-	}
+func derive(src *sr.SR, key sr.Key, dst *sr.SR, kind volume.Kind) (volume.Volume, error) {
 	// Shared: several snapshots at once do not disturb each other, and everything
 	// that would change what they copy is kept out.
-	lock, err := src.LockVolume(k, dirfs.Shared)
+	lock, err := src.LockVolume(key, dirfs.Shared)
 	if err != nil {
 		return volume.Volume{}, err
 	}
 	defer lock.Unlock()
-	r, err := volume.LoadForChange(src, k)
+	r, err := volume.LoadForChange(src, key)
 	if err != nil {
 		return volume.Volume{}, err
 	}
-	if err := r.MustHaveData(k); err != nil {
+	if err := r.MustHaveData(key); err != nil {
 		return volume.Volume{}, err
 	}
-	data, attrs, err := source(src, k)
+	data, attrs, err := source(src, key)
 	if err != nil {
 		return volume.Volume{}, err
 	}
 	defer data.Close()
-	return volume.Add(dst, derived(r, kind, k, time.Now()), attrs, func(f *os.File) error {
+	return volume.Add(dst, derived(r, kind, key, time.Now()), attrs, func(f *os.File) error {
 		if err := reflink.CloneFile(f, data); err != nil {
 			return err
 		}

@@ -24,13 +24,13 @@ func Attach(conf map[string]string) (string, error) {
 		return "", err
 	}
 	for _, name := range c.Unknown {
-		slog.Info("SR.attach ignores an unknown configuration key", "key", name, "path", c.Path)
+		slog.Info("an unknown configuration key is ignored", "key", name, "path", c.Path)
 	}
 	if !c.Mounts() {
 		return attach(c)
 	}
 	if c.UUID == "" {
-		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which SR.create returned and SR.probe finds", "sr_uuid", c.Source)
+		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which its creation answered and a probe finds", "sr_uuid", c.Source)
 	}
 	handle := ""
 	err = source.WithNote(c.UUID, func(notes *dirfs.Dir) error {
@@ -59,7 +59,7 @@ func attach(c source.Configuration) (string, error) {
 		if err := finishErase(root, c); err != nil {
 			return "", err
 		}
-		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? SR.create makes an SR there, and adopts a simple file SR", c.Path)
+		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? create one there; a simple file SR is adopted", c.Path)
 	case err != nil:
 		return "", err
 	case c.UUID != "" && c.UUID != m.UUID:

@@ -51,7 +51,7 @@ func Destroy(handle string, check func(*SR) error) error {
 			return err
 		}
 		if err := source.Unmount(notes, a.UUID); err != nil {
-			slog.Error("a destroyed SR's filesystem could not be unmounted; SR.detach tries again", "path", a.Path, "err", err)
+			slog.Error("a destroyed SR's filesystem could not be unmounted; detaching the SR tries again", "path", a.Path, "err", err)
 		}
 		return nil
 	})

@@ -56,7 +56,7 @@ func (s *SR) nothing() error {
 		return err
 	}
 	if there {
-		return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: SR.create was interrupted, then repeat it; or %s was lost, then restore it", s.Path, layout.MarkerFile)
+		return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: its creation was interrupted, then repeat it; or %s was lost, then restore it", s.Path, layout.MarkerFile)
 	}
 	return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
 }

@@ -15,7 +15,7 @@ import (
 // died. Whoever is still alive must be stopped first. It returns who had the
 // volume, or that nobody can tell, for the lease was damaged. What this host has active
 // is ended by Datapath.deactivate.
-func BreakLease(handle, key string) (holders []lease.Holder, damaged bool, err error) {
+func BreakLease(handle string, key sr.Key) (holders []lease.Holder, damaged bool, err error) {
 	err = locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
 		me, err := hostinfo.ThisHost()
 		if err != nil {

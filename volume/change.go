@@ -17,7 +17,7 @@ import (
 )
 
 // change edits a volume's record under its lock.
-func change(handle, key string, edit func(*Record) error) error {
+func change(handle string, key sr.Key, edit func(*Record) error) error {
 	return locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
 		r, err := LoadForChange(s, k)
 		if err != nil {
@@ -31,26 +31,22 @@ func change(handle, key string, edit func(*Record) error) error {
 }
 
 // locked runs do with the SR open and the volume locked.
-func locked(handle, key string, mode dirfs.LockMode, do func(*sr.SR, sr.Key) error) error {
+func locked(handle string, key sr.Key, mode dirfs.LockMode, do func(*sr.SR, sr.Key) error) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return err
-	}
-	lock, err := s.LockVolume(k, mode)
+	lock, err := s.LockVolume(key, mode)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	return do(s, k)
+	return do(s, key)
 }
 
 // SetName gives the volume another name.
-func SetName(handle, key, name string) error {
+func SetName(handle string, key sr.Key, name string) error {
 	if err := source.CheckText("new_name", name); err != nil {
 		return err
 	}
@@ -58,7 +54,7 @@ func SetName(handle, key, name string) error {
 }
 
 // SetDescription gives the volume another description.
-func SetDescription(handle, key, description string) error {
+func SetDescription(handle string, key sr.Key, description string) error {
 	if err := source.CheckText("new_description", description); err != nil {
 		return err
 	}
@@ -67,7 +63,7 @@ func SetDescription(handle, key, description string) error {
 
 // Set stores a key-value pair of the caller's with the volume. All pairs of a
 // volume together have at most 512 KiB.
-func Set(handle, key, k, v string) error {
+func Set(handle string, key sr.Key, k, v string) error {
 	if !utf8.ValidString(k) || !utf8.ValidString(v) {
 		return fault.Errorf(fault.ErrInvalid, "k", "arguments \"k\" and \"v\" must be valid UTF-8")
 	}
@@ -88,13 +84,13 @@ func Set(handle, key, k, v string) error {
 }
 
 // Unset removes a pair. Removing what is not there succeeds.
-func Unset(handle, key, k string) error {
+func Unset(handle string, key sr.Key, k string) error {
 	return change(handle, key, func(r *Record) error { delete(r.Keys, k); return nil })
 }
 
 // Resize makes the volume at least size bytes long, at once also for a guest that
 // has it. It never shrinks: ErrSize.
-func Resize(handle, key string, size int64) error {
+func Resize(handle string, key sr.Key, size int64) error {
 	if err := checkSize("new_size", size); err != nil {
 		return err
 	}
@@ -104,14 +100,14 @@ func Resize(handle, key string, size int64) error {
 			return err
 		}
 		if !r.ReadWrite {
-			return fault.Errorf(fault.ErrInvalid, key, "volume %s is read-only and keeps its size: clone it, and resize the clone", key)
+			return fault.Errorf(fault.ErrInvalid, string(key), "volume %s is read-only and keeps its size: clone it, and resize the clone", key)
 		}
 		note, err := lease.NoteOf(s, k)
 		if fault.Unseen(err) {
 			return fmt.Errorf("volume %s: what is attached on this host: %w", key, err)
 		}
 		if err == nil && note.Nonpersistent && len(note.Domains) > 0 {
-			return fault.Errorf(fault.ErrInUse, key, "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
+			return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
 		}
 		if err := noDeviceElsewhere(s, k); err != nil {
 			return err
@@ -136,7 +132,7 @@ func Resize(handle, key string, size int64) error {
 		}
 		length := RoundUp(size)
 		if length < st.Size {
-			return fault.Errorf(fault.ErrSize, key, "volume %s has %d bytes and cannot shrink to %d", key, st.Size, size)
+			return fault.Errorf(fault.ErrSize, string(key), "volume %s has %d bytes and cannot shrink to %d", key, st.Size, size)
 		}
 		if length > st.Size {
 			if err := setLength(f, length, "new_size"); err != nil {

@@ -67,7 +67,7 @@ func TestLifeOfAVolume(t *testing.T) {
 	if v.VirtualSize != 2*SizeUnit || v.Name != "disk" || !v.ReadWrite || v.PhysicalUtilisation > SizeUnit {
 		t.Errorf("made: %+v", v)
 	}
-	key := string(v.Key)
+	key := v.Key
 	for _, err := range []error{
 		SetName(handle, key, "other"), SetDescription(handle, key, "Ω"), Set(handle, key, "k", "1"), Set(handle, key, "l", "2"),
 		Unset(handle, key, "k"), Unset(handle, key, "never was"), Resize(handle, key, 3*SizeUnit), Resize(handle, key, 3*SizeUnit-5),
@@ -80,7 +80,7 @@ func TestLifeOfAVolume(t *testing.T) {
 	if err != nil || now.Name != "other" || now.Description != "Ω" || len(now.Keys) != 1 || now.Keys["l"] != "2" || now.VirtualSize != 3*SizeUnit || now.UUID != v.UUID {
 		t.Errorf("changed: %+v, %v", now, err)
 	}
-	if st, err := os.Stat(filepath.Join(path, key)); err != nil || st.Size() != 3*SizeUnit || st.Mode().Perm() != 0o600 {
+	if st, err := os.Stat(filepath.Join(path, string(key))); err != nil || st.Size() != 3*SizeUnit || st.Mode().Perm() != 0o600 {
 		t.Errorf("data: %+v, %v", st, err)
 	}
 	all, err := List(handle)
@@ -106,18 +106,17 @@ func TestLifeOfAVolume(t *testing.T) {
 func TestRefusals(t *testing.T) {
 	handle, path := plain(t)
 	v := create(t, handle, 2*SizeUnit)
-	key, before := string(v.Key), files(t, path)
-	record, err := os.ReadFile(filepath.Join(path, key+".inf"))
+	key, before := v.Key, files(t, path)
+	record, err := os.ReadFile(filepath.Join(path, string(key)+".inf"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	none := "00000000-0000-4000-8000-000000000000"
+	none := sr.Key("00000000-0000-4000-8000-000000000000")
 	long := strings.Repeat("x", 1<<20)
 	for what, c := range map[string]struct{ err, want error }{
 		"smaller":          {Resize(handle, key, SizeUnit), fault.ErrSize},
 		"negative":         {Resize(handle, key, -1), fault.ErrSize},
 		"endless":          {Resize(handle, key, 1<<62+1), fault.ErrSize},
-		"no key":           {Resize(handle, "../x", SizeUnit), fault.ErrVolumeNotFound},
 		"no volume":        {SetName(handle, none, "x"), fault.ErrVolumeNotFound},
 		"no SR":            {SetName(handle+"x", key, "x"), fault.ErrNotAttached},
 		"name of no text":  {SetName(handle, key, "\xff"), fault.ErrInvalid},
@@ -134,7 +133,7 @@ func TestRefusals(t *testing.T) {
 	if _, err := Create(handle, "x", "\xff", 1, false); !errors.Is(err, fault.ErrInvalid) {
 		t.Error(err)
 	}
-	if now, err := os.ReadFile(filepath.Join(path, key+".inf")); err != nil || string(now) != string(record) {
+	if now, err := os.ReadFile(filepath.Join(path, string(key)+".inf")); err != nil || string(now) != string(record) {
 		t.Errorf("the record became %s, %v", now, err)
 	}
 	if after := files(t, path); !slices.Equal(before, after) {
@@ -157,7 +156,7 @@ func TestRecordsThatStay(t *testing.T) {
 		if err := os.WriteFile(inf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := Resize(handle, string(v.Key), 2*SizeUnit); !errors.Is(err, want) {
+		if err := Resize(handle, v.Key, 2*SizeUnit); !errors.Is(err, want) {
 			t.Errorf("%s: %v", text, err)
 		}
 		now, err := os.ReadFile(inf)
@@ -193,10 +192,10 @@ func TestListOfDamage(t *testing.T) {
 	if !there[good.Key] || !there[noData.Key] || there[noRecord.Key] || !there[rubbish.Key] || len(all) != 3 {
 		t.Errorf("%+v", all)
 	}
-	if _, err := Stat(handle, string(noData.Key)); !errors.Is(err, fault.ErrDamaged) {
+	if _, err := Stat(handle, noData.Key); !errors.Is(err, fault.ErrDamaged) {
 		t.Errorf("without data: %v", err)
 	}
-	if _, err := Stat(handle, string(rubbish.Key)); !errors.Is(err, fault.ErrDamaged) {
+	if _, err := Stat(handle, rubbish.Key); !errors.Is(err, fault.ErrDamaged) {
 		t.Errorf("without a record that can be read: %v", err)
 	}
 }
@@ -217,10 +216,10 @@ func TestVolumeInUse(t *testing.T) {
 	if err := DestroyIn(s, v.Key); !errors.Is(err, fault.ErrInUse) || !strings.Contains(err.Error(), there.Host) {
 		t.Errorf("destroyed while another host has it: %v", err)
 	}
-	if err := Resize(handle, string(v.Key), 2*SizeUnit); !errors.Is(err, fault.ErrElsewhere) {
+	if err := Resize(handle, v.Key, 2*SizeUnit); !errors.Is(err, fault.ErrElsewhere) {
 		t.Errorf("resized while another host has it: %v", err)
 	}
-	if held, damaged, err := BreakLease(handle, string(v.Key)); err != nil || damaged || len(held) != 1 || held[0].Host != there.Host {
+	if held, damaged, err := BreakLease(handle, v.Key); err != nil || damaged || len(held) != 1 || held[0].Host != there.Host {
 		t.Errorf("broken: %+v, %v, %v", held, damaged, err)
 	}
 	if held, err := lease.Read(s, v.Key, me); err != nil || len(held.Holders) > 0 {
@@ -232,7 +231,7 @@ func TestVolumeInUse(t *testing.T) {
 	if err := DestroyIn(s, v.Key); !errors.Is(err, fault.ErrDamaged) {
 		t.Errorf("destroyed with a lease that cannot be read: %v", err)
 	}
-	if _, damaged, err := BreakLease(handle, string(v.Key)); err != nil || !damaged {
+	if _, damaged, err := BreakLease(handle, v.Key); err != nil || !damaged {
 		t.Errorf("a damaged one, broken: %v, %v", damaged, err)
 	}
 	if err := DestroyIn(s, v.Key); err != nil {
@@ -250,7 +249,7 @@ func TestCloneOnBootGoesAlong(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Origin = &Origin{Kind: Clone, Of: disk.Key}
-	if err := errors.Join(r.save(s, clone.Key), Set(handle, string(disk.Key), cloneOnBoot, string(clone.Key)), Set(handle, string(clone.Key), cloneOnBoot, string(other.Key))); err != nil {
+	if err := errors.Join(r.save(s, clone.Key), Set(handle, disk.Key, cloneOnBoot, string(clone.Key)), Set(handle, clone.Key, cloneOnBoot, string(other.Key))); err != nil {
 		t.Fatal(err)
 	}
 	if err := DestroyIn(s, disk.Key); err != nil {
@@ -299,7 +298,7 @@ func TestDestroySR(t *testing.T) {
 	if err := DestroySR(handle); !errors.Is(err, fault.ErrSRInUse) {
 		t.Errorf("destroyed while another host has a volume: %v", err)
 	}
-	if _, err := Stat(handle, string(v.Key)); err != nil {
+	if _, err := Stat(handle, v.Key); err != nil {
 		t.Errorf("after a refusal: %v", err)
 	}
 	if err := errors.Join(lease.WriteFile(s, v.Key, nil), DestroySR(handle)); err != nil {

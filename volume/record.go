@@ -159,7 +159,7 @@ func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
 // MustHaveData refuses a volume whose data was destroyed.
 func (r *Record) MustHaveData(key sr.Key) error {
 	if r.DataDestroyed {
-		return fault.Errorf(fault.ErrNoData, string(key), "volume %s has no data any more: it was destroyed with Volume.data_destroy, and only tells what others have changed since", key)
+		return fault.Errorf(fault.ErrNoData, string(key), "volume %s has no data any more: it was destroyed apart, and the volume only tells what others have changed since", key)
 	}
 	return nil
 }

@@ -62,17 +62,13 @@ func checkSize(arg string, size int64) error {
 }
 
 // Stat describes one volume.
-func Stat(handle, key string) (Volume, error) {
+func Stat(handle string, key sr.Key) (Volume, error) {
 	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return Volume{}, err
 	}
 	defer s.Close()
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return Volume{}, err
-	}
-	return Describe(s, k)
+	return Describe(s, key)
 }
 
 // Describe is Stat in an open SR. Record and data are two files, and no lock is

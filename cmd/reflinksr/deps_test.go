@@ -50,8 +50,9 @@ func TestPluginLinksLittle(t *testing.T) {
 	}
 }
 
-// Arrows go one way: cmd → snapshot, datapath → volume → sr → internal. Rooms never see a door, nor
-// anything a door is made of; a package of internal sees what its line names, and nothing else of ours.
+// Arrows go one way: cmd → internal/repository → snapshot, datapath → volume → sr → internal. Rooms never
+// see a door, nor anything a door is made of; the doors below see no room; a package of internal sees
+// what its line names, and nothing else of ours.
 func TestArrows(t *testing.T) {
 	may := map[string][]string{
 		"internal/fault":        {},
@@ -75,18 +76,19 @@ func TestArrows(t *testing.T) {
 		"internal/layout":       {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/record", "internal/reflink", "internal/uuids"},
 		"internal/attached":     {"internal/dirfs", "internal/fault", "internal/layout", "internal/mountinfo", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
 		"internal/blockdev":     {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mountinfo", "internal/sys", "internal/uuids"},
+		"internal/plainsr":      {"internal/attached", "internal/dirfs", "internal/filesystem", "internal/layout", "internal/rundir"},
 		"internal/mount":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/mountinfo", "internal/procs", "internal/rundir", "internal/sys"},
 		"internal/overwrite":    {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/layout", "internal/mount", "internal/mountinfo", "internal/program", "internal/sys"},
 		"internal/source":       {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/program", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
-		"sr":                    {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
-		"internal/plainsr":      {"internal/attached", "internal/dirfs", "internal/filesystem", "internal/layout", "internal/rundir"},
-		"internal/probe":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/source", "sr"},
+		"sr":                    {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
 		"datapath/lease":        {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "sr"},
-		"volume":                {"datapath/lease", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
+		"internal/probe":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/source", "sr"},
+		"volume":                {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
 		"datapath":              {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
 		"snapshot":              {"datapath/lease", "internal/dirfs", "internal/fault", "internal/reflink", "internal/sys", "sr", "volume"},
 		"snapshot/cbt":          {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/reflink", "internal/sys", "sr", "volume"},
 		"internal/check":        {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids", "snapshot/cbt", "sr", "volume"},
+		"internal/repository":   {"datapath", "datapath/lease", "internal/attached", "internal/check", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/probe", "internal/source", "snapshot", "snapshot/cbt", "sr", "volume"},
 	}
 	for _, name := range goList(t, "reflinksr/internal/...") {
 		if may[strings.TrimPrefix(name, "reflinksr/")] == nil {
@@ -101,6 +103,12 @@ func TestArrows(t *testing.T) {
 		for _, i := range imports {
 			if ours, is := strings.CutPrefix(i, "reflinksr/"); is && !slices.Contains(allowed, ours) {
 				t.Errorf("%s imports %s: the arrow goes the wrong way", room, i)
+			}
+			if kernel := i == "os" || i == "syscall" || strings.HasPrefix(i, "golang.org/x/sys"); kernel && room == "internal/repository" {
+				t.Errorf("%s imports %s: what it takes of the kernel is a room's business", room, i)
+			}
+			if strings.HasPrefix(room, "cmd/") {
+				continue // a door
 			}
 			if room == "internal/smapi/invoke" && i == "os/exec" {
 				continue // the toolstack's end of a call: it is for whoever calls plugins, and not in ours

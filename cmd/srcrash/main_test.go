@@ -46,7 +46,7 @@ func needRoot(t *testing.T) {
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/keeper|Datapath.detach/active)$", "-part", tests.Share("1/200", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/keeper|Datapath.detach/active)$", "-every", tests.Share("1/3", "1/1"), "-part", tests.Share("1/60", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -59,7 +59,7 @@ func TestSweep(t *testing.T) {
 func TestLooks(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-part", tests.Share("1/60", "1/8")}, &out)
+	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", tests.Share("1/2", "1/1"), "-part", tests.Share("1/30", "1/8")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}

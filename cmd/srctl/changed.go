@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -8,30 +9,23 @@ import (
 
 	"golang.org/x/term"
 
-	"reflinksr/snapshot/cbt"
-	"reflinksr/volume"
+	"reflinksr/internal/units"
 )
-
-// changes is what changed -json prints.
-type changes struct {
-	A       string     `json:"a"`
-	B       string     `json:"b"`
-	Related bool       `json:"related"`
-	Size    int64      `json:"size"`   // bytes, of the longer one
-	Bytes   int64      `json:"bytes"`  // in all ranges
-	Ranges  [][2]int64 `json:"ranges"` // offset and length in bytes
-}
 
 // rangesPrinted bounds what is printed: there may be a million.
 const rangesPrinted = 16
 
-func changed(args []string, out io.Writer) error {
+func changed(ctx context.Context, args []string, out io.Writer) error {
 	var asJSON bool
 	args, err := parse("changed", args, 3, 3, func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, "") })
 	if err != nil {
 		return err
 	}
-	c, err := compare(args[0], args[1], args[2])
+	a, b, err := volumesAt(ctx, args[0], args[1], args[2])
+	if err != nil {
+		return err
+	}
+	c, err := a.ChangesTo(ctx, b.Key)
 	if err != nil {
 		return err
 	}
@@ -46,40 +40,10 @@ func changed(args []string, out io.Writer) error {
 			fmt.Fprintf(out, "and %d more ranges: -json lists them all\n", len(c.Ranges)-i)
 			break
 		}
-		fmt.Fprintf(out, "%15d %12s\n", r[0], volume.Bytes(r[1]))
+		fmt.Fprintf(out, "%15d %12s\n", r[0], units.Bytes(r[1]))
 	}
-	_, err = fmt.Fprintf(out, "%d ranges, %s of %s\n%s\n", len(c.Ranges), volume.Bytes(c.Bytes), volume.Bytes(c.Size), mapOf(c.Ranges, c.Size, widthOf(out)))
+	_, err = fmt.Fprintf(out, "%d ranges, %s of %s\n%s\n", len(c.Ranges), units.Bytes(c.Bytes), units.Bytes(c.Size), mapOf(c.Ranges, c.Size, widthOf(out)))
 	return err
-}
-
-// compare asks what has changed from a to b.
-func compare(path, a, b string) (changes, error) {
-	c := changes{A: a, B: b, Ranges: [][2]int64{}}
-	handle, err := handleOf(path)
-	if err != nil {
-		return c, err
-	}
-	for _, key := range []string{a, b} {
-		v, err := volume.Stat(handle, key) // to Compare an absent one is empty; a person has mistyped
-		if err != nil {
-			return c, err
-		}
-		c.Size = max(c.Size, v.VirtualSize)
-	}
-	if c.Related, err = cbt.Related(handle, a, b); err != nil {
-		return c, err
-	}
-	list, err := cbt.Compare(handle, b, a)
-	if err != nil {
-		return c, err
-	}
-	for _, r := range list.Ranges {
-		start := r[0] * list.BlockSize
-		length := min(r[1]*list.BlockSize, c.Size-start)
-		c.Ranges = append(c.Ranges, [2]int64{start, length})
-		c.Bytes += length
-	}
-	return c, nil
 }
 
 // widthOf is how many characters a line of the terminal has.

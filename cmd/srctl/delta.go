@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,19 +16,20 @@ import (
 	"golang.org/x/term"
 
 	"reflinksr/cmd/internal/delta"
+	"reflinksr/internal/extent"
 	"reflinksr/internal/overwrite"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/sys"
-	"reflinksr/snapshot/cbt"
-	"reflinksr/volume"
+	"reflinksr/internal/units"
 )
 
-func deltaCmd(args []string, out io.Writer) error {
+func deltaCmd(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) == 0 {
 		return errUsage
 	}
 	switch args[0] {
 	case "export":
-		return deltaExport(args[1:], out)
+		return deltaExport(ctx, args[1:], out)
 	case "apply":
 		return deltaApply(args[1:], out)
 	case "verify":
@@ -37,12 +39,8 @@ func deltaCmd(args []string, out io.Writer) error {
 }
 
 // deltaExport writes what a volume has that a snapshot has not, or all of it.
-func deltaExport(args []string, out io.Writer) error {
+func deltaExport(ctx context.Context, args []string, out io.Writer) error {
 	args, err := parse("delta", args, 3, 4, noFlags)
-	if err != nil {
-		return err
-	}
-	handle, err := handleOf(args[0])
 	if err != nil {
 		return err
 	}
@@ -53,11 +51,15 @@ func deltaExport(args []string, out io.Writer) error {
 	if from == "-" {
 		from = ""
 	}
+	sr, err := at(ctx, args[0])
+	if err != nil {
+		return err
+	}
 	if err := mayMake(path); err != nil {
 		return err
 	}
 	start := time.Now()
-	d, err := cbt.DeltaOf(handle, from, to)
+	d, err := deltaOf(ctx, sr, from, to)
 	if err != nil {
 		return err
 	}
@@ -71,10 +73,25 @@ func deltaExport(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	return said(out, path, "%s in %v", volume.Bytes(size), time.Since(start).Round(time.Millisecond))
+	return said(out, path, "%s in %v", units.Bytes(size), time.Since(start).Round(time.Millisecond))
 }
 
-func exportToPipe(d *cbt.Delta, out io.Writer) (size int64, err error) {
+// deltaOf is the difference between two volumes; all of the second if there is no first.
+func deltaOf(ctx context.Context, sr repository.SR, from, to string) (*repository.Delta, error) {
+	v, err := repository.ParseVolume(sr, to)
+	if err != nil {
+		return nil, err
+	}
+	var since repository.Volume
+	if from != "" {
+		if since, err = repository.ParseVolume(sr, from); err != nil {
+			return nil, err
+		}
+	}
+	return v.DeltaSince(ctx, since.Key)
+}
+
+func exportToPipe(d *repository.Delta, out io.Writer) (size int64, err error) {
 	s, err := openStdout(out)
 	if err != nil {
 		return 0, err
@@ -89,18 +106,18 @@ func exportToPipe(d *cbt.Delta, out io.Writer) (size int64, err error) {
 		err = b.Flush()
 	}
 	if err == nil {
-		err = s.end()
+		err = s.End()
 	}
 	return s.at - begin, err
 }
 
-func headerOf(d *cbt.Delta) delta.Header {
+func headerOf(d *repository.Delta) delta.Header {
 	return delta.Header{From: d.From, To: d.To, FromSize: d.FromSize, ToSize: d.ToSize}
 }
 
 // exportToFile writes beside the file, and gives it its name when it is whole. What an
 // interrupted export left is continued.
-func exportToFile(d *cbt.Delta, path string) (size int64, err error) {
+func exportToFile(d *repository.Delta, path string) (size int64, err error) {
 	f, err := openPartial(path)
 	if err != nil {
 		return 0, err
@@ -154,7 +171,7 @@ func openPartial(target string) (*os.File, error) {
 // continueExport begins a stream, or goes on after the last whole record of one that was
 // interrupted; nil if that has its end record. A writable volume may have been written
 // to meanwhile.
-func continueExport(f *os.File, b *bufio.Writer, d *cbt.Delta) (*delta.Writer, error) {
+func continueExport(f *os.File, b *bufio.Writer, d *repository.Delta) (*delta.Writer, error) {
 	st, err := f.Stat()
 	if err != nil {
 		return nil, err
@@ -202,7 +219,7 @@ func restart(f *os.File, at int64) error {
 }
 
 // writeDelta writes the records that w does not have yet, and the end record.
-func writeDelta(w *delta.Writer, d *cbt.Delta) error {
+func writeDelta(w *delta.Writer, d *repository.Delta) error {
 	unit := d.Changed.BlockSize
 	left := func(do func(start, end int64) error) error {
 		from := w.End()
@@ -217,7 +234,7 @@ func writeDelta(w *delta.Writer, d *cbt.Delta) error {
 	}
 	total := int64(0)
 	err := left(func(start, end int64) error {
-		return eachData(d.Data, start, end, func(start, end int64) error { total += end - start; return nil })
+		return extent.EachData(d.Data, start, end, func(start, end int64) error { total += end - start; return nil })
 	})
 	if err != nil {
 		return err
@@ -405,7 +422,7 @@ func deltaApply(args []string, out io.Writer) error {
 	if err := t.publish(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%s holds volume %s: %s, of which %s were written in %v\n", args[1], t.header.To, volume.Bytes(t.header.ToSize), volume.Bytes(written), time.Since(start).Round(time.Millisecond))
+	_, err = fmt.Fprintf(out, "%s holds volume %s: %s, of which %s were written in %v\n", args[1], t.header.To, units.Bytes(t.header.ToSize), units.Bytes(written), time.Since(start).Round(time.Millisecond))
 	return err
 }
 
@@ -424,19 +441,19 @@ func applyToPipe(r *delta.Reader, name string, size int64, out io.Writer) error 
 	err = eachRecord(r, func(rec delta.Record) error {
 		p.reach(r.Position())
 		if rec.Data == nil {
-			return s.zeros(rec.Length)
+			return s.Zeros(rec.Length)
 		}
 		_, err := s.Write(rec.Data)
 		return err
 	})
 	p.end()
 	if err == nil {
-		err = s.end()
+		err = s.End()
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: what was written to standard output is incomplete", name, err)
 	}
-	return said(out, "-", "volume %s, %s in %v", h.To, volume.Bytes(h.ToSize), time.Since(start).Round(time.Millisecond))
+	return said(out, "-", "volume %s, %s in %v", h.To, units.Bytes(h.ToSize), time.Since(start).Round(time.Millisecond))
 }
 
 // openStream opens what a stream is read from, and says what to call it.
@@ -474,7 +491,7 @@ func deltaVerify(args []string, out io.Writer) error {
 	if !h.Full() {
 		since = "what has changed since volume " + string(h.From)
 	}
-	_, err = fmt.Fprintf(out, "%s is whole: volume %s, %s, %s\n", name, h.To, volume.Bytes(h.ToSize), since)
+	_, err = fmt.Fprintf(out, "%s is whole: volume %s, %s, %s\n", name, h.To, units.Bytes(h.ToSize), since)
 	return err
 }
 

@@ -24,8 +24,8 @@ import (
 	"reflinksr/internal/extent"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/invoke"
+	"reflinksr/internal/units"
 	"reflinksr/scripts/scratch"
-	"reflinksr/volume"
 )
 
 const (
@@ -49,7 +49,7 @@ type story struct {
 	plugs  [][2]string       // uri, domain: to be unplugged
 }
 
-func demo(args []string, out io.Writer) error {
+func demo(ctx context.Context, args []string, out io.Writer) error {
 	var kind string
 	_, err := parse("demo", args, 0, 0, func(f *flag.FlagSet) {
 		f.StringVar(&kind, "fs", "", "")
@@ -74,7 +74,7 @@ func demo(args []string, out io.Writer) error {
 	if kind != "btrfs" && kind != "xfs" {
 		return fmt.Errorf("-fs %s: btrfs or xfs", kind)
 	}
-	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
+	ctx, cancel := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
 	defer cancel()
 	dir, err := os.MkdirTemp("", "reflinksr-demo-")
 	if err != nil {
@@ -106,7 +106,7 @@ func (s *story) tell(kind string) error {
 		return err
 	}
 	s.fs = fs
-	s.say("A throw-away %s of %s, and the plugin's directories beside it.", kind, volume.Bytes(demoFilesystem))
+	s.say("A throw-away %s of %s, and the plugin's directories beside it.", kind, units.Bytes(demoFilesystem))
 	if err := plugin.Install([]string{"-root", s.dir}, io.Discard); err != nil {
 		return err
 	}
@@ -137,7 +137,7 @@ func (s *story) useDisk() error {
 		return err
 	}
 	s.say("\nA disk for a guest: a sparse file, attached as a block device.")
-	disk, err := s.volume(smapi.VolumeCreate{SR: s.sr, Name: "disk", Size: demoDisk}, volume.Bytes(demoDisk))
+	disk, err := s.volume(smapi.VolumeCreate{SR: s.sr, Name: "disk", Size: demoDisk}, units.Bytes(demoDisk))
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func (s *story) useDisk() error {
 	if err != nil {
 		return err
 	}
-	s.say("  %s shared with the disk, %s of its own; the guest wrote %s meanwhile.", volume.Bytes(u.Shared), volume.Bytes(u.Exclusive), volume.Bytes(written))
+	s.say("  %s shared with the disk, %s of its own; the guest wrote %s meanwhile.", units.Bytes(u.Shared), units.Bytes(u.Exclusive), units.Bytes(written))
 
 	s.say("\nA clone of the snapshot, in another guest.")
 	clone, err := s.volume(smapi.VolumeClone{SR: s.sr, Key: snap}, "writable")
@@ -173,14 +173,14 @@ func (s *story) useDisk() error {
 	}
 
 	s.say("\nThe disk grows under the running guest.")
-	if err := s.do(smapi.VolumeResize{SR: s.sr, Key: disk, NewSize: demoGrown}, volume.Bytes(demoGrown)); err != nil {
+	if err := s.do(smapi.VolumeResize{SR: s.sr, Key: disk, NewSize: demoGrown}, units.Bytes(demoGrown)); err != nil {
 		return err
 	}
 	size, err := deviceSize(device)
 	if err != nil {
 		return err
 	}
-	s.say("  %s has %s now.", device, volume.Bytes(size))
+	s.say("  %s has %s now.", device, units.Bytes(size))
 
 	s.say("\nBack to the snapshot: the disk keeps its identity and gets the old contents.")
 	if err := errors.Join(s.leave(in), s.unplug(disk, "1")); err != nil {
@@ -208,7 +208,7 @@ func (s *story) useDisk() error {
 	if err != nil {
 		return err
 	}
-	s.say("  %s were free before, %s are free now.", volume.Bytes(free), volume.Bytes(left))
+	s.say("  %s were free before, %s are free now.", units.Bytes(free), units.Bytes(left))
 	if err := s.do(smapi.SRDestroy{SR: s.sr}, ""); err != nil {
 		return err
 	}
@@ -234,7 +234,7 @@ func (s *story) fillDisk(device string) (string, error) {
 	if err := unix.Mount(device, guest, "ext4", 0, ""); err != nil {
 		return "", fmt.Errorf("mounting the guest's ext4: %w", err)
 	}
-	s.say("  The guest makes an ext4 on %s, mounts it and writes a file of %s.", device, volume.Bytes(demoFile))
+	s.say("  The guest makes an ext4 on %s, mounts it and writes a file of %s.", device, units.Bytes(demoFile))
 	return filepath.Join(guest, "busy"), writeRandom(filepath.Join(guest, "file"), demoFile)
 }
 

@@ -4,6 +4,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -15,16 +16,14 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/version"
-	"reflinksr/internal/attached"
-	"reflinksr/internal/dirfs"
 	"reflinksr/internal/filesystem"
-	"reflinksr/sr"
+	"reflinksr/internal/repository"
 )
 
 // command is one subcommand.
 type command struct {
 	name, args, about string
-	run               func(args []string, out io.Writer) error
+	run               func(ctx context.Context, args []string, out io.Writer) error
 }
 
 var commands = []command{
@@ -69,7 +68,7 @@ func run(args []string, out, errs io.Writer) int {
 				continue
 			}
 			printed := &output{Writer: out}
-			err := c.run(args[1:], printed)
+			err := c.run(context.Background(), args[1:], printed)
 			if err == nil {
 				err = printed.failed // nobody has got all that was to be told
 			}
@@ -114,7 +113,7 @@ func parse(name string, args []string, least, most int, define func(*flag.FlagSe
 
 func noFlags(*flag.FlagSet) {}
 
-func tellVersion(args []string, out io.Writer) error {
+func tellVersion(_ context.Context, args []string, out io.Writer) error {
 	if _, err := parse("version", args, 0, 0, noFlags); err != nil {
 		return err
 	}
@@ -122,20 +121,28 @@ func tellVersion(args []string, out io.Writer) error {
 	return err
 }
 
-// openSR opens the attached SR at a path, to look at it.
-func openSR(path string) (*sr.SR, error) {
-	handle, err := handleOf(path)
-	if err != nil {
-		return nil, err
-	}
-	return sr.Open(handle, dirfs.Unlocked)
-}
-
-// handleOf finds the attached SR at a path.
-func handleOf(path string) (string, error) {
-	handle, err := attached.At(path)
+// at finds the attached SR at a path.
+func at(ctx context.Context, path string) (repository.SR, error) {
+	sr, err := repository.At(ctx, path)
 	if err != nil {
 		return "", fmt.Errorf("%w (srctl ls lists those that are)", err)
 	}
-	return handle, nil
+	return sr, nil
+}
+
+// volumeAt finds a volume of the attached SR at a path.
+func volumeAt(ctx context.Context, path, key string) (repository.Volume, error) {
+	sr, err := at(ctx, path)
+	if err != nil {
+		return repository.Volume{}, err
+	}
+	return repository.ParseVolume(sr, key)
+}
+
+// volumesAt finds two volumes of the attached SR at a path.
+func volumesAt(ctx context.Context, path, key, other string) (a, b repository.Volume, err error) {
+	if a, err = volumeAt(ctx, path, key); err == nil {
+		b, err = repository.ParseVolume(a.SR, other)
+	}
+	return a, b, err
 }

@@ -113,8 +113,8 @@ func (s *stream) Write(p []byte) (int, error) {
 
 var noughts [delta.MaxData]byte
 
-// zeros writes so many zeros.
-func (s *stream) zeros(n int64) (err error) {
+// Zeros writes so many zeros.
+func (s *stream) Zeros(n int64) (err error) {
 	if s.holes {
 		s.at, err = s.file.Seek(n, io.SeekCurrent)
 		return err
@@ -127,8 +127,8 @@ func (s *stream) zeros(n int64) (err error) {
 	return err
 }
 
-// end makes all of it durable where it is a file.
-func (s *stream) end() error {
+// End makes all of it durable where it is a file.
+func (s *stream) End() error {
 	if s.file == nil {
 		return nil
 	}

@@ -8,7 +8,7 @@ import (
 
 	"golang.org/x/term"
 
-	"reflinksr/volume"
+	"reflinksr/internal/units"
 )
 
 // progress is a bar at the bottom of a terminal. Elsewhere it is silent. It counts what is
@@ -52,11 +52,11 @@ func (p *progress) reach(done int64) {
 // line is what is shown, at most so wide.
 func (p *progress) line(passed time.Duration, width int) string {
 	speed := float64(p.done) / max(passed.Seconds(), 0.001)
-	text := fmt.Sprintf("%s, %s/s", volume.Bytes(p.done), volume.Bytes(int64(speed)))
+	text := fmt.Sprintf("%s, %s/s", units.Bytes(p.done), units.Bytes(int64(speed)))
 	bar := ""
 	if p.total > 0 {
 		part := min(1, float64(p.done)/float64(p.total))
-		text = fmt.Sprintf("%3.0f %% of %s, %s/s", 100*part, volume.Bytes(p.total), volume.Bytes(int64(speed)))
+		text = fmt.Sprintf("%3.0f %% of %s, %s/s", 100*part, units.Bytes(p.total), units.Bytes(int64(speed)))
 		if speed > 0 {
 			text += ", " + (time.Duration(float64(p.total-p.done)/speed) * time.Second).String() + " left"
 		}

@@ -13,8 +13,8 @@ import (
 
 	"reflinksr/cmd/internal/delta"
 	"reflinksr/internal/overwrite"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/sys"
-	"reflinksr/sr"
 )
 
 // target is a file or a block device that a stream is applied to.
@@ -125,7 +125,7 @@ func (t *target) mayBegin(destroy bool) error {
 	return nil
 }
 
-func short(k sr.Key) string {
+func short(k repository.Key) string {
 	if k == "" {
 		return "new"
 	}
@@ -332,7 +332,7 @@ func (t *target) lastWritten() (string, error) {
 	return fmt.Sprint(st.Mtim.Nano()), nil
 }
 
-func (t *target) mark(key sr.Key) (err error) {
+func (t *target) mark(key repository.Key) (err error) {
 	if key == "" {
 		err = unix.Fremovexattr(int(t.f.Fd()), holdsAttribute)
 	} else if then, e := t.lastWritten(); e != nil {

@@ -2,69 +2,49 @@ package main
 
 import (
 	"cmp"
-	"errors"
+	"context"
 	"fmt"
 	"io"
 	"slices"
 	"time"
 
-	"reflinksr/internal/fault"
-	"reflinksr/sr"
-	"reflinksr/volume"
+	"reflinksr/internal/repository"
+	"reflinksr/internal/units"
 )
 
 // node is a volume in the tree of those that come from one.
 type node struct {
-	key      sr.Key
-	kind     volume.Kind // how it was made from its parent; "" if it was not
+	key      repository.Key
+	kind     repository.Kind // how it was made from its parent; "" if it was not
 	created  time.Time
-	volume   *volume.Volume // nil: it is no more
+	volume   *repository.VolumeStat // nil: it is no more
 	children []*node
 	printed  bool
 }
 
-func tree(args []string, out io.Writer) error {
+func tree(ctx context.Context, args []string, out io.Writer) error {
 	args, err := parse("tree", args, 1, 1, noFlags)
 	if err != nil {
 		return err
 	}
-	s, err := openSR(args[0])
+	sr, err := at(ctx, args[0])
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	nodes, failed := nodesOf(s)
-	if err := printTrees(out, nodes, time.Now()); err != nil {
+	members, failed := sr.Family(ctx)
+	if err := printTrees(out, nodesOf(members), time.Now()); err != nil {
 		return err
 	}
 	return failed
 }
 
-// nodesOf reads all volumes and links them. A volume that is no more is there if others
-// come from it; one that cannot be read is left out, and is the error.
-func nodesOf(s *sr.SR) ([]*node, error) {
-	keys, err := volume.Keys(s)
-	if err != nil {
-		return nil, err
-	}
-	nodes, parents := map[sr.Key]*node{}, map[sr.Key]sr.Key{}
-	var failed error
-	for _, key := range keys {
-		v, err := volume.Describe(s, key)
-		var r *volume.Record
-		if err == nil {
-			r, err = volume.Load(s, key)
-		}
-		if errors.Is(err, fault.ErrVolumeNotFound) {
-			continue // destroyed meanwhile
-		}
-		if err != nil {
-			failed = errors.Join(failed, err)
-			continue
-		}
-		nodes[key] = &node{key: key, created: r.Created, volume: &v}
-		if r.Origin != nil {
-			nodes[key].kind, parents[key] = r.Origin.Kind, r.Origin.Of
+// nodesOf links volumes. One that is no more is there if others come from it.
+func nodesOf(members []repository.Member) []*node {
+	nodes, parents := map[repository.Key]*node{}, map[repository.Key]repository.Key{}
+	for _, m := range members {
+		nodes[m.Key] = &node{key: m.Key, created: m.Created, volume: &m.VolumeStat}
+		if m.Origin != nil {
+			nodes[m.Key].kind, parents[m.Key] = m.Origin.Kind, m.Origin.Of
 		}
 	}
 	for key, parent := range parents {
@@ -79,7 +59,7 @@ func nodesOf(s *sr.SR) ([]*node, error) {
 		all = append(all, n)
 	}
 	slices.SortFunc(all, older)
-	return all, failed
+	return all
 }
 
 func older(a, b *node) int {
@@ -136,10 +116,10 @@ func (n *node) text(now time.Time) string {
 		what = oneLine(string(n.kind))
 	}
 	occupied := "allocated"
-	if n.volume.VolumeType == volume.CBTMetadata {
+	if n.volume.VolumeType == repository.CBTMetadata {
 		what, occupied = what+" without data", "kept for comparisons"
 	}
-	return fmt.Sprintf("%s  %s, %s, %s %s, %s  %s", n.key, what, volume.Bytes(n.volume.VirtualSize), volume.Bytes(n.volume.PhysicalUtilisation), occupied, age(n.created, now), oneLine(n.volume.Name))
+	return fmt.Sprintf("%s  %s, %s, %s %s, %s  %s", n.key, what, units.Bytes(n.volume.VirtualSize), units.Bytes(n.volume.PhysicalUtilisation), occupied, age(n.created, now), oneLine(n.volume.Name))
 }
 
 // age is how long ago something was made, in words short enough for a line.

@@ -1,7 +1,7 @@
 package main
 
 import (
-	"errors"
+	"context"
 	"fmt"
 	"io"
 	"maps"
@@ -9,15 +9,11 @@ import (
 	"slices"
 	"strings"
 
-	"reflinksr/datapath/lease"
-	"reflinksr/internal/fault"
-	"reflinksr/internal/hostinfo"
-	"reflinksr/sr"
-	"reflinksr/volume"
+	"reflinksr/internal/repository"
 )
 
 // forgetHost breaks every lease of a host that is no more.
-func forgetHost(args []string, out io.Writer) error {
+func forgetHost(ctx context.Context, args []string, out io.Writer) error {
 	args, err := parse("lease", args, 2, 2, noFlags)
 	if err != nil {
 		return err
@@ -26,7 +22,7 @@ func forgetHost(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	broken, err := volume.ForgetHost(path, strings.ToLower(args[1]))
+	broken, err := repository.ForgetHost(ctx, path, strings.ToLower(args[1]))
 	for _, key := range slices.Sorted(maps.Keys(broken)) {
 		for _, h := range broken[key] {
 			fmt.Fprintf(out, "%s: broken: %s\n", key, h)
@@ -38,20 +34,20 @@ func forgetHost(args []string, out io.Writer) error {
 	return err
 }
 
-func leases(args []string, out io.Writer) error {
+func leases(ctx context.Context, args []string, out io.Writer) error {
 	if len(args) > 0 && args[0] == "forget" {
-		return forgetHost(args[1:], out)
+		return forgetHost(ctx, args[1:], out)
 	}
 	if len(args) > 0 && args[0] == "break" {
 		args, err := parse("lease", args[1:], 2, 2, noFlags)
 		if err != nil {
 			return err
 		}
-		handle, err := handleOf(args[0])
+		v, err := volumeAt(ctx, args[0], args[1])
 		if err != nil {
 			return err
 		}
-		holders, damaged, err := volume.BreakLease(handle, args[1])
+		holders, damaged, err := v.BreakLease(ctx)
 		for _, h := range holders {
 			fmt.Fprintf(out, "%s: broken: %s\n", args[1], h)
 		}
@@ -66,39 +62,25 @@ func leases(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	s, err := openSR(args[0])
+	sr, err := at(ctx, args[0])
 	if err != nil {
 		return err
 	}
-	defer s.Close()
-	me, err := hostinfo.ThisHost()
-	if err != nil {
-		return err
-	}
-	keys, err := volume.Keys(s)
-	if err != nil {
-		return err
-	}
-	var failed error
-	for _, key := range keys {
-		l, err := lease.Read(s, key, me)
-		if errors.Is(err, fault.ErrVolumeNotFound) {
-			continue // destroyed meanwhile
-		}
-		failed = errors.Join(failed, err)
-		for _, h := range l.Holders {
-			fmt.Fprintf(out, "%s: %s\n", key, h)
+	active, err := sr.Leases(ctx)
+	for _, a := range active {
+		for _, h := range a.Holders {
+			fmt.Fprintf(out, "%s: %s\n", a.Key, h)
 		}
 	}
-	return failed
+	return err
 }
 
-func relocate(args []string, out io.Writer) error {
+func relocate(ctx context.Context, args []string, out io.Writer) error {
 	args, err := parse("rehome", args, 1, 1, noFlags)
 	if err != nil {
 		return err
 	}
-	from, to, err := sr.Relocate(args[0])
+	from, to, err := repository.Relocate(ctx, args[0])
 	if err != nil {
 		return err
 	}

@@ -6,8 +6,10 @@ import (
 	"log/slog"
 	"os"
 	"slices"
+	"strings"
 
 	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/record"
@@ -103,6 +105,44 @@ func RemoveNote(uuid string, key sr.Key) {
 	if err != nil {
 		slog.Warn("what is noted of a destroyed volume stays until its SR is attached again", "key", key, "err", err)
 	}
+}
+
+// SweepLocks removes the locks of notes of an SR that are no more: a call that is killed after it has removed
+// a note leaves its lock, which is nobody's. One that somebody has now goes with the call that has it.
+func SweepLocks(uuid string) error {
+	dir, err := rundir.Look(NoteDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Names()
+	if err != nil {
+		return err
+	}
+	for _, file := range names {
+		name, isLock := strings.CutSuffix(file, ".lock")
+		if !isLock || !strings.HasPrefix(name, NoteName(uuid, "")) || slices.Contains(names, name+".json") {
+			continue
+		}
+		lock, e := dir.TryLock(file, "a volume on this host")
+		if errors.Is(e, fault.ErrBusy) {
+			continue
+		}
+		if e != nil {
+			err = errors.Join(err, e)
+			continue
+		}
+		if there, e := dir.Exists(name + ".json"); e != nil || there {
+			err = errors.Join(err, e)
+			lock.Unlock()
+			continue
+		}
+		lock.Discard()
+	}
+	return err
 }
 
 // NoteOf reads the note of a volume.

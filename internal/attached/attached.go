@@ -136,7 +136,7 @@ func Find(handle string) (SR, error) {
 		return a, err
 	}
 	if err != nil || a.Path != path {
-		return a, fault.Errorf(fault.ErrNotAttached, handle, "SR %s is not attached on this host: call SR.attach first", path)
+		return a, fault.Errorf(fault.ErrNotAttached, handle, "SR %s is not attached on this host: attach it first", path)
 	}
 	return a, nil
 }

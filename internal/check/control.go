@@ -86,6 +86,6 @@ func controlParts(s *sr.SR) (problems []Problem, err error) {
 		}
 	}
 	p := Problem{Kind: Unfinished, Name: layout.ControlDir + "/staging/" + layout.MarkerFile + ".new", Repairable: true,
-		Text: "a new marker, left in staging by an interrupted SR.set_name, SR.set_description or SR.create", Repair: "removes it"}
+		Text: "a new marker, left in staging by an interrupted change of its name or description, or by its creation", Repair: "removes it"}
 	return append(problems, p.During(busy)), nil
 }

@@ -26,8 +26,8 @@ func marker(s *sr.SR) ([]Problem, error) {
 			return one(Damage, layout.TombstoneFile, fmt.Sprintf("what is left of a destroyed SR cannot be read: %v", err), Nothing("whose files these are nobody can tell; remove them by hand"))
 		}
 		return []Problem{{Kind: Unfinished, Name: layout.TombstoneFile, Repairable: true,
-			Text:   fmt.Sprintf("SR %s was destroyed, and SR.destroy was interrupted while it removed its files", old.UUID),
-			Repair: "removes the rest of the destroyed SR's files, as SR.attach and SR.create would"}}, nil
+			Text:   fmt.Sprintf("SR %s was destroyed, and that was interrupted while its files were removed", old.UUID),
+			Repair: "removes the rest of the destroyed SR's files, as attaching it, or creating an SR there, would"}}, nil
 	case errors.Is(err, fault.ErrNewer):
 		return one(NewerFormat, layout.MarkerFile, err.Error(), Nothing("update reflinksr on this host"))
 	case errors.Is(err, fault.ErrUnavailable):

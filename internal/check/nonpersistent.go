@@ -42,12 +42,12 @@ func leftDisk(host string, own, local bool, note lease.Note) (p Problem, wrong b
 		p.Text = "a throw-away disk of host " + host + ", or of this one when it had another identity: only one host at a time can have this filesystem mounted, and that is this one"
 	case !own:
 		p.Note, p.Repairable = true, false
-		p.Text, p.Repair = "a throw-away disk of host "+host, Nothing("it is that host's, which removes it at Datapath.close or SR.attach")
+		p.Text, p.Repair = "a throw-away disk of host "+host, Nothing("it is that host's, which removes it when its datapath is closed, or the SR attached")
 	case !note.Nonpersistent:
-		p.Text = "a throw-away disk of this host that nobody has: of a former boot, or of an interrupted Datapath.open or close"
+		p.Text = "a throw-away disk of this host that nobody has: of a former boot, or of a datapath whose opening or closing was interrupted"
 	case note.Used && len(note.Domains) == 0:
 		p.Note = true
-		p.Text = "a throw-away disk of this host that has served its guest: Datapath.close has not been called yet"
+		p.Text = "a throw-away disk of this host that has served its guest: its datapath has not been closed yet"
 	default:
 		return p, false
 	}

@@ -1,6 +1,7 @@
 package check
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -16,7 +17,7 @@ import (
 // leases of volumes that are no more. s is open Shared. What it cannot repair does
 // not keep it from the rest.
 func Repair(s *sr.SR) error {
-	report, err := ExamineVolumes(s)
+	report, err := ExamineVolumes(context.Background(), s)
 	if err != nil {
 		return err
 	}

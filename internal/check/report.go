@@ -1,6 +1,7 @@
 package check
 
 import (
+	"context"
 	"slices"
 	"strings"
 
@@ -42,6 +43,6 @@ func (r *Report) Join(problems []Problem) {
 
 // Volumes is the problems of Examine.
 func Volumes(s *sr.SR) ([]Problem, error) {
-	r, err := ExamineVolumes(s)
+	r, err := ExamineVolumes(context.Background(), s)
 	return r.Problems, err
 }

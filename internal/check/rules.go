@@ -1,6 +1,8 @@
 package check
 
 import (
+	"cmp"
+	"context"
 	"errors"
 
 	"reflinksr/sr"
@@ -34,8 +36,8 @@ var ofAll = []func(e *examination, keys []sr.Key, all []finding) []Problem{linea
 
 // ExamineVolumes looks over a whole SR, attached or not. It writes nothing. What calls are
 // doing at the same time is told from what interrupted calls left: a problem is one
-// only if it is still there while no call changes the volume.
-func ExamineVolumes(s *sr.SR) (Report, error) {
+// only if it is still there while no call changes the volume. When ctx ends, it ends with the cause.
+func ExamineVolumes(ctx context.Context, s *sr.SR) (Report, error) {
 	survey, err := SurveyOf(s)
 	if err != nil {
 		return Report{}, err
@@ -54,8 +56,12 @@ func ExamineVolumes(s *sr.SR) (Report, error) {
 	keys := e.keys()
 	all := make([]finding, len(keys))
 	errs := make([]error, len(keys))
-	volume.Parallel(len(keys), func(i int) { all[i], errs[i] = e.confirmed(keys[i]) })
-	if err := errors.Join(errs...); err != nil {
+	volume.Parallel(len(keys), func(i int) {
+		if ctx.Err() == nil {
+			all[i], errs[i] = e.confirmed(keys[i])
+		}
+	})
+	if err := cmp.Or(context.Cause(ctx), errors.Join(errs...)); err != nil {
 		return Report{}, err
 	}
 	report.Attached = survey.Attached

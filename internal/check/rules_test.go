@@ -139,7 +139,7 @@ func found(t *testing.T, path string) (lines []string) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	r, err := ExamineVolumes(s)
+	r, err := ExamineVolumes(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ import (
 type Dir struct {
 	f      *os.File
 	dev    uint64
-	remote bool // on NFS
+	shared coherence // with other hosts
 }
 
 // OpenDir opens the directory at an absolute path given by the operator. Links on
@@ -34,7 +34,7 @@ func OpenDir(path string) (*Dir, error) {
 	}
 	d, err := FromFD(fd, path)
 	if err == nil {
-		d.remote, err = remote(d.f)
+		d.shared, err = coherenceOf(d.f)
 	}
 	if err != nil {
 		d.Close()
@@ -55,7 +55,7 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	if err != nil {
 		return nil, err
 	}
-	sub.remote = d.remote
+	sub.shared = d.shared
 	if sub.dev != d.dev {
 		sub.Close()
 		return nil, fault.Errorf(fault.ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.Join(name))
@@ -65,7 +65,7 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 
 // FromFD makes a Dir of a descriptor, which belongs to it from now on; path is its name in errors.
 func FromFD(fd int, path string) (*Dir, error) {
-	d := &Dir{f: os.NewFile(uintptr(fd), path)}
+	d := &Dir{f: os.NewFile(uintptr(fd), path), shared: local{}}
 	st, err := sys.Fstat(d.f)
 	if err != nil {
 		d.Close()
@@ -136,9 +136,6 @@ func (d *Dir) Close() error {
 
 // File is the open directory itself. It belongs to the Dir.
 func (d *Dir) File() *os.File { return d.f }
-
-// Remote says whether it is on NFS.
-func (d *Dir) Remote() bool { return d.remote }
 
 // Fd is the descriptor of the open directory. It belongs to the Dir.
 func (d *Dir) Fd() int { return int(d.f.Fd()) }

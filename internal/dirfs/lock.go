@@ -196,20 +196,9 @@ func (d *Dir) Lock(name, what string) (*Lock, error) {
 	return d.LockFile(name, what, Exclusive, false)
 }
 
-// LockSelf locks a directory that is, was or may become an SR's. Nothing of that is
-// left in it.
-func (d *Dir) LockSelf() (*Lock, error) {
-	if d.remote {
-		lock, err := d.LockFile(SelfLock, d.Path(), Exclusive, false)
-		if err == nil {
-			lock.passing = true
-			return lock, d.Revalidate()
-		}
-		if fault.Classify(err) != fault.ErrNoSpace { // a full one can be destroyed
-			return nil, d.MayWrite(nil, err)
-		}
-	}
-	own, err := d.Sub(".") // a descriptor of its own, to be closed with the lock
+// lockOpen locks the directory itself, by a descriptor of its own that is closed with the lock.
+func (d *Dir) lockOpen() (*Lock, error) {
+	own, err := d.Sub(".")
 	if err != nil {
 		return nil, err
 	}

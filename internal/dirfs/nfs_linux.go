@@ -12,20 +12,18 @@ import (
 	"reflinksr/internal/sys"
 )
 
-// remote says whether what is open is on NFS.
-func remote(f *os.File) (bool, error) {
-	st, err := sys.Fstatfs(f)
-	return err == nil && int64(st.Type) == unix.NFS_SUPER_MAGIC, err
-}
+// nfs is a directory that other hosts change by way of a server. A host remembers names and attributes for up to a
+// minute (nfs(5), "Data and metadata coherence"), and locking a file makes it forget what it remembers of that file alone.
+type nfs struct{}
 
-// Revalidate makes this host ask the server before it believes what it remembers of the
-// names in the directory. Only NFS remembers.
-func (d *Dir) Revalidate() error {
-	if !d.remote {
-		return nil
-	}
+func (nfs) remote() bool { return true }
+
+func (nfs) revalidate(d *Dir) error {
 	return d.ask("", unix.AT_EMPTY_PATH)
 }
+
+// renew does not say what is wrong: who looks afterwards does.
+func (nfs) renew(d *Dir, name string) { _ = d.ask(name, unix.AT_SYMLINK_NOFOLLOW) }
 
 // ask asks the server for the attributes of name.
 func (d *Dir) ask(name string, flags int) error {
@@ -41,31 +39,27 @@ func (d *Dir) ask(name string, flags int) error {
 
 // current repeats what met a file that is no more on the server: its name is another's,
 // or nobody's, since another host has replaced or removed it.
-func (d *Dir) current(do func() error) error {
+func (n nfs) current(d *Dir, look func() error) error {
 	for range 100 {
-		err := do()
-		if !d.remote || !errors.Is(err, unix.ESTALE) {
+		err := look()
+		if !errors.Is(err, unix.ESTALE) {
 			return err
 		}
-		if err := d.Revalidate(); err != nil {
+		if err := n.revalidate(d); err != nil {
 			return err
 		}
 	}
-	return do()
+	return look()
 }
 
 // replaceTimeout is for how long a name can be absent while it is replaced.
 const replaceTimeout = 500 * time.Millisecond
 
-// RetryReplaced repeats look for as long as it is os.ErrNotExist by chance: on NFS a file
-// that is replaced while a process of the same host has it open is renamed first, and
-// its name is nobody's for a moment (nfs_rename in fs/nfs/dir.c). It is absent for good
-// if the name beside, which goes at the same time, is.
-func (d *Dir) RetryReplaced(beside string, look func() error) error {
+func (n nfs) retryReplaced(d *Dir, beside string, look func() error) error {
 	deadline := time.Now().Add(replaceTimeout)
 	for {
 		err := look()
-		if !d.remote || !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
+		if !errors.Is(err, os.ErrNotExist) || time.Now().After(deadline) {
 			return err
 		}
 		there, e := d.Exists(beside)
@@ -76,7 +70,7 @@ func (d *Dir) RetryReplaced(beside string, look func() error) error {
 			return err
 		}
 		time.Sleep(2 * time.Millisecond)
-		if err := d.Revalidate(); err != nil {
+		if err := n.revalidate(d); err != nil {
 			return err
 		}
 	}
@@ -90,9 +84,22 @@ func RemovedOpen(name string) bool { return strings.HasPrefix(name, ".nfs") }
 // itself: to lock a directory of NFS keeps away nobody on other hosts.
 const SelfLock = ".reflinksr.lock"
 
-// MayWrite refuses an export whose server does not take our root for root.
-func (d *Dir) MayWrite(f *os.File, err error) error {
-	if !d.remote || err != nil && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
+// lockSelf locks a file in the directory that goes with the lock. A full filesystem has no room for that, and can
+// be destroyed nevertheless: then at least this host keeps itself away.
+func (n nfs) lockSelf(d *Dir) (*Lock, error) {
+	lock, err := d.LockFile(SelfLock, d.Path(), Exclusive, false)
+	if err == nil {
+		lock.passing = true
+		return lock, n.revalidate(d)
+	}
+	if fault.Classify(err) != fault.ErrNoSpace {
+		return nil, n.mayWrite(d, nil, err)
+	}
+	return d.lockOpen()
+}
+
+func (nfs) mayWrite(d *Dir, f *os.File, err error) error {
+	if err != nil && !errors.Is(err, unix.EACCES) && !errors.Is(err, unix.EPERM) {
 		return err
 	}
 	if err == nil {

@@ -24,7 +24,7 @@ import (
 func (d *Dir) Open(name string, flags int) (*os.File, error) {
 	for range 100 {
 		var f *os.File
-		err := d.current(func() (err error) { f, err = d.open(name, flags); return err })
+		err := d.shared.current(d, func() (err error) { f, err = d.open(name, flags); return err })
 		if err != errReplaced {
 			return f, err
 		}
@@ -126,7 +126,7 @@ func (d *Dir) acceptable(name string, st *unix.Stat_t) error {
 // Read returns the contents of the regular file name, at most limit bytes; a
 // longer file is ErrDamaged.
 func (d *Dir) Read(name string, limit int64) (data []byte, err error) {
-	err = d.current(func() error { data, err = d.read(name, limit); return err })
+	err = d.shared.current(d, func() error { data, err = d.read(name, limit); return err })
 	return data, err
 }
 

@@ -13,10 +13,8 @@ import (
 // Stat describes the regular file name, refusing what Open refuses.
 func (d *Dir) Stat(name string) (*unix.Stat_t, error) {
 	var st unix.Stat_t
-	err := d.current(func() error {
-		if d.remote {
-			d.ask(name, unix.AT_SYMLINK_NOFOLLOW) // the next line tells what is wrong
-		}
+	err := d.shared.current(d, func() error {
+		d.shared.renew(d, name)
 		return sys.Do(func() error { return unix.Fstatat(d.Fd(), name, &st, unix.AT_SYMLINK_NOFOLLOW) })
 	})
 	if err != nil {

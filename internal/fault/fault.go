@@ -8,46 +8,54 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The classes of failure. Test for them with errors.Is; a door turns each into
-// its protocol's code. Everything else is an unexpected failure of the system.
-var (
-	ErrInvalid        = errors.New("invalid argument")
-	ErrSize           = errors.New("invalid size")
-	ErrSRNotFound     = errors.New("no such SR")
-	ErrNotAttached    = errors.New("SR not attached")
-	ErrUnavailable    = errors.New("SR not available")
-	ErrSRExists       = errors.New("SR exists")
-	ErrSRInUse        = errors.New("SR in use")
-	ErrUnsuitable     = errors.New("unsuitable filesystem")
-	ErrVolumeNotFound = errors.New("no such volume")
-	ErrInUse          = errors.New("volume in use")
-	ErrElsewhere      = errors.New("active on another host")
-	ErrDamaged        = errors.New("damaged volume")
-	ErrNewer          = errors.New("written by a newer version")
-	ErrNoSpace        = errors.New("no space")
-	ErrReadOnly       = errors.New("read-only filesystem")
-	ErrBusy           = errors.New("locked for too long")
-	ErrOtherFS        = errors.New("on another filesystem")
-	ErrNoData         = errors.New("data destroyed")
-	ErrNoCBT          = errors.New("no changed block tracking")
-	ErrNoExtents      = errors.New("filesystem without extent maps")
-	ErrUnrelated      = errors.New("unrelated volumes")
-)
-
-// Error is a failure that an operator can act on: its class, the thing it is
-// about (an SR handle, a path, a key, a host UUID) and a sentence.
+// Error is a failure that an operator can act on.
 type Error struct {
+	Op    string // the operation that failed, as "snapshot"; "" where its front end names it
 	Class error  // one of the Err… values of this package
-	Item  string // what the error is about, as it was given to us
-	Text  string // cause, and what to do when we know it
+	Item  string // what it is about, as it was given to us: an SR's handle, a path, a key, a host's UUID
+	Text  string // what is wrong, and why
+	Cause error  // the error that made it so, which errors.Is and As find; nil if there is none
+	Hint  string // what to do about it; "" if nobody knows
 }
 
-func (e *Error) Error() string        { return e.Text }
+func (e *Error) Error() string {
+	if e.Hint == "" {
+		return e.Text
+	}
+	return e.Text + ": " + e.Hint
+}
+
+// Is makes errors.Is true of its class.
 func (e *Error) Is(target error) bool { return target == e.Class }
 
-// Errorf makes an Error whose text is formatted like fmt.Sprintf.
+// Unwrap is the cause.
+func (e *Error) Unwrap() error { return e.Cause }
+
+// Errorf makes an Error whose text is formatted like fmt.Errorf: of %w the cause is kept.
 func Errorf(class error, item, format string, args ...any) error {
-	return &Error{Class: class, Item: item, Text: fmt.Sprintf(format, args...)}
+	said := fmt.Errorf(format, args...)
+	return &Error{Class: class, Item: item, Text: said.Error(), Cause: errors.Unwrap(said)}
+}
+
+// Hint adds to an Error what to do about it, formatted like fmt.Sprintf. Its text ends with that, after a colon;
+// who shows hints apart takes the fields.
+func Hint(err error, format string, args ...any) error {
+	var e *Error
+	if !errors.As(err, &e) {
+		return fmt.Errorf("%w: %s", err, fmt.Sprintf(format, args...))
+	}
+	with := *e
+	with.Hint = fmt.Sprintf(format, args...)
+	return &with
+}
+
+// HintOf is what to do about an error, as far as it tells.
+func HintOf(err error) string {
+	var e *Error
+	if errors.As(err, &e) {
+		return e.Hint
+	}
+	return ""
 }
 
 // Unseen says that an error is the system's own: what it is about could not be looked at, so

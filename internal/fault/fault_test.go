@@ -53,3 +53,29 @@ func TestErrorsOfTheSystem(t *testing.T) {
 		}
 	}
 }
+
+// Text, cause and hint are told together, and can be had apart.
+func TestHint(t *testing.T) {
+	cause := &os.PathError{Op: "open", Path: "/srv", Err: unix.EACCES}
+	err := Hint(Errorf(ErrUnavailable, "/srv", "SR %s cannot be read: %w", "/srv", cause), "look at %s", "dmesg")
+	if got, want := err.Error(), "SR /srv cannot be read: open /srv: permission denied: look at dmesg"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	var path *os.PathError
+	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, unix.EACCES) || !errors.As(err, &path) || HintOf(fmt.Errorf("wrapped: %w", err)) != "look at dmesg" {
+		t.Errorf("%#v", err)
+	}
+	if err := Hint(errors.New("of the system"), "wait"); err.Error() != "of the system: wait" || HintOf(err) != "" {
+		t.Errorf("%v", err)
+	}
+	if HintOf(nil) != "" || Errorf(ErrInvalid, "x", "no hint").Error() != "no hint" {
+		t.Error("a hint out of nothing")
+	}
+}
+
+// A cause that is an input/output error is told as one, whatever class it was given.
+func TestCauseIsIO(t *testing.T) {
+	if err := Errorf(ErrDamaged, "x", "unreadable: %w", unix.EIO); Classify(err) != nil || !IsIO(err) {
+		t.Errorf("%v is %v", err, Classify(err))
+	}
+}

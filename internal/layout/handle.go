@@ -22,7 +22,7 @@ func Handle(path, uuid string) string {
 // ParseHandle is the reverse of Handle. Whatever is no handle names no attached
 // SR: ErrNotAttached.
 func ParseHandle(handle string) (path, uuid string, err error) {
-	bad := fault.Errorf(fault.ErrNotAttached, handle, "SR %q is not attached: it is no handle that SR.attach returned", fault.Shorten(handle))
+	bad := fault.Errorf(fault.ErrNotAttached, handle, "SR %q is not attached: it is no handle that attaching one answered", fault.Shorten(handle))
 	u, err := url.Parse(handle)
 	if err != nil || u.Scheme != "file" || u.Host != "" {
 		return "", "", bad

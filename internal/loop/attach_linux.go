@@ -34,6 +34,9 @@ const attempts = 2000
 // bindTimeout bounds it as well, where the host is so busy that each attempt takes long.
 const bindTimeout = 40 * time.Second
 
+// withoutNode bounds how many numbers may turn out to have no node in /dev.
+const withoutNode = 100
+
 // Attach binds the file to a free device.
 func Attach(c Config) (Device, error) {
 	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
@@ -45,7 +48,7 @@ func Attach(c Config) (Device, error) {
 	if err := unix.Fstat(int(c.File.Fd()), &st); err != nil {
 		return Device{}, &os.PathError{Op: "stat", Path: c.File.Name(), Err: err}
 	}
-	deadline := time.Now().Add(bindTimeout)
+	deadline, without := time.Now().Add(bindTimeout), 0
 	for attempt := 0; attempt < attempts && time.Now().Before(deadline); attempt++ {
 		n, added, err := takeNumber(control, c.Added, attempt)
 		if err == unix.EINTR {
@@ -61,6 +64,11 @@ func Attach(c Config) (Device, error) {
 		taken, err := d.bind(c)
 		if err != nil && added {
 			removeNumber(control, n) // or others have it
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			if without++; without > withoutNode {
+				return Device{}, fmt.Errorf("%s: %w: is devtmpfs mounted at /dev?", d.Path(), err)
+			}
 		}
 		switch {
 		case err == nil:
@@ -82,7 +90,8 @@ func Attach(c Config) (Device, error) {
 func (d Device) bind(c Config) (taken bool, err error) {
 	f, err := d.open(os.O_RDWR)
 	if err != nil {
-		return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENXIO), err
+		// ErrNotExist: somebody has removed the number since the kernel gave it out, or udev has not made its node.
+		return errors.Is(err, unix.EBUSY) || errors.Is(err, unix.ENXIO) || errors.Is(err, os.ErrNotExist), err
 	}
 	defer f.Close()
 	if err := removePartitions(f, d.Number); err != nil {

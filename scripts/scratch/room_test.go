@@ -154,7 +154,8 @@ func TestNothingIsLeft(t *testing.T) {
 				t.Errorf("processes are left: %v", left)
 			}
 			for _, path := range []string{"/run/reflinksr", "/run/simple-sr", "/run/sr-mount"} {
-				if _, err := os.Stat(path); err == nil {
+				// Without root nothing is made there, and what others have stays.
+				if _, err := os.Stat(path); err == nil && os.Getuid() == 0 {
 					t.Errorf("%s is left", path)
 				}
 			}

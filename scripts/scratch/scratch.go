@@ -115,11 +115,17 @@ func (fs *FS) format(size int64) (grow bool, err error) {
 	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
 		return false, err
 	}
-	out, err := exec.Command(path, append(mkfs[fs.Kind][1:], fs.image)...).CombinedOutput()
-	if err != nil {
-		return false, fmt.Errorf("%s: %v: %s", path, err, strings.TrimSpace(string(out)))
+	for try := 0; ; try++ {
+		out, err := exec.Command(path, append(mkfs[fs.Kind][1:], fs.image)...).CombinedOutput()
+		if err == nil {
+			return false, nil
+		}
+		// mkfs.btrfs looks whether any loop device has the image, and fails over one of somebody
+		// else's that goes meanwhile.
+		if try == 10 || !strings.Contains(string(out), "cannot check mount status") {
+			return false, fmt.Errorf("%s: %v: %s", path, err, strings.TrimSpace(string(out)))
+		}
 	}
-	return false, nil
 }
 
 // Format makes the image of an unmounted filesystem of size bytes at path. It needs mkfs.

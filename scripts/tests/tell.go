@@ -40,6 +40,10 @@ var listener = sync.OnceValue(func() io.Writer {
 			break
 		}
 		f, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+		if err != nil && st.Mode&unix.S_IFMT == unix.S_IFCHR {
+			// It belongs to who became this user by su.
+			f, err = os.OpenFile("/dev/tty", os.O_WRONLY|unix.O_NONBLOCK, 0)
+		}
 		if err != nil {
 			break
 		}

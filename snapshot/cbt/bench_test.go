@@ -2,6 +2,7 @@ package cbt
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"flag"
@@ -18,6 +19,7 @@ import (
 
 	"reflinksr/internal/extent"
 	"reflinksr/snapshot"
+	"reflinksr/sr"
 	"reflinksr/volume"
 )
 
@@ -26,7 +28,7 @@ var benchExtents = flag.Int("changed.extents", 100_000, "extents of the largest 
 // benchDisk is a volume of which every block of 64 KiB has one extent of 4 KiB.
 type benchDisk struct {
 	*bed
-	key     string
+	key     sr.Key
 	extents int
 	written byte
 }
@@ -35,12 +37,12 @@ func newBenchDisk(tb testing.TB, b *bed, extents int) *benchDisk {
 	tb.Helper()
 	v, err := volume.Create(b.handle, "disk", "", int64(extents)*granularity, false)
 	if err == nil {
-		err = EnableCBT(b.handle, string(v.Key))
+		err = EnableCBT(b.handle, v.Key)
 	}
 	if err != nil {
 		tb.Fatal(err)
 	}
-	d := &benchDisk{bed: b, key: string(v.Key), extents: extents}
+	d := &benchDisk{bed: b, key: v.Key, extents: extents}
 	d.write(tb, 1)
 	return d
 }
@@ -48,7 +50,7 @@ func newBenchDisk(tb testing.TB, b *bed, extents int) *benchDisk {
 // write gives every step'th extent other contents, and so another place.
 func (d *benchDisk) write(tb testing.TB, step int) {
 	tb.Helper()
-	f, err := os.OpenFile(filepath.Join(d.dir, d.key), os.O_RDWR, 0)
+	f, err := os.OpenFile(filepath.Join(d.dir, string(d.key)), os.O_RDWR, 0)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -65,19 +67,19 @@ func (d *benchDisk) write(tb testing.TB, step int) {
 	}
 }
 
-func (d *benchDisk) snapshot(tb testing.TB) string {
+func (d *benchDisk) snapshot(tb testing.TB) sr.Key {
 	tb.Helper()
 	v, err := snapshot.Snapshot(d.handle, d.key)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return string(v.Key)
+	return v.Key
 }
 
 // changed counts the blocks that list_changed_blocks tells of.
-func (d *benchDisk) changed(tb testing.TB, since string) (n int) {
+func (d *benchDisk) changed(tb testing.TB, since sr.Key) (n int) {
 	tb.Helper()
-	c, err := ListChangedBlocks(d.handle, since, d.key, 0, -1)
+	c, err := ListChangedBlocks(context.Background(), d.handle, since, d.key, 0, -1)
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -93,11 +95,11 @@ func (d *benchDisk) changed(tb testing.TB, since string) (n int) {
 
 // readBoth counts the blocks that differ by reading what either file has, as one does
 // who has no changed blocks. Its data is not in the page cache of these files.
-func (d *benchDisk) readBoth(tb testing.TB, since string) (n int) {
+func (d *benchDisk) readBoth(tb testing.TB, since sr.Key) (n int) {
 	tb.Helper()
 	var files [2]*os.File
-	for i, key := range []string{since, d.key} {
-		f, err := os.Open(filepath.Join(d.dir, key))
+	for i, key := range []sr.Key{since, d.key} {
+		f, err := os.Open(filepath.Join(d.dir, string(key)))
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -281,7 +283,7 @@ func (d *benchDisk) benchSnapshot(b *testing.B) {
 func (d *benchDisk) longestWrite(tb testing.TB, stop chan bool, longest chan time.Duration) {
 	var slowest time.Duration
 	defer func() { longest <- slowest }()
-	f, err := os.OpenFile(filepath.Join(d.dir, d.key), os.O_WRONLY|unix.O_DIRECT, 0)
+	f, err := os.OpenFile(filepath.Join(d.dir, string(d.key)), os.O_WRONLY|unix.O_DIRECT, 0)
 	if err != nil {
 		tb.Error(err)
 		return
@@ -337,13 +339,13 @@ func TestMemoryIsBounded(t *testing.T) {
 						}
 					}),
 					"ranges": allocated(func() {
-						list, err := Compare(d.handle, since, d.key)
+						list, err := Compare(context.Background(), d.handle, since, d.key)
 						if err != nil || len(list.Ranges) != extents/2 {
 							t.Errorf("%d ranges, %v", len(list.Ranges), err)
 						}
 					}),
 					"usage": allocated(func() {
-						f, err := os.Open(filepath.Join(d.dir, d.key))
+						f, err := os.Open(filepath.Join(d.dir, string(d.key)))
 						if err != nil {
 							t.Fatal(err)
 						}

@@ -2,6 +2,7 @@ package cbt
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"os"
 	"path/filepath"
@@ -29,7 +30,7 @@ func trackedDisk(t *testing.T, b *bed, size int64) volume.Volume {
 	t.Helper()
 	v, err := volume.Create(b.handle, "disk", "", size, false)
 	if err == nil {
-		err = EnableCBT(b.handle, string(v.Key))
+		err = EnableCBT(b.handle, v.Key)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -58,11 +59,11 @@ func TestDestroyedSnapshotsKeepNothing(t *testing.T) {
 				must(f.Close())
 			}
 			fill("old.")
-			var destroyed []string
+			var destroyed []sr.Key
 			for range 3 {
-				s, err := snapshot.Snapshot(bed.handle, string(v.Key))
+				s, err := snapshot.Snapshot(bed.handle, v.Key)
 				must(err)
-				destroyed = append(destroyed, string(s.Key))
+				destroyed = append(destroyed, s.Key)
 			}
 			for _, key := range destroyed {
 				must(DestroyData(bed.handle, key))
@@ -71,7 +72,7 @@ func TestDestroyedSnapshotsKeepNothing(t *testing.T) {
 			must(bed.settle())
 			must(DestroyData(bed.handle, destroyed[0])) // once more: an occasion
 			for i, key := range destroyed {
-				f, err := os.Open(filepath.Join(bed.dir, key))
+				f, err := os.Open(filepath.Join(bed.dir, string(key)))
 				must(err)
 				u, err := extent.UsageOf(f)
 				f.Close()
@@ -80,10 +81,10 @@ func TestDestroyedSnapshotsKeepNothing(t *testing.T) {
 					t.Errorf("%d bytes of destroyed snapshot %d are still there", u.Exclusive+u.Shared, i)
 				}
 				for _, other := range []struct {
-					key  string
+					key  sr.Key
 					want string
-				}{{string(v.Key), "////////////////////"}, {destroyed[0], "AAAAAAAAAAAAAAAAAAAA"}} {
-					c, err := ListChangedBlocks(bed.handle, key, other.key, 0, -1)
+				}{{v.Key, "////////////////////"}, {destroyed[0], "AAAAAAAAAAAAAAAAAAAA"}} {
+					c, err := ListChangedBlocks(context.Background(), bed.handle, key, other.key, 0, -1)
 					must(err)
 					if c.Bitmap[:20] != other.want {
 						t.Errorf("changed between destroyed snapshot %d and %s: %s", i, other.key, c.Bitmap)
@@ -111,7 +112,7 @@ func TestPartsAreAsTheWhole(t *testing.T) {
 			_, err = f.Write(bytes.Repeat([]byte("old."), size/4))
 			must(err)
 			must(f.Sync())
-			s, err := snapshot.Snapshot(bed.handle, string(v.Key))
+			s, err := snapshot.Snapshot(bed.handle, v.Key)
 			must(err)
 			for at := int64(0); at < size; at += 5 * granularity {
 				_, err := f.WriteAt([]byte("new."), at)
@@ -119,7 +120,7 @@ func TestPartsAreAsTheWhole(t *testing.T) {
 			}
 			must(f.Sync())
 			bits := func(first, count int64) (changed []bool) {
-				c, err := ListChangedBlocks(bed.handle, string(s.Key), string(v.Key), first*granularity, count*granularity)
+				c, err := ListChangedBlocks(context.Background(), bed.handle, s.Key, v.Key, first*granularity, count*granularity)
 				must(err)
 				data, err := base64.StdEncoding.DecodeString(c.Bitmap)
 				must(err)

@@ -1,6 +1,8 @@
 package cbt
 
 import (
+	"cmp"
+	"context"
 	"encoding/base64"
 	"errors"
 	"slices"
@@ -45,9 +47,9 @@ func (l *BlockList) coarsen() {
 }
 
 // Compare tells which blocks may differ between two volumes of an SR, the end of the
-// longer one included. If the second is no relative of the first, or is not there, that
+// longer one included. If the second is no relative of the first, or is not there ("" never is), that
 // is what is not empty in the first.
-func Compare(handle, key, key2 string) (BlockList, error) {
+func Compare(ctx context.Context, handle string, a, b sr.Key) (BlockList, error) {
 	list := BlockList{BlockSize: volume.SizeUnit, Ranges: [][2]int64{}}
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
@@ -57,15 +59,7 @@ func Compare(handle, key, key2 string) (BlockList, error) {
 	if err := s.MustMapExtents(); err != nil {
 		return list, err
 	}
-	a, err := sr.ParseKey(key)
-	if err != nil {
-		return list, err
-	}
-	b, err := sr.ParseKey(key2)
-	var p *pair
-	if err == nil {
-		p, err = openPair(s, a, b)
-	}
+	p, err := openPair(s, a, cmp.Or(b, a))
 	if errors.Is(err, fault.ErrVolumeNotFound) {
 		p, err = openPair(s, a, a) // then the second is not there, or now the first is not
 	}
@@ -81,20 +75,23 @@ func Compare(handle, key, key2 string) (BlockList, error) {
 		return list, err
 	}
 	if related && p.b != p.a {
-		err = p.differences(0, max(p.a.size, p.b.size), list.add)
+		err = p.differences(ctx, 0, max(p.a.size, p.b.size), list.add)
 		return list, err
 	}
 	if err := p.a.record.MustHaveData(a); err != nil {
 		return list, err
 	}
-	return list, contents(p.a, list.add)
+	return list, contents(ctx, p.a, list.add)
 }
 
 // contents tells what is not empty in a disk.
-func contents(d *disk, add func(start, end int64)) error {
+func contents(ctx context.Context, d *disk, add func(start, end int64)) error {
 	w := walker{cursor: d.from(0)}
 	for at := int64(0); at < d.size; {
 		g, err := w.at(at)
+		if err == nil {
+			err = context.Cause(ctx)
+		}
 		if err != nil {
 			return err
 		}
@@ -192,13 +189,14 @@ func (p *pair) related() (bool, error) {
 
 // differences tells the ranges of bytes of [from, to) in which the two may differ, in
 // order. Ranges that touch can come as several.
-func (p *pair) differences(from, to int64, add func(start, end int64)) error {
-	return together(p.a.from(from), p.b.from(from), from, to, func(start, end int64, x, y segment) bool {
+func (p *pair) differences(ctx context.Context, from, to int64, add func(start, end int64)) error {
+	err := together(p.a.from(from), p.b.from(from), from, to, func(start, end int64, x, y segment) bool {
 		if !same(x, y) {
 			add(start, end)
 		}
-		return true
+		return ctx.Err() == nil
 	})
+	return cmp.Or(err, context.Cause(ctx))
 }
 
 // ChangedBlocks is what the protocol calls changed_blocks.
@@ -210,24 +208,16 @@ type ChangedBlocks struct {
 // bitmapLimit bounds the bitmap of one answer, in bytes: 64 TiB of a disk.
 const bitmapLimit = 128 << 20
 
-// ListChangedBlocks tells which blocks of the volume key2 may differ from those of key,
-// from the block of the byte offset on. A length of -1 is to the end of key2. What key2
-// is longer than key has changed.
-func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedBlocks, error) {
+// ListChangedBlocks tells which blocks of the volume b may differ from those of a,
+// from the block of the byte offset on. A length of -1 is to the end of b. What b
+// is longer than a has changed.
+func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, length int64) (ChangedBlocks, error) {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return ChangedBlocks{}, err
 	}
 	defer s.Close()
 	if err := s.MustMapExtents(); err != nil {
-		return ChangedBlocks{}, err
-	}
-	a, err := sr.ParseKey(key)
-	if err != nil {
-		return ChangedBlocks{}, err
-	}
-	b, err := sr.ParseKey(key2)
-	if err != nil {
 		return ChangedBlocks{}, err
 	}
 	p, err := openPair(s, a, b)
@@ -237,7 +227,7 @@ func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedB
 	defer p.close()
 	for _, d := range []*disk{p.a, p.b} {
 		if !d.record.CBT {
-			return ChangedBlocks{}, fault.Errorf(fault.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it: Volume.enable_cbt before the next snapshot, or ask Volume.compare, which needs none", d.key)
+			return ChangedBlocks{}, fault.Errorf(fault.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it: enable it before the next snapshot, or compare the volumes, which needs none", d.key)
 		}
 	}
 	first, count, err := window(p.b, offset, length)
@@ -246,11 +236,13 @@ func ListChangedBlocks(handle, key, key2 string, offset, length int64) (ChangedB
 	}
 	related, err := p.related()
 	if err == nil && !related {
-		err = fault.Errorf(fault.ErrUnrelated, key2, "volumes %s and %s do not come from one volume: make a full backup", key, key2)
+		err = fault.Errorf(fault.ErrUnrelated, string(b), "volumes %s and %s do not come from one volume: make a full backup", a, b)
 	}
 	bits := make([]byte, (count+7)/8)
 	if err == nil && p.a != p.b {
-		bits, err = changedBits(first, count, p.a.size, p.b.size, p.differences)
+		bits, err = changedBits(first, count, p.a.size, p.b.size, func(from, to int64, add func(start, end int64)) error {
+			return p.differences(ctx, from, to, add)
+		})
 	}
 	return ChangedBlocks{Granularity: granularity, Bitmap: base64.StdEncoding.EncodeToString(bits)}, err
 }
@@ -277,15 +269,15 @@ func changedBits(first, count, oldSize, newSize int64, differences func(from, to
 func window(d *disk, offset, length int64) (first, count int64, err error) {
 	switch {
 	case offset < 0:
-		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "argument \"offset\" is %d, it must not be negative", offset)
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "offset is %d, it must not be negative", offset)
 	case length < -1:
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d, it must be -1 (to the end) or not negative", length)
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d, it must be -1 (to the end) or not negative", length)
 	case offset > d.size:
-		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "argument \"offset\" is %d, but volume %s has %d bytes", offset, d.key, d.size)
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "offset is %d, but volume %s has %d bytes", offset, d.key, d.size)
 	case length == -1:
 		length = d.size - offset
 	case length > d.size-offset:
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
 	}
 	if length == 0 {
 		return offset / granularity, 0, nil
@@ -293,7 +285,7 @@ func window(d *disk, offset, length int64) (first, count int64, err error) {
 	first = offset / granularity
 	count = (offset+length-1)/granularity + 1 - first
 	if (count+7)/8 > bitmapLimit {
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "argument \"length\" is %d: at most %s can be told of at once: ask for parts", length, volume.Bytes(bitmapLimit*8*granularity))
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d: at most %s can be told of at once: ask for parts", length, volume.Bytes(bitmapLimit*8*granularity))
 	}
 	return first, count, nil
 }

@@ -16,8 +16,8 @@ import (
 	"reflinksr/volume"
 )
 
-// Compose lays what was written to the volume key over the volume parent. The result
-// has the identity of key, and parent is gone. Neither may be in use.
+// Compose lays what was written to the volume child over the volume parent. The result
+// has the identity of child, and parent is gone. Neither may be in use.
 //
 // A volume that comes from its parent has everything already. Any other has what was
 // written to it since it was made, and takes the rest from the parent.
@@ -26,24 +26,16 @@ import (
 // renamed into staging (the commit), directory fsynced; the parent's data and the old
 // data removed. Stopped after the exchange, the volume has everything, and the parent is
 // still there: the second attempt ends it.
-func Compose(handle, key, parent string) error {
+func Compose(handle string, child, parent sr.Key) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	child, err := sr.ParseKey(key)
-	if err != nil {
-		return err
+	if child == parent {
+		return fault.Errorf(fault.ErrInvalid, "key2", "volume %s cannot be composed with itself", child)
 	}
-	under, err := sr.ParseKey(parent)
-	if err != nil {
-		return err
-	}
-	if child == under {
-		return fault.Errorf(fault.ErrInvalid, "key2", "volume %s cannot be composed with itself", key)
-	}
-	related, err := relatives(s, child, under)
+	related, err := relatives(s, child, parent)
 	if err != nil {
 		return err
 	}
@@ -52,11 +44,11 @@ func Compose(handle, key, parent string) error {
 		return err
 	}
 	defer cbt.Unlock()
-	family, err := destroyedKin(s, under)
+	family, err := destroyedKin(s, parent)
 	if err != nil {
 		return err
 	}
-	if err := composeLocked(s, child, under, related, family); err != nil {
+	if err := composeLocked(s, child, parent, related, family); err != nil {
 		return err
 	}
 	if err := trimAll(s, family); err != nil {

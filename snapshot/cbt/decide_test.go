@@ -183,12 +183,12 @@ func TestLineage(t *testing.T) {
 		t.Errorf("%q, %v", relatives, err)
 	}
 	for key, want := range map[int][]int{1: {4}, 2: {1, 4}, 4: {1}, 5: {10}, 10: {}, 6: {7}, 8: {}} {
-		similar, err := SimilarContent(s.Handle(), string(keyOf(key)))
+		similar, err := SimilarContent(s.Handle(), keyOf(key))
 		if err != nil || !slices.Equal(similar, keysOf(want...)) {
 			t.Errorf("similar to %d: %q, %v, want %v", key, similar, err, want)
 		}
 	}
-	if _, err := SimilarContent(s.Handle(), string(keyOf(98))); !errors.Is(err, fault.ErrVolumeNotFound) {
+	if _, err := SimilarContent(s.Handle(), keyOf(98)); !errors.Is(err, fault.ErrVolumeNotFound) {
 		t.Error(err)
 	}
 }
@@ -265,21 +265,21 @@ func TestAnnounce(t *testing.T) {
 func TestSetCBT(t *testing.T) {
 	s := plain(t, map[int]string{1: inf(0, 1, false), 2: strings.Replace(inf(0, 2, false), `"read_write":false`, `"read_write":true`, 1)})
 	if !s.Meta.Filesystem.MapsExtents() {
-		if err := EnableCBT(s.Handle(), string(keyOf(2))); !errors.Is(err, fault.ErrNoExtents) {
+		if err := EnableCBT(s.Handle(), keyOf(2)); !errors.Is(err, fault.ErrNoExtents) {
 			t.Error(err)
 		}
 		return
 	}
 	for _, c := range []struct {
 		key  int
-		do   func(handle, key string) error
+		do   func(handle string, key sr.Key) error
 		want error
 		is   bool
 	}{
 		{2, DisableCBT, nil, false}, {2, DisableCBT, nil, false}, {2, EnableCBT, nil, true}, {2, EnableCBT, nil, true},
 		{1, EnableCBT, nil, true}, {1, DisableCBT, fault.ErrInvalid, true}, {9, EnableCBT, fault.ErrVolumeNotFound, false},
 	} {
-		if err := c.do(s.Handle(), string(keyOf(c.key))); !errors.Is(err, c.want) {
+		if err := c.do(s.Handle(), keyOf(c.key)); !errors.Is(err, c.want) {
 			t.Errorf("%d: %v", c.key, err)
 		}
 		if r, err := volume.Load(s, keyOf(c.key)); err == nil && r.CBT != c.is {

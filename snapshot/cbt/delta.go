@@ -1,6 +1,8 @@
 package cbt
 
 import (
+	"cmp"
+	"context"
 	"fmt"
 	"os"
 
@@ -31,23 +33,13 @@ type Delta struct {
 // from may be "". Two volumes that do not come from one are refused, and so is a volume
 // in use, whose contents are those of no moment. Both ends of a difference are snapshots:
 // the key of a writable volume does not say which of its contents a backup holds.
-func DeltaOf(handle, from, to string) (*Delta, error) {
+func DeltaOf(ctx context.Context, handle string, from, to sr.Key) (*Delta, error) {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	b, err := sr.ParseKey(to)
-	if err != nil {
-		return nil, err
-	}
-	a := b
-	if from != "" {
-		if a, err = sr.ParseKey(from); err != nil {
-			return nil, err
-		}
-	}
-	p, err := openPair(s, a, b)
+	p, err := openPair(s, cmp.Or(from, to), to)
 	if err != nil {
 		return nil, err
 	}
@@ -55,13 +47,13 @@ func DeltaOf(handle, from, to string) (*Delta, error) {
 	if err := p.exportable(from != ""); err != nil {
 		return nil, err
 	}
-	d := &Delta{To: b, ToSize: volume.RoundUp(p.b.size), ReadWrite: p.b.record.ReadWrite, Changed: BlockList{BlockSize: volume.SizeUnit}}
+	d := &Delta{To: to, ToSize: volume.RoundUp(p.b.size), ReadWrite: p.b.record.ReadWrite, Changed: BlockList{BlockSize: volume.SizeUnit}}
 	if from == "" {
 		d.Changed.add(0, d.ToSize)
 	} else {
-		d.From, d.FromSize = a, volume.RoundUp(p.a.size)
+		d.From, d.FromSize = from, volume.RoundUp(p.a.size)
 		if p.a != p.b {
-			err = p.differences(0, d.ToSize, d.Changed.add)
+			err = p.differences(ctx, 0, d.ToSize, d.Changed.add)
 		}
 	}
 	if err == nil {
@@ -122,19 +114,11 @@ func keep(s *sr.SR, d *disk) (_ *os.File, err error) {
 
 // Related says whether two volumes come from one, by their records or by what they
 // share. Volumes that are not related have nothing in common to compare.
-func Related(handle, key, key2 string) (bool, error) {
+func Related(handle string, a, b sr.Key) (bool, error) {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return false, err
 	}
 	defer s.Close()
-	a, err := sr.ParseKey(key)
-	if err != nil {
-		return false, err
-	}
-	b, err := sr.ParseKey(key2)
-	if err != nil {
-		return false, err
-	}
 	return relatives(s, a, b)
 }

@@ -19,36 +19,32 @@ import (
 // Destroy removes a volume that is not in use (volume.DestroyIn). What it keeps for
 // volumes whose data was destroyed they get first, and what only those still have goes
 // with it.
-func Destroy(handle, key string) error {
+func Destroy(handle string, key sr.Key) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return err
-	}
 	cbt, some, err := lockDestroyed(s)
 	if err != nil {
 		return err
 	}
 	defer cbt.Unlock()
 	if !some {
-		return volume.DestroyIn(s, k)
+		return volume.DestroyIn(s, key)
 	}
-	family, err := destroyedKin(s, k)
+	family, err := destroyedKin(s, key)
 	if err != nil {
 		return err
 	}
-	keeps := slices.Contains(family, k)
-	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == k })
+	keeps := slices.Contains(family, key)
+	family = slices.DeleteFunc(family, func(f sr.Key) bool { return f == key })
 	withdraw, err := announce(s, family)
 	if err != nil { // a full SR must be able to destroy
 		slog.Warn("if the call is interrupted now, space of destroyed snapshots is given back later", "key", key, "err", err)
 	}
 	if keeps {
-		err := transferBlocks(s, k)
+		err := transferBlocks(s, key)
 		switch {
 		case errors.Is(err, errInVain):
 			return err // and what was announced stays
@@ -59,7 +55,7 @@ func Destroy(handle, key string) error {
 			return err
 		}
 	}
-	if err := volume.DestroyIn(s, k); err != nil {
+	if err := volume.DestroyIn(s, key); err != nil {
 		withdraw()
 		return err
 	}
@@ -211,7 +207,7 @@ func receiveBlocks(s *sr.SR, key sr.Key, old *disk, take runList, others *freedB
 }
 
 // errInVain says that a volume may have blocks of another that nothing tells of.
-var errInVain = errors.New("it has taken over blocks in vain; SR.attach gives them back")
+var errInVain = errors.New("it has taken over blocks in vain; attaching the SR gives them back")
 
 // giveUp gives back the blocks that an inheritance took, unless it was noted after all.
 func giveUp(s *sr.SR, d *disk, f *os.File, take runList) error {

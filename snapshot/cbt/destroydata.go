@@ -23,7 +23,7 @@ import (
 //
 // Order: what will be freed noted and durable, and that relatives may lose more; the
 // record says that there is no data (the commit); blocks given back; that noted.
-func DestroyData(handle, key string) error {
+func DestroyData(handle string, key sr.Key) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
@@ -32,21 +32,17 @@ func DestroyData(handle, key string) error {
 	if err := s.MustMapExtents(); err != nil {
 		return err
 	}
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return err
-	}
 	cbt, err := s.LockCBT(dirfs.Exclusive, false)
 	if err != nil {
 		return err
 	}
 	defer cbt.Unlock()
-	if err := destroyData(s, k); err != nil {
+	if err := destroyData(s, key); err != nil {
 		return err
 	}
-	family, err := destroyedKin(s, k)
+	family, err := destroyedKin(s, key)
 	if err = errors.Join(err, trimAll(s, family)); err != nil {
-		slog.Error("space of destroyed snapshots could not all be given back", "key", k, "err", err)
+		slog.Error("space of destroyed snapshots could not all be given back", "key", key, "err", err)
 	}
 	return nil
 }

@@ -9,12 +9,12 @@ import (
 
 // EnableCBT lets changed blocks be asked for between the snapshots that will be taken
 // of a volume. It costs nothing: what has changed is where two volumes do not share.
-func EnableCBT(handle, key string) error { return setCBT(handle, key, true) }
+func EnableCBT(handle string, key sr.Key) error { return setCBT(handle, key, true) }
 
 // DisableCBT ends that for the snapshots to come. Those there are keep it.
-func DisableCBT(handle, key string) error { return setCBT(handle, key, false) }
+func DisableCBT(handle string, key sr.Key) error { return setCBT(handle, key, false) }
 
-func setCBT(handle, key string, on bool) error {
+func setCBT(handle string, key sr.Key, on bool) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return err
@@ -25,16 +25,12 @@ func setCBT(handle, key string, on bool) error {
 			return err
 		}
 	}
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return err
-	}
-	lock, err := s.LockVolume(k, dirfs.Exclusive)
+	lock, err := s.LockVolume(key, dirfs.Exclusive)
 	if err != nil {
 		return err
 	}
 	defer lock.Unlock()
-	r, err := volume.LoadForChange(s, k)
+	r, err := volume.LoadForChange(s, key)
 	switch {
 	case err != nil:
 		return err
@@ -43,5 +39,5 @@ func setCBT(handle, key string, on bool) error {
 	case !r.ReadWrite:
 		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
 	}
-	return r.SetCBT(s, k, on)
+	return r.SetCBT(s, key, on)
 }

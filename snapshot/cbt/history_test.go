@@ -2,6 +2,7 @@ package cbt
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -254,7 +255,7 @@ func (h *history) create() bool {
 	d := &modelDisk{writable: true, bytes: make([]byte, v.VirtualSize)}
 	h.add(v, d)
 	if h.rand.IntN(5) > 0 {
-		h.must(EnableCBT(h.handle, string(d.key)))
+		h.must(EnableCBT(h.handle, d.key))
 		d.cbt = true
 	}
 	h.note("create %s of %d bytes, cbt %v", d, len(d.bytes), d.cbt)
@@ -423,7 +424,7 @@ func (h *history) share(from, to *modelDisk, offset, place, length int64) {
 	to.changed = h.now
 }
 
-func (h *history) derive(kind volume.Kind, make func(handle, key string) (volume.Volume, error)) bool {
+func (h *history) derive(kind volume.Kind, make func(handle string, key sr.Key) (volume.Volume, error)) bool {
 	d := h.pick((*modelDisk).living)
 	if kind == volume.Snapshot && h.rand.IntN(4) > 0 {
 		d = h.pick(writable, func(d *modelDisk) bool { return d.cbt }) // of a snapshot it is less interesting
@@ -431,7 +432,7 @@ func (h *history) derive(kind volume.Kind, make func(handle, key string) (volume
 	if d == nil || len(h.disks) >= diskLimit {
 		return false
 	}
-	v, err := make(h.handle, string(d.key))
+	v, err := make(h.handle, d.key)
 	h.must(err)
 	n := &modelDisk{writable: kind != volume.Snapshot, bytes: bytes.Clone(d.bytes), cbt: d.cbt, origin: d.key}
 	h.add(v, n)
@@ -448,7 +449,7 @@ func (h *history) revert() bool {
 		return false
 	}
 	h.note("revert %s to %s", to, from)
-	h.must(snapshot.Revert(h.handle, string(from.key), string(to.key)))
+	h.must(snapshot.Revert(h.handle, from.key, to.key))
 	to.bytes, to.changed = bytes.Clone(from.bytes), h.now
 	return true
 }
@@ -460,7 +461,7 @@ func (h *history) resize() bool {
 	}
 	size := len(d.bytes) + 4096*h.rand.IntN(256)
 	h.note("resize %s to %d", d, size)
-	h.must(volume.Resize(h.handle, string(d.key), int64(size)))
+	h.must(volume.Resize(h.handle, d.key, int64(size)))
 	d.bytes = append(d.bytes, make([]byte, size-len(d.bytes))...)
 	d.changed = h.now
 	return true
@@ -474,9 +475,9 @@ func (h *history) switchCBT() bool {
 	d.cbt = !d.cbt
 	h.note("cbt of %s: %v", d, d.cbt)
 	if d.cbt {
-		h.must(EnableCBT(h.handle, string(d.key)))
+		h.must(EnableCBT(h.handle, d.key))
 	} else {
-		h.must(DisableCBT(h.handle, string(d.key)))
+		h.must(DisableCBT(h.handle, d.key))
 	}
 	return true
 }
@@ -509,7 +510,7 @@ func (h *history) destroy() bool {
 	h.note("destroy %s", d)
 	kin := h.kin(d)
 	h.must(h.settle())
-	h.must(Destroy(h.handle, string(d.key)))
+	h.must(Destroy(h.handle, d.key))
 	h.drop(d)
 	h.trimmed(kin)
 	h.readKin(kin)
@@ -533,7 +534,7 @@ func (h *history) destroyData() bool {
 		h.compare(p[0], p[1])
 	}
 	h.must(h.settle())
-	h.must(DestroyData(h.handle, string(d.key)))
+	h.must(DestroyData(h.handle, d.key))
 	d.destroyed = true
 	for _, p := range pairs {
 		h.compare(p[0], p[1])
@@ -581,7 +582,7 @@ func (h *history) compose() bool {
 	}
 	kin := h.kin(parent)
 	h.must(h.settle())
-	h.must(Compose(h.handle, string(child.key), string(parent.key)))
+	h.must(Compose(h.handle, child.key, parent.key))
 	h.drop(parent)
 	h.trimmed(kin)
 	h.readKin(kin)
@@ -632,7 +633,7 @@ func (h *history) refuse() bool {
 	if d == nil {
 		return false
 	}
-	key := string(d.key)
+	key := d.key
 	h.note("bad input of %s", d)
 	switch {
 	case d.writable:
@@ -650,8 +651,8 @@ func (h *history) refuse() bool {
 		err = h.attach(&modelDisk{key: d.key})
 		h.refused("attaching destroyed data", err, fault.ErrNoData)
 		if to := h.pick(writable, (*modelDisk).idle); to != nil {
-			h.refused("reverting to destroyed data", snapshot.Revert(h.handle, key, string(to.key)), fault.ErrNoData)
-			h.refused("composing with destroyed data", Compose(h.handle, string(to.key), key), fault.ErrNoData)
+			h.refused("reverting to destroyed data", snapshot.Revert(h.handle, key, to.key), fault.ErrNoData)
+			h.refused("composing with destroyed data", Compose(h.handle, to.key, key), fault.ErrNoData)
 		}
 	}
 	if !d.idle() {
@@ -660,7 +661,7 @@ func (h *history) refuse() bool {
 	h.refused("composing with itself", Compose(h.handle, key, key), fault.ErrInvalid)
 	if d.cbt {
 		for _, r := range [][2]int64{{-1, -1}, {0, -2}, {int64(len(d.bytes)) + 1, -1}, {0, int64(len(d.bytes)) + 1}, {1, 1<<63 - 1}} {
-			_, err := ListChangedBlocks(h.handle, key, key, r[0], r[1])
+			_, err := ListChangedBlocks(context.Background(), h.handle, key, key, r[0], r[1])
 			h.refused(fmt.Sprintf("a range %v", r), err, fault.ErrSize)
 		}
 	}
@@ -712,7 +713,7 @@ func (h *history) comparePair() {
 	}
 	offset := h.rand.Int64N(int64(len(b.bytes)))
 	length := 1 + h.rand.Int64N(int64(len(b.bytes))-offset)
-	c, err := ListChangedBlocks(h.handle, string(a.key), string(b.key), offset, length)
+	c, err := ListChangedBlocks(context.Background(), h.handle, a.key, b.key, offset, length)
 	if !h.answered(a, b, err) {
 		return
 	}
@@ -743,7 +744,7 @@ func (h *history) answered(a, b *modelDisk, err error) bool {
 // before.
 func (h *history) compare(a, b *modelDisk) {
 	h.t.Helper()
-	c, err := ListChangedBlocks(h.handle, string(a.key), string(b.key), 0, -1)
+	c, err := ListChangedBlocks(context.Background(), h.handle, a.key, b.key, 0, -1)
 	pair, now := [2]sr.Key{a.key, b.key}, answer{changed: [2]int{a.changed, b.changed}, bitmap: c.Bitmap}
 	ok := h.answered(a, b, err)
 	if ok {
@@ -773,7 +774,7 @@ func (h *history) listPair() {
 	if a == nil {
 		return
 	}
-	l, err := Compare(h.handle, string(a.key), string(b.key))
+	l, err := Compare(context.Background(), h.handle, a.key, b.key)
 	related := slices.Contains(h.kin(a), b)
 	if !related && a.destroyed && errors.Is(err, fault.ErrNoData) {
 		return
@@ -858,7 +859,7 @@ func (h *history) end() {
 		}
 		kin := h.kin(d)
 		h.must(h.settle())
-		h.must(Destroy(h.handle, string(d.key)))
+		h.must(Destroy(h.handle, d.key))
 		h.drop(d)
 		h.trimmed(kin)
 		h.comparePair()

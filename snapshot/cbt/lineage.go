@@ -38,17 +38,13 @@ func kin(a, b []sr.Key) bool {
 // SimilarContent lists the volumes that come from the same volume as key does, nearest
 // first: by the number of snapshots, clones and copies between the two, then by how many
 // volumes were made in between. Volumes without data are left out.
-func SimilarContent(handle, key string) ([]sr.Key, error) {
+func SimilarContent(handle string, key sr.Key) ([]sr.Key, error) {
 	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return nil, err
 	}
 	defer s.Close()
-	k, err := sr.ParseKey(key)
-	if err != nil {
-		return nil, err
-	}
-	own, err := volume.Load(s, k)
+	own, err := volume.Load(s, key)
 	if err != nil {
 		return nil, err
 	}
@@ -71,8 +67,8 @@ func SimilarContent(handle, key string) ([]sr.Key, error) {
 			next[r.Origin.Of] = append(next[r.Origin.Of], other)
 		}
 	}
-	similar, seen := []sr.Key{}, map[sr.Key]bool{k: true}
-	for ring := []sr.Key{k}; len(ring) > 0; {
+	similar, seen := []sr.Key{}, map[sr.Key]bool{key: true}
+	for ring := []sr.Key{key}; len(ring) > 0; {
 		var further []sr.Key
 		for _, from := range ring {
 			for _, to := range next[from] {

@@ -1,14 +1,11 @@
 package plugin
 
 import (
-	"reflinksr/internal/probe"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi"
-	"reflinksr/snapshot/cbt"
-	"reflinksr/sr"
-	"reflinksr/volume"
 )
 
-// as makes of what a room answers what the interface does.
+// as makes of what a use case answers what the interface does.
 func as[T, U any](convert func(T) U) func(T, error) (U, error) {
 	return func(v T, err error) (u U, _ error) {
 		if err != nil {
@@ -29,9 +26,11 @@ func list[T, U any](convert func(T) U) func([]T, error) ([]U, error) {
 	})
 }
 
-func asText(key sr.Key) string { return string(key) }
+func asText(key repository.Key) string { return string(key) }
 
-func asVolume(v volume.Volume) smapi.Volume {
+func asHandle(sr repository.SR) string { return string(sr) }
+
+func asVolume(v repository.VolumeStat) smapi.Volume {
 	return smapi.Volume{
 		Key: string(v.Key), UUID: v.UUID, Name: v.Name, Description: v.Description, ReadWrite: v.ReadWrite, Sharable: v.Sharable,
 		VirtualSize: v.VirtualSize, PhysicalUtilisation: v.PhysicalUtilisation, URI: v.URI, Keys: v.Keys,
@@ -39,14 +38,14 @@ func asVolume(v volume.Volume) smapi.Volume {
 	}
 }
 
-func asSRStatus(s sr.Stat) smapi.SRStatus {
+func asSRStatus(s repository.SRStat) smapi.SRStatus {
 	return smapi.SRStatus{
 		SR: s.SR, UUID: s.UUID, Name: s.Name, Description: s.Description, FreeSpace: s.FreeSpace, TotalSpace: s.TotalSpace,
 		Datasources: s.Datasources, Clustered: s.Clustered, Health: smapi.Health(s.Health),
 	}
 }
 
-func asProbeResult(c probe.Candidate) smapi.ProbeResult {
+func asProbeResult(c repository.Candidate) smapi.ProbeResult {
 	result := smapi.ProbeResult{Configuration: c.Configuration, Complete: c.Complete, ExtraInfo: c.ExtraInfo}
 	if c.SR != nil {
 		status := asSRStatus(*c.SR)
@@ -55,7 +54,7 @@ func asProbeResult(c probe.Candidate) smapi.ProbeResult {
 	return result
 }
 
-func asBlocklist(l cbt.BlockList) smapi.Blocklist {
+func asBlocklist(l repository.BlockList) smapi.Blocklist {
 	ranges := make([]smapi.Range, len(l.Ranges))
 	for i, r := range l.Ranges {
 		ranges[i] = r
@@ -63,7 +62,7 @@ func asBlocklist(l cbt.BlockList) smapi.Blocklist {
 	return smapi.Blocklist{BlockSize: l.BlockSize, Ranges: ranges}
 }
 
-func asChangedBlocks(c cbt.ChangedBlocks) smapi.ChangedBlocks {
+func asChangedBlocks(c repository.ChangedBlocks) smapi.ChangedBlocks {
 	return smapi.ChangedBlocks{Granularity: c.Granularity, Bitmap: smapi.Bitmap(c.Bitmap)}
 }
 

@@ -2,84 +2,119 @@ package plugin
 
 import (
 	"context"
-	"log/slog"
 
-	"reflinksr/datapath"
-	"reflinksr/internal/attached"
 	"reflinksr/internal/fault"
-	"reflinksr/internal/probe"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
-	"reflinksr/snapshot"
-	"reflinksr/snapshot/cbt"
-	"reflinksr/sr"
-	"reflinksr/volume"
 )
 
 // volumeCalls is what the volume plugin answers, in the order of the interface.
 func volumeCalls() []serve.Handler {
 	return []serve.Handler{
 		serve.On(func(context.Context, smapi.PluginQuery) (smapi.QueryResult, error) { return volumeQuery(), nil }),
-		serve.On(func(context.Context, smapi.PluginLs) ([]string, error) { return attached.Handles() }),
-		serve.On(func(context.Context, smapi.PluginDiagnostics) (string, error) { return diagnostics() }),
+		serve.On(func(ctx context.Context, _ smapi.PluginLs) ([]string, error) {
+			return list(asHandle)(repository.Attached(ctx))
+		}),
+		serve.On(func(ctx context.Context, _ smapi.PluginDiagnostics) (string, error) { return diagnostics(ctx) }),
 
-		serve.On(func(_ context.Context, r smapi.SRProbe) ([]smapi.ProbeResult, error) {
-			return list(asProbeResult)(probe.SR(r.Configuration))
+		serve.On(func(ctx context.Context, r smapi.SRProbe) ([]smapi.ProbeResult, error) {
+			return list(asProbeResult)(repository.Probe(ctx, r.Configuration))
 		}),
-		serve.On(func(_ context.Context, r smapi.SRCreate) (map[string]string, error) {
-			return sr.Create(r.UUID, r.Configuration, r.Name, r.Description)
+		serve.On(func(ctx context.Context, r smapi.SRCreate) (map[string]string, error) {
+			return repository.Create(ctx, repository.NewSR{UUID: r.UUID, Configuration: r.Configuration, Name: r.Name, Description: r.Description})
 		}),
-		serve.On(func(_ context.Context, r smapi.SRAttach) (string, error) { return attach(r.Configuration) }),
-		serve.Do(func(_ context.Context, r smapi.SRDetach) error { return datapath.DetachSR(r.SR) }),
-		serve.Do(func(_ context.Context, r smapi.SRDestroy) error { return volume.DestroySR(r.SR) }),
-		serve.On(func(_ context.Context, r smapi.SRStat) (smapi.SRStatus, error) {
-			return as(asSRStatus)(sr.StatSR(r.SR, volume.Warning))
+		serve.On(func(ctx context.Context, r smapi.SRAttach) (string, error) {
+			return as(asHandle)(repository.Attach(ctx, r.Configuration))
 		}),
-		serve.Do(func(_ context.Context, r smapi.SRSetName) error { return sr.SetName(r.SR, r.NewName) }),
-		serve.Do(func(_ context.Context, r smapi.SRSetDescription) error {
-			return sr.SetDescription(r.SR, r.NewDescription)
+		serve.Do(func(ctx context.Context, r smapi.SRDetach) error { return repository.SR(r.SR).Detach(ctx) }),
+		serve.Do(func(ctx context.Context, r smapi.SRDestroy) error { return repository.SR(r.SR).Destroy(ctx) }),
+		serve.On(func(ctx context.Context, r smapi.SRStat) (smapi.SRStatus, error) {
+			return as(asSRStatus)(repository.SR(r.SR).Stat(ctx))
 		}),
-		serve.On(func(_ context.Context, r smapi.SRLs) ([]smapi.Volume, error) {
-			return list(asVolume)(volume.List(r.SR))
+		serve.Do(func(ctx context.Context, r smapi.SRSetName) error {
+			return repository.SR(r.SR).SetName(ctx, r.NewName)
+		}),
+		serve.Do(func(ctx context.Context, r smapi.SRSetDescription) error {
+			return repository.SR(r.SR).SetDescription(ctx, r.NewDescription)
+		}),
+		serve.On(func(ctx context.Context, r smapi.SRLs) ([]smapi.Volume, error) {
+			return list(asVolume)(repository.SR(r.SR).List(ctx))
 		}),
 
-		serve.On(func(_ context.Context, r smapi.VolumeCreate) (smapi.Volume, error) {
-			return as(asVolume)(volume.Create(r.SR, r.Name, r.Description, r.Size, r.Sharable))
+		serve.On(func(ctx context.Context, r smapi.VolumeCreate) (smapi.Volume, error) {
+			return as(asVolume)(repository.SR(r.SR).Create(ctx, repository.NewVolume{Name: r.Name, Description: r.Description, Size: r.Size, Sharable: r.Sharable}))
 		}),
-		serve.On(func(_ context.Context, r smapi.VolumeSnapshot) (smapi.Volume, error) {
-			return as(asVolume)(snapshot.Snapshot(r.SR, r.Key))
+		serve.On(func(ctx context.Context, r smapi.VolumeSnapshot) (smapi.Volume, error) {
+			return as(asVolume)(ask(r.SR, r.Key, func(v repository.Volume) (repository.VolumeStat, error) { return v.Snapshot(ctx) }))
 		}),
-		serve.On(func(_ context.Context, r smapi.VolumeClone) (smapi.Volume, error) {
-			return as(asVolume)(snapshot.Clone(r.SR, r.Key))
+		serve.On(func(ctx context.Context, r smapi.VolumeClone) (smapi.Volume, error) {
+			return as(asVolume)(ask(r.SR, r.Key, func(v repository.Volume) (repository.VolumeStat, error) { return v.Clone(ctx) }))
 		}),
-		serve.On(func(_ context.Context, r smapi.VolumeCopy) (smapi.Volume, error) {
-			return as(asVolume)(copyVolume(r.SR, r.Key, r.DestSR))
+		serve.On(func(ctx context.Context, r smapi.VolumeCopy) (smapi.Volume, error) {
+			return as(asVolume)(ask(r.SR, r.Key, func(v repository.Volume) (repository.VolumeStat, error) {
+				return copyTo(ctx, v, repository.SR(r.DestSR))
+			}))
 		}),
-		serve.Do(func(_ context.Context, r smapi.VolumeDestroy) error { return cbt.Destroy(r.SR, r.Key) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeRevert) error { return snapshot.Revert(r.SR, r.Snapshot, r.Key) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeSetName) error { return volume.SetName(r.SR, r.Key, r.NewName) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeSetDescription) error {
-			return volume.SetDescription(r.SR, r.Key, r.NewDescription)
+		serve.Do(func(ctx context.Context, r smapi.VolumeDestroy) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error { return v.Destroy(ctx) })
 		}),
-		serve.Do(func(_ context.Context, r smapi.VolumeSet) error { return volume.Set(r.SR, r.Key, r.K, r.V) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeUnset) error { return volume.Unset(r.SR, r.Key, r.K) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeResize) error { return volume.Resize(r.SR, r.Key, r.NewSize) }),
-		serve.On(func(_ context.Context, r smapi.VolumeStat) (smapi.Volume, error) {
-			return as(asVolume)(volume.Stat(r.SR, r.Key))
+		serve.Do(func(ctx context.Context, r smapi.VolumeRevert) error {
+			snapshot, v, err := parseTwo(r.SR, r.Snapshot, r.Key)
+			if err != nil {
+				return err
+			}
+			return v.Revert(ctx, snapshot.Key)
 		}),
-		serve.On(func(_ context.Context, r smapi.VolumeCompare) (smapi.Blocklist, error) {
-			return as(asBlocklist)(cbt.Compare(r.SR, r.Key, r.Key2))
+		serve.Do(func(ctx context.Context, r smapi.VolumeSetName) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error { return v.SetName(ctx, r.NewName) })
 		}),
-		serve.On(func(_ context.Context, r smapi.VolumeSimilarContent) ([]string, error) {
-			return list(asText)(cbt.SimilarContent(r.SR, r.Key))
+		serve.Do(func(ctx context.Context, r smapi.VolumeSetDescription) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error {
+				return v.SetDescription(ctx, r.NewDescription)
+			})
 		}),
-		serve.Do(func(_ context.Context, r smapi.VolumeEnableCBT) error { return cbt.EnableCBT(r.SR, r.Key) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeDisableCBT) error { return cbt.DisableCBT(r.SR, r.Key) }),
-		serve.Do(func(_ context.Context, r smapi.VolumeDataDestroy) error { return cbt.DestroyData(r.SR, r.Key) }),
-		serve.On(func(_ context.Context, r smapi.VolumeListChangedBlocks) (smapi.ChangedBlocks, error) {
-			return as(asChangedBlocks)(cbt.ListChangedBlocks(r.SR, r.Key, r.Key2, r.Offset, r.Length))
+		serve.Do(func(ctx context.Context, r smapi.VolumeSet) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error { return v.Set(ctx, r.K, r.V) })
 		}),
-		serve.Do(func(_ context.Context, r smapi.VolumeCompose) error { return cbt.Compose(r.SR, r.Key, r.Key2) }),
+		serve.Do(func(ctx context.Context, r smapi.VolumeUnset) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error { return v.Unset(ctx, r.K) })
+		}),
+		serve.Do(func(ctx context.Context, r smapi.VolumeResize) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error { return v.Resize(ctx, r.NewSize) })
+		}),
+		serve.On(func(ctx context.Context, r smapi.VolumeStat) (smapi.Volume, error) {
+			return as(asVolume)(ask(r.SR, r.Key, func(v repository.Volume) (repository.VolumeStat, error) { return v.Stat(ctx) }))
+		}),
+		serve.On(func(ctx context.Context, r smapi.VolumeCompare) (smapi.Blocklist, error) {
+			return as(asBlocklist)(ask(r.SR, r.Key, func(v repository.Volume) (repository.BlockList, error) { return compare(ctx, v, r.Key2) }))
+		}),
+		serve.On(func(ctx context.Context, r smapi.VolumeSimilarContent) ([]string, error) {
+			return list(asText)(ask(r.SR, r.Key, func(v repository.Volume) ([]repository.Key, error) { return v.SimilarContent(ctx) }))
+		}),
+		serve.Do(func(ctx context.Context, r smapi.VolumeEnableCBT) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error { return v.EnableCBT(ctx) })
+		}),
+		serve.Do(func(ctx context.Context, r smapi.VolumeDisableCBT) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error { return v.DisableCBT(ctx) })
+		}),
+		serve.Do(func(ctx context.Context, r smapi.VolumeDataDestroy) error {
+			return tell(r.SR, r.Key, func(v repository.Volume) error { return v.DestroyData(ctx) })
+		}),
+		serve.On(func(ctx context.Context, r smapi.VolumeListChangedBlocks) (smapi.ChangedBlocks, error) {
+			v, in, err := parseTwo(r.SR, r.Key, r.Key2)
+			if err != nil {
+				return smapi.ChangedBlocks{}, err
+			}
+			return as(asChangedBlocks)(v.ListChangedBlocks(ctx, in.Key, r.Offset, r.Length))
+		}),
+		serve.Do(func(ctx context.Context, r smapi.VolumeCompose) error {
+			v, parent, err := parseTwo(r.SR, r.Key, r.Key2)
+			if err != nil {
+				return err
+			}
+			return v.Compose(ctx, parent.Key)
+		}),
 	}
 }
 
@@ -87,21 +122,27 @@ func volumeCalls() []serve.Handler {
 func datapathCalls() []serve.Handler {
 	return []serve.Handler{
 		serve.On(func(context.Context, smapi.PluginQuery) (smapi.QueryResult, error) { return datapathQuery(), nil }),
-		serve.On(func(context.Context, smapi.PluginDiagnostics) (string, error) { return diagnostics() }),
+		serve.On(func(ctx context.Context, _ smapi.PluginDiagnostics) (string, error) { return diagnostics(ctx) }),
 
-		serve.Do(func(_ context.Context, r smapi.DatapathOpen) error { return datapath.Open(r.URI, r.Persistent) }),
-		serve.On(func(_ context.Context, r smapi.DatapathAttach) (smapi.Backend, error) {
-			return as(asBackend)(datapath.Attach(r.URI, r.Domain))
+		serve.Do(func(ctx context.Context, r smapi.DatapathOpen) error {
+			return repository.Datapath(r.URI).Open(ctx, r.Persistent)
 		}),
-		serve.Do(func(_ context.Context, r smapi.DatapathActivate) error {
-			return datapath.Activate(r.URI, r.Domain, false)
+		serve.On(func(ctx context.Context, r smapi.DatapathAttach) (smapi.Backend, error) {
+			return as(asBackend)(repository.Datapath(r.URI).Attach(ctx, r.Domain))
 		}),
-		serve.Do(func(_ context.Context, r smapi.DatapathActivateReadonly) error {
-			return datapath.Activate(r.URI, r.Domain, true)
+		serve.Do(func(ctx context.Context, r smapi.DatapathActivate) error {
+			return repository.Datapath(r.URI).Activate(ctx, r.Domain, false)
 		}),
-		serve.Do(func(_ context.Context, r smapi.DatapathDeactivate) error { return datapath.Deactivate(r.URI, r.Domain) }),
-		serve.Do(func(_ context.Context, r smapi.DatapathDetach) error { return datapath.Detach(r.URI, r.Domain) }),
-		serve.Do(func(_ context.Context, r smapi.DatapathClose) error { return datapath.Close(r.URI) }),
+		serve.Do(func(ctx context.Context, r smapi.DatapathActivateReadonly) error {
+			return repository.Datapath(r.URI).Activate(ctx, r.Domain, true)
+		}),
+		serve.Do(func(ctx context.Context, r smapi.DatapathDeactivate) error {
+			return repository.Datapath(r.URI).Deactivate(ctx, r.Domain)
+		}),
+		serve.Do(func(ctx context.Context, r smapi.DatapathDetach) error {
+			return repository.Datapath(r.URI).Detach(ctx, r.Domain)
+		}),
+		serve.Do(func(ctx context.Context, r smapi.DatapathClose) error { return repository.Datapath(r.URI).Close(ctx) }),
 	}
 }
 
@@ -115,27 +156,48 @@ func links(calls []serve.Handler) []string {
 	return names
 }
 
-func attach(configuration map[string]string) (string, error) {
-	handle, err := sr.Attach(configuration)
+// ask is the answer of the volume that a request names.
+func ask[T any](sr, key string, question func(repository.Volume) (T, error)) (T, error) {
+	v, err := repository.ParseVolume(repository.SR(sr), key)
 	if err != nil {
-		return "", err
+		var none T
+		return none, err
 	}
-	if err := datapath.Recover(handle); err != nil {
-		// It is attached and usable; the next attach tries again.
-		slog.Error("what guests of a former boot left could not all be removed", "sr", handle, "err", err)
-	}
-	if err := cbt.Recover(handle); err != nil {
-		slog.Error("space of destroyed snapshots could not all be given back", "sr", handle, "err", err)
-	}
-	return handle, nil
+	return question(v)
 }
 
-// copyVolume answers Unimplemented where blocks cannot be shared: that is what
-// makes the caller copy them itself.
-func copyVolume(from, key, to string) (volume.Volume, error) {
-	v, err := snapshot.Copy(from, key, to)
-	if fault.Classify(err) == fault.ErrOtherFS {
-		return v, fault.Errorf(serve.ErrUnimplemented, "Volume.copy", "%v", err)
+// tell is ask where there is no answer.
+func tell(sr, key string, order func(repository.Volume) error) error {
+	v, err := repository.ParseVolume(repository.SR(sr), key)
+	if err != nil {
+		return err
 	}
-	return v, err
+	return order(v)
+}
+
+// parseTwo are the two volumes that a request names.
+func parseTwo(sr, key, other string) (a, b repository.Volume, err error) {
+	if a, err = repository.ParseVolume(repository.SR(sr), key); err == nil {
+		b, err = repository.ParseVolume(repository.SR(sr), other)
+	}
+	return a, b, err
+}
+
+// compare compares with the volume that a text names: of one that names none, with nothing.
+func compare(ctx context.Context, v repository.Volume, text string) (repository.BlockList, error) {
+	with, err := repository.ParseKey(text)
+	if err != nil {
+		with = ""
+	}
+	return v.Compare(ctx, with)
+}
+
+// copyTo answers Unimplemented where blocks cannot be shared: that is what
+// makes the caller copy them itself.
+func copyTo(ctx context.Context, v repository.Volume, to repository.SR) (repository.VolumeStat, error) {
+	made, err := v.Copy(ctx, to)
+	if fault.Classify(err) == fault.ErrOtherFS {
+		return made, fault.Errorf(serve.ErrUnimplemented, "Volume.copy", "%v", err)
+	}
+	return made, err
 }

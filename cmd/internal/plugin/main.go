@@ -15,10 +15,9 @@ import (
 
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/filesystem"
-	"reflinksr/internal/layout"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
-	"reflinksr/volume"
 )
 
 // IsCall says whether a program name is a SMAPIv3 call's: Class.method.
@@ -69,11 +68,11 @@ func explained(ctx context.Context, call string, r serve.Request, answer func(co
 
 // directory is that of the SR which a call changes: "" if none is named.
 func directory(r smapi.Request) string {
-	handle := smapi.Argument(r, "dest_sr", "sr")
+	sr := repository.SR(smapi.Argument(r, "dest_sr", "sr"))
 	if uri := smapi.Argument(r, "uri"); uri != "" {
-		handle, _, _, _ = volume.ParseURI(uri)
+		sr, _ = repository.Datapath(uri).SR()
 	}
-	if path, _, err := layout.ParseHandle(handle); err == nil {
+	if path, err := sr.Path(); err == nil {
 		return path
 	}
 	switch r := r.(type) {

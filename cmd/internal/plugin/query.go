@@ -2,15 +2,14 @@ package plugin
 
 import (
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi"
-	"reflinksr/internal/source"
-	"reflinksr/volume"
 )
 
 // Names of the two plugins. The toolstack's SR type is what follows the last dot.
 const (
 	volumePlugin   = "org.xen.xapi.storage.reflink"
-	datapathPlugin = volume.Scheme
+	datapathPlugin = repository.Scheme
 )
 
 // claims are the features of the volume plugin that do not follow from its calls.
@@ -26,7 +25,7 @@ func volumeQuery() smapi.QueryResult {
 		Version:              version.Version,
 		RequiredAPIVersion:   smapi.APIVersion,
 		Features:             smapi.FeaturesOf(smapi.InVolume, offered(), claims...),
-		Configuration:        source.OptionHelp,
+		Configuration:        repository.Configuration(),
 		RequiredClusterStack: []string{},
 	}
 }

@@ -19,8 +19,9 @@ var codes = []struct {
 	class  error
 	name   string
 	number smapi.Number
+	call   string // that helps, or did it, if there is one: rooms know of no calls
 }{
-	{class: fault.ErrNotAttached, name: smapi.SRNotAttached},
+	{class: fault.ErrNotAttached, name: smapi.SRNotAttached, call: "SR.attach"},
 	{class: fault.ErrSRNotFound, name: smapi.SRDoesNotExist},
 	{class: fault.ErrVolumeNotFound, name: smapi.VolumeDoesNotExist},
 	{class: fault.ErrElsewhere, name: smapi.ActivatedOnAnotherHost},
@@ -38,9 +39,9 @@ var codes = []struct {
 	{class: fault.ErrNewer, number: smapi.SRUnavailable},
 	{class: fault.ErrUnsuitable, number: smapi.SRNotCreatable},
 	{class: fault.ErrDamaged, number: smapi.VDINotLoadable},
-	{class: fault.ErrNoData, number: smapi.InvalidVDIType},
+	{class: fault.ErrNoData, number: smapi.InvalidVDIType, call: "Volume.data_destroy"},
 	{class: fault.ErrSize, number: smapi.InvalidSize},
-	{class: fault.ErrNoCBT, number: smapi.NoChangedBlocks},
+	{class: fault.ErrNoCBT, number: smapi.NoChangedBlocks, call: "Volume.enable_cbt"},
 	{class: fault.ErrUnrelated, number: smapi.NoChangedBlocks},
 	{class: unix.EIO, number: smapi.InputOutput},
 }
@@ -71,6 +72,9 @@ func FailureOf(call string, err error) smapi.Failure {
 	letter := sanitize(call + ": " + err.Error())
 	class := classOf(err)
 	for _, c := range codes {
+		if c.class == class && c.call != "" && c.call != call {
+			letter += " (" + c.call + ")"
+		}
 		switch {
 		case c.class != class:
 		case c.name == "":

@@ -2,6 +2,7 @@ package calls
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -175,7 +176,7 @@ func (v volume) destroyed() bool { return v.flag("data_destroyed") }
 
 // changed is what list_changed_blocks answers: a digit for each block.
 func (w *world) changed(a, b string) string {
-	answer, err := cbt.ListChangedBlocks(w.handle("sr"), string(w.keys[a]), string(w.keys[b]), 0, -1)
+	answer, err := cbt.ListChangedBlocks(context.Background(), w.handle("sr"), w.keys[a], w.keys[b], 0, -1)
 	if errors.Is(err, fault.ErrNotAttached) {
 		return ""
 	}

@@ -45,7 +45,7 @@ func TestStatIsOfOneMoment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := string(v.Key)
+	key := v.Key
 	var over atomic.Bool
 	var readers sync.WaitGroup
 	for range 16 {

@@ -1,0 +1,37 @@
+package repository
+
+import (
+	"context"
+
+	"reflinksr/datapath"
+)
+
+// Open says whether the writes of guests are to last, before the first of them has the disk.
+func (d Datapath) Open(_ context.Context, persistent bool) error {
+	return datapath.Open(string(d), persistent)
+}
+
+// Attach makes the volume a block device of this host for a domain, and returns its path. No
+// one may use it before Activate.
+func (d Datapath) Attach(_ context.Context, domain string) (device string, err error) {
+	return datapath.Attach(string(d), domain)
+}
+
+// Activate lets a domain use the device: alone for writing, unless the volume is sharable, or
+// together with other readers. fault.ErrInUse and fault.ErrElsewhere say who has it.
+func (d Datapath) Activate(_ context.Context, domain string, readOnly bool) error {
+	return datapath.Activate(string(d), domain, readOnly)
+}
+
+// Deactivate ends that: what was written is durable, and the volume is free for others.
+func (d Datapath) Deactivate(_ context.Context, domain string) error {
+	return datapath.Deactivate(string(d), domain)
+}
+
+// Detach takes the device from a domain. It succeeds whatever the state of things.
+func (d Datapath) Detach(_ context.Context, domain string) error {
+	return datapath.Detach(string(d), domain)
+}
+
+// Close ends what Open began: a nonpersistent disk is gone.
+func (d Datapath) Close(context.Context) error { return datapath.Close(string(d)) }

@@ -1,0 +1,20 @@
+package repository
+
+import (
+	"context"
+
+	"reflinksr/snapshot/cbt"
+	"reflinksr/volume"
+)
+
+// Destroy removes the SR with all its volumes: fault.ErrSRInUse if one of them is in use.
+func (s SR) Destroy(context.Context) error { return volume.DestroySR(string(s)) }
+
+// Destroy removes the volume: fault.ErrInUse or fault.ErrElsewhere if it is in use. What it
+// keeps for volumes whose data was destroyed those get first. One that is not there is
+// destroyed already.
+func (v Volume) Destroy(context.Context) error { return cbt.Destroy(string(v.SR), v.Key) }
+
+// DestroyData gives back the space of a snapshot, which from then on only tells what others
+// have changed since: fault.ErrNoCBT if it was taken without that being asked for.
+func (v Volume) DestroyData(context.Context) error { return cbt.DestroyData(string(v.SR), v.Key) }

@@ -1,0 +1,80 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/snapshot"
+	"reflinksr/snapshot/cbt"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// Details is all that is known of a volume. Of one whose data was destroyed, what is allocated,
+// shared and exclusive is what its file still keeps for comparisons.
+type Details struct {
+	VolumeStat
+	DataDestroyed  bool      `json:"data_destroyed"`
+	FreedBytes     int64     `json:"freed_bytes"` // these three are 0 and false of a volume with data
+	LostBytes      int64     `json:"lost_bytes"`  // FreedBytes, by its name until 2026
+	NoteBytes      int64     `json:"note_bytes"`  // of the file that says which are freed
+	Pending        bool      `json:"pending"`     // some of them may not have been given back yet
+	SectorSize     int       `json:"sector_size"` // bytes
+	Created        time.Time `json:"created"`
+	Origin         *Origin   `json:"origin"`
+	Extents        int       `json:"extents"` // these three are -1 on NFS, which does not tell
+	SharedBytes    int64     `json:"shared_bytes"`
+	ExclusiveBytes int64     `json:"exclusive_bytes"`
+	Stall          string    `json:"snapshot_stall"` // how long a snapshot holds up writes, about
+	Holders        []Holder  `json:"holders"`
+}
+
+// Details tells all that is known of the volume, which walks over its extents.
+func (v Volume) Details(context.Context) (Details, error) {
+	s, err := sr.Open(string(v.SR), dirfs.Unlocked)
+	if err != nil {
+		return Details{}, err
+	}
+	defer s.Close()
+	st, err := volume.Describe(s, v.Key)
+	if err != nil {
+		return Details{}, err
+	}
+	r, err := volume.Load(s, v.Key)
+	if err != nil {
+		return Details{}, err
+	}
+	u, err := volume.UsageOf(s, v.Key)
+	stall := snapshot.Stall(s.Meta.Filesystem.Type, u.Extents).String()
+	if errors.Is(err, fault.ErrNoExtents) {
+		u, stall, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1}, "", nil
+	}
+	if err != nil {
+		return Details{}, err
+	}
+	var left cbt.MetadataUsage
+	if r.DataDestroyed {
+		stall = "" // nobody takes one
+		if left, err = cbt.MetadataUsageOf(s, v.Key); err != nil {
+			return Details{}, err
+		}
+	}
+	me, err := hostinfo.ThisHost()
+	if err != nil {
+		return Details{}, err
+	}
+	held, err := lease.Read(s, v.Key, me)
+	freed := min(left.Freed, st.VirtualSize)
+	return Details{
+		VolumeStat: st, DataDestroyed: r.DataDestroyed, FreedBytes: freed, LostBytes: freed, NoteBytes: left.Note, Pending: left.Pending,
+		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
+		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
+		Stall: stall, Holders: held.Holders,
+	}, err
+}

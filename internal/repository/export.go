@@ -1,0 +1,41 @@
+package repository
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"reflinksr/volume"
+)
+
+// Sink takes a disk from its beginning to its end.
+type Sink = volume.Sink
+
+// Export gives a sink what the volume holds now, by way of a snapshot, of which nothing is left
+// however it ends. It returns the size of the disk in bytes. moved is told of the progress.
+//
+// When ctx ends it ends with the cause, and does not wait for a sink that takes nothing more:
+// whoever ends it uses the sink no more.
+func (v Volume) Export(ctx context.Context, to Sink, moved func(done, total int64)) (size int64, err error) {
+	made, err := v.Snapshot(ctx)
+	if err != nil {
+		return 0, err
+	}
+	err = abandoning(ctx, func() error { return volume.CopyOut(ctx, string(v.SR), made.Key, to, moved) })
+	if e := (Volume{v.SR, made.Key}).Destroy(context.WithoutCancel(ctx)); e != nil {
+		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", made.Key, e))
+	}
+	return made.VirtualSize, err
+}
+
+// abandoning waits for do, or for the end of ctx, of which the cause is the error then.
+func abandoning(ctx context.Context, do func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- do() }()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}

@@ -1,0 +1,100 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/extent"
+	"reflinksr/internal/sys"
+	"reflinksr/sr"
+)
+
+// UsageOf measures what a volume's data occupies and shares: fault.ErrNoExtents on NFS,
+// which does not tell.
+func UsageOf(s *sr.SR, key sr.Key) (extent.Usage, error) {
+	f, err := OpenData(s, key, unix.O_RDONLY)
+	if err != nil {
+		return extent.Usage{}, err
+	}
+	defer f.Close()
+	return extent.UsageOf(f)
+}
+
+// CountExtents is how many extents a volume's data has.
+func CountExtents(s *sr.SR, key sr.Key) (int, error) {
+	f, err := OpenData(s, key, unix.O_RDONLY)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	return extent.Count(f)
+}
+
+// Sink takes a disk from its beginning to its end.
+type Sink interface {
+	io.Writer
+	Zeros(n int64) error // n bytes more, all of them zeros
+	End() error          // that was all
+}
+
+// pieceSize is how much of a disk is moved at once, in bytes.
+const pieceSize = 1 << 20
+
+// CopyOut gives a volume's data to a sink, until ctx ends: then the error is its cause. moved
+// is told how many bytes of how many are done; holes, which nobody has to wait for, do not
+// count.
+func CopyOut(ctx context.Context, handle string, key sr.Key, to Sink, moved func(done, total int64)) error {
+	s, err := sr.Open(handle, dirfs.Unlocked)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	f, err := OpenData(s, key, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	st, err := sys.Fstat(f)
+	if err != nil {
+		return err
+	}
+	done, total := int64(0), int64(0)
+	err = extent.EachData(f, 0, st.Size, func(start, end int64) error { total += end - start; return nil })
+	if err != nil {
+		return err
+	}
+	moved(done, total)
+	at, buffer := int64(0), make([]byte, pieceSize)
+	err = extent.EachData(f, 0, st.Size, func(start, end int64) error {
+		if err := to.Zeros(start - at); err != nil {
+			return err
+		}
+		for at = start; at < end; {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			piece := buffer[:min(end-at, pieceSize)]
+			if _, err := io.ReadFull(io.NewSectionReader(f, at, end-at), piece); err != nil {
+				return fmt.Errorf("reading %s at %d: %w", f.Name(), at, err)
+			}
+			if _, err := to.Write(piece); err != nil {
+				return err
+			}
+			at += int64(len(piece))
+			done += int64(len(piece))
+			moved(done, total)
+		}
+		return nil
+	})
+	if err == nil {
+		err = to.Zeros(st.Size - at)
+	}
+	if err == nil {
+		err = to.End()
+	}
+	return err
+}
