@@ -9,8 +9,8 @@
 //	close       (once)          a throw-away disk is discarded
 //
 // Every call may be repeated. What is about this boot of this host (which domains
-// have a device) is in sr.RuntimeDir, under a lock of its own, so that detach works
-// when the SR does not; who may write is in the SR (volume.Lease), for all hosts.
+// have a device) is in /run/reflinksr, under a lock of its own, so that detach works
+// when the SR does not; who may write is in the SR (package lease), for all hosts.
 //
 // Locks are taken in the order: this host's for the volume, the SR's, the volume's.
 package datapath

@@ -1,7 +1,7 @@
-// Package sr is the directory that is a storage repository: its layout, its
-// marker, its locks, its durable writes and its recovery.
+// Package sr is the life of a storage repository, which is a directory: made,
+// attached, opened and locked for a call, recovered after a crash, and ended.
 //
-// An SR is a directory on a filesystem that can share blocks (FICLONE), holding
+// It is a directory on a filesystem that can share blocks (FICLONE), holding
 //
 //	sr.json            marker and metadata
 //	<uuid>             a volume's data (package volume)

@@ -18,7 +18,7 @@ import (
 )
 
 // Note is what this boot of this host knows of a volume's device. It is kept in
-// sr.Runtime(NoteDir), which needs no space on the SR and goes with the boot, and
+// a directory of rundir, which needs no space on the SR and goes with the boot, and
 // changed by package datapath only.
 type Note struct {
 	Domains       []string `json:"domains"`    // attached
@@ -50,7 +50,7 @@ func (n Note) Device() loop.Device {
 	return loop.Device{Number: n.Number, Dev: n.Dev, Ino: n.Ino, Instance: n.Instance}
 }
 
-// NoteDir is where notes are, below sr.RuntimeDir.
+// NoteDir is where notes are, below rundir.Path.
 const NoteDir = "volume"
 
 // NoteName is the name of a volume's note, to which .json and .lock are added.

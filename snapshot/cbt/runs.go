@@ -9,14 +9,14 @@ import (
 // run is a number of blocks with one owner.
 type run struct {
 	first, count int64 // blocks
-	owner        int32 // in lostBlocks.owners
+	owner        int32 // in freedBlocks.owners
 }
 
 func (r run) end() int64 { return r.first + r.count }
 
 // runList holds runs in order, not overlapping, of which those that touch have
 // different owners. A disk in pieces has millions: they are held as they are written
-// (lostMagic), a few bytes each.
+// (freedMagic), a few bytes each.
 type runList struct {
 	chunks [][]byte // all but the last run; each begins and ends with a run
 	end    int64    // of the last in chunks
