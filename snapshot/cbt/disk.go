@@ -80,7 +80,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		if owner == nil {
 			owner, err = openWith(s, k, opened)
 			if errors.Is(err, fault.ErrVolumeNotFound) {
-				continue // what only the two had was freed with it: see transfer
+				continue // what only the two had was freed with it: see transferBlocks
 			}
 			if err == nil && owner.freed == nil {
 				err = fault.Errorf(fault.ErrDamaged, string(k), "volume %s still has its data", k)
