@@ -163,27 +163,32 @@ func (d *Disk) overlaps() (found []overlap, err error) {
 			continue
 		}
 		theirs := t.of(dev)
-		for _, m := range mine {
-			i := slices.IndexFunc(theirs, m.overlaps)
-			if i < 0 {
-				continue
-			}
-			o := overlap{disk: &Disk{path: deviceName(dev), sys: SysOf(dev), dev: dev}}
-			switch h := theirs[i]; {
-			case h == m:
-				o.shares = "is the same disk as"
-			case h.from <= m.from && h.to >= m.to:
-				o.shares = "is a part of"
-			case h.from >= m.from && h.to <= m.to:
-				o.part, o.shares = true, "contains"
-			default:
-				o.part, o.shares = true, "shares bytes with"
-			}
-			found = append(found, o)
-			break
+		if shares, part := relation(mine, theirs); shares != "" {
+			found = append(found, overlap{disk: &Disk{path: deviceName(dev), sys: SysOf(dev), dev: dev}, part: part, shares: shares})
 		}
 	}
 	return found, nil
+}
+
+// relation says what a device that consists of the stretches mine is to one that consists of theirs, in words that go on
+// with its name: "" if they have no byte in common. part: it has some of the device's bytes, not all.
+func relation(mine, theirs []stretch) (shares string, part bool) {
+	for _, m := range mine {
+		i := slices.IndexFunc(theirs, m.overlaps)
+		if i < 0 {
+			continue
+		}
+		switch h := theirs[i]; {
+		case h == m:
+			return "is the same disk as", false
+		case h.from <= m.from && h.to >= m.to:
+			return "is a part of", false
+		case h.from >= m.from && h.to <= m.to:
+			return "contains", true
+		}
+		return "shares bytes with", true
+	}
+	return "", false
 }
 
 // FreeByOverlaps refuses a disk if a device that has bytes of it is in use.
