@@ -1,13 +1,17 @@
 package mutant
 
 import (
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"golang.org/x/tools/txtar"
+
+	"reflinksr/scripts/tests"
 )
 
 // Every mutant still fits the sources, and says how it is found.
@@ -39,6 +43,43 @@ func TestMutantsFit(t *testing.T) {
 				t.Errorf("mutant %s: the line %q is not in %s, %v", m.Name, p.Line, p.Scenario, err)
 			}
 		}
+	}
+}
+
+// Every mutant can be built: one that cannot is found by nobody, and nobody misses it.
+func TestMutantsBuild(t *testing.T) {
+	tests.Long(t)
+	root, err := filepath.Abs("../../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all, err := Read(root, "", func(Mutant) bool { return true })
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range all {
+		t.Run(m.Name, func(t *testing.T) {
+			t.Parallel()
+			overlay, err := m.Overlay(root, t.TempDir())
+			if err != nil {
+				t.Fatal(err)
+			}
+			packages := map[string]bool{}
+			for _, r := range m.replace {
+				if strings.HasSuffix(r.file, ".go") {
+					packages["./"+filepath.Dir(r.file)] = true
+				}
+			}
+			if len(packages) == 0 {
+				return // of the lab alone
+			}
+			build := exec.CommandContext(t.Context(), "go", append([]string{"build", "-o", os.DevNull, "-overlay", overlay}, slices.Sorted(maps.Keys(packages))...)...)
+			build.Dir = root
+			build.Env = append(os.Environ(), "CGO_ENABLED=0")
+			if text, err := build.CombinedOutput(); err != nil {
+				t.Errorf("%v: %s", err, text)
+			}
+		})
 	}
 }
 
