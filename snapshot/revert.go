@@ -45,14 +45,8 @@ func Revert(handle string, from, to sr.Key) error {
 	if err != nil {
 		return err
 	}
-	if err := was.MustHaveData(from); err != nil {
+	if err := mayRevert(to, r, from, was); err != nil {
 		return err
-	}
-	switch {
-	case !r.ReadWrite:
-		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is read-only and keeps its contents", to)
-	case r.SectorSize != was.SectorSize:
-		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", to, r.SectorSize, from, was.SectorSize)
 	}
 	if err := lease.CheckIdle(s, to); err != nil {
 		return err
@@ -65,6 +59,20 @@ func Revert(handle string, from, to sr.Key) error {
 	}
 	if err := r.Refresh(s, to); err != nil {
 		slog.Warn("the record's copy of the size is out of date", "key", to, "err", err)
+	}
+	return nil
+}
+
+// mayRevert refuses what no volume with these records can be reverted to, whoever has it.
+func mayRevert(to sr.Key, r *volume.Record, from sr.Key, was *volume.Record) error {
+	if err := was.MustHaveData(from); err != nil {
+		return err
+	}
+	switch {
+	case !r.ReadWrite:
+		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is read-only and keeps its contents", to)
+	case r.SectorSize != was.SectorSize:
+		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", to, r.SectorSize, from, was.SectorSize)
 	}
 	return nil
 }

@@ -82,12 +82,7 @@ func derive(src *sr.SR, key sr.Key, dst *sr.SR, kind volume.Kind) (volume.Volume
 		return volume.Volume{}, err
 	}
 	defer data.Close()
-	made := &volume.Record{
-		Sharable: r.Sharable, ReadWrite: kind != volume.Snapshot, SectorSize: r.SectorSize, CBT: r.CBT,
-		Origin: &volume.Origin{Kind: kind, Of: key, At: time.Now().UTC().Truncate(time.Second)},
-	}
-	made.Derive(r)
-	return volume.Add(dst, made, attrs, func(f *os.File) error {
+	return volume.Add(dst, derived(r, kind, key, time.Now()), attrs, func(f *os.File) error {
 		if err := reflink.CloneFile(f, data); err != nil {
 			return err
 		}
@@ -138,4 +133,15 @@ func Stall(filesystem string, extents int) time.Duration {
 		each = 11 * time.Microsecond
 	}
 	return (time.Duration(extents) * each).Round(time.Millisecond)
+}
+
+// derived is the record of a volume that is made of one with the record r at a time. What
+// callers have noted in its keys they have noted of that one.
+func derived(r *volume.Record, kind volume.Kind, of sr.Key, at time.Time) *volume.Record {
+	made := &volume.Record{
+		Sharable: r.Sharable, ReadWrite: kind != volume.Snapshot, SectorSize: r.SectorSize, CBT: r.CBT,
+		Origin: &volume.Origin{Kind: kind, Of: of, At: at.UTC().Truncate(time.Second)},
+	}
+	made.Derive(r)
+	return made
 }

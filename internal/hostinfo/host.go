@@ -25,11 +25,20 @@ func ThisHost() (Host, error) {
 	if err != nil {
 		return Host{}, err
 	}
-	h := Host{Boot: strings.TrimSpace(string(boot))}
 	inventory, err := os.ReadFile("/etc/xensource-inventory")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return h, err
+		return Host{}, err
 	}
+	id, err := os.ReadFile("/etc/machine-id")
+	if err != nil && !errors.Is(err, os.ErrNotExist) && inventory == nil {
+		return Host{}, err
+	}
+	return identified(boot, inventory, id)
+}
+
+// identified makes an identity of what those files hold; nil for one that is not there.
+func identified(boot, inventory, machineID []byte) (Host, error) {
+	h := Host{Boot: strings.TrimSpace(string(boot))}
 	for line := range strings.Lines(string(inventory)) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "INSTALLATION_UUID="); ok {
 			if u, err := uuid.Parse(strings.Trim(value, `'"`)); err == nil {
@@ -42,11 +51,7 @@ func ThisHost() (Host, error) {
 		// Another identity than the toolstack's would be worse than none.
 		return h, errors.New("/etc/xensource-inventory has no INSTALLATION_UUID")
 	}
-	id, err := os.ReadFile("/etc/machine-id")
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return h, err
-	}
-	u, err := uuid.Parse(strings.TrimSpace(string(id)))
+	u, err := uuid.Parse(strings.TrimSpace(string(machineID)))
 	if err != nil {
 		// No machine-id yet: an identity for this boot only, so that nothing of a
 		// former boot is taken for ours.

@@ -15,7 +15,11 @@ func Near(root string) func(path string) bool {
 	if real, err := filepath.EvalSymlinks(root); err == nil {
 		root = real
 	}
-	mounts := Parse(sys.Text("/proc/self/mountinfo"))
+	return near(Parse(sys.Text("/proc/self/mountinfo")), root)
+}
+
+// near is Near among those mounts, of a root without links.
+func near(mounts []Entry, root string) func(path string) bool {
 	over := func(path string) (on Entry) {
 		for _, m := range mounts { // of those at one place the last one is seen
 			if len(m.Path) >= len(on.Path) && (m.Path == "/" || path == m.Path || strings.HasPrefix(path, m.Path+"/")) {

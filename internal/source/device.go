@@ -198,7 +198,6 @@ func ownName(path string) bool {
 	return by && slices.ContainsFunc([]string{"wwn-", "scsi-", "nvme-", "ata-", "virtio-", "usb-", "mmc-", "dm-uuid-mpath-"}, func(kind string) bool { return strings.HasPrefix(name, kind) })
 }
 
-// DescribeLook says what there is at a device's path.
 // DescribeLook says what was seen of a device that does not carry what was asked for.
 func DescribeLook(path string, l blockdev.Look, err error) string {
 	if _, gone := os.Stat(path); errors.Is(gone, os.ErrNotExist) {
@@ -219,7 +218,6 @@ func DescribeLook(path string, l blockdev.Look, err error) string {
 
 // OpenDevice opens the device of the configuration, once it has answered: what does not
 // would hold this process up for ever.
-// OpenDevice opens the device of the configuration, and looks at it first.
 func (c Configuration) OpenDevice() (*blockdev.Disk, blockdev.Look, error) {
 	if _, err := os.Stat(c.Device); errors.Is(err, os.ErrNotExist) {
 		return nil, blockdev.Look{}, err
