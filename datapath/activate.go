@@ -39,7 +39,8 @@ func Activate(uri, domain string, readOnly bool) error {
 			return err
 		}
 		if !v.state.Attached(domain) {
-			return fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s: attach it first", v.key, domain)
+			return fault.Hint(fault.Errorf(fault.ErrInvalid, domain, "volume %s is not attached to domain %s", v.key, domain),
+				"attach it first")
 		}
 		write := !readOnly && (r.ReadWrite || v.state.Nonpersistent)
 		held, err := lease.Read(s, v.key, v.me)
@@ -102,7 +103,8 @@ func (v *session) present(write bool) error {
 		return err
 	}
 	if len(devices) == 0 {
-		return fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device: attach again", v.key)
+		return fault.Hint(fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device", v.key),
+			"attach again")
 	}
 	for _, d := range devices {
 		bound, err := d.Binding()
@@ -110,7 +112,8 @@ func (v *session) present(write bool) error {
 			return err
 		}
 		if bound.ReadOnly && write {
-			return fault.Errorf(fault.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only: detach it and attach it again", v.key)
+			return fault.Hint(fault.Errorf(fault.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only", v.key),
+				"detach it and attach it again")
 		}
 	}
 	return v.allow(write)

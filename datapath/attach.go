@@ -85,7 +85,8 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 		return loop.Device{}, err
 	}
 	if len(existing) > 1 {
-		return loop.Device{}, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it has several devices, %s and %s, not all of our making: detach them (losetup -d)", v.key, existing[0].Path(), existing[1].Path())
+		return loop.Device{}, fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it has several devices, %s and %s, not all of our making", v.key, existing[0].Path(), existing[1].Path()),
+			"detach them (losetup -d)")
 	}
 	want, err := wanted(s, f, r, size, writable)
 	if err != nil {
@@ -98,7 +99,8 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 			return loop.Device{}, err
 		}
 		if len(strangers) > 0 {
-			return loop.Device{}, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it has the device %s, which this host does not know of, and is active in %s: detach it there; if that is no more: losetup -d %s", v.key, existing[0].Path(), strangers[0], existing[0].Path())
+			return loop.Device{}, fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it has the device %s, which this host does not know of, and is active in %s", v.key, existing[0].Path(), strangers[0]),
+				"detach it there; if that is no more: losetup -d %s", existing[0].Path())
 		}
 	}
 	if len(existing) == 1 {

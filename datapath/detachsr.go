@@ -79,7 +79,8 @@ func (v *session) ending(path string) (ending, error) {
 	}
 	end := endingOf(v.state, len(devices))
 	if end.refused {
-		return end, fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s: detach it first", path, v.key, devices[0].Path(), v.state.Domains[0])
+		return end, fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s", path, v.key, devices[0].Path(), v.state.Domains[0]),
+			"detach it first")
 	}
 	return end, nil
 }

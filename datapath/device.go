@@ -46,8 +46,8 @@ func (v *session) reuse(d loop.Device, want loop.Info, inUse bool) (loop.Device,
 			return d, false, err
 		}
 	}
-	return d, false, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: %s is bound to it in another way (offset %d, size limit %d, sectors of %d bytes, direct I/O %v): detach that (losetup -d)",
-		v.key, d.Path(), bound.Offset, bound.SizeLimit, have.SectorSize, have.DirectIO)
+	return d, false, fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: %s is bound to it in another way (offset %d, size limit %d, sectors of %d bytes, direct I/O %v)", v.key, d.Path(), bound.Offset, bound.SizeLimit, have.SectorSize, have.DirectIO),
+		"detach that (losetup -d)")
 }
 
 // fitness is what is to be done with a device that a file already has.

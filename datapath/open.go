@@ -30,7 +30,8 @@ func Open(uri string, persistent bool) error {
 		if v.state.Nonpersistent != persistent {
 			return v.locked(func(*sr.SR) error { return nil }) // as it is already
 		}
-		return fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: attached to domain %s: detach it before opening it with persistent=%v", v.key, v.state.Domains[0], persistent)
+		return fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: attached to domain %s", v.key, v.state.Domains[0]),
+			"detach it before opening it with persistent=%v", persistent)
 	}
 	return v.locked(func(s *sr.SR) error {
 		r, err := volume.LoadForChange(s, v.key)
@@ -103,7 +104,8 @@ func Close(uri string) error {
 		return nil
 	}
 	if v.state.Nonpersistent && len(v.state.Domains) > 0 {
-		return fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: its throw-away disk is attached to domain %s: detach it first", v.key, v.state.Domains[0])
+		return fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: its throw-away disk is attached to domain %s", v.key, v.state.Domains[0]),
+			"detach it first")
 	}
 	return v.discard()
 }
@@ -138,7 +140,8 @@ func (v *session) file(s *sr.SR, r *volume.Record) (f *os.File, writable bool, e
 	if v.state.Nonpersistent {
 		f, err = s.Staging.Open(v.nonpersistentName(), unix.O_RDWR)
 		if errors.Is(err, os.ErrNotExist) {
-			err = fault.Errorf(fault.ErrInvalid, v.uri, "volume %s was opened as nonpersistent, and the disk made for that is gone: open it again", v.key)
+			err = fault.Hint(fault.Errorf(fault.ErrInvalid, v.uri, "volume %s was opened as nonpersistent, and the disk made for that is gone", v.key),
+				"open it again")
 		}
 		return f, true, err
 	}

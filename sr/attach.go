@@ -59,7 +59,8 @@ func attach(c source.Configuration) (string, error) {
 		if err := finishErase(root, c); err != nil {
 			return "", err
 		}
-		return "", fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds no SR: is its filesystem mounted? create one there; a simple file SR is adopted", c.Path)
+		return "", fault.Hint(fault.Errorf(fault.ErrSRNotFound, c.Path, "%s holds no SR", c.Path),
+			"is its filesystem mounted? create one there; a simple file SR is adopted")
 	case err != nil:
 		return "", err
 	case c.UUID != "" && c.UUID != m.UUID:

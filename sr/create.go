@@ -47,13 +47,15 @@ func Create(uuid string, conf map[string]string, name, description string) (map[
 		return nil, err
 	}
 	if err == nil && other.Path != c.Path {
-		return nil, fault.Errorf(fault.ErrSRExists, id, "SR %s is attached on this host already, at %s: choose another UUID", id, other.Path)
+		return nil, fault.Hint(fault.Errorf(fault.ErrSRExists, id, "SR %s is attached on this host already, at %s", id, other.Path),
+			"choose another UUID")
 	}
 	create := func(root *dirfs.Dir) error { return createIn(c, root, conf, name, description) }
 	switch {
 	case c.Device != "":
 		if _, given := conf["datacow"]; given && c.Filesystem != "btrfs" {
-			return nil, fault.Errorf(fault.ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs: say filesystem=btrfs")
+			return nil, fault.Hint(fault.Errorf(fault.ErrInvalid, "datacow", "configuration \"datacow\" is for btrfs"),
+				"say filesystem=btrfs")
 		}
 		err = source.WithNote(id, func(*dirfs.Dir) error { return c.CreateOnDisk(create) })
 	case c.Server != "":
@@ -80,7 +82,8 @@ func createIn(c source.Configuration, root *dirfs.Dir, conf map[string]string, n
 	case err == nil && m.UUID == c.UUID:
 		return sameOptions(m, c, conf)
 	case err == nil:
-		return fault.Errorf(fault.ErrSRExists, c.Path, "%s already holds SR %s %q: attach that one, or choose another directory", c.Path, m.UUID, fault.Shorten(m.Name))
+		return fault.Hint(fault.Errorf(fault.ErrSRExists, c.Path, "%s already holds SR %s %q", c.Path, m.UUID, fault.Shorten(m.Name)),
+			"attach that one, or choose another directory")
 	case fault.Unseen(err):
 		return fmt.Errorf("whether %s holds an SR already: %w", c.Path, err)
 	case !errors.Is(err, os.ErrNotExist):

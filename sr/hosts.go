@@ -51,7 +51,8 @@ func (s *SR) enlist() error {
 		return err
 	}
 	if me.Nameless() {
-		return fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id: run systemd-machine-id-setup, then attach the SR again", s.Path)
+		return fault.Hint(fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is shared by hosts, and this one has no identity: neither INSTALLATION_UUID in /etc/xensource-inventory nor /etc/machine-id", s.Path),
+			"run systemd-machine-id-setup, then attach the SR again")
 	}
 	lock, err := s.LockLeases()
 	if err != nil {
@@ -91,8 +92,8 @@ func (m participant) mayReplace(there participant, path string) error {
 	}
 	same, known := m.Hardware.Same(there.Hardware)
 	if known && !same {
-		return fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image: give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s",
-			path, m.Host, fault.Shorten(there.Name), there.Attached.Format(time.RFC3339), path, m.Host)
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image", path, m.Host, fault.Shorten(there.Name), there.Attached.Format(time.RFC3339)),
+			"give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s", path, m.Host)
 	}
 	if !known {
 		slog.Warn("a host with this UUID has attached the SR in another boot, and nobody can tell whether that was this machine", "sr", path, "host", m.Host)
@@ -110,10 +111,12 @@ func readParticipant(hosts *dirfs.Dir, uuid string) (m participant, err error) {
 
 func parseParticipant(data []byte, path string) (m participant, err error) {
 	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
-		return m, fault.Errorf(fault.ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v): remove it when that host has the SR detached", path, err)
+		return m, fault.Hint(fault.Errorf(fault.ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v)", path, err),
+			"remove it when that host has the SR detached")
 	}
 	if m.Format > layout.Format {
-		return m, fault.Errorf(fault.ErrNewer, path, "%s has format %d, this version knows %d: update reflinksr on this host", path, m.Format, layout.Format)
+		return m, fault.Hint(fault.Errorf(fault.ErrNewer, path, "%s has format %d, this version knows %d", path, m.Format, layout.Format),
+			"update reflinksr on this host")
 	}
 	return m, nil
 }

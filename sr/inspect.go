@@ -58,7 +58,8 @@ func (s *SR) nothing() error {
 	if there {
 		return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR, but an SR's control directory: its creation was interrupted, then repeat it; or %s was lost, then restore it", s.Path, layout.MarkerFile)
 	}
-	return fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR: is its filesystem mounted?", s.Path)
+	return fault.Hint(fault.Errorf(fault.ErrSRNotFound, s.Path, "%s holds no SR", s.Path),
+		"is its filesystem mounted?")
 }
 
 // openControl opens what there is of the control directory.

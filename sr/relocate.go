@@ -41,7 +41,8 @@ func Relocate(path string) (from, to filesystem.Identity, err error) {
 		return from, to, err
 	}
 	if err == nil && strings.HasSuffix(handle, m.UUID) {
-		return from, to, fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached: detach it first", path)
+		return from, to, fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached", path),
+			"detach it first")
 	}
 	if err := makeMissing(root); err != nil {
 		return from, to, err

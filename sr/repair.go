@@ -40,7 +40,8 @@ func Repair(path string) error {
 		return err
 	}
 	if readOnly, remedy, err := filesystem.ReadOnly(root); err != nil || readOnly != "" {
-		return errors.Join(err, fault.Errorf(fault.ErrReadOnly, path, "%s is on a read-only filesystem: remount it, then repair (%s: %s)", path, readOnly, remedy))
+		return errors.Join(err, fault.Hint(fault.Errorf(fault.ErrReadOnly, path, "%s is on a read-only filesystem", path),
+			"remount it, then repair (%s: %s)", readOnly, remedy))
 	}
 	a := attachmentOf(m, path)
 	return attached.With(m.UUID, func(*dirfs.Dir) error { return mayAttach(&a, root, m.Options.Attributes()) })

@@ -120,8 +120,8 @@ func (s *SR) SameFilesystem(m *layout.Meta) error {
 		return err
 	}
 	if fs != m.Filesystem {
-		return fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s: mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s",
-			s.Path, fs.Type, fs.UUID, m.Filesystem.Type, m.Filesystem.UUID, s.Path, s.Path)
+		return fault.Hint(fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s", s.Path, fs.Type, fs.UUID, m.Filesystem.Type, m.Filesystem.UUID),
+			"mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s", s.Path, s.Path)
 	}
 	return nil
 }
@@ -137,9 +137,11 @@ func absent(a attached.SR, err error) error {
 
 func gone(a attached.SR, why string) error {
 	if a.Path == mount.Point(a.UUID) {
-		return fault.Errorf(fault.ErrNotAttached, a.Handle(), "SR %s is not at %s: %s: attach the SR again, which mounts its filesystem, or detach it", a.UUID, a.Path, why)
+		return fault.Hint(fault.Errorf(fault.ErrNotAttached, a.Handle(), "SR %s is not at %s: %s", a.UUID, a.Path, why),
+			"attach the SR again, which mounts its filesystem, or detach it")
 	}
-	return fault.Errorf(fault.ErrNotAttached, a.Handle(), "SR %s is not at %s: %s: mount its filesystem there, or detach the SR", a.UUID, a.Path, why)
+	return fault.Hint(fault.Errorf(fault.ErrNotAttached, a.Handle(), "SR %s is not at %s: %s", a.UUID, a.Path, why),
+		"mount its filesystem there, or detach the SR")
 }
 
 // Close releases the locks and the directories.

@@ -107,7 +107,8 @@ func Resize(handle string, key sr.Key, size int64) error {
 			return fmt.Errorf("volume %s: what is attached on this host: %w", key, err)
 		}
 		if err == nil && note.Nonpersistent && len(note.Domains) > 0 {
-			return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size: close that first", key, note.Domains[0])
+			return fault.Hint(fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size", key, note.Domains[0]),
+				"close that first")
 		}
 		if err := noDeviceElsewhere(s, k); err != nil {
 			return err

@@ -128,7 +128,8 @@ func removable(s *sr.SR, key sr.Key) error {
 			return fmt.Errorf("volume %s: %w", key, err)
 		}
 		if st != nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			return fault.Errorf(fault.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory: move it away", key, s.Path, name)
+			return fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s cannot be destroyed: %s/%s is a directory", key, s.Path, name),
+				"move it away")
 		}
 	}
 	return Mutable(s, key)
@@ -148,7 +149,8 @@ func Mutable(s *sr.SR, key sr.Key) error {
 		fixed, err := reflink.Immutable(f)
 		f.Close()
 		if err == nil && fixed {
-			err = fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: its file %s/%s is immutable: chattr -ia", key, s.Path, name)
+			err = fault.Hint(fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: its file %s/%s is immutable", key, s.Path, name),
+				"chattr -ia")
 		}
 		if err != nil {
 			return err

@@ -128,7 +128,8 @@ func Load(s *sr.SR, key sr.Key) (*Record, error) {
 	}
 	r, err := parseRecord(data)
 	if err != nil {
-		return nil, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its record %s/%s cannot be read: %v: restore the record; the data is untouched", key, s.Path, sr.Record(key), err)
+		return nil, fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its record %s/%s cannot be read: %v", key, s.Path, sr.Record(key), err),
+			"restore the record; the data is untouched")
 	}
 	return r, nil
 }
@@ -151,7 +152,8 @@ func parseRecord(data []byte) (*Record, error) {
 func LoadForChange(s *sr.SR, key sr.Key) (*Record, error) {
 	r, err := Load(s, key)
 	if err == nil && r.Format > layout.Format {
-		err = fault.Errorf(fault.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d: update reflinksr on this host", key, r.Format, layout.Format)
+		err = fault.Hint(fault.Errorf(fault.ErrNewer, string(key), "volume %s: its record has format %d, this version knows %d", key, r.Format, layout.Format),
+			"update reflinksr on this host")
 	}
 	return r, err
 }
@@ -258,5 +260,6 @@ func missingData(s *sr.SR, key sr.Key) error {
 	if err := lease.InPlace(s, key, note); err != nil {
 		return err // not to be restored over what a guest has
 	}
-	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing: restore it", key, s.Path, sr.Data(key))
+	return fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data file %s/%s is missing", key, s.Path, sr.Data(key)),
+		"restore it")
 }

@@ -16,6 +16,7 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/repository"
 )
@@ -83,7 +84,7 @@ func run(args []string, out, errs io.Writer) int {
 			if why != "" {
 				why = ": " + why
 			}
-			fmt.Fprintf(errs, "srctl %s: %v%s\n", c.name, err, why)
+			fmt.Fprintf(errs, "srctl %v%s\n", fault.In(c.name, err), why)
 			if errors.Is(err, errUnchecked) {
 				return 3
 			}

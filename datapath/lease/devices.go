@@ -86,15 +86,15 @@ func user(note Note) string {
 // replaced is the error for a volume of which a guest has another file than the one that is
 // in place, behind the device d.
 func replaced(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
-	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its file %s/%s was replaced while %s has it: %s still writes to the old one, and nothing is done with either: copy what is needed from %s, detach the volume, and attach it again",
-		key, s.Path, sr.Data(key), user(note), d.Path(), d.Path())
+	return fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its file %s/%s was replaced while %s has it: %s still writes to the old one, and nothing is done with either", key, s.Path, sr.Data(key), user(note), d.Path()),
+		"copy what is needed from %s, detach the volume, and attach it again", d.Path())
 }
 
 // removed is the error for a volume of which a guest has the file, behind the device d, and
 // the directory has none. What is restored from a backup is older than what the guest has.
 func removed(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
-	return fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its file %s/%s was removed while %s has it: all of its data is in %s, and goes with that: keep the guest from writing (pause it), copy %s to %s/%s, and only then detach the volume, and attach it again",
-		key, s.Path, sr.Data(key), user(note), d.Path(), d.Path(), s.Path, sr.Data(key))
+	return fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its file %s/%s was removed while %s has it: all of its data is in %s, and goes with that", key, s.Path, sr.Data(key), user(note), d.Path()),
+		"keep the guest from writing (pause it), copy %s to %s/%s, and only then detach the volume, and attach it again", d.Path(), s.Path, sr.Data(key))
 }
 
 // InPlace refuses, with ErrDamaged, if a guest has another file than the one that is in

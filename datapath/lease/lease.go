@@ -90,7 +90,8 @@ func (h Holder) InUse(key sr.Key, me hostinfo.Host) error {
 	case h.Here(me):
 		return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s", key, h)
 	case h.Host == me.UUID:
-		return fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s, which is another machine with this host's UUID, or this one before it was rebuilt: end that domain there, or, when it is certain that it is no more, run: srctl lease break %s", key, h, key)
+		return fault.Hint(fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s, which is another machine with this host's UUID, or this one before it was rebuilt", key, h),
+			"end that domain there, or, when it is certain that it is no more, run: srctl lease break %s", key)
 	}
 	return fault.Errorf(fault.ErrElsewhere, h.Host, "volume %s is active in %s", key, h)
 }
@@ -148,9 +149,11 @@ func ReadFile(s *sr.SR, key sr.Key) (Lease, error) {
 	l, err := parseLease(data)
 	switch {
 	case errors.Is(err, fault.ErrNewer):
-		return l, fault.Errorf(fault.ErrNewer, string(key), "volume %s: its lease has format %d, this version knows %d: update reflinksr on this host", key, l.Format, layout.Format)
+		return l, fault.Hint(fault.Errorf(fault.ErrNewer, string(key), "volume %s: its lease has format %d, this version knows %d", key, l.Format, layout.Format),
+			"update reflinksr on this host")
 	case err != nil:
-		return l, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its lease cannot be read (%v), so it may be active somewhere: make sure that it is not, then run: srctl lease break", key, err)
+		return l, fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its lease cannot be read (%v), so it may be active somewhere", key, err),
+			"make sure that it is not, then run: srctl lease break")
 	}
 	return l, nil
 }

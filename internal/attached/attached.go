@@ -136,7 +136,8 @@ func Find(handle string) (SR, error) {
 		return a, err
 	}
 	if err != nil || a.Path != path {
-		return a, fault.Errorf(fault.ErrNotAttached, handle, "SR %s is not attached on this host: attach it first", path)
+		return a, fault.Hint(fault.Errorf(fault.ErrNotAttached, handle, "SR %s is not attached on this host", path),
+			"attach it first")
 	}
 	return a, nil
 }

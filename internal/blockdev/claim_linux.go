@@ -42,15 +42,18 @@ func (d *Disk) ClaimAny(flags int) (*os.File, error) {
 	})
 	switch {
 	case err == unix.EBUSY && len(users) > 0:
-		return nil, fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use by %s: choose another device, or end that", d.path, strings.Join(users, ", "))
+		return nil, fault.Hint(fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use by %s", d.path, strings.Join(users, ", ")),
+			"choose another device, or end that")
 	case err == unix.EBUSY:
-		return nil, fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use%s: choose another device, or end that", d.path, UsedBy(d.path))
+		return nil, fault.Hint(fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use%s", d.path, UsedBy(d.path)),
+			"choose another device, or end that")
 	case err != nil:
 		return nil, &os.PathError{Op: "open", Path: d.path, Err: err}
 	}
 	st, err := sys.Fstat(f)
 	if err == nil && st.Rdev != d.dev {
-		err = fault.Errorf(fault.ErrBusy, d.path, "%s became another device meanwhile: try again", d.path)
+		err = fault.Hint(fault.Errorf(fault.ErrBusy, d.path, "%s became another device meanwhile", d.path),
+			"try again")
 	}
 	if err != nil {
 		f.Close()
@@ -95,5 +98,6 @@ func (d *Disk) FreeByAllPaths() error {
 
 // NotOurs refuses the disk of a guest.
 func NotOurs(path, owner string) error {
-	return fault.Errorf(fault.ErrSRInUse, path, "%s is no disk of this host: it is %s: choose another device", path, owner)
+	return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is no disk of this host: it is %s", path, owner),
+		"choose another device")
 }

@@ -78,7 +78,8 @@ func (d *Disk) rereadPartitions(f *os.File) error {
 	case nil, unix.EINVAL:
 		return nil
 	case unix.EBUSY:
-		return fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use: something has one of its partitions open (%s): end that, or choose another device", d.path, strings.Join(d.Partitions(), ", "))
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, d.path, "%s is in use: something has one of its partitions open (%s)", d.path, strings.Join(d.Partitions(), ", ")),
+			"end that, or choose another device")
 	}
 	return fmt.Errorf("%s: reading its partition table: %w", d.path, err)
 }

@@ -54,7 +54,8 @@ func Open(path string) (*Disk, error) {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		return nil, fault.Errorf(fault.ErrInvalid, "device", "%s is not a block device: see lsblk", path)
+		return nil, fault.Hint(fault.Errorf(fault.ErrInvalid, "device", "%s is not a block device", path),
+			"see lsblk")
 	}
 	magic := "/proc/self/fd/" + strconv.Itoa(fd)
 	// O_NONBLOCK: a drive without a disk in it says so, and does not wait for one.
@@ -142,7 +143,8 @@ func Number(path string) (uint64, error) {
 	defer seen.Close()
 	st, err := sys.Fstat(seen)
 	if err == nil && st.Mode&unix.S_IFMT != unix.S_IFBLK {
-		err = fault.Errorf(fault.ErrInvalid, "device", "%s is not a block device: see lsblk", path)
+		err = fault.Hint(fault.Errorf(fault.ErrInvalid, "device", "%s is not a block device", path),
+			"see lsblk")
 	}
 	if err != nil {
 		return 0, err

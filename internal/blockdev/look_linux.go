@@ -153,7 +153,8 @@ func LookAt(what, path string, patience time.Duration) (Look, error) {
 		l, err = lookNow(what, path)
 	}
 	if errors.Is(err, ErrMute) {
-		err = fault.Errorf(fault.ErrUnavailable, path, "%s does not answer: nothing was heard of it within %v: look at the kernel's log", path, patience)
+		err = fault.Hint(fault.Errorf(fault.ErrUnavailable, path, "%s does not answer: nothing was heard of it within %v", path, patience),
+			"look at the kernel's log")
 		err = &told{err.Error(), []error{err, ErrMute}}
 	}
 	l.Super = l.Blocks.Parse()

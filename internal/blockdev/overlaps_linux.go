@@ -201,7 +201,8 @@ func (d *Disk) FreeByOverlaps() error {
 		if use, err := o.disk.use(); err != nil {
 			return err
 		} else if use != "" {
-			return fault.Errorf(fault.ErrSRInUse, d.path, "%s %s %s, which is in use%s: choose another device, or end that", d.path, o.shares, o.disk.path, use)
+			return fault.Hint(fault.Errorf(fault.ErrSRInUse, d.path, "%s %s %s, which is in use%s", d.path, o.shares, o.disk.path, use),
+				"choose another device, or end that")
 		}
 	}
 	return nil

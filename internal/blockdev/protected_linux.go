@@ -16,7 +16,8 @@ func (d *Disk) Writable() error {
 		return fmt.Errorf("%s: asking whether it is write-protected: %w", d.path, err)
 	}
 	if protected != 0 {
-		return fault.Errorf(fault.ErrUnsuitable, d.path, "%s is write-protected: end that (a switch on the disk, or blockdev --setrw), or choose another device", d.path)
+		return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.path, "%s is write-protected", d.path),
+			"end that (a switch on the disk, or blockdev --setrw), or choose another device")
 	}
 	return nil
 }

@@ -58,7 +58,8 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	sub.shared = d.shared
 	if sub.dev != d.dev {
 		sub.Close()
-		return nil, fault.Errorf(fault.ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it: put the directory itself there", d.Join(name))
+		return nil, fault.Hint(fault.Errorf(fault.ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it", d.Join(name)),
+			"put the directory itself there")
 	}
 	return sub, nil
 }

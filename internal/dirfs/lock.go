@@ -160,7 +160,8 @@ func LockError(f *os.File, what string, err error) error {
 	if err != unix.EWOULDBLOCK {
 		return fmt.Errorf("locking %s: %w", what, err)
 	}
-	return fault.Errorf(fault.ErrBusy, what, "%s is locked by %s: try again, or end that process", what, holder(f))
+	return fault.Hint(fault.Errorf(fault.ErrBusy, what, "%s is locked by %s", what, holder(f)),
+		"try again, or end that process")
 }
 
 // holder describes who holds the flock on f, from /proc/locks. Only the slow

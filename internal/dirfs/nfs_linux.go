@@ -108,8 +108,8 @@ func (nfs) mayWrite(d *Dir, f *os.File, err error) error {
 			return err
 		}
 	}
-	return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: its NFS server does not let root of this host be root there (%s): export it with no_root_squash to the hosts of the pool, and to no others",
-		d.Path(), squashed(err))
+	return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: its NFS server does not let root of this host be root there (%s)", d.Path(), squashed(err)),
+		"export it with no_root_squash to the hosts of the pool, and to no others")
 }
 
 func squashed(err error) string {

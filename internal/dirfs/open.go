@@ -120,7 +120,8 @@ func (d *Dir) acceptable(name string, st *unix.Stat_t) error {
 	default:
 		return nil
 	}
-	return fault.Errorf(fault.ErrDamaged, name, "%s is refused: %s: put the file itself there, or move this away", d.Join(name), why)
+	return fault.Hint(fault.Errorf(fault.ErrDamaged, name, "%s is refused: %s", d.Join(name), why),
+		"put the file itself there, or move this away")
 }
 
 // Read returns the contents of the regular file name, at most limit bytes; a

@@ -10,7 +10,7 @@ import (
 
 // Error is a failure that an operator can act on.
 type Error struct {
-	Op    string // the operation that failed, as "snapshot"; "" where its front end names it
+	Op    string // the operation that failed, by the name that its front end has for it (In); "" until then
 	Class error  // one of the Err… values of this package
 	Item  string // what it is about, as it was given to us: an SR's handle, a path, a key, a host's UUID
 	Text  string // what is wrong, and why
@@ -19,10 +19,14 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if e.Hint == "" {
-		return e.Text
+	text := e.Text
+	if e.Op != "" {
+		text = e.Op + ": " + text
 	}
-	return e.Text + ": " + e.Hint
+	if e.Hint != "" {
+		text += ": " + e.Hint
+	}
+	return text
 }
 
 // Is makes errors.Is true of its class.
@@ -52,10 +56,23 @@ func Hint(err error, format string, args ...any) error {
 // HintOf is what to do about an error, as far as it tells.
 func HintOf(err error) string {
 	var e *Error
-	if errors.As(err, &e) {
-		return e.Hint
+	for errors.As(err, &e) && e.Hint == "" {
+		err, e = e.Cause, nil
 	}
-	return ""
+	if e == nil {
+		return ""
+	}
+	return e.Hint
+}
+
+// In names the operation that failed, as a front end calls it: class, item, cause and hint stay what they are.
+func In(op string, err error) error {
+	e := &Error{Op: op, Class: Classify(err), Text: err.Error(), Cause: err}
+	var inner *Error
+	if errors.As(err, &inner) {
+		e.Item = inner.Item
+	}
+	return e
 }
 
 // Unseen says that an error is the system's own: what it is about could not be looked at, so

@@ -68,6 +68,19 @@ func TestHint(t *testing.T) {
 	if err := Hint(errors.New("of the system"), "wait"); err.Error() != "of the system: wait" || HintOf(err) != "" {
 		t.Errorf("%v", err)
 	}
+	in := In("Volume.stat", fmt.Errorf("wrapped: %w", err))
+	if got, want := in.Error(), "Volume.stat: wrapped: SR /srv cannot be read: open /srv: permission denied: look at dmesg"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if Classify(in) != ErrUnavailable || HintOf(in) != "look at dmesg" || !errors.Is(in, unix.EACCES) {
+		t.Errorf("%#v", in)
+	}
+	if in := In("x", unix.ENOSPC); Classify(in) != ErrNoSpace {
+		t.Errorf("%#v", in)
+	}
+	if in := In("x", unix.EIO); Classify(in) != nil || !IsIO(in) || in.Error() != "x: input/output error" {
+		t.Errorf("%#v", in)
+	}
 	if HintOf(nil) != "" || Errorf(ErrInvalid, "x", "no hint").Error() != "no hint" {
 		t.Error("a hint out of nothing")
 	}

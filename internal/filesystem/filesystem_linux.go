@@ -146,7 +146,8 @@ func ReadOnly(d *dirfs.Dir) (what, remedy string, err error) {
 // ErrUnsuitable with the remedy, or the system's own.
 func Probe(d *dirfs.Dir, a reflink.Attributes) error {
 	if fixed, err := reflink.Immutable(d.File()); err == nil && fixed {
-		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: the directory has an attribute that keeps files from being made, renamed or removed in it: chattr -i -a %s", d.Path(), d.Path())
+		return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: the directory has an attribute that keeps files from being made, renamed or removed in it", d.Path()),
+			"chattr -i -a %s", d.Path())
 	}
 	src, err := scratch(d)
 	if err := d.MayWrite(src, err); err != nil {
@@ -173,13 +174,16 @@ func Probe(d *dirfs.Dir, a reflink.Attributes) error {
 		kind, _ := sys.KindOf(d.File())
 		switch kind {
 		case "nfs":
-			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this NFS cannot share blocks between files: mount it with vers=4.2, from a server that exports XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path())
+			return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this NFS cannot share blocks between files", d.Path()),
+				"mount it with vers=4.2, from a server that exports XFS (mkfs.xfs -m reflink=1) or btrfs")
 		case "ocfs2":
 			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this OCFS2 was made without reflink: tunefs.ocfs2 --fs-features=refcount", d.Path())
 		case "xfs":
-			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink: make a new one with mkfs.xfs -m reflink=1, or use btrfs", d.Path())
+			return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink", d.Path()),
+				"make a new one with mkfs.xfs -m reflink=1, or use btrfs")
 		}
-		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: %s cannot share blocks between files: use XFS (mkfs.xfs -m reflink=1) or btrfs", d.Path(), kind)
+		return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: %s cannot share blocks between files", d.Path(), kind),
+			"use XFS (mkfs.xfs -m reflink=1) or btrfs")
 	}
 	return err
 }

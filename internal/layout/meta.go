@@ -65,13 +65,16 @@ func parseMeta(path string, data []byte) (*Meta, error) {
 	m := new(Meta)
 	var err error
 	if m.unknown, err = record.Decode(data, m); err != nil {
-		return nil, fault.Errorf(fault.ErrUnavailable, path, "%s/%s is damaged: %v: restore it from a backup", path, MarkerFile, err)
+		return nil, fault.Hint(fault.Errorf(fault.ErrUnavailable, path, "%s/%s is damaged: %v", path, MarkerFile, err),
+			"restore it from a backup")
 	}
 	if m.Format > Format {
-		return nil, fault.Errorf(fault.ErrNewer, path, "%s/%s has format %d, this version knows %d: update reflinksr on this host", path, MarkerFile, m.Format, Format)
+		return nil, fault.Hint(fault.Errorf(fault.ErrNewer, path, "%s/%s has format %d, this version knows %d", path, MarkerFile, m.Format, Format),
+			"update reflinksr on this host")
 	}
 	if size := m.Options.SectorSize; !uuids.IsCanonical(m.UUID) || m.Format < 1 || size != 512 && size != 4096 {
-		return nil, fault.Errorf(fault.ErrUnavailable, path, "%s/%s is damaged: it is no SR's: restore it from a backup", path, MarkerFile)
+		return nil, fault.Hint(fault.Errorf(fault.ErrUnavailable, path, "%s/%s is damaged: it is no SR's", path, MarkerFile),
+			"restore it from a backup")
 	}
 	return m, nil
 }

@@ -66,9 +66,11 @@ func (m Spec) Mount(point *dirfs.Dir) error {
 	case err == nil:
 		return nil
 	case err == unix.ENODEV && m.Kind == "nfs4":
-		return fault.Errorf(fault.ErrUnavailable, m.Source, "%s cannot be mounted: this kernel has no NFS client: modprobe nfs, or install the module", m.Source)
+		return fault.Hint(fault.Errorf(fault.ErrUnavailable, m.Source, "%s cannot be mounted: this kernel has no NFS client", m.Source),
+			"modprobe nfs, or install the module")
 	case err == unix.ENODEV:
-		return fault.Errorf(fault.ErrUnavailable, m.Source, "%s cannot be mounted: this kernel has no %s: modprobe %s", m.Source, m.Kind, m.Kind)
+		return fault.Hint(fault.Errorf(fault.ErrUnavailable, m.Source, "%s cannot be mounted: this kernel has no %s", m.Source, m.Kind),
+			"modprobe %s", m.Kind)
 	case err == unix.EBUSY:
 		return fault.Errorf(fault.ErrSRInUse, m.Source, "%s cannot be mounted: it is in use%s", m.Source, blockdev.UsedBy(m.Source))
 	}
@@ -94,7 +96,8 @@ func (m Spec) mayMount() error {
 			continue
 		}
 		if users := StayingUsers(dev); len(users) > 0 {
-			return fault.Errorf(fault.ErrSRInUse, path, "%s is not mounted: it is in use by %s: end that; if it is for a guest, the disk is the guest's", path, strings.Join(users, ", "))
+			return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is not mounted: it is in use by %s", path, strings.Join(users, ", ")),
+				"end that; if it is for a guest, the disk is the guest's")
 		}
 	}
 	return nil
@@ -151,7 +154,8 @@ const btrfsIocForgetDev = 0x50009405 // BTRFS_IOC_FORGET_DEV, linux/btrfs.h
 func Unmount(path string) error {
 	err := sys.Insist(unix.EBUSY, func() error { return unix.Unmount(path, unix.UMOUNT_NOFOLLOW) })
 	if err == unix.EBUSY {
-		return fault.Errorf(fault.ErrSRInUse, path, "%s cannot be unmounted: it is in use by %s: end that, then try again", path, users(path))
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s cannot be unmounted: it is in use by %s", path, users(path)),
+			"end that, then try again")
 	}
 	if err != nil {
 		return fmt.Errorf("unmounting %s: %w", path, err)

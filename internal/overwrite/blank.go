@@ -77,7 +77,8 @@ func isStill(d *blockdev.Disk, what string, seen blockdev.Superblocks) error {
 		return err
 	}
 	if now.what != what || !blocks.Equal(seen) {
-		return fault.Errorf(fault.ErrSRInUse, d.Path(), "%s was written to by somebody else meanwhile, and stays as it is: try again", d.Path())
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, d.Path(), "%s was written to by somebody else meanwhile, and stays as it is", d.Path()),
+			"try again")
 	}
 	return nil
 }
@@ -103,7 +104,8 @@ func (c content) refused(path string, left bool, doubt error) error {
 	if doubt != nil {
 		why = fmt.Sprintf(", and whether that is empty cannot be told (%v)", doubt)
 	}
-	return fault.Errorf(fault.ErrUnsuitable, path, "%s is not blank: it carries %s%s: choose another device, or say wipe=yes to destroy all that is on it", path, c.what, why)
+	return fault.Hint(fault.Errorf(fault.ErrUnsuitable, path, "%s is not blank: it carries %s%s", path, c.what, why),
+		"choose another device, or say wipe=yes to destroy all that is on it")
 }
 
 // carries says what is on a disk. blkid knows most; the superblocks that we read ourselves
@@ -132,7 +134,8 @@ func carries(d *blockdev.Disk, sb blockdev.Superblock) (c content, err error) {
 		}
 		c.ours = sb.Unfinished // of what mkfs has not finished blkid knows nothing
 	case 8:
-		return c, fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s is not blank: it carries the signatures of several things at once (see wipefs): choose another device, or say wipe=yes to destroy all that is on it", d.Path())
+		return c, fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s is not blank: it carries the signatures of several things at once (see wipefs)", d.Path()),
+			"choose another device, or say wipe=yes to destroy all that is on it")
 	default:
 		return c, fmt.Errorf("%s: blkid failed with exit status %d: %s", d.Path(), status, fault.Shorten(program.OneLine(out)))
 	}

@@ -47,10 +47,12 @@ func FileIsFree(path string) error {
 		return err
 	}
 	if len(users) > 0 {
-		return fault.Errorf(fault.ErrSRInUse, path, "%s is in use: %s has it open for writing: end that, or give another file", path, strings.Join(users, ", "))
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is in use: %s has it open for writing", path, strings.Join(users, ", ")),
+			"end that, or give another file")
 	}
 	if writers {
-		return fault.Errorf(fault.ErrSRInUse, path, "%s is in use: it is open for writing, by no process that can be seen in /proc: look for one in a container, and for what the kernel itself serves from files (targetcli ls, exportfs), or give another file", path)
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is in use: it is open for writing, by no process that can be seen in /proc", path),
+			"look for one in a container, and for what the kernel itself serves from files (targetcli ls, exportfs), or give another file")
 	}
 	return nil
 }

@@ -70,9 +70,11 @@ func (t target) refused(size int64) error {
 	case t.size < size:
 		return fault.Errorf(fault.ErrSize, t.path, "%s has %d bytes, and needs %d", t.path, t.size, size)
 	case t.owner != "" && !t.own:
-		return fault.Errorf(fault.ErrSRInUse, t.path, "%s is not to be written to: it is %s: give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then", t.path, t.owner)
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, t.path, "%s is not to be written to: it is %s", t.path, t.owner),
+			"give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then")
 	case t.member != "":
-		return fault.Errorf(fault.ErrSRInUse, t.path, "%s is %s: write to that", t.path, t.member)
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, t.path, "%s is %s", t.path, t.member),
+			"write to that")
 	}
 	return nil
 }
@@ -93,7 +95,8 @@ func mayOverwrite(d *blockdev.Disk, destroy bool, flag string) error {
 		return fmt.Errorf("%w (%s destroys it unseen)", err, flag)
 	}
 	if content.what != "" {
-		return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s is not blank: it carries %s, and all of that would be lost: choose another device, or say %s", d.Path(), content.what, flag)
+		return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s is not blank: it carries %s, and all of that would be lost", d.Path(), content.what),
+			"choose another device, or say %s", flag)
 	}
 	return nil
 }
@@ -138,7 +141,8 @@ func MayWriteFile(path string) error {
 		return err
 	}
 	if dir != "" {
-		return fault.Errorf(fault.ErrSRInUse, path, "%s is in the directory of an SR, %s: give a file that is in none; to write to a volume, attach it, and give its device", path, dir)
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is in the directory of an SR, %s", path, dir),
+			"give a file that is in none; to write to a volume, attach it, and give its device")
 	}
 	return nil
 }
@@ -155,7 +159,8 @@ func FileOfNoDevice(path string) error {
 	}
 	device, err := blockdev.LoopOfFile(st.Dev, st.Ino)
 	if err == nil && device != "" {
-		err = fault.Errorf(fault.ErrSRInUse, path, "%s is in use: %s is a loop device of it: detach that first", path, device)
+		err = fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is in use: %s is a loop device of it", path, device),
+			"detach that first")
 	}
 	return err
 }

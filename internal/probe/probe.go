@@ -155,7 +155,8 @@ func probeDisks(conf map[string]string) (out []Candidate, err error) {
 func probeDevice(c source.Configuration, conf map[string]string) (Candidate, error) {
 	d, l, err := c.OpenDevice()
 	if errors.Is(err, os.ErrNotExist) {
-		return Candidate{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "%s does not exist: see lsblk", c.Device)
+		return Candidate{}, fault.Hint(fault.Errorf(fault.ErrSRNotFound, c.Device, "%s does not exist", c.Device),
+			"see lsblk")
 	}
 	if err != nil {
 		return Candidate{}, err

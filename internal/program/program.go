@@ -86,7 +86,8 @@ func Find(pack, name string) (string, error) {
 			return path, nil
 		}
 	}
-	return "", fault.Errorf(fault.ErrUnsuitable, name, "%s is not installed on this host (it is in none of %s): install the package %s", name, strings.Join(programDirs, ", "), pack)
+	return "", fault.Hint(fault.Errorf(fault.ErrUnsuitable, name, "%s is not installed on this host (it is in none of %s)", name, strings.Join(programDirs, ", ")),
+		"install the package %s", pack)
 }
 
 // OneLine is what a program printed, fit for an error.

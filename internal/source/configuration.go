@@ -113,7 +113,8 @@ func OpenPath(path string) (*dirfs.Dir, error) {
 	d, err := dirfs.OpenDir(path)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return nil, fault.Errorf(fault.ErrSRNotFound, path, "%s does not exist: is its filesystem mounted?", path)
+		return nil, fault.Hint(fault.Errorf(fault.ErrSRNotFound, path, "%s does not exist", path),
+			"is its filesystem mounted?")
 	case err != nil:
 		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ENAMETOOLONG) || errors.Is(err, unix.ELOOP) {
 			return nil, fault.Errorf(fault.ErrInvalid, "path", "%s is not a directory: %v", path, err)

@@ -37,7 +37,8 @@ func (c Configuration) CreateOnExport(create func(root *dirfs.Dir) error) error 
 func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 	d, _, err := c.OpenDevice()
 	if errors.Is(err, os.ErrNotExist) {
-		return fault.Errorf(fault.ErrInvalid, "device", "%s does not exist: see lsblk", c.Device)
+		return fault.Hint(fault.Errorf(fault.ErrInvalid, "device", "%s does not exist", c.Device),
+			"see lsblk")
 	}
 	if err != nil {
 		return err
@@ -79,7 +80,8 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 		} else if others, err := overwrite.Foreign(root); err != nil {
 			return err
 		} else if len(others) > 0 {
-			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q: mount it, and move them away; or make another SR on it, with wipe=yes", d.Path(), c.UUID, len(others), fault.Shorten(others[0]))
+			return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q", d.Path(), c.UUID, len(others), fault.Shorten(others[0])),
+				"mount it, and move them away; or make another SR on it, with wipe=yes")
 		}
 		return create(root)
 	})

@@ -55,7 +55,8 @@ func (c Configuration) locate() (onDisks, error) {
 		case err == nil && c.carries(l) && TakenBy(l, mount.StayingUsers) == "":
 			found = append(found, l)
 		default:
-			return onDisks{}, fault.Errorf(fault.ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s: is the disk connected?%s%s", c.FilesystemUUID, c.UUID, DescribeLook(c.Device, l, err), taken, a.Silence())
+			return onDisks{}, fault.Hint(fault.Errorf(fault.ErrSRNotFound, c.Device, "no disk of this host carries the filesystem %s of SR %s; %s", c.FilesystemUUID, c.UUID, DescribeLook(c.Device, l, err)),
+				"is the disk connected?%s%s", taken, a.Silence())
 		}
 	}
 	o, err := c.whichOf(found, a)
@@ -120,7 +121,8 @@ func (c Configuration) whichOf(found []blockdev.Look, a blockdev.Surroundings) (
 			continue
 		}
 		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !sameBlocks(l, other) {
-			return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the filesystem %s%s is on several disks, %s and %s: one is a copy of the other: %s. If both are paths to one disk, which do not say so: set up multipath", c.FilesystemUUID, c.ofSR(), describeFound(other), describeFound(l), whenCopied(l.Super))
+			return o, fault.Hint(fault.Errorf(fault.ErrUnavailable, c.Device, "the filesystem %s%s is on several disks, %s and %s: one is a copy of the other: %s. If both are paths to one disk, which do not say so", c.FilesystemUUID, c.ofSR(), describeFound(other), describeFound(l), whenCopied(l.Super)),
+				"set up multipath")
 		}
 		slog.Info("an SR's disk has several names", "device", other.Path, "also", l.Path, "identity", l.Same)
 	}
@@ -134,9 +136,11 @@ func (c Configuration) whichOf(found []blockdev.Look, a blockdev.Surroundings) (
 	there, want := uint64(len(o.disks)), o.sb.Devices
 	switch {
 	case there < want:
-		return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the btrfs %s%s is spread over %d disks, and %s missing: there is %s: connect all of them; btrfs filesystem show tells more%s", c.FilesystemUUID, c.ofSR(), want, o.missing(want), o.describe(), a.Silence())
+		return o, fault.Hint(fault.Errorf(fault.ErrUnavailable, c.Device, "the btrfs %s%s is spread over %d disks, and %s missing: there is %s", c.FilesystemUUID, c.ofSR(), want, o.missing(want), o.describe()),
+			"connect all of them; btrfs filesystem show tells more%s", a.Silence())
 	case there > want:
-		return o, fault.Errorf(fault.ErrUnavailable, c.Device, "the btrfs %s%s has %d disks, and %d say that they are of it: %s: disconnect what was taken out of it, or is a copy", c.FilesystemUUID, c.ofSR(), want, there, o.describe())
+		return o, fault.Hint(fault.Errorf(fault.ErrUnavailable, c.Device, "the btrfs %s%s has %d disks, and %d say that they are of it: %s", c.FilesystemUUID, c.ofSR(), want, there, o.describe()),
+			"disconnect what was taken out of it, or is a copy")
 	}
 	return o, nil
 }

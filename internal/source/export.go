@@ -59,7 +59,8 @@ func resolve(server string) (netip.Addr, error) {
 	first, _, _ := strings.Cut(out, " ")
 	ip, err := netip.ParseAddr(first)
 	if status != 0 || err != nil {
-		return netip.Addr{}, fault.Errorf(fault.ErrUnavailable, server, "the file server %s cannot be found: see /etc/hosts and /etc/resolv.conf, or give its IP address", server)
+		return netip.Addr{}, fault.Hint(fault.Errorf(fault.ErrUnavailable, server, "the file server %s cannot be found", server),
+			"see /etc/hosts and /etc/resolv.conf, or give its IP address")
 	}
 	return ip.Unmap(), nil
 }

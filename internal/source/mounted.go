@@ -136,7 +136,8 @@ func (c Configuration) mountable() (mount.Spec, error) {
 // no other.
 func (c Configuration) isAt(there []mountinfo.Entry) error {
 	foreign := func(why string) error {
-		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s: unmount that first", c.Path, why)
+		return fault.Hint(fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s", c.Path, why),
+			"unmount that first")
 	}
 	top := there[len(there)-1]
 	if len(there) > 1 {
@@ -175,7 +176,8 @@ func (c Configuration) isConnected(m mountinfo.Entry) error {
 	if c.Device == "" {
 		return nil
 	}
-	gone := fault.Errorf(fault.ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted: detach the SR, connect the disk, and attach it again", m.Source, c.UUID)
+	gone := fault.Hint(fault.Errorf(fault.ErrUnavailable, c.Device, "%s, on which SR %s is, is gone from this host, and there only as long as the SR is mounted", m.Source, c.UUID),
+		"detach the SR, connect the disk, and attach it again")
 	number := m.Device
 	if strings.HasPrefix(number, "0:") { // btrfs has none of its own
 		number = sys.Text("/sys/class/block/" + blockdev.SysName(m.Source) + "/dev")
@@ -192,7 +194,8 @@ func (c Configuration) isConnected(m mountinfo.Entry) error {
 		return err
 	}
 	if owner != "" {
-		return fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s: unmount that first", c.Path, m.Source, owner)
+		return fault.Hint(fault.Errorf(fault.ErrUnavailable, c.Path, "%s is taken: %s is mounted there, which is no disk of this host: it is %s", c.Path, m.Source, owner),
+			"unmount that first")
 	}
 	// A loop device that was detached in use stays until its last close.
 	if _, err := os.Stat(blockdev.SysOf(dev)); errors.Is(err, os.ErrNotExist) || strings.TrimSpace(sys.Text(blockdev.SysOf(dev)+"/loop/autoclear")) == "1" {

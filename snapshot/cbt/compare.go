@@ -227,7 +227,8 @@ func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, 
 	defer p.close()
 	for _, d := range []*disk{p.a, p.b} {
 		if !d.record.CBT {
-			return ChangedBlocks{}, fault.Errorf(fault.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it: enable it before the next snapshot, or compare the volumes, which needs none", d.key)
+			return ChangedBlocks{}, fault.Hint(fault.Errorf(fault.ErrNoCBT, string(d.key), "volume %s: changed block tracking was not enabled for it", d.key),
+				"enable it before the next snapshot, or compare the volumes, which needs none")
 		}
 	}
 	first, count, err := window(p.b, offset, length)
@@ -236,7 +237,8 @@ func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, 
 	}
 	related, err := p.related()
 	if err == nil && !related {
-		err = fault.Errorf(fault.ErrUnrelated, string(b), "volumes %s and %s do not come from one volume: make a full backup", a, b)
+		err = fault.Hint(fault.Errorf(fault.ErrUnrelated, string(b), "volumes %s and %s do not come from one volume", a, b),
+			"make a full backup")
 	}
 	bits := make([]byte, (count+7)/8)
 	if err == nil && p.a != p.b {
@@ -285,7 +287,8 @@ func window(d *disk, offset, length int64) (first, count int64, err error) {
 	first = offset / granularity
 	count = (offset+length-1)/granularity + 1 - first
 	if (count+7)/8 > bitmapLimit {
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d: at most %s can be told of at once: ask for parts", length, volume.Bytes(bitmapLimit*8*granularity))
+		return 0, 0, fault.Hint(fault.Errorf(fault.ErrSize, "length", "length is %d: at most %s can be told of at once", length, volume.Bytes(bitmapLimit*8*granularity)),
+			"ask for parts")
 	}
 	return first, count, nil
 }

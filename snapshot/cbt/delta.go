@@ -78,11 +78,13 @@ func (p *pair) exportable(compared bool) error {
 		return fault.Errorf(fault.ErrInvalid, string(p.a.key), "volume %s is writable, so nobody knows which of its contents a backup holds: compare with the snapshot that was exported", p.a.key)
 	}
 	if p.b.record.ReadWrite {
-		return fault.Errorf(fault.ErrInvalid, string(p.b.key), "volume %s is writable, so nobody would know which of its contents a backup holds: take a snapshot of it, and export that", p.b.key)
+		return fault.Hint(fault.Errorf(fault.ErrInvalid, string(p.b.key), "volume %s is writable, so nobody would know which of its contents a backup holds", p.b.key),
+			"take a snapshot of it, and export that")
 	}
 	related, err := p.related()
 	if err == nil && !related {
-		err = fault.Errorf(fault.ErrUnrelated, string(p.b.key), "volumes %s and %s do not come from one volume: make a full backup", p.a.key, p.b.key)
+		err = fault.Hint(fault.Errorf(fault.ErrUnrelated, string(p.b.key), "volumes %s and %s do not come from one volume", p.a.key, p.b.key),
+			"make a full backup")
 	}
 	return err
 }

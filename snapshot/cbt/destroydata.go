@@ -63,7 +63,8 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	case r.ReadWrite:
 		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
 	case !r.CBT:
-		return fault.Errorf(fault.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep: destroy the volume itself", key)
+		return fault.Hint(fault.Errorf(fault.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep", key),
+			"destroy the volume itself")
 	}
 	if err := lease.CheckIdle(s, key); err != nil {
 		return err
@@ -76,7 +77,8 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	}
 	there, err := s.CBT.Exists(string(key))
 	if err == nil && there {
-		err = fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its record says that it has its data, %s/.reflinksr/cbt/%s that this was destroyed: restore the newer record, or destroy the volume", key, s.Path, key)
+		err = fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its record says that it has its data, %s/.reflinksr/cbt/%s that this was destroyed", key, s.Path, key),
+			"restore the newer record, or destroy the volume")
 	}
 	if err != nil {
 		return err

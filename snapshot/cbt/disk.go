@@ -92,7 +92,8 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 			return nil, err // it can be read again in a moment
 		}
 		if err != nil {
-			return nil, fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data was destroyed, and volume %s, which keeps blocks of it, cannot be read: %v: make a full backup, and destroy the volume", key, k, err)
+			return nil, fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data was destroyed, and volume %s, which keeps blocks of it, cannot be read: %v", key, k, err),
+				"make a full backup, and destroy the volume")
 		}
 		d.owners[i+1] = owner
 	}

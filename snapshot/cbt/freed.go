@@ -222,7 +222,8 @@ func loadFreed(s *sr.SR, key sr.Key) (l *freedBlocks, pending bool, err error) {
 		}
 	}
 	if errors.Is(err, os.ErrNotExist) || err != nil && !errors.As(err, new(*os.PathError)) {
-		err = fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data was destroyed, and what tells of changed blocks, %s/.reflinksr/cbt/%s, cannot be read: %v: make a full backup, and destroy the volume", key, s.Path, name, err)
+		err = fault.Hint(fault.Errorf(fault.ErrDamaged, string(key), "volume %s: its data was destroyed, and what tells of changed blocks, %s/.reflinksr/cbt/%s, cannot be read: %v", key, s.Path, name, err),
+			"make a full backup, and destroy the volume")
 	}
 	return l, pending, err
 }
@@ -235,7 +236,8 @@ func (l *freedBlocks) save(s *sr.SR) error {
 		length += len(p)
 	}
 	if length > freedLimit {
-		return fault.Errorf(fault.ErrInvalid, string(l.self), "volume %s is in too many pieces for its changed blocks to outlive its data (%d bytes to note, at most %d): destroy it instead", l.self, length, freedLimit)
+		return fault.Hint(fault.Errorf(fault.ErrInvalid, string(l.self), "volume %s is in too many pieces for its changed blocks to outlive its data (%d bytes to note, at most %d)", l.self, length, freedLimit),
+			"destroy it instead")
 	}
 	return s.Replace(s.CBT, string(l.self)+sr.PendingCBT, pieces...)
 }

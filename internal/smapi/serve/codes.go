@@ -69,7 +69,7 @@ func about(err error) string {
 
 // FailureOf is what a call answers that failed with an error.
 func FailureOf(call string, err error) smapi.Failure {
-	letter := sanitize(call + ": " + err.Error())
+	letter := sanitize(fault.In(call, err).Error())
 	class := classOf(err)
 	for _, c := range codes {
 		if c.class == class && c.call != "" && c.call != call {
