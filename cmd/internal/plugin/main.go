@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -19,8 +20,12 @@ import (
 	"reflinksr/internal/smapi/serve"
 )
 
-// IsCall says whether a program name is a SMAPIv3 call's: Class.method.
-func IsCall(argv0 string) bool { return smapi.IsName(filepath.Base(argv0)) }
+// IsCall says whether a program name is a SMAPIv3 call's: Class.method, of whatever method. One that the interface does not
+// have is answered as Unimplemented.
+func IsCall(argv0 string) bool {
+	class, method, _ := strings.Cut(filepath.Base(argv0), ".")
+	return method != "" && smapi.PluginsOf(class+".method") != 0
+}
 
 // Main is the process of one call, and returns its exit status.
 func Main() int { return MainAs(os.Args[0], os.Args[1:]) }
