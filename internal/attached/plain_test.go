@@ -77,7 +77,7 @@ func TestAttached(t *testing.T) {
 	if done, err := Recovered(b.Handle()); done || err != nil {
 		t.Errorf("%v, %v", done, err)
 	}
-	if err := os.WriteFile(filepath.Join(rundir.Path, "sr", otherKey+".json"), []byte("rubbish"), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(rundir.Path, rundir.Attached, otherKey+".json"), []byte("rubbish"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Find(b.Handle()); err == nil || errors.Is(err, fault.ErrNotAttached) || errors.Is(err, os.ErrNotExist) {
@@ -89,7 +89,7 @@ func TestAttached(t *testing.T) {
 	if err := With(aKey, func(d *dirfs.Dir) error { return d.Remove(aKey + ".json") }); err != nil {
 		t.Fatal(err)
 	}
-	if left, err := filepath.Glob(filepath.Join(rundir.Path, "sr", aKey+"*")); err != nil || len(left) > 0 {
+	if left, err := filepath.Glob(filepath.Join(rundir.Path, rundir.Attached, aKey+"*")); err != nil || len(left) > 0 {
 		t.Errorf("left: %q, %v", left, err)
 	}
 }

@@ -43,13 +43,13 @@ func (e *examination) lookAtAttributes(key sr.Key, f *finding) error {
 	if f.bare && !f.attrs.NoCOW {
 		f.add(Problem{Kind: OddAttributes, Name: sr.Data(key), Key: key, Note: true,
 			Text:   "its blocks have no checksums, though it is copied on write: it was made while the filesystem was mounted with nodatasum",
-			Repair: Nothing("its snapshots and clones have none either; a copy of its contents to a new disk has what the SR's option datacow says")})
+			Repair: nothing("its snapshots and clones have none either; a copy of its contents to a new disk has what the SR's option datacow says")})
 	}
 	limited, err := reflink.COWExtentsLimited(data)
 	if err == nil && !limited {
 		f.add(Problem{Kind: OddAttributes, Name: sr.Data(key), Key: key, Note: true,
 			Text:   "it has no copy-on-write extent size hint: what is written after a snapshot takes more space than needed",
-			Repair: Nothing("the next snapshot of the volume sets it")})
+			Repair: nothing("the next snapshot of the volume sets it")})
 	}
 	return err
 }

@@ -37,7 +37,7 @@ func controlParts(s *sr.SR) (problems []Problem, err error) {
 		case st == nil:
 			failed = errors.Join(failed, err)
 		case st.Mode&unix.S_IFMT != unix.S_IFDIR:
-			problems = append(problems, Problem{Kind: Damage, Name: path, Text: "not a directory", Repair: Nothing("move it away, then repair")})
+			problems = append(problems, Problem{Kind: Damage, Name: path, Text: "not a directory", Repair: nothing("move it away, then repair")})
 		default:
 			problems = append(problems, tooOpen(st, path, "")...)
 		}
@@ -48,7 +48,7 @@ func controlParts(s *sr.SR) (problems []Problem, err error) {
 	}
 	for _, path := range s.Fixed() {
 		problems = append(problems, Problem{Kind: OddAttributes, Name: path,
-			Text: "it has an attribute that keeps files from being made, renamed or removed in it", Repair: Nothing("chattr -i -a " + path)})
+			Text: "it has an attribute that keeps files from being made, renamed or removed in it", Repair: nothing("chattr -i -a " + path)})
 	}
 	for name := range s.Subdirs() {
 		judge(s.Control, name, layout.ControlDir+"/"+name)
@@ -59,7 +59,7 @@ func controlParts(s *sr.SR) (problems []Problem, err error) {
 	}
 	if readOnly != "" {
 		problems = append(problems, Problem{Kind: ReadOnly, Name: s.Path, Note: true,
-			Text: readOnly + ": volumes can be read but not changed", Repair: Nothing(remedy)})
+			Text: readOnly + ": volumes can be read but not changed", Repair: nothing(remedy)})
 	}
 	if failed != nil {
 		return problems, failed
@@ -87,5 +87,5 @@ func controlParts(s *sr.SR) (problems []Problem, err error) {
 	}
 	p := Problem{Kind: Unfinished, Name: layout.ControlDir + "/staging/" + layout.MarkerFile + ".new", Repairable: true,
 		Text: "a new marker, left in staging by an interrupted change of its name or description, or by its creation", Repair: "removes it"}
-	return append(problems, p.During(busy)), nil
+	return append(problems, p.during(busy)), nil
 }

@@ -32,7 +32,7 @@ func ExamineDestroyed(s *sr.SR, destroyed []sr.Key) ([]Problem, error) {
 		return nil, err
 	}
 	for i, p := range problems {
-		problems[i] = p.During(busy)
+		problems[i] = p.during(busy)
 	}
 	return problems, nil
 }
@@ -72,7 +72,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]Problem, error) {
 	}
 	damage := func(text string) ([]Problem, error) {
 		return []Problem{{Kind: Damage, Name: dir + string(key), Key: key, Text: text,
-			Repair: Nothing("restore it from a backup of this directory, or make a full backup of the disk and destroy this volume")}}, nil
+			Repair: nothing("restore it from a backup of this directory, or make a full backup of the disk and destroy this volume")}}, nil
 	}
 	if s.CBT == nil {
 		return damage("the volume's data was destroyed, and what tells of changed blocks is missing")
@@ -120,7 +120,7 @@ func staleNotes(s *sr.SR, key sr.Key, gone bool) (problems []Problem, err error)
 			p.Text = "what a destroyed snapshot knows of its blocks, of a volume that is no more"
 		case name == string(key):
 			p.Text = "what a destroyed snapshot knows of its blocks, of a volume whose record says that it has its data: an older record was restored, perhaps, then blocks may be missing from the data"
-			p.Repairable, p.Repair = false, Nothing("compare the data with a backup; then remove the file, or restore the newer record")
+			p.Repairable, p.Repair = false, nothing("compare the data with a backup; then remove the file, or restore the newer record")
 		default:
 			p.Kind, p.Text = Unfinished, "left by a destruction of data that was interrupted before its commit: the volume has its data"
 		}

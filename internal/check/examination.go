@@ -127,7 +127,7 @@ func (e *examination) confirmed(key sr.Key) (finding, error) {
 	}
 	for i, p := range f.problems {
 		if !p.Note {
-			f.problems[i] = p.During(busy)
+			f.problems[i] = p.during(busy)
 		}
 	}
 	return f, nil

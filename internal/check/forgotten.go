@@ -11,7 +11,7 @@ func (e *examination) forgotten(key sr.Key, f *finding) error {
 		Text: "this host notes who has the volume attached, but the volume is no more", Repair: "removes the note"}
 	devices, err := e.bound.Of(f.note.Dev, f.note.Ino, string(key))
 	if err != nil || len(devices) > 0 {
-		p.Repairable, p.Repair = false, Nothing("its device is still there: detach the volume from all its domains")
+		p.Repairable, p.Repair = false, nothing("its device is still there: detach the volume from all its domains")
 	}
 	f.add(p)
 	return nil

@@ -15,7 +15,7 @@ func identity(e *examination, _ []sr.Key, _ []finding) []Problem {
 	}
 	p := Problem{Kind: NoIdentity, Name: "/etc/machine-id", Note: !e.s.Meta.Filesystem.Clustered(),
 		Text:   "this host has no identity but that of its boot: neither INSTALLATION_UUID in /etc/xensource-inventory nor a machine-id",
-		Repair: Nothing("systemd-machine-id-setup; an SR that hosts share cannot be attached before")}
+		Repair: nothing("systemd-machine-id-setup; an SR that hosts share cannot be attached before")}
 	return []Problem{p}
 }
 
@@ -28,7 +28,7 @@ func (e *examination) formerIdentity(key sr.Key, f *finding) error {
 	}
 	f.add(Problem{Kind: NoIdentity, Name: e.noteFile(key), Key: key, Note: true,
 		Text:   fmt.Sprintf("this host had another identity, %s, when the volume was activated or opened; it is %s now", lease.Plain(former), e.me.UUID),
-		Repair: Nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")})
+		Repair: nothing("the volume can be used and given back as it is; if INSTALLATION_UUID in /etc/xensource-inventory or /etc/machine-id was not changed on purpose, put it back")})
 	return nil
 }
 

@@ -18,6 +18,6 @@ func (e *examination) inPlace(key sr.Key, f *finding) error {
 	// Who only looked for the file may have told it: that it is to be restored is not true.
 	f.problems = slices.DeleteFunc(f.problems, func(p Problem) bool { return p.Kind == Damage && p.Text == err.Error() })
 	f.add(Problem{Kind: Damage, Name: sr.Data(key), Key: key, Text: err.Error(),
-		Repair: Nothing("what is right only you can tell")})
+		Repair: nothing("what is right only you can tell")})
 	return nil
 }

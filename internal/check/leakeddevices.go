@@ -9,7 +9,7 @@ func (e *examination) leakedDevices(key sr.Key, f *finding) error {
 	}
 	for _, d := range f.devices {
 		p := Problem{Kind: LeakedDevice, Name: d.Path(), Key: key, Text: "it is bound to the volume's data, but no domain of this host has the volume",
-			Repair: Nothing("somebody may be using it; losetup -d " + d.Path() + " when nobody does")}
+			Repair: nothing("somebody may be using it; losetup -d " + d.Path() + " when nobody does")}
 		if f.note.Stuck {
 			p.Text, p.Repair, p.Repairable = "it could not be unbound when the last domain was detached", "unbinds it", true
 		}

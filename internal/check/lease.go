@@ -19,11 +19,11 @@ func (e *examination) leases(key sr.Key, f *finding) error {
 	l, err := lease.ReadFile(e.s, key)
 	switch {
 	case errors.Is(err, fault.ErrNewer):
-		p.Kind, p.Text, p.Repair = NewerFormat, err.Error(), Nothing("update reflinksr on this host")
+		p.Kind, p.Text, p.Repair = NewerFormat, err.Error(), nothing("update reflinksr on this host")
 		f.add(p)
 		return nil
 	case errors.Is(err, fault.ErrDamaged) && f.there:
-		p.Kind, p.Text, p.Repair = Damage, err.Error(), Nothing("nobody knows who has the volume: srctl lease break, when it is certain that nobody does")
+		p.Kind, p.Text, p.Repair = Damage, err.Error(), nothing("nobody knows who has the volume: srctl lease break, when it is certain that nobody does")
 		f.add(p)
 		return nil
 	case err != nil && !errors.Is(err, fault.ErrDamaged):
@@ -35,7 +35,7 @@ func (e *examination) leases(key sr.Key, f *finding) error {
 		}
 		p.Text, p.Repairable, p.Repair = "a lease of a volume that is no more", true, "removes it"
 		if data, err := e.s.Root.Exists(sr.Data(key)); err != nil || data {
-			p.Repairable, p.Repair = false, Nothing("the volume's data is still there: see what is said of that")
+			p.Repairable, p.Repair = false, nothing("the volume's data is still there: see what is said of that")
 		}
 		f.add(p)
 		return nil

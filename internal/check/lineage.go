@@ -24,7 +24,7 @@ func lineage(_ *examination, keys []sr.Key, all []finding) (problems []Problem) 
 			continue
 		}
 		add := func(kind ProblemKind, note bool, repair, format string, args ...any) {
-			problems = append(problems, Problem{Kind: kind, Name: sr.Record(key), Key: key, Note: note, Text: fmt.Sprintf(format, args...), Repair: Nothing(repair)})
+			problems = append(problems, Problem{Kind: kind, Name: sr.Record(key), Key: key, Note: note, Text: fmt.Sprintf(format, args...), Repair: nothing(repair)})
 		}
 		const record = "correct origin in the record, or make it null: the data does not depend on it"
 		o := f.record.Origin
@@ -49,7 +49,7 @@ func lineage(_ *examination, keys []sr.Key, all []finding) (problems []Problem) 
 		if of.bare != f.bare && f.looked && of.looked {
 			problems = append(problems, Problem{Kind: OddAttributes, Name: sr.Data(key), Key: key, Note: true,
 				Text:   fmt.Sprintf("nodatacow is %v, for its origin %s it is %v: one of the two has checksums, the other has none, so they share no blocks and cannot be composed", f.attrs.NoCOW, o.Of, of.attrs.NoCOW),
-				Repair: Nothing("a file that is not empty cannot be given checksums, nor lose them; a revert makes the one as the other is")})
+				Repair: nothing("a file that is not empty cannot be given checksums, nor lose them; a revert makes the one as the other is")})
 		}
 	}
 	return problems

@@ -19,9 +19,9 @@ func exposed(s *sr.SR, d *dirfs.Dir, name, path string, key sr.Key) []Problem {
 	case errors.Is(err, os.ErrNotExist):
 		return nil
 	case st == nil:
-		return []Problem{{Kind: Damage, Name: path, Key: key, Text: "it cannot be looked at: " + err.Error(), Repair: Nothing("look for the cause in the kernel's log, and check again")}}
+		return []Problem{{Kind: Damage, Name: path, Key: key, Text: "it cannot be looked at: " + err.Error(), Repair: nothing("look for the cause in the kernel's log, and check again")}}
 	case err != nil:
-		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: Nothing("move it away")}}
+		return []Problem{{Kind: Damage, Name: path, Key: key, Text: err.Error(), Repair: nothing("move it away")}}
 	}
 	return append(tooOpen(st, path, key), Unchangeable(d, name, path, key)...)
 }

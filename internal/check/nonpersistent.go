@@ -42,7 +42,7 @@ func leftDisk(host string, own, local bool, note lease.Note) (p Problem, wrong b
 		p.Text = "a throw-away disk of host " + host + ", or of this one when it had another identity: only one host at a time can have this filesystem mounted, and that is this one"
 	case !own:
 		p.Note, p.Repairable = true, false
-		p.Text, p.Repair = "a throw-away disk of host "+host, Nothing("it is that host's, which removes it when its datapath is closed, or the SR attached")
+		p.Text, p.Repair = "a throw-away disk of host "+host, nothing("it is that host's, which removes it when its datapath is closed, or the SR attached")
 	case !note.Nonpersistent:
 		p.Text = "a throw-away disk of this host that nobody has: of a former boot, or of a datapath whose opening or closing was interrupted"
 	case note.Used && len(note.Domains) == 0:

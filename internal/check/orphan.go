@@ -24,6 +24,6 @@ func (e *examination) orphan(key sr.Key, f *finding) error {
 	}
 	f.add(Problem{Kind: Orphan, Name: sr.Data(key), Key: key,
 		Text:   "data without a record, which is no volume",
-		Repair: Nothing(fmt.Sprintf("it may be the only copy of something: give it a record %s to make it a volume, or move it away", sr.Record(key)))})
+		Repair: nothing(fmt.Sprintf("it may be the only copy of something: give it a record %s to make it a volume, or move it away", sr.Record(key)))})
 	return nil
 }

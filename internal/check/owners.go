@@ -28,7 +28,7 @@ func (e *examination) owners(key sr.Key, f *finding) error {
 			f.add(Problem{Kind: WrongMode, Name: name, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod 0600"})
 		default:
 			f.add(Problem{Kind: WrongMode, Name: name, Key: key, Text: text, Note: true,
-				Repair: Nothing("the volume was adopted and its files are yours: chmod 0600 them if nobody else needs them")})
+				Repair: nothing("the volume was adopted and its files are yours: chmod 0600 them if nobody else needs them")})
 		}
 	}
 	return nil

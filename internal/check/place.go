@@ -26,8 +26,8 @@ func place(s *sr.SR, v *survey) error {
 	case fault.Unseen(err):
 		return err
 	case err != nil:
-		v.add(Problem{Kind: RuntimeNote, Name: rundir.Path + "/sr/" + s.Meta.UUID + ".json",
-			Text: err.Error(), Repair: Nothing("attach the SR again")})
+		v.add(Problem{Kind: RuntimeNote, Name: rundir.Path + "/" + rundir.Attached + "/" + s.Meta.UUID + ".json",
+			Text: err.Error(), Repair: nothing("attach the SR again")})
 		return nil
 	}
 	there, err := dirfs.OpenDir(a.Path)
@@ -52,7 +52,7 @@ func place(s *sr.SR, v *survey) error {
 		v.sound = false
 		v.add(Problem{Kind: WrongPlace, Name: layout.MarkerFile,
 			Text:   fmt.Sprintf("SR %s is attached on this host at %s: this is a copy of it", s.Meta.UUID, a.Path),
-			Repair: Nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})
+			Repair: nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})
 	}
 	return nil
 }

@@ -41,17 +41,17 @@ const (
 	ReadOnly       ProblemKind = "read-only"  // the filesystem, or the subvolume
 )
 
-// Nothing is the Repair of what a repair leaves alone.
-func Nothing(why string) string { return "nothing: " + why }
+// nothing is the Repair of what a repair leaves alone.
+func nothing(why string) string { return "nothing: " + why }
 
-// During is the problem as it is to be seen while the process busy, if any, is
+// during is the problem as it is to be seen while the process busy, if any, is
 // changing what it is about: a note.
-func (p Problem) During(busy string) Problem {
+func (p Problem) during(busy string) Problem {
 	if busy == "" {
 		return p
 	}
 	p.Note, p.Repairable = true, false
 	p.Text += "; a call goes on now: " + busy
-	p.Repair = Nothing("that call will; look again when it has ended")
+	p.Repair = nothing("that call will; look again when it has ended")
 	return p
 }

@@ -31,7 +31,7 @@ func (e *examination) recordAndData(key sr.Key, f *finding) error {
 	f.record = r
 	if r != nil && r.Format > layout.Format {
 		f.add(Problem{Kind: NewerFormat, Name: sr.Record(key), Key: key, Note: true,
-			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, layout.Format), Repair: Nothing("update reflinksr on this host")})
+			Text: fmt.Sprintf("its record has format %d, this version knows %d: the volume is read-only here", r.Format, layout.Format), Repair: nothing("update reflinksr on this host")})
 	}
 	st, err := volume.StatData(e.s, key)
 	switch {
@@ -55,5 +55,5 @@ func (e *examination) recordAndData(key sr.Key, f *finding) error {
 
 // damaged adds what cannot be read, or is not what it must be.
 func (f *finding) damaged(name string, key sr.Key, err error) {
-	f.add(Problem{Kind: Damage, Name: name, Key: key, Text: err.Error(), Repair: Nothing("restore it from a backup; what is there is left as it is")})
+	f.add(Problem{Kind: Damage, Name: name, Key: key, Text: err.Error(), Repair: nothing("restore it from a backup; what is there is left as it is")})
 }

@@ -46,12 +46,12 @@ func strangeFiles(s *sr.SR, v *survey) error {
 		for _, name := range names {
 			if dirfs.RemovedOpen(name) && part.dir.Remote() {
 				v.add(Problem{Kind: UnknownFile, Name: s.Relative(part.dir, name), Note: true,
-					Text: "a file that was removed while a host had it open; NFS keeps it until that host closes it", Repair: Nothing("it goes by itself, or has been left by a host that crashed: then remove it")})
+					Text: "a file that was removed while a host had it open; NFS keeps it until that host closes it", Repair: nothing("it goes by itself, or has been left by a host that crashed: then remove it")})
 				continue
 			}
 			if !part.see(name) {
 				v.add(Problem{Kind: UnknownFile, Name: s.Relative(part.dir, name), Note: true,
-					Text: "not a file of ours", Repair: Nothing("it is somebody's; move it away if nobody misses it")})
+					Text: "not a file of ours", Repair: nothing("it is somebody's; move it away if nobody misses it")})
 			}
 		}
 	}

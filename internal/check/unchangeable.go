@@ -20,5 +20,5 @@ func Unchangeable(d *dirfs.Dir, name, path string, key sr.Key) []Problem {
 		return nil // gone meanwhile, or there are no attributes
 	}
 	return []Problem{{Kind: OddAttributes, Name: path, Key: key, Note: true,
-		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: Nothing("chattr -i -a " + d.Join(name) + " when that is not wanted any more")}}
+		Text: "it has an attribute that keeps it from being changed or removed, which somebody set", Repair: nothing("chattr -i -a " + d.Join(name) + " when that is not wanted any more")}}
 }

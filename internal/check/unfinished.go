@@ -39,7 +39,7 @@ func (e *examination) unfinished(key sr.Key, f *finding) error {
 		}
 		if isDir {
 			p.Kind, p.Repairable = Damage, false
-			p.Text, p.Repair = "a directory with the name of a file of ours", Nothing("move it away")
+			p.Text, p.Repair = "a directory with the name of a file of ours", nothing("move it away")
 		}
 		f.add(p)
 	}

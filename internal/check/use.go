@@ -34,7 +34,7 @@ func (e *examination) use(key sr.Key, f *finding) error {
 	if err != nil {
 		f.add(Problem{Kind: RuntimeNote, Name: e.noteFile(key), Key: key,
 			Text:   fmt.Sprintf("what is attached on this host cannot be read: %v", err),
-			Repair: Nothing("detach the volume from all its domains")})
+			Repair: nothing("detach the volume from all its domains")})
 		return nil
 	}
 	if len(devices) > 0 && len(f.note.Domains) == 0 {

@@ -75,7 +75,7 @@ func (c *Subject) Begin() error {
 		return err
 	}
 	if c.detached {
-		if err := os.Remove(filepath.Join(rundir.Path, "sr", w.uuids["sr"]+".json")); err != nil {
+		if err := os.Remove(filepath.Join(rundir.Path, rundir.Attached, w.uuids["sr"]+".json")); err != nil {
 			return err
 		}
 	}

@@ -246,7 +246,7 @@ func (s *state) with(dir string, change func(*repository)) *state {
 func (w *world) host() (host, error) {
 	h := host{Notes: map[string]string{}, Devices: map[string][]string{}}
 	names := w.newNames()
-	attached, err := filepath.Glob(rundir.Path + "/sr/*.json")
+	attached, err := filepath.Glob(rundir.Path + "/" + rundir.Attached + "/*.json")
 	if err != nil {
 		return h, err
 	}
@@ -262,7 +262,7 @@ func (w *world) host() (host, error) {
 		h.Attached = append(h.Attached, strings.TrimPrefix(a.Path, w.dir+"/"))
 	}
 	slices.Sort(h.Attached)
-	notes, err := filepath.Glob(rundir.Path + "/volume/*.json")
+	notes, err := filepath.Glob(rundir.Path + "/" + rundir.Volumes + "/*.json")
 	if err != nil {
 		return h, err
 	}

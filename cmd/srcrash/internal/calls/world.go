@@ -149,7 +149,7 @@ func (w *world) makeSimple() error {
 // save keeps what the host knows, for the runs.
 func (w *world) save() error {
 	w.files = map[string][]byte{}
-	paths, err := filepath.Glob(rundir.Path + "/sr/*.json")
+	paths, err := filepath.Glob(rundir.Path + "/" + rundir.Attached + "/*.json")
 	for _, path := range paths {
 		data, e := os.ReadFile(path)
 		err = errors.Join(err, e)

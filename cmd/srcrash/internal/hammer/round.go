@@ -154,7 +154,7 @@ func (r *round) remove() {
 	if names, err := filesIn(r.path); err != nil || len(names) > 0 {
 		r.violation("after SR.destroy: %v, %v", names, err)
 	}
-	if names, err := r.notes("sr"); err != nil || len(names) > 0 {
+	if names, err := r.notes(rundir.Attached); err != nil || len(names) > 0 {
 		r.violation("after SR.detach, in %s: %v, %v", rundir.Path, names, err)
 	}
 	os.Remove(r.path)
