@@ -99,10 +99,11 @@ func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 	return d, nil
 }
 
-// wanted is what the device of a file must be like.
+// wanted is what the device of a file must be like. A device has whole units of 512 bytes: where an adopted file of another
+// length cannot be rounded up, as on a read-only filesystem, its last bytes cannot be shown.
 func wanted(s *sr.SR, f *os.File, r *volume.Record, size int64, writable bool) (loop.Info, error) {
 	dio, err := directIO(s, f, r.SectorSize)
-	return loop.Info{Size: size, SectorSize: r.SectorSize, DirectIO: dio, ReadOnly: !writable}, err
+	return loop.Info{Size: size - size%512, SectorSize: r.SectorSize, DirectIO: dio, ReadOnly: !writable}, err
 }
 
 // directIO decides whether the device bypasses the page cache of the file. It
