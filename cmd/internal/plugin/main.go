@@ -14,7 +14,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/version"
-	"reflinksr/internal/filesystem"
 	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
@@ -55,10 +54,7 @@ func explained(ctx context.Context, call string, r serve.Request, answer func(co
 	value, err := answer(ctx)
 	about := []any{"sr", smapi.Argument(r.Request, "sr"), "key", smapi.Argument(r.Request, "key", "uri"), "took", time.Since(start)}
 	if err != nil {
-		err = filesystem.Explain(directory(r.Request), err)
-		if why := filesystem.Refusal(err); why != "" {
-			err = fmt.Errorf("%w: %s", err, why)
-		}
+		err = repository.Explain(directory(r.Request), err)
 		slog.Error("failed", append(about, "err", err)...)
 		return nil, err
 	}
