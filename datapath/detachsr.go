@@ -22,7 +22,7 @@ func DetachSR(handle string) error {
 	if err != nil {
 		return err
 	}
-	dir, err := rundir.Open(lease.NoteDir)
+	dir, err := rundir.Open(rundir.Volumes)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
@@ -80,7 +81,7 @@ func fits(have loop.Info, bound loop.Binding, want loop.Info, inUse bool) fitnes
 // bind makes a new device and verifies what the kernel made of it.
 func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 	d, err := loop.Attach(loop.Config{
-		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: "reflinksr:" + string(v.key), Added: noteNumber,
+		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: layout.LoopMark + string(v.key), Added: noteNumber,
 	})
 	if err != nil {
 		return d, fmt.Errorf("volume %s: %w", v.key, err)

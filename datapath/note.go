@@ -16,7 +16,7 @@ func isNoted(uri string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	dir, err := rundir.Look(lease.NoteDir)
+	dir, err := rundir.Look(rundir.Volumes)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
@@ -29,9 +29,9 @@ func isNoted(uri string) (bool, error) {
 
 // notes opens the directory of notes, made if absent. One that is there needs no room.
 func notes() (*dirfs.Dir, error) {
-	dir, err := rundir.Look(lease.NoteDir)
+	dir, err := rundir.Look(rundir.Volumes)
 	if errors.Is(err, os.ErrNotExist) {
-		return rundir.Open(lease.NoteDir)
+		return rundir.Open(rundir.Volumes)
 	}
 	return dir, err
 }

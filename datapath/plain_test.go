@@ -29,7 +29,7 @@ func plain(t *testing.T) (handle, path, uri, note string) {
 	if err := errors.Join(os.WriteFile(filepath.Join(path, sr.Record(aKey)), []byte(inf), 0o600), os.WriteFile(filepath.Join(path, sr.Data(aKey)), make([]byte, 4096), 0o600)); err != nil {
 		t.Fatal(err)
 	}
-	return handle, path, volume.URIAt(path, plainsr.UUID, aKey), filepath.Join(rundir.Path, lease.NoteDir, lease.NoteName(plainsr.UUID, aKey)+".json")
+	return handle, path, volume.URIAt(path, plainsr.UUID, aKey), filepath.Join(rundir.Path, rundir.Volumes, lease.NoteName(plainsr.UUID, aKey)+".json")
 }
 
 func keep(t *testing.T, path string, n lease.Note) {

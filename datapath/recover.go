@@ -91,7 +91,7 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir, err := rundir.Open(lease.NoteDir)
+	dir, err := rundir.Open(rundir.Volumes)
 	if err != nil {
 		return nil, err
 	}

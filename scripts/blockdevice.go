@@ -165,7 +165,7 @@ func (s *script) mountsLeft() (left []string) {
 	return left
 }
 
-// mounted says whether the filesystem of an SR is mounted where our plugin does that.
+// mountedSR says whether the filesystem of an SR is mounted where our plugin does that.
 func (s *script) mountedSR(not bool, args []string) error {
 	if len(args) != 1 {
 		return usage("mounted")

@@ -6,7 +6,10 @@
 //	sr.json            marker and metadata
 //	<uuid>             a volume's data (package volume)
 //	<uuid>.inf         a volume's record (package volume)
-//	.reflinksr/        lock, locks/, staging/, leases/
+//	.reflinksr/        lock, locks/, staging/, leases/, cbt/; what several hosts can mount: hosts/, sequence
+//
+// Where the directory is on a disk or an export of its own, package internal/source makes and mounts that filesystem:
+// this package says when.
 //
 // Promises:
 //
@@ -20,5 +23,5 @@
 //     file descriptor and without following links.
 //
 // The package knows files and locks. It has never heard of requests, exit codes
-// or devices; do not use it to look inside a volume's data.
+// or the devices of volumes; do not use it to look inside a volume's data.
 package sr

@@ -13,7 +13,7 @@ import (
 )
 
 // Inspect opens the SR in a directory to look at it, attached or not. It writes
-// nothing, and what is missing or damaged is for Survey to tell: directories that
+// nothing, and what is missing or damaged is for package check to tell: directories that
 // are not there are nil, and the Meta of a marker that cannot be read is empty.
 // ErrSRNotFound if there is neither a marker nor what is left of one.
 func Inspect(path string) (_ *SR, err error) {

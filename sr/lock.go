@@ -7,6 +7,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 )
 
 // LockVolume locks a volume that exists. The SR must be open Shared or Exclusive.
@@ -43,7 +44,7 @@ func (s *SR) LockNew(key Key) (*dirfs.Lock, error) {
 
 // LockLeases locks the leases of all volumes for a change of one, which is short.
 func (s *SR) LockLeases() (*dirfs.Lock, error) {
-	lock, err := s.Control.LockFile("leases.lock", "the leases of SR "+s.Path, dirfs.Exclusive, false)
+	lock, err := s.Control.LockFile(layout.LeasesLock, "the leases of SR "+s.Path, dirfs.Exclusive, false)
 	if fault.Classify(err) == fault.ErrReadOnly || fault.Classify(err) == fault.ErrNoSpace && !s.Meta.Filesystem.Clustered() {
 		return nil, nil // nobody can change one, or nobody else would
 	}
@@ -54,7 +55,7 @@ func (s *SR) LockLeases() (*dirfs.Lock, error) {
 // each other. It is taken before the lock of a volume. With try it is had at once, or
 // the error is ErrBusy.
 func (s *SR) LockCBT(mode dirfs.LockMode, try bool) (*dirfs.Lock, error) {
-	return s.fresh(s.Control.LockFile("cbt.lock", "the changed blocks of SR "+s.Path, mode, try))
+	return s.fresh(s.Control.LockFile(layout.CBTLock, "the changed blocks of SR "+s.Path, mode, try))
 }
 
 // fresh is a lock after which this host believes nothing that it remembers of the SR.

@@ -11,7 +11,7 @@ import (
 // host remembers names and attributes for up to a minute (nfs(5), "Data and metadata
 // coherence"), and locking a file makes it forget what it remembers of that file alone.
 
-// revalidate is Dir.forget of the SR's directories: whoever has just got a lock sees what
+// revalidate is Dir.Revalidate of the SR's directories: whoever has just got a lock sees what
 // was done under it until now, on whatever host.
 func (s *SR) revalidate() error {
 	err := s.Root.Revalidate()

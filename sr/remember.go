@@ -41,7 +41,7 @@ func (s *SR) Remember(list func() ([]Key, error)) ([]Key, error) {
 	if s.Meta.Filesystem.Clustered() {
 		return list()
 	}
-	dir, err := rundir.Look("sr")
+	dir, err := rundir.Look(rundir.Attached)
 	if err != nil {
 		return list()
 	}
@@ -76,7 +76,7 @@ func (s *SR) RememberNew(key Key) {
 	if s.Meta.Filesystem.Clustered() {
 		return
 	}
-	dir, err := rundir.Look("sr")
+	dir, err := rundir.Look(rundir.Attached)
 	if err != nil {
 		return
 	}
@@ -100,7 +100,7 @@ func (s *SR) RememberNew(key Key) {
 
 // Remembered are the keys of volumes that the SR has or had, all that this host has seen.
 func (s *SR) Remembered() ([]Key, error) {
-	dir, err := rundir.Look("sr")
+	dir, err := rundir.Look(rundir.Attached)
 	if err != nil {
 		return nil, err
 	}

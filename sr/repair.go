@@ -52,7 +52,7 @@ func OpenAt(path, uuid string, mode dirfs.LockMode) (*SR, error) {
 	return open(attached.SR{Path: path, UUID: uuid}, mode)
 }
 
-// MakePrivate gives what Survey or Exposed found too open the mode and the owner
+// MakePrivate gives what package check found too open the mode and the owner
 // that ours have, durably. name is the Name of the problem.
 func (s *SR) MakePrivate(name string) error {
 	dir, base, err := s.openNamed(name)
@@ -91,7 +91,7 @@ func (s *SR) MakePrivate(name string) error {
 	return f.Sync()
 }
 
-// openNamed is the reverse of relative, for what is ours.
+// openNamed is the reverse of Relative, for what is ours.
 func (s *SR) openNamed(name string) (*dirfs.Dir, string, error) {
 	for _, place := range []struct {
 		prefix string

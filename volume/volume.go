@@ -278,8 +278,5 @@ func Warning(s *sr.SR) string {
 	if need <= free {
 		return ""
 	}
-	return "overcommitted: guests may still write up to " + Bytes(need) + ", " + Bytes(free) + " are free: add space, or destroy snapshots"
+	return "overcommitted: guests may still write up to " + units.Bytes(need) + ", " + units.Bytes(free) + " are free: add space, or destroy snapshots"
 }
-
-// Bytes writes a size for people.
-func Bytes(n int64) string { return units.Bytes(n) }

@@ -12,7 +12,7 @@ import (
 	"reflinksr/scripts/tests"
 )
 
-// slow are the scenarios that the quick command leaves to make long, a name a line: those that took
+// slowNames are the scenarios that the quick command leaves to make long, a name a line: those that took
 // more than a second and a half on two processors with much else to do, together four fifths of the time.
 //
 //go:embed testdata/slow

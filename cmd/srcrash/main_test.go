@@ -65,7 +65,7 @@ func TestLooks(t *testing.T) {
 	}
 }
 
-// saved replaces a file by another: the way that every program should, and one that
+// A file is replaced by another: in the way that every program should, and in one that
 // loses it in a power cut.
 func TestExplore(t *testing.T) {
 	needRoot(t)

@@ -80,7 +80,7 @@ func (h Holder) Claim(me hostinfo.Host, hardware func() hostinfo.Hardware, fs fi
 	return Elsewhere
 }
 
-// Here says whether a holder that ReadLease told of is on this host.
+// Here says whether a holder that Read told of is on this host.
 func (h Holder) Here(me hostinfo.Host) bool { return h.Boot == me.Boot }
 
 // InUse is the error for a volume that a holder has: on another host, to which the toolstack
@@ -186,7 +186,7 @@ func Publish(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {
 	return replaceLease(s, key, l, append(others, own...))
 }
 
-// Sweep is PublishLease for SR.attach, the first in this boot: where only one host can
+// Sweep is Publish for SR.attach, the first in this boot: where only one host can
 // have the filesystem mounted, whoever is not of this boot is no more, whatever the host
 // was called then.
 func Sweep(s *sr.SR, key sr.Key, me hostinfo.Host, own []Holder) error {

@@ -50,9 +50,6 @@ func (n Note) Device() loop.Device {
 	return loop.Device{Number: n.Number, Dev: n.Dev, Ino: n.Ino, Instance: n.Instance}
 }
 
-// NoteDir is where notes are, below rundir.Path.
-const NoteDir = "volume"
-
 // NoteName is the name of a volume's note, to which .json and .lock are added.
 func NoteName(uuid string, key sr.Key) string { return uuid + "." + string(key) }
 
@@ -88,7 +85,7 @@ func parseNote(data []byte) (n Note, err error) { return n, json.Unmarshal(data,
 // RemoveNote removes what this host notes of a volume that is no more. A datapath call that
 // goes on now has it locked, and finds out by itself.
 func RemoveNote(uuid string, key sr.Key) {
-	dir, err := rundir.Look(NoteDir)
+	dir, err := rundir.Look(rundir.Volumes)
 	if err != nil {
 		return // nothing was ever noted
 	}
@@ -110,7 +107,7 @@ func RemoveNote(uuid string, key sr.Key) {
 // SweepLocks removes the locks of notes of an SR that are no more: a call that is killed after it has removed
 // a note leaves its lock, which is nobody's. One that somebody has now goes with the call that has it.
 func SweepLocks(uuid string) error {
-	dir, err := rundir.Look(NoteDir)
+	dir, err := rundir.Look(rundir.Volumes)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -147,7 +144,7 @@ func SweepLocks(uuid string) error {
 
 // NoteOf reads the note of a volume.
 func NoteOf(s *sr.SR, key sr.Key) (Note, error) {
-	dir, err := rundir.Look(NoteDir)
+	dir, err := rundir.Look(rundir.Volumes)
 	if errors.Is(err, os.ErrNotExist) {
 		return Note{}, nil
 	}

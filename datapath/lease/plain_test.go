@@ -48,7 +48,7 @@ func plain(t *testing.T, kind string) (s *sr.SR, me hostinfo.Host) {
 // keep notes what this host has of the volume.
 func keep(t *testing.T, n Note) {
 	t.Helper()
-	dir, err := rundir.Open(NoteDir)
+	dir, err := rundir.Open(rundir.Volumes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +205,7 @@ func TestNotes(t *testing.T) {
 	if err := WriteFile(s, aKey, []Holder{own, {Host: "o", Boot: "x", Domain: "9"}}); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join(rundir.Path, NoteDir, NoteName(plainsr.UUID, aKey)+".json")
+	file := filepath.Join(rundir.Path, rundir.Volumes, NoteName(plainsr.UUID, aKey)+".json")
 	if err := os.WriteFile(file, []byte("{"), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -71,7 +71,7 @@ func (a SR) SaveIn(dir *dirfs.Dir) error {
 // With runs do with the directory of attachments, and the SR's entry
 // locked in it.
 func With(uuid string, do func(*dirfs.Dir) error) error {
-	dir, err := rundir.Open("sr")
+	dir, err := rundir.Open(rundir.Attached)
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func Noted(d *dirfs.Dir, uuid, what string, do func() error) error {
 
 // Lookup finds an attached SR by its UUID; os.ErrNotExist if it is not attached.
 func Lookup(uuid string) (a SR, err error) {
-	dir, err := rundir.Look("sr")
+	dir, err := rundir.Look(rundir.Attached)
 	if err != nil {
 		return a, err
 	}
@@ -144,7 +144,7 @@ func Find(handle string) (SR, error) {
 
 // Handles lists the handles of the SRs attached on this host.
 func Handles() ([]string, error) {
-	dir, err := rundir.Look("sr")
+	dir, err := rundir.Look(rundir.Attached)
 	if errors.Is(err, os.ErrNotExist) {
 		return []string{}, nil
 	}

@@ -13,7 +13,7 @@ import (
 // IsDom0 says whether a domain is dom0: the toolstack calls it u0_<what for>.
 func IsDom0(domain string) bool { return domain == "0" || strings.HasPrefix(domain, "u0") }
 
-// Note is what package volume notes of the device of a volume, as far as it says
+// Note is what package datapath/lease notes of the device of a volume, as far as it says
 // whose that is.
 type Note struct {
 	Volume  string   `json:"-"`   // what it is of, in words
@@ -28,7 +28,7 @@ type Note struct {
 
 // NoteOfFile finds the note of a volume whose device is of that file; nil if there is none.
 func NoteOfFile(dev, ino uint64) (*Note, error) {
-	dir, err := rundir.Look("volume")
+	dir, err := rundir.Look(rundir.Volumes)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}
@@ -41,7 +41,7 @@ func NoteOfFile(dev, ino uint64) (*Note, error) {
 		return nil, err
 	}
 	for _, name := range names {
-		// <uuid of the SR>.<key>.json, see package volume.
+		// <uuid of the SR>.<key>.json, see package datapath/lease.
 		key, is := strings.CutSuffix(name, ".json")
 		if !is || len(key) != 73 {
 			continue

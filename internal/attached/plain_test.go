@@ -137,7 +137,7 @@ func TestNoteOfFile(t *testing.T) {
 	if n, err := NoteOfFile(1, 2); n != nil || err != nil {
 		t.Errorf("before: %+v, %v", n, err)
 	}
-	notes := filepath.Join(rundir.Path, "volume")
+	notes := filepath.Join(rundir.Path, rundir.Volumes)
 	if err := os.MkdirAll(notes, 0o700); err != nil {
 		t.Fatal(err)
 	}

@@ -37,9 +37,6 @@ func (d *Disk) Size() int64 { return d.size }
 // Number is its device number.
 func (d *Disk) Number() uint64 { return d.dev }
 
-// Sysfs is its directory there.
-func (d *Disk) Sysfs() string { return d.sys }
-
 // Open opens the block device that a path leads to. What is none is refused
 // unopened: opening a FIFO or a tape has effects of its own.
 func Open(path string) (*Disk, error) {

@@ -10,7 +10,7 @@ import (
 	"reflinksr/internal/sys"
 )
 
-// kinds of devices that nobody makes an SR on, but that may be a guest's disk.
+// guestDevices are kinds of devices that nobody makes an SR on, but that may be a guest's disk.
 var guestDevices = []string{"loop", "ram", "zram", "nbd", "td", "sr", "fd", "drbd"}
 
 // looksBlank says whether the disk is one that an SR could be made on, at a glance.

@@ -26,7 +26,7 @@ import (
 
 // OwnerOf says whose disk a device is, if it is not one of the host's own, in words that
 // go on "it is …": "" if it is the host's. What cannot be told is nobody's to use: then there
-// is an error, errOwner and its cause. It asks sysfs, and nothing that could take long; deep
+// is an error, ErrOwner and its cause. It asks sysfs, and nothing that could take long; deep
 // looks into loop devices as well.
 func OwnerOf(dev uint64, deep bool) (string, error) {
 	return Owners(deep).Of(dev)
@@ -42,7 +42,7 @@ func unknownOwner(dev uint64, err error) error {
 	return &told{fmt.Sprintf("whether %s is a disk of this host cannot be told: %v", deviceName(dev), err), []error{ErrOwner, err}}
 }
 
-// ownership is diskOwner of many devices, at one moment.
+// ownership is OwnerOf of many devices, at one moment.
 type ownership struct {
 	deep    bool
 	known   map[uint64]string
@@ -213,8 +213,8 @@ func (o *ownership) byFile(sysfs string) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("asking for its file: %w", err)
 	}
-	if bound := unix.ByteSliceToString(info.File_name[:]); strings.HasPrefix(bound, loopMark) {
-		return "the device of the volume " + strings.TrimPrefix(bound, loopMark), nil
+	if bound := unix.ByteSliceToString(info.File_name[:]); strings.HasPrefix(bound, layout.LoopMark) {
+		return "the device of the volume " + strings.TrimPrefix(bound, layout.LoopMark), nil
 	}
 	if note, err := attached.NoteOfFile(info.Device, info.Inode); err != nil {
 		return "", err
@@ -254,9 +254,6 @@ func (o *ownership) byFile(sysfs string) (string, error) {
 	}
 	return "", nil
 }
-
-// loopMark begins the name that package datapath gives to the loop device of a volume.
-const loopMark = "reflinksr:"
 
 // namedLikeVolume says whether a file has the name of a volume's data: of ours, or of
 // another SR that keeps disks in files.

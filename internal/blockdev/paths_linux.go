@@ -165,7 +165,7 @@ func (l Look) GuestsPath(users func(dev uint64) []string) string {
 	return ""
 }
 
-// ownerOfPath is diskOwner of a device that may not answer. That of a path that is dead is
+// ownerOfPath is OwnerOf of a device that may not answer. That of a path that is dead is
 // still told by sysfs, but not what is behind a loop device.
 func ownerOfPath(path string) (string, error) {
 	l, err := LookAt("disk", path, lookTimeout)

@@ -20,7 +20,7 @@ type Superblock struct {
 	UUID       string // of the filesystem
 	Label      string
 	Devices    uint64 // that the filesystem is spread over
-	Devid      uint64 // which of them this is; 0 for XFS
+	DeviceID   uint64 // which of them this is; 0 for XFS
 	Generation uint64 // of btrfs: the highest is the newest
 	Seed       bool   // of btrfs: it is never written to, and others build on it
 	Unfinished bool   // its mkfs, or its end, has not come to its end
@@ -94,7 +94,7 @@ func ParseBtrfs(b []byte) (Superblock, bool) {
 	}
 	return Superblock{
 		Kind: "btrfs", UUID: uuid.UUID(b[32:48]).String(), Label: text(b[299:555]),
-		Devices: binary.LittleEndian.Uint64(b[136:]), Devid: binary.LittleEndian.Uint64(b[201:]),
+		Devices: binary.LittleEndian.Uint64(b[136:]), DeviceID: binary.LittleEndian.Uint64(b[201:]),
 		Generation: binary.LittleEndian.Uint64(b[72:]), Seed: binary.LittleEndian.Uint64(b[56:])&(1<<32) != 0,
 		Unfinished: b[64] == '!',
 	}, true

@@ -43,7 +43,7 @@ func TestSuperblock(t *testing.T) {
 		}
 	}
 	xfs, btrfs := shippedImage(t, "xfs"), shippedImage(t, "btrfs")
-	if sb, err := readSuperblock(bytes.NewReader(btrfs)); err != nil || sb.Devid != 1 || sb.Generation == 0 {
+	if sb, err := readSuperblock(bytes.NewReader(btrfs)); err != nil || sb.DeviceID != 1 || sb.Generation == 0 {
 		t.Errorf("%+v, %v: btrfs numbers its disks from 1, and what was committed", sb, err)
 	}
 
@@ -55,7 +55,7 @@ func TestSuperblock(t *testing.T) {
 		&btrfs: {Kind: "btrfs", Label: "a label", Devices: 3},
 	} {
 		got, err := readSuperblock(bytes.NewReader(*image))
-		want.UUID, want.Devid, want.Generation = got.UUID, got.Devid, got.Generation
+		want.UUID, want.DeviceID, want.Generation = got.UUID, got.DeviceID, got.Generation
 		if err != nil || got != want {
 			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 // control: parts of the control directory that are missing or not what they should be.
-func control(s *sr.SR, v *Survey) error {
+func control(s *sr.SR, v *survey) error {
 	problems, err := controlParts(s)
 	if err != nil {
 		return err

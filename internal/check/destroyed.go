@@ -23,7 +23,7 @@ func ExamineDestroyed(s *sr.SR, destroyed []sr.Key) ([]Problem, error) {
 	if err != nil || len(problems) == 0 {
 		return nil, err
 	}
-	release, busy, err := QuietCBT(s)
+	release, busy, err := quietCBT(s)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]Problem, error) {
 		return nil, nil // ExamineVolumes tells
 	}
 	data.Close()
-	d, err := cbt.OpenDisk(s, key)
+	pending, err := cbt.Pending(s, key)
 	switch {
 	case errors.Is(err, fault.ErrDamaged):
 		return damage(err.Error())
@@ -94,8 +94,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]Problem, error) {
 	case err != nil:
 		return nil, err
 	}
-	defer d.Close()
-	if !d.Pending {
+	if !pending {
 		return nil, nil
 	}
 	return []Problem{{Kind: Unfinished, Name: dir + string(key) + sr.PendingCBT, Key: key, Repairable: true,

@@ -22,7 +22,7 @@ import (
 // examination is one look over an SR.
 type examination struct {
 	s       *sr.SR
-	survey  Survey
+	survey  survey
 	me      hostinfo.Host
 	bound   loop.Bound
 	runtime *dirfs.Dir      // notes of this host; nil if there are none, or none of this SR
@@ -38,11 +38,11 @@ func (e *examination) prepare() (err error) {
 	if e.bound, err = lease.BoundNear(e.s); err != nil {
 		return err
 	}
-	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.Leases, ""), keysIn(e.survey.Locks, "")
-	if e.survey.Elsewhere || !e.survey.Sound {
+	e.noted, e.leased, e.locked = map[sr.Key]bool{}, keysIn(e.survey.leases, ""), keysIn(e.survey.locks, "")
+	if e.survey.elsewhere || !e.survey.sound {
 		return nil // what is noted is of another
 	}
-	e.runtime, err = rundir.Look(lease.NoteDir)
+	e.runtime, err = rundir.Look(rundir.Volumes)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -74,13 +74,13 @@ func keysIn(names []string, suffix string) map[sr.Key]bool {
 
 // keys are all that anything tells of, sorted.
 func (e *examination) keys() []sr.Key {
-	seen := keysIn(e.survey.Root, ".inf")
-	for _, others := range []map[sr.Key]bool{keysIn(e.survey.Root, ""), e.leased, e.locked, e.noted} {
+	seen := keysIn(e.survey.root, ".inf")
+	for _, others := range []map[sr.Key]bool{keysIn(e.survey.root, ""), e.leased, e.locked, e.noted} {
 		for key := range others {
 			seen[key] = true
 		}
 	}
-	for key := range e.survey.Staged {
+	for key := range e.survey.staged {
 		seen[key] = true
 	}
 	keys := make([]sr.Key, 0, len(seen))
@@ -142,7 +142,7 @@ func (e *examination) quiet(key sr.Key) (release func(), busy string, err error)
 			return func() {}, busy, err
 		}
 	}
-	volume, busy, err := Quiet(e.s, key)
+	volume, busy, err := quiet(e.s, key)
 	return func() { volume(); note.Unlock() }, busy, err
 }
 

@@ -30,7 +30,7 @@ func (e *examination) leases(key sr.Key, f *finding) error {
 		return err
 	}
 	if !f.there {
-		if there, err := e.s.Leases.Exists(string(key)); err != nil || !there || len(e.survey.Staged[key]) > 0 {
+		if there, err := e.s.Leases.Exists(string(key)); err != nil || !there || len(e.survey.staged[key]) > 0 {
 			return err // gone meanwhile, or recovery takes it along
 		}
 		p.Text, p.Repairable, p.Repair = "a lease of a volume that is no more", true, "removes it"
@@ -46,7 +46,7 @@ func (e *examination) leases(key sr.Key, f *finding) error {
 			if !e.s.Meta.Filesystem.Clustered() {
 				p.Repair = "removes whoever is not of this boot of this host from the lease; domains that have the volume here stay"
 				// Since it was attached calls take it for that host's, as the toolstack expects.
-				p.Note = e.survey.Attached && h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) == lease.Elsewhere
+				p.Note = e.survey.attached && h.Claim(e.me, hostinfo.ThisHardware, e.s.Meta.Filesystem) == lease.Elsewhere
 			}
 			f.add(p)
 			return nil

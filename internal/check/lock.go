@@ -4,11 +4,11 @@ import "reflinksr/sr"
 
 // lockFile: a lock file that nothing needs.
 func (e *examination) lockFile(key sr.Key, f *finding) error {
-	if !e.locked[key] || f.there || len(e.survey.Staged[key]) > 0 {
+	if !e.locked[key] || f.there || len(e.survey.staged[key]) > 0 {
 		return nil
 	}
-	working, err := Working(e.s, key)
-	if err != nil || working {
+	atWork, err := working(e.s, key)
+	if err != nil || atWork {
 		return err
 	}
 	if there, err := e.s.Locks.Exists(string(key)); err != nil || !there {

@@ -27,16 +27,16 @@ func exposed(s *sr.SR, d *dirfs.Dir, name, path string, key sr.Key) []Problem {
 }
 
 func tooOpen(st *unix.Stat_t, path string, key sr.Key) []Problem {
-	text := Exposure(st)
+	text := exposureOf(st)
 	if text == "" {
 		return nil
 	}
 	return []Problem{{Kind: WrongMode, Name: path, Key: key, Text: text, Repairable: true, Repair: "chown root, chmod " + mode(st)}}
 }
 
-// Exposure says how the mode and owner of a file or directory differ from those of
+// exposureOf says how the mode and owner of a file or directory differ from those of
 // ours: "" if they do not.
-func Exposure(st *unix.Stat_t) string {
+func exposureOf(st *unix.Stat_t) string {
 	if st.Mode&0o777 == sr.PrivateMode(st) && st.Uid == 0 {
 		return ""
 	}

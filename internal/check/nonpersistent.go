@@ -10,7 +10,7 @@ import (
 // nonpersistent: throw-away disks of a volume that nobody has. Those of a volume that is no
 // more are unfinished.
 func (e *examination) nonpersistent(key sr.Key, f *finding) error {
-	for _, kind := range e.survey.Staged[key] {
+	for _, kind := range e.survey.staged[key] {
 		host, ok := strings.CutSuffix(kind, sr.NonpersistentSuffix)
 		if !ok || !f.there {
 			continue

@@ -21,7 +21,7 @@ func (e *examination) owners(key sr.Key, f *finding) error {
 		return nil // it changes at this moment
 	}
 	for name, st := range map[string]*unix.Stat_t{sr.Record(key): record, sr.Data(key): f.data} {
-		text := Exposure(st)
+		text := exposureOf(st)
 		switch {
 		case text == "":
 		case f.record.Format >= 1:

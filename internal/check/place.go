@@ -15,7 +15,7 @@ import (
 )
 
 // place: whether the SR is attached on this host, and whether here: else this is a copy.
-func place(s *sr.SR, v *Survey) error {
+func place(s *sr.SR, v *survey) error {
 	if s.Meta.UUID == "" {
 		return nil
 	}
@@ -32,7 +32,7 @@ func place(s *sr.SR, v *Survey) error {
 	}
 	there, err := dirfs.OpenDir(a.Path)
 	if err != nil && (a.Path == s.Path || !fault.Unseen(err)) {
-		v.Attached = a.Path == s.Path
+		v.attached = a.Path == s.Path
 		return nil
 	}
 	if err != nil {
@@ -47,9 +47,9 @@ func place(s *sr.SR, v *Survey) error {
 	if err != nil {
 		return err
 	}
-	v.Attached = one.Dev == two.Dev && one.Ino == two.Ino
-	if v.Elsewhere = !v.Attached; v.Elsewhere {
-		v.Sound = false
+	v.attached = one.Dev == two.Dev && one.Ino == two.Ino
+	if v.elsewhere = !v.attached; v.elsewhere {
+		v.sound = false
 		v.add(Problem{Kind: WrongPlace, Name: layout.MarkerFile,
 			Text:   fmt.Sprintf("SR %s is attached on this host at %s: this is a copy of it", s.Meta.UUID, a.Path),
 			Repair: Nothing("remove one of the two; nothing else in this SR is repaired while the other is attached")})

@@ -41,7 +41,7 @@ func (e *examination) recordAndData(key sr.Key, f *finding) error {
 	case passing(err):
 		return err
 	case err != nil:
-		if !slices.Contains(e.survey.Staged[key], "") { // else it is there, and unfinished
+		if !slices.Contains(e.survey.staged[key], "") { // else it is there, and unfinished
 			f.damaged(sr.Data(key), key, err)
 		}
 		return nil

@@ -16,7 +16,7 @@ type Report struct {
 	Problems []Problem // what is not as it should be
 	Notes    []Problem // what is, but worth knowing
 
-	DataDestroyed []sr.Key // volumes of which package snapshot knows more
+	DataDestroyed []sr.Key // volumes of which ExamineDestroyed knows more
 }
 
 func (r *Report) add(problems []Problem) {
@@ -41,7 +41,7 @@ func (r *Report) Join(problems []Problem) {
 	r.sort()
 }
 
-// Volumes is the problems of Examine.
+// Volumes is the problems of ExamineVolumes.
 func Volumes(s *sr.SR) ([]Problem, error) {
 	r, err := ExamineVolumes(context.Background(), s)
 	return r.Problems, err

@@ -13,7 +13,7 @@ import (
 // the rest, those after it keep silent.
 
 // ofSR are the rules of the SR as such. marker is asked before: if it finds anything, little is sure of the rest.
-var ofSR = []func(*sr.SR, *Survey) error{place, control, strangeFiles}
+var ofSR = []func(*sr.SR, *survey) error{place, control, strangeFiles}
 
 // rule looks at what has the key of a volume for one thing that may be wrong, and adds what it finds.
 type rule func(key sr.Key, f *finding) error
@@ -38,13 +38,13 @@ var ofAll = []func(e *examination, keys []sr.Key, all []finding) []Problem{linea
 // doing at the same time is told from what interrupted calls left: a problem is one
 // only if it is still there while no call changes the volume. When ctx ends, it ends with the cause.
 func ExamineVolumes(ctx context.Context, s *sr.SR) (Report, error) {
-	survey, err := SurveyOf(s)
+	survey, err := surveyOf(s)
 	if err != nil {
 		return Report{}, err
 	}
 	var report Report
-	report.add(survey.Problems)
-	if survey.Destroyed {
+	report.add(survey.problems)
+	if survey.destroyed {
 		report.Gone = true
 		return report, nil
 	}
@@ -64,7 +64,7 @@ func ExamineVolumes(ctx context.Context, s *sr.SR) (Report, error) {
 	if err := cmp.Or(context.Cause(ctx), errors.Join(errs...)); err != nil {
 		return Report{}, err
 	}
-	report.Attached = survey.Attached
+	report.Attached = survey.attached
 	for i, f := range all {
 		report.add(f.problems)
 		if f.there {

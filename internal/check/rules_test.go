@@ -325,7 +325,7 @@ func TestExposure(t *testing.T) {
 		{unix.S_IFREG | 0o600, 0, ""}, {unix.S_IFDIR | 0o700, 0, ""}, {unix.S_IFREG | 0o644, 0, "should be 0600"},
 		{unix.S_IFDIR | 0o755, 0, "should be 0700"}, {unix.S_IFREG | 0o600, 7, "owner 7"}, {unix.S_IFREG | 0o400, 0, "mode is 0400"},
 	} {
-		if got := Exposure(&unix.Stat_t{Mode: c.mode, Uid: c.uid}); (got == "") != (c.says == "") || !strings.Contains(got, c.says) {
+		if got := exposureOf(&unix.Stat_t{Mode: c.mode, Uid: c.uid}); (got == "") != (c.says == "") || !strings.Contains(got, c.says) {
 			t.Errorf("%o of %d: %q", c.mode, c.uid, got)
 		}
 	}

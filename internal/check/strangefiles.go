@@ -12,8 +12,8 @@ import (
 
 // strangeFiles: what the SR's directories hold, and what is in the control directory and none of ours. Nobody removes
 // that. It notes all other names for those who look at volumes.
-func strangeFiles(s *sr.SR, v *Survey) error {
-	v.Staged = map[sr.Key][]string{}
+func strangeFiles(s *sr.SR, v *survey) error {
+	v.staged = map[sr.Key][]string{}
 	for _, part := range []struct {
 		dir *dirfs.Dir
 		see func(name string) (ours bool)
@@ -21,17 +21,17 @@ func strangeFiles(s *sr.SR, v *Survey) error {
 		{s.Staging, func(name string) bool {
 			key, kind, ok := sr.StagedName(name)
 			if ok {
-				v.Staged[key] = append(v.Staged[key], kind)
+				v.staged[key] = append(v.staged[key], kind)
 			}
 			return ok || name == layout.MarkerFile+".new"
 		}},
-		{s.Root, func(name string) bool { v.Root = append(v.Root, name); return true }},
-		{s.Leases, func(name string) bool { v.Leases = append(v.Leases, name); return uuids.IsCanonical(name) }},
+		{s.Root, func(name string) bool { v.root = append(v.root, name); return true }},
+		{s.Leases, func(name string) bool { v.leases = append(v.leases, name); return uuids.IsCanonical(name) }},
 		{s.CBT, func(name string) bool {
-			v.CBT = append(v.CBT, name)
+			v.cbt = append(v.cbt, name)
 			return uuids.IsCanonical(strings.TrimSuffix(name, sr.PendingCBT))
 		}},
-		{s.Locks, func(name string) bool { v.Locks = append(v.Locks, name); return uuids.IsCanonical(name) }},
+		{s.Locks, func(name string) bool { v.locks = append(v.locks, name); return uuids.IsCanonical(name) }},
 		{s.Control, func(name string) bool {
 			return s.Subdirs()[name] != nil || name == layout.HostsDir || name == "lock" || slices.Contains(layout.ShortLocks, name) || name == layout.DestroyManifest || name == layout.SequenceFile
 		}},

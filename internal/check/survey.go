@@ -5,30 +5,30 @@ import (
 	"reflinksr/sr"
 )
 
-// Survey is what an SR consists of, volume by volume or not, and what is wrong with
+// survey is what an SR consists of, volume by volume or not, and what is wrong with
 // the SR as such.
-type Survey struct {
-	Root, Leases, Locks, CBT []string            // names
-	Staged                   map[sr.Key][]string // what staging holds of each volume: see Unfinished
-	Problems                 []Problem           // of the SR, not of one volume
-	Attached                 bool                // on this host, at this place
-	Elsewhere                bool                // attached on this host, but this is a copy of that
-	Sound                    bool                // the marker and the place are as they should be
-	Destroyed                bool                // there is no SR any more, only files of one
+type survey struct {
+	root, leases, locks, cbt []string            // names
+	staged                   map[sr.Key][]string // what staging holds of each volume: see unfinished.go
+	problems                 []Problem           // of the SR, not of one volume
+	attached                 bool                // on this host, at this place
+	elsewhere                bool                // attached on this host, but this is a copy of that
+	sound                    bool                // the marker and the place are as they should be
+	destroyed                bool                // there is no SR any more, only files of one
 }
 
 // add adds problems of the SR.
-func (v *Survey) add(p ...Problem) { v.Problems = append(v.Problems, p...) }
+func (v *survey) add(p ...Problem) { v.problems = append(v.problems, p...) }
 
-// SurveyOf looks over the SR's directories. It writes nothing.
-func SurveyOf(s *sr.SR) (v Survey, err error) {
+// surveyOf looks over the SR's directories. It writes nothing.
+func surveyOf(s *sr.SR) (v survey, err error) {
 	problems, err := marker(s)
 	if err != nil {
 		return v, err
 	}
 	v.add(problems...)
-	v.Sound = len(problems) == 0
-	if v.Destroyed = !v.Sound && problems[0].Name == layout.TombstoneFile; v.Destroyed {
+	v.sound = len(problems) == 0
+	if v.destroyed = !v.sound && problems[0].Name == layout.TombstoneFile; v.destroyed {
 		return v, nil
 	}
 	for _, rule := range ofSR {

@@ -9,7 +9,7 @@ import (
 // unfinished: what staging holds of a volume, left by an interrupted call, and what recovery
 // would do about it. Throw-away disks of a volume that is there are not unfinished.
 func (e *examination) unfinished(key sr.Key, f *finding) error {
-	s, kinds := e.s, e.survey.Staged[key]
+	s, kinds := e.s, e.survey.staged[key]
 	if len(kinds) == 0 {
 		return nil
 	}

@@ -16,7 +16,7 @@ import (
 // use: what this host notes of the volume, and the loop devices that it has, for the rules of use. A note that cannot be
 // read is a problem, and nothing can be said of the rest then.
 func (e *examination) use(key sr.Key, f *finding) error {
-	if !e.survey.Sound {
+	if !e.survey.sound {
 		return nil
 	}
 	// Devices before the note: attach notes before it binds, detach forgets after it
@@ -25,7 +25,7 @@ func (e *examination) use(key sr.Key, f *finding) error {
 	if err != nil {
 		return err
 	}
-	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.Staged[key]) > 0 {
+	if e.noted[key] || e.leased[key] || len(devices) > 0 || len(e.survey.staged[key]) > 0 {
 		f.note, err = e.note(key)
 	}
 	if fault.Unseen(err) {
@@ -56,7 +56,7 @@ func (e *examination) note(key sr.Key) (lease.Note, error) {
 }
 
 func (e *examination) noteFile(key sr.Key) string {
-	return rundir.Path + "/" + lease.NoteDir + "/" + lease.NoteName(e.s.Meta.UUID, key) + ".json"
+	return rundir.Path + "/" + rundir.Volumes + "/" + lease.NoteName(e.s.Meta.UUID, key) + ".json"
 }
 
 // devices are those of the volume's files.

@@ -154,7 +154,7 @@ func (l *Lock) Discard() {
 
 // LockError is the error of a lock that could not be had: it names who has it. what is the noun.
 func LockError(f *os.File, what string, err error) error {
-	if err == unix.EBADF { // NFS, mounted read-only: see openLock
+	if err == unix.EBADF { // NFS, mounted read-only: see OpenLock
 		err = unix.EROFS
 	}
 	if err != unix.EWOULDBLOCK {

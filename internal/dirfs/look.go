@@ -15,7 +15,7 @@ import (
 // looked at.
 const LookTimeout = 2 * time.Second
 
-// LookLock is lookLock for a moment.
+// LookLock is LookLockFor for a moment.
 func (d *Dir) LookLock(name string) (lock *Lock, busy string, err error) {
 	return d.LookLockFor(name, LookTimeout)
 }

@@ -71,7 +71,7 @@ func Of(d *dirfs.Dir) (Identity, error) {
 		}
 		fs.UUID = uuid.UUID(info[16:32]).String()
 	case "xfs":
-		geo, err := XFS(d)
+		geo, err := geometryOf(d)
 		if err != nil {
 			return fs, err
 		}
@@ -83,8 +83,8 @@ func Of(d *dirfs.Dir) (Identity, error) {
 	return fs, err
 }
 
-// XFS asks XFS for its geometry.
-func XFS(d *dirfs.Dir) (xfsGeometry, error) {
+// geometryOf asks XFS for its geometry.
+func geometryOf(d *dirfs.Dir) (xfsGeometry, error) {
 	var geo xfsGeometry
 	if err := sys.Ioctl(d.File(), xfsIocFsgeometryV1, unsafe.Pointer(&geo)); err != nil {
 		return geo, fmt.Errorf("%s: asking XFS for its geometry: %w", d.Path(), err)
@@ -217,6 +217,6 @@ func MayShare(d *dirfs.Dir) bool {
 	if kind, err := sys.KindOf(d.File()); err != nil || kind != "xfs" {
 		return err == nil
 	}
-	geo, err := XFS(d)
+	geo, err := geometryOf(d)
 	return err == nil && geo.flags&xfsFlagReflink != 0
 }

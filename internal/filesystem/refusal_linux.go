@@ -61,7 +61,7 @@ func refused(err error, errno unix.Errno) (paths []string) {
 	return paths
 }
 
-// readOnlyAt is Dir.readOnly of the directory in which the path is, or would be.
+// readOnlyAt is ReadOnly of the directory in which the path is, or would be.
 func readOnlyAt(path string) (what, remedy string) {
 	d, err := dirfs.OpenDir(filepath.Dir(path))
 	if err != nil {

@@ -16,7 +16,15 @@ const TombstoneFile = "sr.json.destroyed"
 const DestroyManifest = "doomed"
 
 // ShortLocks are locks of the control directory that are held for a part of a call.
-var ShortLocks = []string{"leases.lock", "cbt.lock"}
+var ShortLocks = []string{LeasesLock, CBTLock}
+
+const (
+	LeasesLock = "leases.lock" // for the change of a lease
+	CBTLock    = "cbt.lock"    // for what is known of volumes whose data was destroyed
+)
+
+// LoopMark begins the name that the loop device of a volume is given; the key follows.
+const LoopMark = "reflinksr:"
 
 // DiskLabel is the label of the filesystems that SR.create makes.
 const DiskLabel = "reflinksr"

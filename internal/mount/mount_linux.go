@@ -47,7 +47,7 @@ func Options(kind string, more ...string) string {
 	return strings.Join(slices.DeleteFunc(more, func(o string) bool { return o == "" }), ",")
 }
 
-// ordinary flags: the filesystem holds disks, nothing to be run or to be trusted.
+// Flags are those of every mount: the filesystem holds disks, nothing to be run or to be trusted.
 const Flags = unix.MS_NOATIME | unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
 
 // Mount mounts m over the open directory.
@@ -111,7 +111,7 @@ func IsMountedForSR(path string, dev uint64) bool {
 	})
 }
 
-// StayingUsers are deviceUsers, but for those that are soon done, as udev is.
+// StayingUsers are blockdev.Users, but for those that are soon done, as udev is.
 func StayingUsers(dev uint64) (users []string) {
 	_ = sys.Insist(unix.EBUSY, func() error {
 		if users = blockdev.Users(dev); len(users) > 0 {

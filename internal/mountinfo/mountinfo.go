@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Unescape undoes the octal escapes (\040 for a blank) of mountinfo.
-func Unescape(s string) string {
+// unescape undoes the octal escapes (\040 for a blank) of mountinfo.
+func unescape(s string) string {
 	var b strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] == '\\' && i+4 <= len(s) {
@@ -46,9 +46,9 @@ func Parse(mountinfo string) []Entry {
 		if !ok || len(fields) < 6 || len(more) < 2 {
 			continue
 		}
-		if path := Unescape(fields[4]); filepath.IsAbs(path) {
+		if path := unescape(fields[4]); filepath.IsAbs(path) {
 			options := more[len(more)-1]
-			out = append(out, Entry{fields[0], fields[2], path, more[0], Unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,"), Unescape(fields[3])})
+			out = append(out, Entry{fields[0], fields[2], path, more[0], unescape(more[1]), options == "ro" || strings.HasPrefix(options, "ro,"), unescape(fields[3])})
 		}
 	}
 	return out

@@ -30,7 +30,7 @@ func TestParse(t *testing.T) {
 
 func TestUnescape(t *testing.T) {
 	for s, want := range map[string]string{`a\040b`: "a b", `\134\011\012`: "\\\t\n", `\`: `\`, `\04`: `\04`, `\999`: `\999`, `\777`: `\777`, `a\\040`: `a\ `, "": ""} {
-		if got := Unescape(s); got != want {
+		if got := unescape(s); got != want {
 			t.Errorf("%q: %q, want %q", s, got, want)
 		}
 	}

@@ -132,7 +132,7 @@ func probeDisks(conf map[string]string) (out []Candidate, err error) {
 		case l.Super.Label == layout.DiskLabel && !l.Super.Unfinished:
 			info["filesystem"], info["filesystem_uuid"] = l.Super.Kind, l.Super.UUID
 			if l.Super.Devices > 1 {
-				info["disks"] = fmt.Sprintf("%d, of which this is disk %d", l.Super.Devices, l.Super.Devid)
+				info["disks"] = fmt.Sprintf("%d, of which this is disk %d", l.Super.Devices, l.Super.DeviceID)
 			}
 		case !l.Blank:
 			continue

@@ -18,8 +18,8 @@ import (
 // environment says.
 var programDirs = []string{"/usr/sbin", "/sbin", "/usr/bin", "/bin"}
 
-// OutputLimit bounds what is kept of what a program prints, in bytes.
-const OutputLimit = 4 << 10
+// outputLimit bounds what is kept of what a program prints, in bytes.
+const outputLimit = 4 << 10
 
 // Run runs a program to its end, without a shell, and returns its exit status
 // and what it printed. pack is the package that has it.
@@ -32,7 +32,7 @@ func Run(pack, name string, args ...string) (status int, output string, err erro
 	return RunFor(0, pack, name, args...)
 }
 
-// RunFor is runProgram for at most so long; 0: as long as it takes. A program that a
+// RunFor is Run for at most so long; 0: as long as it takes. A program that a
 // dead disk holds up cannot be ended, and is left to itself.
 func RunFor(patience time.Duration, pack, name string, args ...string) (status int, output string, err error) {
 	path, err := Find(pack, name)
@@ -64,7 +64,7 @@ func RunFor(patience time.Duration, pack, name string, args ...string) (status i
 			return 0, "", err
 		}
 	}
-	kept, readErr := io.ReadAll(io.LimitReader(r, OutputLimit))
+	kept, readErr := io.ReadAll(io.LimitReader(r, outputLimit))
 	if errors.Is(readErr, os.ErrDeadlineExceeded) {
 		err := p.Kill()
 		go p.Wait()

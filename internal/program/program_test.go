@@ -15,7 +15,7 @@ func TestRunProgram(t *testing.T) {
 		t.Errorf("%d, %q, %v", status, out, err)
 	}
 	status, out, err = Run("coreutils", "sh", "-c", "yes | head -c 1000000")
-	if err != nil || status != 0 || len(out) != OutputLimit {
+	if err != nil || status != 0 || len(out) != outputLimit {
 		t.Errorf("%d, %d bytes, %v", status, len(out), err)
 	}
 	if _, _, err := Run("the-package", "no-such-program"); !errors.Is(err, fault.ErrUnsuitable) || !strings.Contains(err.Error(), "the-package") {

@@ -26,7 +26,7 @@ type member struct {
 }
 
 // Decode decodes a stored JSON object into known (a pointer to a struct)
-// and returns all its members, for EncodeRecord. A member is known by exactly its
+// and returns all its members, for Encode. A member is known by exactly its
 // name: encoding/json by itself takes one in any case, and with signs that fold to
 // a letter, so that a member that is kept as unknown could outlive every change.
 func Decode(data []byte, known any) (Unknown, error) {

@@ -25,18 +25,18 @@ type fsxattr struct {
 }
 
 const (
-	fsIocFsgetxattr    = 0x801c581f // FS_IOC_FSGETXATTR
-	fsIocFssetxattr    = 0x401c5820 // FS_IOC_FSSETXATTR
-	fsXflagRealtime    = 0x00000001 // FS_XFLAG_REALTIME
-	fsXflagProjinherit = 0x00000200 // FS_XFLAG_PROJINHERIT
-	fsXflagExtsize     = 0x00000800 // FS_XFLAG_EXTSIZE
-	fsXflagCowextsize  = 0x00010000 // FS_XFLAG_COWEXTSIZE
-	fsImmutableFl      = 0x00000010 // FS_IMMUTABLE_FL
-	fsAppendFl         = 0x00000020 // FS_APPEND_FL
-	fsNocowFl          = 0x00800000 // FS_NOCOW_FL
-	fsComprFl          = 0x00000004 // FS_COMPR_FL
-	fsNocompFl         = 0x00000400 // FS_NOCOMP_FL
-	cowExtentHintBytes = 4096
+	iocGetFsxattr        = 0x801c581f // FS_IOC_FSGETXATTR
+	iocSetFsxattr        = 0x401c5820 // FS_IOC_FSSETXATTR
+	flagRealtime         = 0x00000001 // FS_XFLAG_REALTIME
+	flagProjectInherited = 0x00000200 // FS_XFLAG_PROJINHERIT
+	flagExtentSize       = 0x00000800 // FS_XFLAG_EXTSIZE
+	flagCOWExtentSize    = 0x00010000 // FS_XFLAG_COWEXTSIZE
+	flagImmutable        = 0x00000010 // FS_IMMUTABLE_FL
+	flagAppend           = 0x00000020 // FS_APPEND_FL
+	flagNoCOW            = 0x00800000 // FS_NOCOW_FL
+	flagCompressed       = 0x00000004 // FS_COMPR_FL
+	flagNotCompressed    = 0x00000400 // FS_NOCOMP_FL
+	cowExtentHintBytes   = 4096
 
 	btrfsCompression = "btrfs.compression" // an extended attribute: btrfs property set FILE compression
 )
@@ -48,7 +48,7 @@ func AttributesOf(f *os.File) (Attributes, error) {
 		return Attributes{}, err
 	}
 	flags, err := flagsOf(f)
-	return Attributes{NoCOW: flags&fsNocowFl != 0}, err
+	return Attributes{NoCOW: flags&flagNoCOW != 0}, err
 }
 
 // Immutable says whether the file has an attribute that keeps it from being
@@ -61,7 +61,7 @@ func Immutable(f *os.File) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("%s: reading attributes: %w", f.Name(), err)
 	}
-	return flags&(fsImmutableFl|fsAppendFl) != 0, nil
+	return flags&(flagImmutable|flagAppend) != 0, nil
 }
 
 func flagsOf(f *os.File) (uint32, error) {
@@ -89,7 +89,7 @@ func (a Attributes) Apply(f *os.File) error {
 		if err != nil {
 			return err
 		}
-		x.xflags = x.xflags&^(fsXflagRealtime|fsXflagExtsize) | fsXflagCowextsize
+		x.xflags = x.xflags&^(flagRealtime|flagExtentSize) | flagCOWExtentSize
 		x.extsize, x.cowextsize = 0, cowExtentHintBytes
 		return writeFsxattr(f, &x)
 	}
@@ -110,17 +110,17 @@ func (a Attributes) applyBtrfs(f *os.File) error {
 		}
 		return nil
 	}
-	const compression = fsComprFl | fsNocompFl
-	plain := flags &^ (fsNocowFl | compression)
+	const compression = flagCompressed | flagNotCompressed
+	plain := flags &^ (flagNoCOW | compression)
 	if a.NoCOW {
 		if flags&compression != 0 {
 			if err := set(plain); err != nil {
 				return err
 			}
-		} else if flags&fsNocowFl != 0 {
+		} else if flags&flagNoCOW != 0 {
 			return nil
 		}
-		return set(plain | fsNocowFl)
+		return set(plain | flagNoCOW)
 	}
 	// How it is compressed is the directory's business. The flags alone say less than
 	// the property does, which goes with them.
@@ -153,7 +153,7 @@ func LimitCOWExtents(f *os.File) error {
 	if err != nil || limited {
 		return err
 	}
-	x.xflags |= fsXflagCowextsize
+	x.xflags |= flagCOWExtentSize
 	x.cowextsize = cowExtentHintBytes
 	return writeFsxattr(f, &x)
 }
@@ -169,14 +169,14 @@ func cowExtents(f *os.File) (x fsxattr, limited bool, err error) {
 		return x, true, err
 	}
 	x, err = readFsxattr(f)
-	return x, x.xflags&fsXflagCowextsize != 0 && x.cowextsize == cowExtentHintBytes, err
+	return x, x.xflags&flagCOWExtentSize != 0 && x.cowextsize == cowExtentHintBytes, err
 }
 
 // ProjectOf answers the project of a file (for quotas, XFS), and of a directory whether what is made in it
 // gets that project as well.
 func ProjectOf(f *os.File) (project uint32, inherited bool, err error) {
 	x, err := readFsxattr(f)
-	return x.projid, x.xflags&fsXflagProjinherit != 0, err
+	return x.projid, x.xflags&flagProjectInherited != 0, err
 }
 
 // SetProject gives a file to a project.
@@ -190,14 +190,14 @@ func SetProject(f *os.File, project uint32) error {
 }
 
 func readFsxattr(f *os.File) (x fsxattr, err error) {
-	if err := sys.Ioctl(f, fsIocFsgetxattr, unsafe.Pointer(&x)); err != nil {
+	if err := sys.Ioctl(f, iocGetFsxattr, unsafe.Pointer(&x)); err != nil {
 		return x, fmt.Errorf("%s: reading attributes: %w", f.Name(), err)
 	}
 	return x, nil
 }
 
 func writeFsxattr(f *os.File, x *fsxattr) error {
-	if err := sys.Ioctl(f, fsIocFssetxattr, unsafe.Pointer(x)); err != nil {
+	if err := sys.Ioctl(f, iocSetFsxattr, unsafe.Pointer(x)); err != nil {
 		return fmt.Errorf("%s: setting attributes: %w", f.Name(), err)
 	}
 	return nil

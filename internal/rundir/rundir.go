@@ -6,11 +6,16 @@ import (
 	"reflinksr/internal/dirfs"
 )
 
-// Path holds what is about this boot of this host: which SRs are attached
-// (sr/) and which volumes have a device (volume/). It is on tmpfs and gone with
+// Path holds what is about this boot of this host. It is on tmpfs and gone with
 // the boot, as are the things it speaks of. Only tests give it another place, where they
 // may write: before anything else.
 var Path = "/run/reflinksr"
+
+// Subdirectories of Path that several packages know.
+const (
+	Attached = "sr"     // which SRs are attached
+	Volumes  = "volume" // which volumes have a device: notes and their locks
+)
 
 // Open opens a subdirectory of Path, made if absent.
 func Open(name string) (*dirfs.Dir, error) {

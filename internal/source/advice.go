@@ -32,10 +32,10 @@ func (o onDisks) missing(want uint64) string {
 	there := uint64(len(o.disks))
 	known := map[uint64]bool{}
 	for _, l := range o.disks {
-		known[l.Super.Devid] = true
+		known[l.Super.DeviceID] = true
 	}
 	var missing []string
-	for id := uint64(1); id <= want && o.disks[there-1].Super.Devid <= want; id++ {
+	for id := uint64(1); id <= want && o.disks[there-1].Super.DeviceID <= want; id++ {
 		if !known[id] {
 			missing = append(missing, fmt.Sprint("disk ", id))
 		}

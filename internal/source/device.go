@@ -115,9 +115,9 @@ func (c Configuration) carriers(a blockdev.Surroundings) (found []blockdev.Look)
 func (c Configuration) whichOf(found []blockdev.Look, a blockdev.Surroundings) (o onDisks, err error) {
 	byID := map[uint64]blockdev.Look{}
 	for _, l := range found {
-		other, there := byID[l.Super.Devid]
+		other, there := byID[l.Super.DeviceID]
 		if !there {
-			byID[l.Super.Devid] = l
+			byID[l.Super.DeviceID] = l
 			continue
 		}
 		if l.Same == "" || l.Same != other.Same || l.Size != other.Size || !sameBlocks(l, other) {
@@ -172,7 +172,7 @@ func isOrAre(what []string) string {
 func (o onDisks) describe() string {
 	var each []string
 	for _, l := range o.disks {
-		each = append(each, fmt.Sprintf("%s (disk %d)", l.Path, l.Super.Devid))
+		each = append(each, fmt.Sprintf("%s (disk %d)", l.Path, l.Super.DeviceID))
 	}
 	return strings.Join(each, ", ")
 }

@@ -27,11 +27,10 @@ func (s Source) String() string {
 	return s.Device
 }
 
-// Kinds are the configuration keys one of which says where the SR is, and those that
-// only go with it.
+// Kinds are the ways to say where an SR is, of which a configuration has one.
 var Kinds = []struct {
-	Key  string
-	with []string
+	Key  string   // that says where
+	With []string // go with it only
 }{
 	{"path", nil},
 	{"device", []string{"filesystem", "wipe", "filesystem_uuid"}},
@@ -51,7 +50,7 @@ func checkSources(conf map[string]string) error {
 		}
 	}
 	for _, s := range Kinds {
-		for _, with := range s.with {
+		for _, with := range s.With {
 			if _, there := conf[with]; there && given != s.Key {
 				return fault.Errorf(fault.ErrInvalid, with, "configuration %q goes with %q only", with, s.Key)
 			}
@@ -113,7 +112,6 @@ func (c *Configuration) parseDevice(device string, conf map[string]string) error
 
 // Complete completes the configuration of the SR with that UUID: where its filesystem is
 // mounted, and which that is.
-// Settle completes what follows from the SR's UUID.
 func (c *Configuration) Complete(uuid string) {
 	c.UUID = uuid
 	if !c.Mounts() {
@@ -126,11 +124,9 @@ func (c *Configuration) Complete(uuid string) {
 }
 
 // Mounts says whether SR.attach mounts the SR's filesystem.
-// Mounts says whether SR.attach mounts something.
 func (s Source) Mounts() bool { return s.Device != "" || s.Server != "" }
 
-// OwnsFilesystem says whether the filesystem was made for the SR and goes with it.
-// Whole says whether the filesystem was made for the SR: it is all of the disk.
+// OwnsFilesystem says whether the filesystem was made for the SR, is all of its disk, and goes with it.
 func (c Configuration) OwnsFilesystem() bool { return c.Device != "" && c.FilesystemUUID == c.UUID }
 
 func printable(s string) bool {

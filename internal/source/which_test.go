@@ -16,7 +16,7 @@ func TestWhichOf(t *testing.T) {
 		return blockdev.Look{Path: path, Same: same, Size: 1 << 30, Super: blockdev.Superblock{Kind: "xfs", UUID: uuid, Devices: 1}}
 	}
 	btrfs := func(path string, id, of, generation uint64) blockdev.Look {
-		return blockdev.Look{Path: path, Size: 1 << 30, Super: blockdev.Superblock{Kind: "btrfs", UUID: uuid, Devices: of, Devid: id, Generation: generation}}
+		return blockdev.Look{Path: path, Size: 1 << 30, Super: blockdev.Superblock{Kind: "btrfs", UUID: uuid, Devices: of, DeviceID: id, Generation: generation}}
 	}
 	longer := xfs("/dev/c", "wwn")
 	longer.Size++

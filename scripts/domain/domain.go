@@ -45,7 +45,7 @@ const bootTime = 10 * time.Minute
 // stateTime is how long a device may take from one state to another.
 const stateTime = time.Minute
 
-// states of a device (xen/include/public/io/xenbus.h)
+// States of a device (xen/include/public/io/xenbus.h)
 const (
 	initialising = "1"
 	connected    = "4"

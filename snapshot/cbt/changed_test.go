@@ -159,11 +159,11 @@ func TestHolesOfDisksInUseAreMapped(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer s.Close()
-		d, err := OpenDisk(s, v.Key)
+		d, err := openDisk(s, v.Key)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer d.Close()
+		defer d.close()
 		_, tree := d.from(0).(*treeCursor)
 		return !tree
 	}

@@ -9,6 +9,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/units"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -120,20 +121,20 @@ func openPair(s *sr.SR, a, b sr.Key) (_ *pair, err error) {
 	if p.unlock, err = lockToCompare(s, a, b); err != nil {
 		return p, err
 	}
-	if p.a, err = OpenDisk(s, a); err != nil {
+	if p.a, err = openDisk(s, a); err != nil {
 		return p, err
 	}
 	if a == b {
 		p.b = p.a
 		return p, nil
 	}
-	p.b, err = OpenDisk(s, b)
+	p.b, err = openDisk(s, b)
 	return p, err
 }
 
 func (p *pair) close() {
-	p.a.Close()
-	p.b.Close()
+	p.a.close()
+	p.b.close()
 	if p.unlock != nil {
 		p.unlock()
 	}
@@ -287,7 +288,7 @@ func window(d *disk, offset, length int64) (first, count int64, err error) {
 	first = offset / granularity
 	count = (offset+length-1)/granularity + 1 - first
 	if (count+7)/8 > bitmapLimit {
-		return 0, 0, fault.Hint(fault.Errorf(fault.ErrSize, "length", "length is %d: at most %s can be told of at once", length, volume.Bytes(bitmapLimit*8*granularity)),
+		return 0, 0, fault.Hint(fault.Errorf(fault.ErrSize, "length", "length is %d: at most %s can be told of at once", length, units.Bytes(bitmapLimit*8*granularity)),
 			"ask for parts")
 	}
 	return first, count, nil

@@ -70,8 +70,8 @@ func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key
 	if err != nil {
 		return err
 	}
-	defer c.Close()
-	defer p.Close()
+	defer c.close()
+	defer p.close()
 	withdraw, err := announce(s, family)
 	if err == nil {
 		err = compose(s, c, p, related)
@@ -99,14 +99,14 @@ func relatives(s *sr.SR, a, b sr.Key) (bool, error) {
 func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 	defer func() {
 		if err != nil {
-			c.Close()
-			p.Close()
+			c.close()
+			p.close()
 		}
 	}()
-	if c, err = OpenDisk(s, child); err != nil {
+	if c, err = openDisk(s, child); err != nil {
 		return c, p, err
 	}
-	if p, err = OpenDisk(s, parent); err != nil {
+	if p, err = openDisk(s, parent); err != nil {
 		return c, p, err
 	}
 	for _, d := range []*disk{c, p} {

@@ -115,7 +115,7 @@ func transferBlocks(s *sr.SR, key sr.Key) error {
 		return err
 	}
 	slices.Reverse(all)
-	old, err := OpenDisk(s, key)
+	old, err := openDisk(s, key)
 	if errors.Is(err, fault.ErrDamaged) {
 		// There is nothing to pass on; those who need it say so from now on.
 		slog.Error("what a damaged volume kept for others goes with it", "key", key, "for", all, "err", err)
@@ -124,7 +124,7 @@ func transferBlocks(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	defer old.Close()
+	defer old.close()
 	var done []sr.Key
 	for _, k := range all {
 		heirs := newFreed(k)
@@ -155,11 +155,11 @@ func receiveBlocks(s *sr.SR, key sr.Key, old *disk, take runList, others *freedB
 		return err
 	}
 	defer lock.Unlock()
-	d, err := OpenDisk(s, key)
+	d, err := openDisk(s, key)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer d.close()
 	f, err := volume.OpenData(s, key, unix.O_RDWR)
 	if err != nil {
 		return err
@@ -197,7 +197,7 @@ func receiveBlocks(s *sr.SR, key sr.Key, old *disk, take runList, others *freedB
 	if err != nil {
 		return errors.Join(err, giveUp(s, d, f, take))
 	}
-	if d.Pending {
+	if d.pending {
 		return nil
 	}
 	if err := noteGivenBack(s, key); err != nil { // the trim to come does it again, or recovery

@@ -87,11 +87,11 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	d, err := OpenDisk(s, key)
+	d, err := openDisk(s, key)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
+	defer d.close()
 	d.freed = newFreed(key)
 	p, err := plan(d, nil)
 	if err != nil {

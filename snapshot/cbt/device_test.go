@@ -129,7 +129,7 @@ func fallocate(path string, mode uint32, offset, length int64) error {
 	return unix.Fallocate(int(f.Fd()), mode, offset, length)
 }
 
-// contents reads a file or a device. Cold, it comes from the disk.
+// readAll reads a file or a device. Cold, it comes from the disk.
 func readAll(path string, n int, cold bool) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

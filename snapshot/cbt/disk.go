@@ -20,17 +20,29 @@ type disk struct {
 	file    *os.File
 	size    int64 // bytes
 	freed   *freedBlocks
-	Pending bool    // freed blocks may still take space
+	pending bool    // freed blocks may still take space
 	owners  []*disk // of freed blocks, by their place in freed.owners; nil: itself, or one that is no more
 	opening bool    // its owners are not all there yet
 	tree    bool    // it is on btrfs, and the tree has all of it
 	inUse   bool    // it may be written to meanwhile
 }
 
-// OpenDisk opens a volume that the caller has locked. If its data was destroyed, that
+// openDisk opens a volume that the caller has locked. If its data was destroyed, that
 // includes SR.LockCBT.
-func OpenDisk(s *sr.SR, key sr.Key) (*disk, error) {
+func openDisk(s *sr.SR, key sr.Key) (*disk, error) {
 	return openWith(s, key, map[sr.Key]*disk{})
+}
+
+// Pending says whether what a volume keeps of its destroyed data can be read, and whether freed
+// blocks may still take space. The caller has SR.LockCBT, or finds out otherwise that
+// nothing changes.
+func Pending(s *sr.SR, key sr.Key) (bool, error) {
+	d, err := openDisk(s, key)
+	if err != nil {
+		return false, err
+	}
+	defer d.close()
+	return d.pending, nil
 }
 
 // openWith also opens those that keep blocks of the volume, each once.
@@ -41,7 +53,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		d.opening = false
 		if err != nil {
 			delete(opened, key)
-			d.Close()
+			d.close()
 		}
 	}()
 	if d.record, err = volume.LoadForChange(s, key); err != nil {
@@ -71,7 +83,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	if !d.record.DataDestroyed {
 		return d, nil
 	}
-	if d.freed, d.Pending, err = loadFreed(s, key); err != nil {
+	if d.freed, d.pending, err = loadFreed(s, key); err != nil {
 		return nil, err
 	}
 	d.owners = make([]*disk, len(d.freed.owners))
@@ -100,14 +112,14 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	return d, nil
 }
 
-func (d *disk) Close() {
+func (d *disk) close() {
 	if d == nil || d.file == nil {
 		return
 	}
 	d.file.Close()
 	d.file = nil
 	for _, k := range d.owners {
-		k.Close()
+		k.close()
 	}
 }
 

@@ -35,7 +35,7 @@ func plan(d, newer *disk) (_ *planned, err error) {
 		return nil, err
 	}
 	p.freed, p.more = freed.with(p.runs), p.runs.count > 0
-	if d.Pending {
+	if d.pending {
 		p.runs, err = p.freed.unpunched(d)
 	}
 	return p, err

@@ -64,25 +64,25 @@ func trim(s *sr.SR, key, newer sr.Key) (more bool, err error) {
 		return false, err
 	}
 	defer lock.Unlock()
-	d, err := OpenDisk(s, key)
+	d, err := openDisk(s, key)
 	if err != nil {
 		return false, err
 	}
-	defer d.Close()
+	defer d.close()
 	if d.freed == nil {
 		return false, nil
 	}
 	var n *disk
 	if newer != "" {
-		if n, err = OpenDisk(s, newer); fault.Unseen(err) {
+		if n, err = openDisk(s, newer); fault.Unseen(err) {
 			return false, err
 		} else if err != nil {
 			slog.Warn("a destroyed snapshot is trimmed as if there were no newer one", "key", key, "err", err)
 		}
-		defer n.Close()
+		defer n.close()
 	}
 	p, err := plan(d, n)
-	if err != nil || !d.Pending && !p.more && p.empty.count == 0 {
+	if err != nil || !d.pending && !p.more && p.empty.count == 0 {
 		return false, err
 	}
 	if p.more {

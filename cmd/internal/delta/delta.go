@@ -48,8 +48,7 @@ import (
 	"fmt"
 	"hash/crc32"
 
-	"reflinksr/sr"
-	"reflinksr/volume"
+	"reflinksr/internal/repository"
 )
 
 const (
@@ -57,10 +56,13 @@ const (
 	version = 1
 
 	// BlockSize is the unit of offsets, lengths and sizes, in bytes.
-	BlockSize = volume.SizeUnit
+	BlockSize = 4096
 
 	// MaxData is the most that one record holds, in bytes.
 	MaxData = 1 << 20
+
+	// MaxSize is the most that a disk can have, in bytes: 1 EiB.
+	MaxSize = 1 << 60
 
 	headerSize = 116
 	recordSize = 28
@@ -78,8 +80,8 @@ var ErrVersion = errors.New("a stream of another version")
 
 // Header says what a stream is the difference of.
 type Header struct {
-	From, To         sr.Key // From is "" in a full stream
-	FromSize, ToSize int64  // bytes
+	From, To         repository.Key // From is "" in a full stream
+	FromSize, ToSize int64          // bytes
 }
 
 // Full says whether the stream begins with nothing.
@@ -151,16 +153,16 @@ func decodeHeader(b []byte) (h Header, damage string, err error) {
 		return h, fmt.Sprintf("its blocks have %d bytes, and not %d", n, BlockSize), nil
 	}
 	if from := string(b[24:60]); from != string(make([]byte, keySize)) {
-		if h.From, err = sr.ParseKey(from); err != nil {
+		if h.From, err = repository.ParseKey(from); err != nil {
 			return h, err.Error(), nil
 		}
 	}
-	if h.To, err = sr.ParseKey(string(b[60:96])); err != nil {
+	if h.To, err = repository.ParseKey(string(b[60:96])); err != nil {
 		return h, err.Error(), nil
 	}
 	var fits, fits2 bool
-	h.FromSize, fits = number(b[96:], volume.MaxSize)
-	h.ToSize, fits2 = number(b[104:], volume.MaxSize)
+	h.FromSize, fits = number(b[96:], MaxSize)
+	h.ToSize, fits2 = number(b[104:], MaxSize)
 	if !fits || !fits2 || h.FromSize%BlockSize != 0 || h.ToSize%BlockSize != 0 || h.Full() && h.FromSize != 0 {
 		return h, "the header has sizes that no disk has", nil
 	}

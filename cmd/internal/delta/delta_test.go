@@ -9,8 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"reflinksr/sr"
-	"reflinksr/volume"
+	"reflinksr/internal/repository"
 )
 
 const (
@@ -183,10 +182,10 @@ func TestNonsense(t *testing.T) {
 		"a full one cut short": record(full, [3]uint64{0, 3 * BlockSize}, [3]uint64{1, 3 * BlockSize, 1}),
 		"wrong count":          record(header, [3]uint64{0, BlockSize}, [3]uint64{2, BlockSize, 1}),
 		"wrong sum":            record(header, [3]uint64{0, BlockSize}, [3]uint64{1, 2 * BlockSize, 1}),
-		"too large":            Header{From: keyA, To: keyB, FromSize: BlockSize, ToSize: volume.MaxSize + BlockSize}.encode(),
+		"too large":            Header{From: keyA, To: keyB, FromSize: BlockSize, ToSize: MaxSize + BlockSize}.encode(),
 		"odd size":             Header{From: keyA, To: keyB, FromSize: BlockSize, ToSize: 1}.encode(),
 		"full, with a past":    Header{To: keyB, FromSize: BlockSize, ToSize: BlockSize}.encode(),
-		"no key":               Header{From: sr.Key(strings.Repeat(".", keySize)), To: keyB}.encode(),
+		"no key":               Header{From: repository.Key(strings.Repeat(".", keySize)), To: keyB}.encode(),
 	} {
 		if blocks, _, err := read(data); !errors.As(err, new(*Damage)) || strings.Contains(err.Error(), "checksum") {
 			t.Errorf("%s: %q, %v", name, blocks, err)

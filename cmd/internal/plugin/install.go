@@ -237,7 +237,7 @@ func Uninstall(args []string, out io.Writer) error {
 // noted lists the SRs that are attached by the names of their notes: also those whose note
 // cannot be read, because it is damaged or because /proc is not there to do it by.
 func noted() (uuids []string, err error) {
-	dir, err := rundir.Look("sr")
+	dir, err := rundir.Look(rundir.Attached)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
 	}

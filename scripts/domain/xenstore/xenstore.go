@@ -39,7 +39,7 @@ func Open() (*Conn, error) {
 // Close ends the connection.
 func (c *Conn) Close() error { return c.rw.Close() }
 
-// kinds of messages
+// Kinds of messages.
 const (
 	opRead     = 2
 	opWrite    = 11

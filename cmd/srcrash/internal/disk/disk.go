@@ -107,7 +107,7 @@ type Mount struct {
 	bell      *os.File // a file outside everything, to ring for a commit
 }
 
-// bell is the name of a file that Commit uses; whoever lists the filesystem's top
+// Bell is the name of a file that Commit uses; whoever lists the filesystem's top
 // directory will meet it.
 const Bell = ".commit"
 

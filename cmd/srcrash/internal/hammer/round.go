@@ -12,7 +12,6 @@ import (
 	"github.com/google/uuid"
 
 	"reflinksr/cmd/srcrash/internal/rig"
-	"reflinksr/datapath/lease"
 	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
@@ -139,7 +138,7 @@ func (r *round) leftovers(list map[string]Seen) {
 	for _, l := range devices {
 		bad("%s is still bound to %s", l.Path(), l.File)
 	}
-	if names, err := r.notes(lease.NoteDir); err != nil || len(names) > 0 {
+	if names, err := r.notes(rundir.Volumes); err != nil || len(names) > 0 {
 		bad("notes of volumes: %v, %v", names, err)
 	}
 }
@@ -161,7 +160,7 @@ func (r *round) remove() {
 	os.Remove(r.path)
 }
 
-// notes are the files that are about this SR in a directory of sr.RuntimeDir.
+// notes are the files that are about this SR in a directory of rundir.Path.
 func (r *round) notes(sub string) ([]string, error) {
 	names, err := filesIn(filepath.Join(rundir.Path, sub))
 	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, r.uuid) }), err
