@@ -256,7 +256,7 @@ type freedCursor struct {
 	own    walker
 	size   int64
 	runs   *runWalker // at the first that is not yet passed
-	names  []sr.Key   // lostBlocks.owners
+	names  []sr.Key   // freedBlocks.owners
 	owners []*walker  // of those that there are; nil: what they keep is skipped
 	at     int64
 }
