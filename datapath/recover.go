@@ -56,7 +56,9 @@ type recovery struct {
 func recoverAll(s *sr.SR, how recovery) error {
 	how.first = how.first && !s.Meta.Filesystem.Clustered()
 	uris, err := unfinished(s, how)
-	err = errors.Join(err, lease.SweepLocks(s.Meta.UUID))
+	if e := lease.SweepLocks(s.Meta.UUID); e != nil {
+		slog.Warn("locks of notes stay until the SR is attached again", "sr", s.Path, "err", e)
+	}
 	s.Close() // each volume opens it again
 	for uri, what := range uris {
 		if e := recoverVolume(uri, what, how); e != nil {

@@ -11,13 +11,13 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/fault"
-	"reflinksr/internal/filesystem"
 	"reflinksr/internal/repository"
 )
 
@@ -80,11 +80,7 @@ func run(args []string, out, errs io.Writer) int {
 				fmt.Fprintf(errs, "usage: srctl %s %s\n       %s\n", c.name, c.args, c.about)
 				return 2
 			}
-			why := filesystem.Refusal(err)
-			if why != "" {
-				why = ": " + why
-			}
-			fmt.Fprintf(errs, "srctl %v%s\n", fault.In(c.name, err), why)
+			fmt.Fprintf(errs, "srctl %v\n", fault.In(c.name, repository.Explain(directory(args[1:]), err)))
 			if errors.Is(err, errUnchecked) {
 				return 3
 			}
@@ -146,4 +142,14 @@ func volumesAt(ctx context.Context, path, key, other string) (a, b repository.Vo
 		b, err = repository.ParseVolume(a.SR, other)
 	}
 	return a, b, err
+}
+
+// directory is the first argument that can be an SR's: "" if none can.
+func directory(args []string) string {
+	for _, arg := range args {
+		if strings.HasPrefix(arg, "/") {
+			return arg
+		}
+	}
+	return ""
 }

@@ -286,7 +286,7 @@ func exportVolume(ctx context.Context, sr repository.SR, key string, to *stream)
 			p.end()
 		}
 	})
-	if err != nil && p != nil && ctx.Err() == nil { // else it may go on yet
+	if err != nil && ctx.Err() == nil && p != nil { // else it may go on yet, and change p
 		p.end()
 	}
 	return size, err

@@ -32,15 +32,7 @@ func OpenDir(path string) (*Dir, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: path, Err: err}
 	}
-	d, err := FromFD(fd, path)
-	if err == nil {
-		d.shared, err = coherenceOf(d.f)
-	}
-	if err != nil {
-		d.Close()
-		return nil, err
-	}
-	return d, nil
+	return FromFD(fd, path)
 }
 
 // Sub opens the subdirectory name. One on another filesystem is ErrUnavailable.
@@ -51,11 +43,10 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 	if err != nil {
 		return nil, &os.PathError{Op: "open", Path: d.Join(name), Err: err}
 	}
-	sub, err := FromFD(fd, d.Join(name))
+	sub, err := newDir(fd, d.Join(name), d.shared)
 	if err != nil {
 		return nil, err
 	}
-	sub.shared = d.shared
 	if sub.dev != d.dev {
 		sub.Close()
 		return nil, fault.Hint(fault.Errorf(fault.ErrUnavailable, d.Path(), "%s is refused: it is a subvolume, or something is mounted over it", d.Join(name)),
@@ -66,7 +57,19 @@ func (d *Dir) Sub(name string) (*Dir, error) {
 
 // FromFD makes a Dir of a descriptor, which belongs to it from now on; path is its name in errors.
 func FromFD(fd int, path string) (*Dir, error) {
-	d := &Dir{f: os.NewFile(uintptr(fd), path), shared: local{}}
+	d, err := newDir(fd, path, local{})
+	if err != nil {
+		return nil, err
+	}
+	if d.shared, err = coherenceOf(d.f); err != nil {
+		d.Close()
+		return nil, err
+	}
+	return d, nil
+}
+
+func newDir(fd int, path string, shared coherence) (*Dir, error) {
+	d := &Dir{f: os.NewFile(uintptr(fd), path), shared: shared}
 	st, err := sys.Fstat(d.f)
 	if err != nil {
 		d.Close()

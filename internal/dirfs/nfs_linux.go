@@ -90,7 +90,11 @@ func (n nfs) lockSelf(d *Dir) (*Lock, error) {
 	lock, err := d.LockFile(SelfLock, d.Path(), Exclusive, false)
 	if err == nil {
 		lock.passing = true
-		return lock, n.revalidate(d)
+		if err := n.revalidate(d); err != nil {
+			lock.Unlock()
+			return nil, err
+		}
+		return lock, nil
 	}
 	if fault.Classify(err) != fault.ErrNoSpace {
 		return nil, n.mayWrite(d, nil, err)

@@ -35,7 +35,8 @@ func (e *Error) Is(target error) bool { return target == e.Class }
 // Unwrap is the cause.
 func (e *Error) Unwrap() error { return e.Cause }
 
-// Errorf makes an Error whose text is formatted like fmt.Errorf: of %w the cause is kept.
+// Errorf makes an Error whose text is formatted like fmt.Errorf: of one %w the cause is kept. An input/output error that
+// is kept so is told as one, whatever the class: use %v for what was only met on the way.
 func Errorf(class error, item, format string, args ...any) error {
 	said := fmt.Errorf(format, args...)
 	return &Error{Class: class, Item: item, Text: said.Error(), Cause: errors.Unwrap(said)}
@@ -44,9 +45,9 @@ func Errorf(class error, item, format string, args ...any) error {
 // Hint adds to an Error what to do about it, formatted like fmt.Sprintf. Its text ends with that, after a colon;
 // who shows hints apart takes the fields.
 func Hint(err error, format string, args ...any) error {
-	var e *Error
-	if !errors.As(err, &e) {
-		return fmt.Errorf("%w: %s", err, fmt.Sprintf(format, args...))
+	e, is := err.(*Error)
+	if !is {
+		e = In("", err).(*Error) // what is around an Error, or beside it, is not to be lost
 	}
 	with := *e
 	with.Hint = fmt.Sprintf(format, args...)

@@ -65,8 +65,12 @@ func TestHint(t *testing.T) {
 	if !errors.Is(err, ErrUnavailable) || !errors.Is(err, unix.EACCES) || !errors.As(err, &path) || HintOf(fmt.Errorf("wrapped: %w", err)) != "look at dmesg" {
 		t.Errorf("%#v", err)
 	}
-	if err := Hint(errors.New("of the system"), "wait"); err.Error() != "of the system: wait" || HintOf(err) != "" {
+	if err := Hint(errors.New("of the system"), "wait"); err.Error() != "of the system: wait" || HintOf(err) != "wait" {
 		t.Errorf("%v", err)
+	}
+	around := Hint(errors.Join(fmt.Errorf("SR x: %w", Errorf(ErrSRInUse, "x", "in use")), unix.EIO), "look")
+	if got, want := around.Error(), "SR x: in use\ninput/output error: look"; got != want || !IsIO(around) || !errors.Is(around, ErrSRInUse) {
+		t.Errorf("%q, want %q", got, want)
 	}
 	in := In("Volume.stat", fmt.Errorf("wrapped: %w", err))
 	if got, want := in.Error(), "Volume.stat: wrapped: SR /srv cannot be read: open /srv: permission denied: look at dmesg"; got != want {

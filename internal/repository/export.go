@@ -17,6 +17,9 @@ type Sink = volume.Sink
 // When ctx ends it ends with the cause, and does not wait for a sink that takes nothing more:
 // whoever ends it uses the sink no more.
 func (v Volume) Export(ctx context.Context, to Sink, moved func(done, total int64)) (size int64, err error) {
+	if err := context.Cause(ctx); err != nil {
+		return 0, err // a snapshot for nothing would hold up the guest
+	}
 	made, err := v.Snapshot(ctx)
 	if err != nil {
 		return 0, err

@@ -9,19 +9,23 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/version"
-	"reflinksr/internal/filesystem"
 	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
 )
 
-// IsCall says whether a program name is a SMAPIv3 call's: Class.method.
-func IsCall(argv0 string) bool { return smapi.IsName(filepath.Base(argv0)) }
+// IsCall says whether a program name is a SMAPIv3 call's: Class.method, of whatever method. One that the interface does not
+// have is answered as Unimplemented.
+func IsCall(argv0 string) bool {
+	class, method, _ := strings.Cut(filepath.Base(argv0), ".")
+	return method != "" && smapi.PluginsOf(class+".method") != 0
+}
 
 // Main is the process of one call, and returns its exit status.
 func Main() int { return MainAs(os.Args[0], os.Args[1:]) }
@@ -55,10 +59,7 @@ func explained(ctx context.Context, call string, r serve.Request, answer func(co
 	value, err := answer(ctx)
 	about := []any{"sr", smapi.Argument(r.Request, "sr"), "key", smapi.Argument(r.Request, "key", "uri"), "took", time.Since(start)}
 	if err != nil {
-		err = filesystem.Explain(directory(r.Request), err)
-		if why := filesystem.Refusal(err); why != "" {
-			err = fmt.Errorf("%w: %s", err, why)
-		}
+		err = repository.Explain(directory(r.Request), err)
 		slog.Error("failed", append(about, "err", err)...)
 		return nil, err
 	}
