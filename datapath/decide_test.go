@@ -105,7 +105,7 @@ func TestEnding(t *testing.T) {
 		{"an attach that died before its device", lease.Note{Domains: []string{"1"}}, 0, ending{}},
 		{"a device of nobody", lease.Note{}, 1, ending{}},
 		{"stuck", lease.Note{Stuck: true}, 1, ending{unbind: true}},
-		{"a throw-away disk that was never closed", lease.Note{Nonpersistent: true, Used: true}, 0, ending{discard: true}},
+		{"a nonpersistent disk that was never closed", lease.Note{Nonpersistent: true, Used: true}, 0, ending{discard: true}},
 		{"one that is attached", lease.Note{Nonpersistent: true, Domains: []string{"1"}}, 1, ending{refused: true}},
 		{"one that is stuck", lease.Note{Nonpersistent: true, Stuck: true}, 1, ending{unbind: true, discard: true}},
 	} {
@@ -128,7 +128,7 @@ func TestLeftover(t *testing.T) {
 	}{
 		{"nothing", lease.Note{}, nil, nil, true, leftover{}},
 		{"what belongs to another volume", lease.Note{}, []string{lease.NonpersistentName(otherKey, me), string(aKey), string(aKey) + ".inf"}, []string{string(otherKey)}, true, leftover{}},
-		{"this host's throw-away disk", lease.Note{}, []string{own}, nil, false, leftover{nonpersistent: true}},
+		{"this host's nonpersistent disk", lease.Note{}, []string{own}, nil, false, leftover{nonpersistent: true}},
 		{"another host's", lease.Note{}, []string{others}, nil, false, leftover{}},
 		{"another host's, where only one can have it", lease.Note{}, []string{others}, nil, true, leftover{nonpersistent: true}},
 		{"of this host when it was called otherwise", lease.Note{Host: "other"}, []string{others}, nil, false, leftover{nonpersistent: true}},
@@ -153,7 +153,7 @@ func TestRecovery(t *testing.T) {
 	}{
 		{"nothing is left", leftover{}, lease.Note{}, true, remedy{}},
 		{"a domain has it", all, lease.Note{Domains: []string{"1"}, Stuck: true, Nonpersistent: true, Used: true}, false, remedy{publish: true}},
-		{"a throw-away disk waits to be attached", all, lease.Note{Nonpersistent: true}, false, remedy{publish: true}},
+		{"a nonpersistent disk waits to be attached", all, lease.Note{Nonpersistent: true}, false, remedy{publish: true}},
 		{"one that has served its guest", all, lease.Note{Nonpersistent: true, Used: true}, false, remedy{discard: true, publish: true}},
 		{"one that nobody notes", all, lease.Note{}, false, remedy{discard: true, publish: true}},
 		{"a device that is stuck", all, lease.Note{Stuck: true, Nonpersistent: true}, false, remedy{unbind: true, publish: true}},

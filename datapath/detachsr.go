@@ -89,7 +89,7 @@ func (v *session) ending(path string) (ending, error) {
 type ending struct {
 	refused bool // a domain has a device of it
 	unbind  bool // a device that could not be unbound before
-	discard bool // a throw-away disk that was never closed
+	discard bool // a nonpersistent disk that was never closed
 }
 
 // endingOf decides by what is noted, and how many devices there are. A domain without a
@@ -118,7 +118,7 @@ func (v *session) reconcile(path string) error {
 	}
 	if end.discard {
 		if err := v.removeNonpersistent(); err != nil {
-			slog.Warn("a volume's throw-away disk stays until the SR is attached again", "key", v.key, "err", err)
+			slog.Warn("a volume's nonpersistent disk stays until the SR is attached again", "key", v.key, "err", err)
 		}
 	}
 	return nil

@@ -6,7 +6,7 @@
 //	activate    per domain      the lease is taken: one writer, or many readers
 //	deactivate  per domain      what was buffered is durable, the lease is given back
 //	detach      per domain      the device goes with its last domain; never fails
-//	close       (once)          a throw-away disk is discarded
+//	close       (once)          a nonpersistent disk is discarded
 //
 // Every call may be repeated. What is about this boot of this host (which domains
 // have a device) is in /run/reflinksr, under a lock of its own, so that detach works

@@ -9,17 +9,17 @@ import (
 	"reflinksr/sr"
 )
 
-// nonpersistentName is the name of the throw-away disk in staging.
+// nonpersistentName is the name of the nonpersistent disk in staging.
 func (v *session) nonpersistentName() string { return v.state.NonpersistentName(v.key, v.me) }
 
-// ofNonpersistent picks the staging names of a volume's throw-away disks, of whatever host.
+// ofNonpersistent picks the staging names of a volume's nonpersistent disks, of whatever host.
 func ofNonpersistent(key sr.Key) func(name string) bool {
 	return func(name string) bool {
 		return strings.HasPrefix(name, string(key)+".") && strings.HasSuffix(name, sr.NonpersistentSuffix)
 	}
 }
 
-// discard removes the throw-away disk, of this or a forgotten session, and
+// discard removes the nonpersistent disk, of this or a forgotten session, and
 // forgets it.
 func (v *session) discard() error {
 	if err := v.removeNonpersistent(); err != nil {
@@ -32,12 +32,12 @@ func (v *session) discard() error {
 func (v *session) removeNonpersistent() error {
 	err := v.locked(func(s *sr.SR) error { return s.Staging.Remove(v.nonpersistentName()) })
 	if err != nil && !errors.Is(err, fault.ErrVolumeNotFound) && !errors.Is(err, fault.ErrNotAttached) {
-		return fmt.Errorf("volume %s: discarding its throw-away disk: %w", v.key, err)
+		return fmt.Errorf("volume %s: discarding its nonpersistent disk: %w", v.key, err)
 	}
 	return nil
 }
 
-// removeOthersNonpersistent removes the throw-away disks of what this host was called in former
+// removeOthersNonpersistent removes the nonpersistent disks of what this host was called in former
 // boots, or of hosts that had the filesystem before.
 func (v *session) removeOthersNonpersistent() error {
 	return v.locked(func(s *sr.SR) error {
@@ -54,7 +54,7 @@ func (v *session) removeOthersNonpersistent() error {
 				return err
 			}
 			if devices, err := v.devicesOf(st.Dev, st.Ino); err != nil || len(devices) > 0 {
-				return errors.Join(err, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s: its throw-away disk %s has a device, and stays", v.key, name))
+				return errors.Join(err, fault.Errorf(fault.ErrInUse, string(v.key), "volume %s: its nonpersistent disk %s has a device, and stays", v.key, name))
 			}
 			if err := s.Staging.Remove(name); err != nil {
 				return err

@@ -90,7 +90,7 @@ func (v *session) makeNonpersistent(s *sr.SR, r *volume.Record) (err error) {
 	return volume.Align(f)
 }
 
-// Close ends what Open began: the throw-away disk is gone.
+// Close ends what Open began: the nonpersistent disk is gone.
 func Close(uri string) error {
 	v, err := beginToGiveBack(uri)
 	if v == nil {
@@ -104,7 +104,7 @@ func Close(uri string) error {
 		return nil
 	}
 	if v.state.Nonpersistent && len(v.state.Domains) > 0 {
-		return fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: its throw-away disk is attached to domain %s", v.key, v.state.Domains[0]),
+		return fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: its nonpersistent disk is attached to domain %s", v.key, v.state.Domains[0]),
 			"detach it first")
 	}
 	return v.discard()
@@ -120,7 +120,7 @@ func (v *session) removeStale(s *sr.SR) error {
 	return s.Staging.Remove(v.nonpersistentName())
 }
 
-// forgotten says whether there is a throw-away disk that the note does not tell
+// forgotten says whether there is a nonpersistent disk that the note does not tell
 // of: its open died before it could.
 func (v *session) forgotten() bool {
 	s, err := sr.Open(v.handle, dirfs.Unlocked)
@@ -130,7 +130,7 @@ func (v *session) forgotten() bool {
 	defer s.Close()
 	there, err := s.Staging.Exists(v.nonpersistentName())
 	if err != nil { // giving back goes on; what is left SR.attach removes
-		slog.Error("whether there is a throw-away disk cannot be told", "key", v.key, "err", err)
+		slog.Error("whether there is a nonpersistent disk cannot be told", "key", v.key, "err", err)
 	}
 	return there
 }

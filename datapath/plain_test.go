@@ -216,7 +216,7 @@ func TestRecoverAndDetachSR(t *testing.T) {
 	there := func() bool { _, err := os.Stat(disk); return err == nil }
 	put()
 	if err := Recover(handle); err != nil || there() {
-		t.Errorf("a throw-away disk that nobody notes is there: %v, %v", there(), err)
+		t.Errorf("a nonpersistent disk that nobody notes is there: %v, %v", there(), err)
 	}
 	put()
 	keep(t, note, lease.Note{Nonpersistent: true, Host: me.UUID})
@@ -276,7 +276,7 @@ func TestAttachThatFails(t *testing.T) {
 	}
 	keep(t, note, lease.Note{Nonpersistent: true})
 	if _, err := Attach(uri, "1"); !errors.Is(err, fault.ErrInvalid) {
-		t.Errorf("without its throw-away disk: %v", err)
+		t.Errorf("without its nonpersistent disk: %v", err)
 	}
 	if n := noted(t, note); len(n.Domains) > 0 || !n.Nonpersistent {
 		t.Errorf("noted: %+v", n)

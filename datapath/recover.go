@@ -17,7 +17,7 @@ import (
 )
 
 // Recover removes, when an SR is attached, what a crash of this host left: leases
-// of a former boot, throw-away disks that have served their guest, devices that
+// of a former boot, nonpersistent disks that have served their guest, devices that
 // could not be unbound, and notes of volumes that are no more.
 func Recover(handle string) error {
 	s, err := sr.Open(handle, dirfs.Shared)
@@ -111,7 +111,7 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 }
 
 // leftoverOf tells what a volume's datapath may have left, by what is noted of it and the names of all that is staged and
-// leased. first: other hosts' throw-away disks are of what is no more.
+// leased. first: other hosts' nonpersistent disks are of what is no more.
 func leftoverOf(key sr.Key, me hostinfo.Host, note lease.Note, staged, leases []string, first bool) leftover {
 	return leftover{
 		nonpersistent: slices.Contains(staged, note.NonpersistentName(key, me)) || first && slices.ContainsFunc(staged, ofNonpersistent(key)),
@@ -199,7 +199,7 @@ func recoverVolume(uri string, what leftover, how recovery) error {
 // remedy is what recovery does of a volume that is there.
 type remedy struct {
 	unbind        bool // its devices go
-	discard       bool // its throw-away disk of this host goes
+	discard       bool // its nonpersistent disk of this host goes
 	discardOthers bool // those of other hosts, and of this one when it had another identity
 	publish       bool // whoever is of another boot of this host goes from its lease
 	sweep         bool // so does whoever is not of this boot
@@ -208,7 +208,7 @@ type remedy struct {
 // remedy decides by what is noted of the volume now that it is locked: what a domain has is
 // left alone.
 //
-// A throw-away disk that was opened and waits to be attached is kept. One that has
+// A nonpersistent disk that was opened and waits to be attached is kept. One that has
 // served its guest goes, but is not forgotten: attach must not present the volume
 // instead.
 func (what leftover) remedy(note lease.Note, first bool) remedy {

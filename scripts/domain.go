@@ -175,11 +175,11 @@ func xenDisk(backend smapi.Backend) (string, error) {
 // unplugDomain takes the disk back as the toolstack does: from the guest first. A guest
 // that keeps it keeps its device; the toolstack may then detach all the same.
 func (s *script) unplugDomain(not bool, d *domain.Domain, key string) error {
-	patience := s.config.timeout()
+	timeout := s.config.timeout()
 	if not {
-		patience = 3 * time.Second
+		timeout = 3 * time.Second
 	}
-	if err := d.Unplug(key, patience); err != nil || not {
+	if err := d.Unplug(key, timeout); err != nil || not {
 		return opposite(not, err)
 	}
 	return s.unplug(false, []string{key, "domain=" + strconv.Itoa(d.ID)})

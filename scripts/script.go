@@ -253,7 +253,7 @@ func (s *script) retry(_ bool, args []string) error {
 	if len(args) < 2 {
 		return usage("retry")
 	}
-	patience, err := time.ParseDuration(args[0])
+	timeout, err := time.ParseDuration(args[0])
 	if err != nil {
 		return err
 	}
@@ -266,7 +266,7 @@ func (s *script) retry(_ bool, args []string) error {
 		if len(args) == 0 || v.name != args[0] {
 			continue
 		}
-		deadline := time.Now().Add(patience)
+		deadline := time.Now().Add(timeout)
 		for pause := 5 * time.Millisecond; ; pause = min(2*pause, 200*time.Millisecond) {
 			err := v.run(s, not, args[1:])
 			if err == nil || time.Now().After(deadline) {

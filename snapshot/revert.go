@@ -29,7 +29,7 @@ func Revert(handle string, from, to sr.Key) error {
 	}
 	defer s.Close()
 	if from == to {
-		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s cannot be reverted to itself", to)
+		return fault.Errorf(fault.ErrInvalid, string(to), "volume %s cannot be reverted to itself", to)
 	}
 	source, target, err := s.LockBoth(from, to, dirfs.Shared)
 	if err != nil {
@@ -70,9 +70,9 @@ func mayRevert(to sr.Key, r *volume.Record, from sr.Key, was *volume.Record) err
 	}
 	switch {
 	case !r.ReadWrite:
-		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is read-only and keeps its contents", to)
+		return fault.Errorf(fault.ErrInvalid, string(to), "volume %s is read-only and keeps its contents", to)
 	case r.SectorSize != was.SectorSize:
-		return fault.Errorf(fault.ErrInvalid, "snapshot", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", to, r.SectorSize, from, was.SectorSize)
+		return fault.Errorf(fault.ErrInvalid, string(from), "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", to, r.SectorSize, from, was.SectorSize)
 	}
 	return nil
 }

@@ -26,7 +26,7 @@ import (
 func Create(uuid string, conf map[string]string, name, description string) (map[string]string, error) {
 	id := strings.ToLower(uuid)
 	if !uuids.IsCanonical(id) {
-		return nil, fault.Errorf(fault.ErrInvalid, "uuid", "argument %q is %q, which is no UUID", "uuid", fault.Shorten(uuid))
+		return nil, fault.Errorf(fault.ErrInvalid, "uuid", "the UUID for the SR is %q, which is none", fault.Shorten(uuid))
 	}
 	if err := errors.Join(source.CheckText("name", name), source.CheckText("description", description)); err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ const PendingCBT = ".todo"
 // the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of the
 // record, ".new" of its lease, ".todo.new" of what it knows of changed blocks, ".revert"
 // and ".composed" new data, or what it has replaced. Others begin with a key and a dot as well (package
-// datapath's throw-away disks) and are not ours to judge.
+// datapath's nonpersistent disks) and are not ours to judge.
 func StagedName(name string) (key Key, kind string, ok bool) {
 	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
 		return "", "", false
@@ -40,5 +40,5 @@ func StagedName(name string) (key Key, kind string, ok bool) {
 // Composed names the staged data of a composition: new before its commit, old after it.
 func Composed(key Key) string { return string(key) + ".composed" }
 
-// NonpersistentSuffix ends the staging names of throw-away disks.
+// NonpersistentSuffix ends the staging names of nonpersistent disks.
 const NonpersistentSuffix = ".throwaway"

@@ -85,7 +85,7 @@ func TestRecoverEveryState(t *testing.T) {
 		{"a destruction after its commit", []string{aKey, staging + aKey + ".inf", leases + aKey, cbt + aKey, cbt + aKey + ".todo", staging + aKey + ".x.throwaway"}, nil},
 		{"a destruction whose data is gone", []string{staging + aKey + ".inf", locks + aKey}, nil},
 		{"changes before their commit", []string{aKey, aKey + ".inf", staging + aKey + ".inf.new", staging + aKey + ".new", staging + aKey + ".revert", staging + aKey + ".composed", staging + aKey + ".todo.new"}, []string{locks + aKey, aKey, aKey + ".inf"}},
-		{"a throw-away disk of a volume that is there", []string{aKey, aKey + ".inf", staging + aKey + ".x.throwaway"}, []string{locks + aKey, staging + aKey + ".x.throwaway", aKey, aKey + ".inf"}},
+		{"a nonpersistent disk of a volume that is there", []string{aKey, aKey + ".inf", staging + aKey + ".x.throwaway"}, []string{locks + aKey, staging + aKey + ".x.throwaway", aKey, aKey + ".inf"}},
 		{"data that no record tells of", []string{aKey}, []string{aKey}},
 		{"what is somebody's", []string{staging + "README", staging + aKey + ".bak", "README", locks + "x"}, []string{locks + "x", staging + aKey + ".bak", staging + "README", "README"}},
 		{"another volume's", []string{staging + aKey, otherKey, otherKey + ".inf", leases + otherKey, cbt + otherKey}, []string{cbt + otherKey, leases + otherKey, otherKey, otherKey + ".inf"}},

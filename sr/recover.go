@@ -101,7 +101,7 @@ func (s *SR) whereabouts(key Key) (w whereabouts, err error) {
 type remedy struct {
 	place  bool // the staged data belongs in root
 	erase  bool // the data in root belongs to no volume, and the lease neither
-	forget bool // there is no volume whose throw-away disks and changed blocks these could be
+	forget bool // there is no volume whose nonpersistent disks and changed blocks these could be
 }
 
 // remedy decides by where the record is.

@@ -10,7 +10,7 @@ func (s *SR) RemoveCBT(key Key) error {
 	return errors.Join(s.CBT.Remove(string(key)), s.CBT.Remove(string(key)+PendingCBT))
 }
 
-// removeNonpersistent removes the throw-away disks of a volume that is no more.
+// removeNonpersistent removes the nonpersistent disks of a volume that is no more.
 func (s *SR) removeNonpersistent(key Key) error {
 	names, err := s.Staging.Names()
 	if err != nil {

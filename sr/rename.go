@@ -13,16 +13,16 @@ import (
 // SetName renames an attached SR: its sr.json, and what this host has noted of it. The
 // name is UTF-8 of at most TextLimit bytes, else it is ErrInvalid.
 func SetName(handle, name string) error {
-	return change(handle, "new_name", name, func(m *layout.Meta) { m.Name = name })
+	return change(handle, "name", name, func(m *layout.Meta) { m.Name = name })
 }
 
 // SetDescription is SetName for the description.
 func SetDescription(handle, description string) error {
-	return change(handle, "new_description", description, func(m *layout.Meta) { m.Description = description })
+	return change(handle, "description", description, func(m *layout.Meta) { m.Description = description })
 }
 
-func change(handle, arg, text string, edit func(*layout.Meta)) error {
-	if err := source.CheckText(arg, text); err != nil {
+func change(handle, item, text string, edit func(*layout.Meta)) error {
+	if err := source.CheckText(item, text); err != nil {
 		return err
 	}
 	s, err := Open(handle, dirfs.Exclusive)

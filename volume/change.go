@@ -47,7 +47,7 @@ func locked(handle string, key sr.Key, mode dirfs.LockMode, do func(*sr.SR, sr.K
 
 // SetName gives the volume another name.
 func SetName(handle string, key sr.Key, name string) error {
-	if err := source.CheckText("new_name", name); err != nil {
+	if err := source.CheckText("name", name); err != nil {
 		return err
 	}
 	return change(handle, key, func(r *Record) error { r.Name = name; return nil })
@@ -55,7 +55,7 @@ func SetName(handle string, key sr.Key, name string) error {
 
 // SetDescription gives the volume another description.
 func SetDescription(handle string, key sr.Key, description string) error {
-	if err := source.CheckText("new_description", description); err != nil {
+	if err := source.CheckText("description", description); err != nil {
 		return err
 	}
 	return change(handle, key, func(r *Record) error { r.Description = description; return nil })
@@ -64,8 +64,11 @@ func SetDescription(handle string, key sr.Key, description string) error {
 // Set stores a key-value pair of the caller's with the volume. All pairs of a
 // volume together have at most 512 KiB.
 func Set(handle string, key sr.Key, k, v string) error {
-	if !utf8.ValidString(k) || !utf8.ValidString(v) {
-		return fault.Errorf(fault.ErrInvalid, "k", "arguments \"k\" and \"v\" must be valid UTF-8")
+	switch {
+	case !utf8.ValidString(k):
+		return fault.Errorf(fault.ErrInvalid, "pair's key", "the pair's key is not valid UTF-8")
+	case !utf8.ValidString(v):
+		return fault.Errorf(fault.ErrInvalid, "pair's value", "the pair's value is not valid UTF-8")
 	}
 	return change(handle, key, func(r *Record) error {
 		if r.Keys == nil {
@@ -77,7 +80,7 @@ func Set(handle string, key sr.Key, k, v string) error {
 			total += len(k) + len(v)
 		}
 		if total > keysLimit {
-			return fault.Errorf(fault.ErrInvalid, "v", "volume %s: its keys would have %d bytes together, at most %d are allowed", key, total, keysLimit)
+			return fault.Errorf(fault.ErrInvalid, "pair's value", "volume %s: its keys would have %d bytes together, at most %d are allowed", key, total, keysLimit)
 		}
 		return nil
 	})
@@ -91,7 +94,7 @@ func Unset(handle string, key sr.Key, k string) error {
 // Resize makes the volume at least size bytes long, at once also for a guest that
 // has it. It never shrinks: ErrSize.
 func Resize(handle string, key sr.Key, size int64) error {
-	if err := checkSize("new_size", size); err != nil {
+	if err := checkSize(size); err != nil {
 		return err
 	}
 	return locked(handle, key, dirfs.Exclusive, func(s *sr.SR, k sr.Key) error {
@@ -107,7 +110,7 @@ func Resize(handle string, key sr.Key, size int64) error {
 			return fmt.Errorf("volume %s: what is attached on this host: %w", key, err)
 		}
 		if err == nil && note.Nonpersistent && len(note.Domains) > 0 {
-			return fault.Hint(fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: domain %s has a throw-away clone of it, which keeps its size", key, note.Domains[0]),
+			return fault.Hint(fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: domain %s has a nonpersistent disk of it, which keeps its size", key, note.Domains[0]),
 				"close that first")
 		}
 		if err := noDeviceElsewhere(s, k); err != nil {
@@ -136,7 +139,7 @@ func Resize(handle string, key sr.Key, size int64) error {
 			return fault.Errorf(fault.ErrSize, string(key), "volume %s has %d bytes and cannot shrink to %d", key, st.Size, size)
 		}
 		if length > st.Size {
-			if err := setLength(f, length, "new_size"); err != nil {
+			if err := setLength(f, length); err != nil {
 				return err
 			}
 			r.Size = advisory(length)

@@ -21,7 +21,7 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 	if size == 0 {
 		size = SizeUnit
 	}
-	if err := checkSize("size", size); err != nil {
+	if err := checkSize(size); err != nil {
 		return Volume{}, err
 	}
 	if err := errors.Join(source.CheckText("name", name), source.CheckText("description", description)); err != nil {
@@ -37,7 +37,7 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 		SectorSize: s.Meta.Options.SectorSize,
 	}
 	return Add(s, r, s.Meta.Options.Attributes(), func(f *os.File) error {
-		return setLength(f, RoundUp(size), "size")
+		return setLength(f, RoundUp(size))
 	})
 }
 
@@ -126,10 +126,10 @@ func stage(s *sr.SR, key sr.Key, attrs reflink.Attributes, fill func(*os.File) e
 }
 
 // setLength makes a data file longer.
-func setLength(f *os.File, length int64, arg string) error {
+func setLength(f *os.File, length int64) error {
 	err := f.Truncate(length)
 	if errors.Is(err, unix.EFBIG) || errors.Is(err, unix.EINVAL) {
-		return fault.Errorf(fault.ErrSize, arg, "argument %q: %d bytes are more than the filesystem's maximum for a file", arg, length)
+		return fault.Errorf(fault.ErrSize, "size", "the size is %d, more than the filesystem's maximum for a file", length)
 	}
 	return err
 }

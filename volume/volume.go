@@ -51,12 +51,12 @@ func RoundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeU
 
 // checkSize refuses what is no disk's size. That of a new disk may be 0, and that of one
 // that there is may not: it would be shorter than it was.
-func checkSize(arg string, size int64) error {
+func checkSize(size int64) error {
 	if size <= 0 {
-		return fault.Errorf(fault.ErrSize, arg, "argument %q is %d, it must be positive", arg, size)
+		return fault.Errorf(fault.ErrSize, "size", "the size is %d, it must be positive", size)
 	}
 	if size > MaxSize {
-		return fault.Errorf(fault.ErrSize, arg, "argument %q is %d, at most %d bytes are possible", arg, size, int64(MaxSize))
+		return fault.Errorf(fault.ErrSize, "size", "the size is %d, at most %d bytes are possible", size, int64(MaxSize))
 	}
 	return nil
 }

@@ -74,12 +74,12 @@ func TestSizes(t *testing.T) {
 		if got := RoundUp(size); got != want {
 			t.Errorf("%d is rounded up to %d, want %d", size, got, want)
 		}
-		if err := checkSize("size", size); err != nil {
+		if err := checkSize(size); err != nil {
 			t.Error(err)
 		}
 	}
 	for _, size := range []int64{0, -1, MaxSize + 1, 1<<63 - 1, -1 << 63} {
-		if err := checkSize("size", size); !errors.Is(err, fault.ErrSize) || !strings.Contains(err.Error(), `"size"`) {
+		if err := checkSize(size); !errors.Is(err, fault.ErrSize) || !strings.Contains(err.Error(), "the size is") {
 			t.Errorf("%d: %v", size, err)
 		}
 	}

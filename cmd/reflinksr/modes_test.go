@@ -115,7 +115,7 @@ func arePrivate(t *testing.T, c caller, path string) {
 	}
 	staged, _ := filepath.Glob(path + "/.reflinksr/staging/*.throwaway")
 	if len(staged) != 1 {
-		t.Errorf("%d throw-away disks", len(staged))
+		t.Errorf("%d nonpersistent disks", len(staged))
 	}
 	for _, dir := range []string{"", "sr", "volume"} {
 		mode(t, filepath.Join(rundir.Path, dir), 0o700)

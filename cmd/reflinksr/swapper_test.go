@@ -36,8 +36,8 @@ const (
 	fewest   = 300
 )
 
-// patience is what a call may take: two waits for a lock.
-const patience = 2*dirfs.LockTimeout + 20*time.Second
+// callTimeout is what a call may take: two waits for a lock.
+const callTimeout = 2*dirfs.LockTimeout + 20*time.Second
 
 // TestSwapper has somebody replace the files of an SR by links, FIFOs, devices and
 // directories and back, as fast as that goes, while calls are made. Nothing outside
@@ -439,7 +439,7 @@ func (h *hostile) name(s *victimSR, r *rand.Rand) (below []string, name string) 
 	case n < 18:
 		return []string{control, "staging"}, pick(key+".inf.new", key+".revert", key+".new", key+".inf", "sr.json.new")
 	}
-	// A volume that is being made, or a throw-away disk.
+	// A volume that is being made, or a nonpersistent disk.
 	below = []string{control, "staging"}
 	if staged := h.staged(s); len(staged) > 0 {
 		return below, pick(staged...)
@@ -615,12 +615,12 @@ func (h *hostile) call(r smapi.Request) json.RawMessage {
 		h.fail(err)
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
 	out := command.Run(ctx)
 	answer, outcome, bad := understood(out)
 	if ctx.Err() != nil {
-		bad = fmt.Errorf("no answer within %v", patience)
+		bad = fmt.Errorf("no answer within %v", callTimeout)
 	}
 	if bad != nil {
 		h.fail(fmt.Errorf("%s %s: %w", r.Call(), command.Request, bad))

@@ -332,13 +332,13 @@ func (s *stage) cut(_ bool, args []string) error {
 	if len(args) < 4 || args[1] != "after" {
 		return s.each(args, func(m *machine.Machine) error { m.Cut(); return nil })
 	}
-	patience, err := time.ParseDuration(args[2])
+	timeout, err := time.ParseDuration(args[2])
 	if err != nil {
 		return err
 	}
 	return s.each(args[:1], func(m *machine.Machine) error {
 		var power sync.WaitGroup
-		power.Go(func() { time.Sleep(patience); m.Cut() })
+		power.Go(func() { time.Sleep(timeout); m.Cut() })
 		defer power.Wait()
 		for n := 0; ; n++ {
 			err := s.do(m, scripts.Request{Words: args[3:], Env: s.env, Known: s.known})

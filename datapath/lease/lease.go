@@ -316,7 +316,7 @@ func joinHolders(holders []Holder) string {
 	return strings.Join(all, ", ")
 }
 
-// NonpersistentName is the staging name of the volume's throw-away disk on a host.
+// NonpersistentName is the staging name of the volume's nonpersistent disk on a host.
 func NonpersistentName(key sr.Key, host hostinfo.Host) string {
 	return string(key) + "." + host.UUID + sr.NonpersistentSuffix
 }

@@ -24,8 +24,8 @@ type Note struct {
 	Domains       []string `json:"domains"`    // attached
 	Active        []Holder `json:"active"`     // those of them that may use the volume
 	Nonpersistent bool     `json:"throw_away"` // opened with persistent=false
-	Used          bool     `json:"used"`       // the throw-away disk has been attached
-	Host          string   `json:"host"`       // by which the throw-away disk is named: what this host was called then
+	Used          bool     `json:"used"`       // the nonpersistent disk has been attached
+	Host          string   `json:"host"`       // by which the nonpersistent disk is named: what this host was called then
 	Stuck         bool     `json:"stuck"`      // the device of no domain could not be unbound
 	Dev           uint64   `json:"dev"`        // of the file behind the device
 	Ino           uint64   `json:"ino"`
@@ -34,7 +34,7 @@ type Note struct {
 	Instance loop.Instance `json:"instance"` // which device of that number it is
 }
 
-// NonpersistentName is the staging name of the volume's throw-away disk on this host.
+// NonpersistentName is the staging name of the volume's nonpersistent disk on this host.
 func (n Note) NonpersistentName(key sr.Key, me hostinfo.Host) string {
 	if n.Host != "" {
 		me.UUID = n.Host

@@ -146,14 +146,14 @@ func lookNow(what, path string) (Look, error) {
 var ErrMute = errors.New("does not answer")
 
 // LookAt looks at one thing, for so long.
-func LookAt(what, path string, patience time.Duration) (Look, error) {
-	l, err := lookElsewhere(what, path, patience)
+func LookAt(what, path string, timeout time.Duration) (Look, error) {
+	l, err := lookElsewhere(what, path, timeout)
 	if errors.Is(err, errNoProcess) && !IsShortage(err) {
 		slog.Warn("no process of its own could be started for a look", "path", path, "err", err)
 		l, err = lookNow(what, path)
 	}
 	if errors.Is(err, ErrMute) {
-		err = fault.Hint(fault.Errorf(fault.ErrUnavailable, path, "%s does not answer: nothing was heard of it within %v", path, patience),
+		err = fault.Hint(fault.Errorf(fault.ErrUnavailable, path, "%s does not answer: nothing was heard of it within %v", path, timeout),
 			"look at the kernel's log")
 		err = &told{err.Error(), []error{err, ErrMute}}
 	}
@@ -168,7 +168,7 @@ func IsShortage(err error) bool {
 	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
 }
 
-func lookElsewhere(what, path string, patience time.Duration) (l Look, err error) {
+func lookElsewhere(what, path string, timeout time.Duration) (l Look, err error) {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return l, fmt.Errorf("%w: %w", errNoProcess, err)
@@ -187,7 +187,7 @@ func lookElsewhere(what, path string, patience time.Duration) (l Look, err error
 	// It may have answered and not come to its end: closing a device can take as long as
 	// opening one.
 	defer func() { go p.Wait() }()
-	if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 		return l, err
 	}
 	data, err := io.ReadAll(io.LimitReader(r, 1<<20))
@@ -264,7 +264,7 @@ func Around() (a Surroundings, err error) {
 		}
 	}
 	if len(a.Mute) > 0 {
-		slog.Warn("disks of this host do not answer", "devices", strings.Join(a.Mute, ", "), "patience", lookTimeout)
+		slog.Warn("disks of this host do not answer", "devices", strings.Join(a.Mute, ", "), "timeout", lookTimeout)
 	}
 	slices.SortFunc(a.Disks, func(x, y Look) int { return strings.Compare(x.Path, y.Path) })
 	return a, nil

@@ -34,7 +34,7 @@ const (
 	Lineage        ProblemKind = "lineage"    // where a volume's blocks came from
 	WrongSector    ProblemKind = "sector"     // another sector size than its origin's
 	OddAttributes  ProblemKind = "attributes" // of a data file
-	LeftDisk       ProblemKind = "throwaway"  // a throw-away disk
+	LeftDisk       ProblemKind = "throwaway"  // a nonpersistent disk
 	LeakedDevice   ProblemKind = "device"     // a loop device that nobody here has
 	RuntimeNote    ProblemKind = "runtime"    // what this host notes in /run
 	NoIdentity     ProblemKind = "identity"   // of this host

@@ -81,7 +81,7 @@ func TestRules(t *testing.T) {
 			noteFile: note(lease.Note{Domains: []string{"1"}, Active: []lease.Holder{{Host: host, Boot: me.Boot, Domain: "1"}}})}, []string{"identity " + noteFile + " note"}},
 		{"a note of no volume", map[string]string{noteFile: note(lease.Note{Domains: []string{"1"}})}, []string{"runtime " + noteFile + " repair"}},
 		{"a note that is none", map[string]string{aKey + ".inf": record, noteFile: "rubbish"}, []string{"runtime " + noteFile}},
-		{"a throw-away disk that nobody has", map[string]string{aKey + ".inf": record, staging + aKey + "." + me.UUID + ".throwaway": "x"}, []string{
+		{"a nonpersistent disk that nobody has", map[string]string{aKey + ".inf": record, staging + aKey + "." + me.UUID + ".throwaway": "x"}, []string{
 			"throwaway " + staging + aKey + "." + me.UUID + ".throwaway repair"}},
 		{"one that has served its guest", map[string]string{aKey + ".inf": record, staging + aKey + "." + me.UUID + ".throwaway": "x", noteFile: note(lease.Note{Nonpersistent: true, Used: true})}, []string{
 			"throwaway " + staging + aKey + "." + me.UUID + ".throwaway note repair"}},

@@ -80,5 +80,5 @@ func interrupted(kind string, committed, data bool, staged map[string]bool) (tex
 	case ".new":
 		return "a lease, " + left + "activation or deactivation", "removes it"
 	}
-	return "the throw-away disk of a volume that is no more", "removes it"
+	return "the nonpersistent disk of a volume that is no more", "removes it"
 }

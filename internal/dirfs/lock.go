@@ -42,7 +42,7 @@ type Lock struct {
 }
 
 // LockFile locks the file name in d, made if absent. what is the noun for the
-// error. It waits until LockTimeout, or only for a glance if try is set.
+// error. It waits until LockTimeout, or tryTimeout if try is set.
 //
 // Lock files may be unlinked by their holder (Discard): whoever waited for one
 // that is gone by now starts again with the new one.

@@ -32,11 +32,16 @@ func (s *TreeSearch) Search(f *os.File, each func(object uint64, kind uint32, of
 	if err := sys.Ioctl(f, btrfsIocTreeSearch, unsafe.Pointer(s)); err != nil {
 		return err
 	}
-	for rest, n := s.buffer[:], s.items; n > 0; n-- {
+	items(s.buffer[:], s.items, each)
+	return nil
+}
+
+// items takes apart what the kernel wrote: n items, each behind its header.
+func items(rest []byte, n uint32, each func(object uint64, kind uint32, offset uint64, item []byte)) {
+	for ; n > 0; n-- {
 		length := int(binary.NativeEndian.Uint32(rest[28:]))
 		each(binary.NativeEndian.Uint64(rest[8:]), binary.NativeEndian.Uint32(rest[24:]), binary.NativeEndian.Uint64(rest[16:]),
 			rest[btrfsSearchHeader:][:length])
 		rest = rest[btrfsSearchHeader+length:]
 	}
-	return nil
 }

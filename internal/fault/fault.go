@@ -12,7 +12,7 @@ import (
 type Error struct {
 	Op    string // the operation that failed, by the name that its front end has for it (In); "" until then
 	Class error  // one of the Err… values of this package
-	Item  string // what it is about, as it was given to us: an SR's handle, a path, a key, a host's UUID
+	Item  string // what it is about, as it was given to us: an SR's handle, a path, a volume's key, a host's UUID; of a value that is wrong in itself what it is: "size", "name", "offset", "domain", or its key in the configuration
 	Text  string // what is wrong, and why
 	Cause error  // the error that made it so, which errors.Is and As find; nil if there is none
 	Hint  string // what to do about it; "" if nobody knows

@@ -34,7 +34,7 @@ func Run(pack, name string, args ...string) (status int, output string, err erro
 
 // RunFor is Run for at most so long; 0: as long as it takes. A program that a
 // dead disk holds up cannot be ended, and is left to itself.
-func RunFor(patience time.Duration, pack, name string, args ...string) (status int, output string, err error) {
+func RunFor(timeout time.Duration, pack, name string, args ...string) (status int, output string, err error) {
 	path, err := Find(pack, name)
 	if err != nil {
 		return 0, "", err
@@ -59,8 +59,8 @@ func RunFor(patience time.Duration, pack, name string, args ...string) (status i
 	if err != nil {
 		return 0, "", fmt.Errorf("starting %s: %w", path, err)
 	}
-	if patience > 0 {
-		if err := r.SetReadDeadline(time.Now().Add(patience)); err != nil {
+	if timeout > 0 {
+		if err := r.SetReadDeadline(time.Now().Add(timeout)); err != nil {
 			return 0, "", err
 		}
 	}
@@ -68,7 +68,7 @@ func RunFor(patience time.Duration, pack, name string, args ...string) (status i
 	if errors.Is(readErr, os.ErrDeadlineExceeded) {
 		err := p.Kill()
 		go p.Wait()
-		return 0, "", errors.Join(fault.Errorf(fault.ErrUnavailable, name, "%s did not come to its end within %v: does the disk answer?", path, patience), err)
+		return 0, "", errors.Join(fault.Errorf(fault.ErrUnavailable, name, "%s did not come to its end within %v: does the disk answer?", path, timeout), err)
 	}
 	_, drainErr := io.Copy(io.Discard, r)
 	state, err := p.Wait()

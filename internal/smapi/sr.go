@@ -32,12 +32,12 @@ type (
 	SRSetName struct {
 		answers[Unit]
 		SR      string `json:"sr" is:"sr"`
-		NewName string `json:"new_name"`
+		NewName string `json:"new_name" item:"name"`
 	}
 	SRSetDescription struct {
 		answers[Unit]
 		SR             string `json:"sr" is:"sr"`
-		NewDescription string `json:"new_description"`
+		NewDescription string `json:"new_description" item:"description"`
 	}
 	SRLs struct {
 		answers[[]Volume]

@@ -42,6 +42,7 @@ type Field struct {
 	Type     Type
 	Optional bool   // it is left out where it is absent, and never null
 	Is       string // what it names: "sr", "key" (of a volume) or "uri"; "" if it is something else
+	Item     string // what a fault.Error calls what it holds; its name, if nothing else is said
 	About    string // a phrase for people; "" if the name says it
 }
 
@@ -108,8 +109,7 @@ func typeOf(t reflect.Type) Type {
 }
 
 // fieldsOf are the fields of a struct, in their order, with what their tags say: json the name,
-// is, about and optional
-// what Field has, least and exactly the bounds of a number.
+// is, item, about and optional what Field has, least and exactly the bounds of a number.
 func fieldsOf(t reflect.Type) []Field {
 	fields := make([]Field, 0, t.NumField())
 	for i := range t.NumField() {
@@ -118,8 +118,11 @@ func fieldsOf(t reflect.Type) []Field {
 			continue
 		}
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
-		field := Field{Name: name, Type: typeOf(f.Type), Optional: options == "omitempty" || f.Tag.Get("optional") != "", Is: f.Tag.Get("is"), About: f.Tag.Get("about")}
+		field := Field{Name: name, Type: typeOf(f.Type), Optional: options == "omitempty" || f.Tag.Get("optional") != "", Is: f.Tag.Get("is"), Item: f.Tag.Get("item"), About: f.Tag.Get("about")}
 		field.Type.Least, field.Type.Exactly = number(f.Tag.Get("least")), number(f.Tag.Get("exactly"))
+		if field.Item == "" {
+			field.Item = field.Name
+		}
 		if field.About == "" {
 			field.About = usually[field.Is]
 		}

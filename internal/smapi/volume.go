@@ -41,32 +41,32 @@ type (
 		answers[Unit]
 		SR      string `json:"sr" is:"sr"`
 		Key     string `json:"key" is:"key"`
-		NewName string `json:"new_name"`
+		NewName string `json:"new_name" item:"name"`
 	}
 	VolumeSetDescription struct {
 		answers[Unit]
 		SR             string `json:"sr" is:"sr"`
 		Key            string `json:"key" is:"key"`
-		NewDescription string `json:"new_description"`
+		NewDescription string `json:"new_description" item:"description"`
 	}
 	VolumeSet struct {
 		answers[Unit]
 		SR  string `json:"sr" is:"sr"`
 		Key string `json:"key" is:"key"`
-		K   string `json:"k"`
-		V   string `json:"v"`
+		K   string `json:"k" item:"pair's key"`
+		V   string `json:"v" item:"pair's value"`
 	}
 	VolumeUnset struct {
 		answers[Unit]
 		SR  string `json:"sr" is:"sr"`
 		Key string `json:"key" is:"key"`
-		K   string `json:"k" about:"may be absent"`
+		K   string `json:"k" item:"pair's key" about:"may be absent"`
 	}
 	VolumeResize struct {
 		answers[Unit]
 		SR      string `json:"sr" is:"sr"`
 		Key     string `json:"key" is:"key"`
-		NewSize int64  `json:"new_size" about:"bytes, at least; no fewer than there are"`
+		NewSize int64  `json:"new_size" item:"size" about:"bytes, at least; no fewer than there are"`
 	}
 	VolumeStat struct {
 		answers[Volume]

@@ -19,14 +19,13 @@ import (
 // TextLimit bounds names and descriptions, in bytes.
 const TextLimit = 64 << 10
 
-// CheckText refuses what cannot be a name or a description; arg names the
-// argument it came in.
-func CheckText(arg, text string) error {
+// CheckText refuses what cannot be a name or a description; item is which of them it is.
+func CheckText(item, text string) error {
 	if !utf8.ValidString(text) {
-		return fault.Errorf(fault.ErrInvalid, arg, "argument %q is not valid UTF-8", arg)
+		return fault.Errorf(fault.ErrInvalid, item, "the %s is not valid UTF-8", item)
 	}
 	if len(text) > TextLimit {
-		return fault.Errorf(fault.ErrInvalid, arg, "argument %q has %d bytes, at most %d are allowed", arg, len(text), TextLimit)
+		return fault.Errorf(fault.ErrInvalid, item, "the %s has %d bytes, at most %d are allowed", item, len(text), TextLimit)
 	}
 	return nil
 }
@@ -53,13 +52,13 @@ func ForCreate(key, _ string) bool { return key == "wipe" || key == "filesystem"
 // OptionHelp describes every configuration key, for Plugin.query and --help.
 var OptionHelp = map[string]string{
 	"path":            "absolute path of a directory on XFS (reflink=1), btrfs, OCFS2 or an NFS 4.2 export that holds the SR",
-	"device":          "instead of path: a whole disk or partition; SR.create makes a filesystem on it, SR.attach mounts that and SR.detach unmounts it",
-	"filesystem":      "with device, for SR.create: xfs (default) or btrfs",
-	"wipe":            "with device, for SR.create: yes = destroy what is on the device; no (default) = refuse a device that is not blank",
-	"filesystem_uuid": "with device: UUID of the filesystem to be looked for on this host's disks (filled in by SR.create and SR.probe)",
-	"server":          "instead of path, with serverpath: name or IP address of an NFS server; SR.attach mounts the export (vers=4.2, hard) and SR.detach unmounts it",
+	"device":          "instead of path: a whole disk or partition; creating the SR makes a filesystem on it, attaching mounts that and detaching unmounts it",
+	"filesystem":      "with device, for creating: xfs (default) or btrfs",
+	"wipe":            "with device, for creating: yes = destroy what is on the device; no (default) = refuse a device that is not blank",
+	"filesystem_uuid": "with device: UUID of the filesystem to be looked for on this host's disks (filled in by creating and probing)",
+	"server":          "instead of path, with serverpath: name or IP address of an NFS server; attaching mounts the export (vers=4.2, hard) and detaching unmounts it",
 	"serverpath":      "with server: absolute path of the export, or of a directory in it, that holds the SR",
-	"sr_uuid":         "UUID of the SR that must be found there (filled in by SR.create and SR.probe)",
+	"sr_uuid":         "UUID of the SR that must be found there (filled in by creating and probing)",
 	"sector_size":     "logical sector size that guests see on new disks: 512 (default) or 4096",
 	"datacow":         "btrfs only: on = new disks are copy-on-write with checksums; off (default) = faster random writes, no checksums",
 }

@@ -85,7 +85,7 @@ func TestCheckText(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{"\xff", strings.Repeat("x", TextLimit+1)} {
-		if err := CheckText("name", bad); !errors.Is(err, fault.ErrInvalid) || !strings.Contains(err.Error(), `"name"`) {
+		if err := CheckText("name", bad); !errors.Is(err, fault.ErrInvalid) || !strings.Contains(err.Error(), "the name ") {
 			t.Errorf("%.20q: %v", bad, err)
 		}
 	}

@@ -77,7 +77,7 @@ func Serve() error {
 }
 
 // Run has the guest carry out a command, and returns what it printed.
-func (d *Domain) Run(patience time.Duration, argv ...string) (string, error) {
+func (d *Domain) Run(timeout time.Duration, argv ...string) (string, error) {
 	d.calls++
 	request, err := json.Marshal(agentRequest{d.calls, argv})
 	if err != nil {
@@ -86,7 +86,7 @@ func (d *Domain) Run(patience time.Duration, argv ...string) (string, error) {
 	if err := d.xs.Write(d.path(agentCall), string(request)); err != nil {
 		return "", err
 	}
-	reply, err := d.await(patience, d.calls)
+	reply, err := d.await(timeout, d.calls)
 	if err != nil {
 		return "", fmt.Errorf("%s in domain %s: %w", strings.Join(argv, " "), d.Name, err)
 	}
@@ -97,8 +97,8 @@ func (d *Domain) Run(patience time.Duration, argv ...string) (string, error) {
 }
 
 // await waits for the answer with a number.
-func (d *Domain) await(patience time.Duration, id int) (agentReply, error) {
-	deadline := time.Now().Add(patience)
+func (d *Domain) await(timeout time.Duration, id int) (agentReply, error) {
+	deadline := time.Now().Add(timeout)
 	for {
 		text, err := d.xs.Read(d.path(agentAnswer))
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -112,7 +112,7 @@ func (d *Domain) await(patience time.Duration, id int) (agentReply, error) {
 			return agentReply{}, errors.New("it is gone")
 		}
 		if time.Now().After(deadline) {
-			return agentReply{}, fmt.Errorf("no answer within %v", patience)
+			return agentReply{}, fmt.Errorf("no answer within %v", timeout)
 		}
 		time.Sleep(30 * time.Millisecond)
 	}

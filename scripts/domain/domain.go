@@ -246,7 +246,7 @@ func (d *Domain) Connected(key string) error {
 
 // Unplug asks the guest for the disk back, and waits so long until it gives it. A guest
 // that still uses it does not.
-func (d *Domain) Unplug(key string, patience time.Duration) error {
+func (d *Domain) Unplug(key string, timeout time.Duration) error {
 	slot := slices.Index(d.slots, key)
 	if slot < 0 {
 		return fmt.Errorf("domain %s has no disk %s", d.Name, key)
@@ -255,7 +255,7 @@ func (d *Domain) Unplug(key string, patience time.Duration) error {
 	if err := errors.Join(d.xs.Write(back+"/online", "0"), d.xs.Write(back+"/state", closing)); err != nil {
 		return err
 	}
-	if _, err := d.xs.Await(patience, back+"/state", closed, ""); err != nil {
+	if _, err := d.xs.Await(timeout, back+"/state", closed, ""); err != nil {
 		return fmt.Errorf("domain %s keeps the disk: %w", d.Name, err)
 	}
 	d.slots[slot] = ""

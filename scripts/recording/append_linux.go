@@ -61,8 +61,8 @@ func openRecording(path string) (*os.File, error) {
 }
 
 // lockWithin takes a lock, or says that it was not to be had in time.
-func lockWithin(f *os.File, how int, patience time.Duration) bool {
-	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+func lockWithin(f *os.File, how int, timeout time.Duration) bool {
+	for deadline := time.Now().Add(timeout); ; time.Sleep(2 * time.Millisecond) {
 		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
 		if err == nil {
 			return true

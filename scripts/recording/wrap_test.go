@@ -305,7 +305,7 @@ func crashedWrap(p place, program string) {
 	}
 }
 
-// A call that outlasts Unwrap's patience finds its plugin where it was.
+// A call that outlasts Unwrap's timeout finds its plugin where it was.
 func TestUnwrapUnderLongCall(t *testing.T) {
 	dir := plugin(t, map[string]string{
 		"Data.copy": "#!/bin/sh\necho up\nsleep 1.6\n. \"$(dirname \"$0\")/lib.sh\"\n",

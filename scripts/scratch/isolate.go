@@ -120,7 +120,7 @@ func apart(as string) (status int, err error) {
 	endings := Endings()
 	var r *room
 	if as == asTests {
-		endings = append(endings, unix.SIGQUIT) // what go test says when its patience ends
+		endings = append(endings, unix.SIGQUIT) // what go test says when its timeout ends
 	}
 	if as != asProgram {
 		if r, err = newRoom(); err != nil {

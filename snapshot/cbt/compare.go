@@ -272,15 +272,15 @@ func changedBits(first, count, oldSize, newSize int64, differences func(from, to
 func window(d *disk, offset, length int64) (first, count int64, err error) {
 	switch {
 	case offset < 0:
-		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "offset is %d, it must not be negative", offset)
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "the offset is %d, it must not be negative", offset)
 	case length < -1:
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d, it must be -1 (to the end) or not negative", length)
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "the length is %d, it must be -1 (to the end) or not negative", length)
 	case offset > d.size:
-		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "offset is %d, but volume %s has %d bytes", offset, d.key, d.size)
+		return 0, 0, fault.Errorf(fault.ErrSize, "offset", "the offset is %d, but volume %s has %d bytes", offset, d.key, d.size)
 	case length == -1:
 		length = d.size - offset
 	case length > d.size-offset:
-		return 0, 0, fault.Errorf(fault.ErrSize, "length", "length is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
+		return 0, 0, fault.Errorf(fault.ErrSize, "length", "the length is %d, but volume %s has %d bytes from offset %d on", length, d.key, d.size-offset, offset)
 	}
 	if length == 0 {
 		return offset / granularity, 0, nil
@@ -288,7 +288,7 @@ func window(d *disk, offset, length int64) (first, count int64, err error) {
 	first = offset / granularity
 	count = (offset+length-1)/granularity + 1 - first
 	if (count+7)/8 > bitmapLimit {
-		return 0, 0, fault.Hint(fault.Errorf(fault.ErrSize, "length", "length is %d: at most %s can be told of at once", length, units.Bytes(bitmapLimit*8*granularity)),
+		return 0, 0, fault.Hint(fault.Errorf(fault.ErrSize, "length", "the length is %d: at most %s can be told of at once", length, units.Bytes(bitmapLimit*8*granularity)),
 			"ask for parts")
 	}
 	return first, count, nil

@@ -33,7 +33,7 @@ func Compose(handle string, child, parent sr.Key) error {
 	}
 	defer s.Close()
 	if child == parent {
-		return fault.Errorf(fault.ErrInvalid, "key2", "volume %s cannot be composed with itself", child)
+		return fault.Errorf(fault.ErrInvalid, string(child), "volume %s cannot be composed with itself", child)
 	}
 	related, err := relatives(s, child, parent)
 	if err != nil {
@@ -122,11 +122,11 @@ func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 	}
 	switch {
 	case !c.record.ReadWrite:
-		err = fault.Errorf(fault.ErrInvalid, "key", "volume %s is read-only and keeps its contents", child)
+		err = fault.Errorf(fault.ErrInvalid, string(child), "volume %s is read-only and keeps its contents", child)
 	case c.record.SectorSize != p.record.SectorSize:
-		err = fault.Errorf(fault.ErrInvalid, "key2", "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", child, c.record.SectorSize, parent, p.record.SectorSize)
+		err = fault.Errorf(fault.ErrInvalid, string(parent), "volume %s has sectors of %d bytes, %s of %d: a guest could not read the result", child, c.record.SectorSize, parent, p.record.SectorSize)
 	case c.size < p.size:
-		err = fault.Errorf(fault.ErrSize, "key", "volume %s has %d bytes, fewer than %s, which has %d: resize it first", child, c.size, parent, p.size)
+		err = fault.Errorf(fault.ErrSize, string(child), "volume %s has %d bytes, fewer than %s, which has %d: resize it first", child, c.size, parent, p.size)
 	}
 	return c, p, err
 }
@@ -141,7 +141,7 @@ func compose(s *sr.SR, c, p *disk, related bool) error {
 		data := sr.Composed(c.key)
 		err := layOver(s, c, p, data)
 		if errors.Is(err, unix.EINVAL) {
-			err = fault.Errorf(fault.ErrInvalid, "key2", "volume %s and %s cannot share blocks: one has checksums and the other has none (nodatacow): %v", c.key, p.key, err)
+			err = fault.Errorf(fault.ErrInvalid, string(p.key), "volume %s and %s cannot share blocks: one has checksums and the other has none (nodatacow): %v", c.key, p.key, err)
 		}
 		if err != nil {
 			return errors.Join(err, s.Staging.Remove(data))

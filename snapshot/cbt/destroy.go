@@ -86,7 +86,7 @@ func lockDestroyed(s *sr.SR) (lock *dirfs.Lock, some bool, err error) {
 }
 
 // transferBlocks gives what a volume keeps for others to the newest of those, which then
-// keeps it for the rest. What it has freed is freed with it, and needs no heir. The caller
+// keeps it for the rest. What it has freed is freed with it, and needs no other owner. The caller
 // holds SR.LockCBT. Doing it twice does no harm, and neither does stopping anywhere: no
 // comparison comes out otherwise, also with the volume itself.
 func transferBlocks(s *sr.SR, key sr.Key) error {
@@ -117,7 +117,7 @@ func transferBlocks(s *sr.SR, key sr.Key) error {
 	slices.Reverse(all)
 	old, err := openDisk(s, key)
 	if errors.Is(err, fault.ErrDamaged) {
-		// There is nothing to pass on; those who need it say so from now on.
+		// There is nothing to transfer; those who need it say so from now on.
 		slog.Error("what a damaged volume kept for others goes with it", "key", key, "for", all, "err", err)
 		return nil
 	}
@@ -127,21 +127,21 @@ func transferBlocks(s *sr.SR, key sr.Key) error {
 	defer old.close()
 	var done []sr.Key
 	for _, k := range all {
-		heirs := newFreed(k)
-		take := left[k] // that no heir before had
+		owned := newFreed(k)
+		take := left[k] // that no owner before has
 		for _, h := range done {
 			var had runList
 			had, take = take.cut(left[h])
-			heirs = heirs.with(had.asKept(heirs.owner(h)))
+			owned = owned.with(had.ownedBy(owned.owner(h)))
 		}
-		err := receiveBlocks(s, k, old, take, heirs)
+		err := receiveBlocks(s, k, old, take, owned)
 		switch {
 		case err == nil:
 			done = append(done, k)
 		case errors.Is(err, fault.ErrDamaged) && !errors.Is(err, errInVain):
 			slog.Error("blocks that a volume kept for a damaged one go with it", "key", key, "for", k, "err", err)
 		default:
-			return fmt.Errorf("volume %s: passing on to %s what it keeps for it: %w", key, k, err)
+			return fmt.Errorf("volume %s: transferring to %s what it keeps for it: %w", key, k, err)
 		}
 	}
 	return nil
@@ -168,7 +168,7 @@ func receiveBlocks(s *sr.SR, key sr.Key, old *disk, take runList, others *freedB
 	freed := d.freed.without(old.key)
 	add := func(runs runList, owner sr.Key) {
 		if runs.count > 0 {
-			freed = freed.with(runs.asKept(freed.owner(owner)))
+			freed = freed.with(runs.ownedBy(freed.owner(owner)))
 		}
 	}
 	for _, h := range others.owners[1:] {
@@ -209,7 +209,7 @@ func receiveBlocks(s *sr.SR, key sr.Key, old *disk, take runList, others *freedB
 // errInVain says that a volume may have blocks of another that nothing tells of.
 var errInVain = errors.New("it has taken over blocks in vain; attaching the SR gives them back")
 
-// giveUp gives back the blocks that an inheritance took, unless it was noted after all.
+// giveUp gives back the blocks that a transfer took, unless it was noted after all.
 func giveUp(s *sr.SR, d *disk, f *os.File, take runList) error {
 	noted, _, err := loadFreed(s, d.key)
 	if err != nil || !noted.equal(d.freed) {

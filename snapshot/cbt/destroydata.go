@@ -61,7 +61,7 @@ func destroyData(s *sr.SR, key sr.Key) error {
 	case r.DataDestroyed:
 		return nil // the second attempt: what the first could not give back remains to be done
 	case r.ReadWrite:
-		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
+		return fault.Errorf(fault.ErrInvalid, string(key), "volume %s is no snapshot: only a snapshot's data can be destroyed alone", key)
 	case !r.CBT:
 		return fault.Hint(fault.Errorf(fault.ErrNoCBT, string(key), "volume %s was taken without changed block tracking, so there is nothing to keep", key),
 			"destroy the volume itself")

@@ -37,7 +37,7 @@ func setCBT(handle string, key sr.Key, on bool) error {
 	case r.CBT == on:
 		return nil
 	case !r.ReadWrite:
-		return fault.Errorf(fault.ErrInvalid, "key", "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
+		return fault.Errorf(fault.ErrInvalid, string(key), "volume %s is a snapshot and keeps the changed block tracking that its disk had when it was taken", key)
 	}
 	return r.SetCBT(s, key, on)
 }

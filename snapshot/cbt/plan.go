@@ -48,10 +48,10 @@ func (b block) keptBy(size, others int64) bool {
 }
 
 // freeable walks over what a disk still has, and over another one beside it: the blocks that need not be kept, with the
-// owner that keeper gives them, and the bytes that are allocated though nothing is in them.
-func freeable(own, its cursor, size int64, keeper func(block) (owner int32, free bool)) (runs, empty runList, err error) {
+// owner that ownerOf gives them, and the bytes that are allocated though nothing is in them.
+func freeable(own, its cursor, size int64, ownerOf func(block) (owner int32, free bool)) (runs, empty runList, err error) {
 	t := tally{tell: func(b block) {
-		if owner, free := keeper(b); free {
+		if owner, free := ownerOf(b); free {
 			runs.add(run{b.first, b.count, owner})
 		}
 	}}

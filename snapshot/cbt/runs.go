@@ -139,11 +139,11 @@ func (l runList) cut(by runList) (in, out runList) {
 	return in, out
 }
 
-// asKept answers the same blocks with one owner.
-func (l runList) asKept(owner int32) (kept runList) {
+// ownedBy answers the same blocks with one owner.
+func (l runList) ownedBy(owner int32) (owned runList) {
 	for r := range l.all() {
 		r.owner = owner
-		kept.add(r)
+		owned.add(r)
 	}
-	return kept
+	return owned
 }

@@ -84,7 +84,7 @@ func TestCut(t *testing.T) {
 
 func TestAsKept(t *testing.T) {
 	runs := listOf(run{0, 1, 3}, run{4, 2, 0}, run{6, 1, 1})
-	if kept := runs.asKept(7); !slices.Equal(slice(kept), []run{{0, 1, 7}, {4, 3, 7}}) || runs.walk().now.owner != 3 {
+	if kept := runs.ownedBy(7); !slices.Equal(slice(kept), []run{{0, 1, 7}, {4, 3, 7}}) || runs.walk().now.owner != 3 {
 		t.Errorf("%v became %v", slice(runs), slice(kept))
 	}
 }

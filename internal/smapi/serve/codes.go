@@ -2,6 +2,7 @@ package serve
 
 import (
 	"errors"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -67,6 +68,20 @@ func about(err error) string {
 	return strings.ToValidUTF8(e.Item, "\uFFFD")
 }
 
+// argument is the name that the call has for what an error is about; "" if that is none of its arguments.
+func argument(call, item string) string {
+	c := smapi.Find(call)
+	if c == nil {
+		return ""
+	}
+	for _, a := range smapi.ArgumentsOf(c.Request) {
+		if a.Item == item {
+			return a.Name
+		}
+	}
+	return ""
+}
+
 // FailureOf is what a call answers that failed with an error.
 func FailureOf(call string, err error) smapi.Failure {
 	letter := sanitize(fault.In(call, err).Error())
@@ -74,6 +89,9 @@ func FailureOf(call string, err error) smapi.Failure {
 	for _, c := range codes {
 		if c.class == class && c.call != "" && c.call != call {
 			letter += " (" + c.call + ")"
+		}
+		if name := argument(call, about(err)); c.class == class && (class == fault.ErrInvalid || class == fault.ErrSize) && name != "" && !strings.Contains(letter, strconv.Quote(name)) {
+			letter += " (argument " + strconv.Quote(name) + ")"
 		}
 		switch {
 		case c.class != class:

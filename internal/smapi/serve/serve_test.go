@@ -332,6 +332,31 @@ func TestFailure(t *testing.T) {
 	}
 }
 
+// What fails knows no arguments; the letter names the one that it is about, once.
+func TestLettersNameArguments(t *testing.T) {
+	for _, tt := range []struct {
+		call       string
+		class      error
+		item, text string
+		want       string
+	}{
+		{"Volume.resize", fault.ErrSize, "size", "the size is 0", `the size is 0 (argument "new_size")`},
+		{"Volume.create", fault.ErrSize, "size", "the size is 0", `the size is 0 (argument "size")`},
+		{"SR.set_name", fault.ErrInvalid, "name", "the name is bad", `the name is bad (argument "new_name")`},
+		{"Volume.set", fault.ErrInvalid, "pair's key", "the pair's key is bad", `the pair's key is bad (argument "k")`},
+		{"Volume.set", fault.ErrInvalid, "key", `argument "key" is missing`, `argument "key" is missing`},
+		{"Volume.resize", fault.ErrInUse, "size", "in use", "in use"},
+		{"SR.create", fault.ErrInvalid, "name", `configuration "name" is unknown`, `configuration "name" is unknown`},
+		{"SR.create", fault.ErrInvalid, "wipe", `configuration "wipe" is "x"`, `configuration "wipe" is "x"`},
+		{"Volume.other", fault.ErrInvalid, "size", "no such call", "no such call"},
+	} {
+		f := FailureOf(tt.call, fault.Errorf(tt.class, tt.item, "%s", tt.text))
+		if got := fmt.Sprint(f.Params[len(f.Params)-1]); got != tt.call+": "+tt.want {
+			t.Errorf("%s: %q, want %q", tt.call, got, tt.want)
+		}
+	}
+}
+
 func TestReply(t *testing.T) {
 	var b bytes.Buffer
 	if err := reply(&b, nil); err != nil || b.String() != "null\n" {

@@ -90,8 +90,8 @@ func (c *Conn) Permit(path string, permissions ...string) error {
 
 // Await waits until a value is one of those wanted, at most so long. What is not there
 // is "".
-func (c *Conn) Await(patience time.Duration, path string, wanted ...string) (string, error) {
-	deadline := time.Now().Add(patience)
+func (c *Conn) Await(timeout time.Duration, path string, wanted ...string) (string, error) {
+	deadline := time.Now().Add(timeout)
 	for {
 		value, err := c.Read(path)
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -103,7 +103,7 @@ func (c *Conn) Await(patience time.Duration, path string, wanted ...string) (str
 			}
 		}
 		if time.Now().After(deadline) {
-			return value, fmt.Errorf("%s is %q after %v, not %s", path, value, patience, strings.Join(wanted, " or "))
+			return value, fmt.Errorf("%s is %q after %v, not %s", path, value, timeout, strings.Join(wanted, " or "))
 		}
 		time.Sleep(30 * time.Millisecond)
 	}

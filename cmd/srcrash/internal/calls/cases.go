@@ -161,7 +161,7 @@ var kases = []kase{
 	{name: "Volume.data_destroy/again", sharing: true, healing: true, prepare: (*world).withheld, args: ofVolume("second")},
 	{name: "SR.attach/giving_back", detached: true, healing: true, sharing: true, prepare: (*world).withheld, args: attachOf("sr")},
 	{name: "SR.destroy/destroyed_data", again: gone, prepare: destroyedData("first"), args: ofSR},
-	{name: "Volume.destroy/keeper", sharing: true, prepare: destroyedData("first", "second", "third"), args: ofVolume("second")},
+	{name: "Volume.destroy/block_owner", sharing: true, prepare: destroyedData("first", "second", "third"), args: ofVolume("second")},
 	{name: "Volume.destroy/of_destroyed", sharing: true, prepare: destroyedData("second"), args: ofVolume("first")},
 	{name: "Volume.compose", sharing: true, again: over, prepare: (*world).leaf, args: compose},
 	{name: "Volume.compose/unrelated", sharing: true, again: over, between: composed, prepare: layer(8 * block), args: compose},

@@ -152,21 +152,23 @@ func (m *Mount) Unmount() error {
 		return err
 	}
 	defer device.Close()
-	err = patiently(func() error { return unix.Unmount(m.Dir, 0) })
+	err = retryBusy(func() error { return unix.Unmount(m.Dir, 0) })
 	if err != nil {
 		// Something is open below it. It goes when that is closed.
 		return errors.Join(fmt.Errorf("unmounting %s: %w", m.Dir, err), unix.Unmount(m.Dir, unix.MNT_DETACH))
 	}
 	if m.Kind == "btrfs" {
-		return patiently(func() error { return forget(m.device.Path()) })
+		return retryBusy(func() error { return forget(m.device.Path()) })
 	}
 	return nil
 }
 
-// patiently repeats what is busy: the kernel lets go of a device, and of the file
-// behind it, a little after its last close.
-func patiently(do func() error) error {
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+// busyTimeout is how long what is busy is repeated: the kernel lets go of a device, and of
+// the file behind it, a little after its last close.
+const busyTimeout = 10 * time.Second
+
+func retryBusy(do func() error) error {
+	for deadline := time.Now().Add(busyTimeout); ; time.Sleep(5 * time.Millisecond) {
 		if err := do(); err != unix.EBUSY || time.Now().After(deadline) {
 			return err
 		}

@@ -244,7 +244,7 @@ type judge func([]*part) []verdict
 
 // linearizable judges parts by whether their calls can have been made one after
 // another, each at some moment between its beginning and its end.
-func linearizable(all []*part) []verdict { return within(all, patience) }
+func linearizable(all []*part) []verdict { return within(all, checkTimeout) }
 
 // within is linearizable with another limit of time for each part.
 func within(all []*part, limit time.Duration) []verdict {

@@ -30,8 +30,8 @@ import (
 // filesystemSize is sparse; nothing comes near it.
 const filesystemSize = 4 << 30
 
-// patience is how long the checker may take over one part of a history.
-const patience = 60 * time.Second
+// checkTimeout is how long the checker may take over one part of a history.
+const checkTimeout = 60 * time.Second
 
 // options are what both commands can be told.
 type options struct {
@@ -359,7 +359,7 @@ func (v *verdict) reason() string {
 	case v.why != "":
 		return v.why
 	case v.result == porcupine.Unknown:
-		return fmt.Sprintf("no order was found or excluded in %v", patience)
+		return fmt.Sprintf("no order was found or excluded in %v", checkTimeout)
 	}
 	return fmt.Sprintf("at most %d can be put in an order; the first that cannot have a question mark", v.prefix)
 }

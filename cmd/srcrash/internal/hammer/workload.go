@@ -150,8 +150,8 @@ func (p *pool) end(v *known) {
 	}
 }
 
-// bury makes a volume a ghost.
-func (p *pool) bury(key string) {
+// remove makes a volume a ghost.
+func (p *pool) remove(key string) {
 	p.mutex.Lock()
 	defer p.mutex.Unlock()
 	if i := slices.IndexFunc(p.live, func(v known) bool { return v.key == key }); i >= 0 {
@@ -306,7 +306,7 @@ func (w *worker) act(c choice) {
 		return
 	case "Volume.destroy":
 		if w.do(e, smapi.VolumeDestroy{SR: w.sr, Key: v.key}, nil, c.kill) || e.Answer == Killed {
-			w.pool.bury(v.key)
+			w.pool.remove(v.key)
 		}
 		return
 	case "Volume.revert":

@@ -177,12 +177,12 @@ func (m *Machine) Cut() {
 }
 
 // Off waits until it has switched itself off.
-func (m *Machine) Off(patience time.Duration) error {
+func (m *Machine) Off(timeout time.Duration) error {
 	select {
 	case <-m.over:
 		return nil
-	case <-time.After(patience):
-		return fmt.Errorf("machine %s is still on after %v\n%s", m.Name, patience, m.Tail())
+	case <-time.After(timeout):
+		return fmt.Errorf("machine %s is still on after %v\n%s", m.Name, timeout, m.Tail())
 	}
 }
 
