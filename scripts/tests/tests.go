@@ -67,9 +67,9 @@ func Context(t *testing.T) context.Context {
 	if !limited {
 		return t.Context()
 	}
-	left := time.Until(end)
-	ctx, cancel := context.WithTimeoutCause(context.Background(), left-min(left/10, time.Minute),
-		fmt.Errorf("the time that go test has for a package (-timeout) is nearly over, %v before it is", min(left/10, time.Minute).Round(time.Second)))
+	before := min(time.Until(end)/10, time.Minute)
+	ctx, cancel := context.WithDeadlineCause(context.Background(), end.Add(-before),
+		fmt.Errorf("the time that go test has for a package (-timeout) is nearly over, %v before it is", before.Round(time.Second)))
 	t.Cleanup(cancel)
 	return ctx
 }
