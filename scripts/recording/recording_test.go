@@ -26,6 +26,8 @@ func TestMain(m *testing.M) {
 		os.Exit(asSrtest(os.Args[2], os.Args[3:]))
 	}
 	flag.Parse()
+	// Under the race detector each process would wait a second before it ends.
+	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	os.Exit(m.Run())
 }
 
