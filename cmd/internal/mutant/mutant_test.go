@@ -32,6 +32,9 @@ func TestMutantsFit(t *testing.T) {
 		if _, err := m.Overlay(root, dir); err != nil {
 			t.Error(err)
 		}
+		if len(m.Finder) == 3 && m.Finder[0] == "test" && !declares(t, filepath.Join(root, m.Finder[1]), m.Finder[2]) {
+			t.Errorf("mutant %s: %s has no %s: a test that is not there finds nothing", m.Name, m.Finder[1], m.Finder[2])
+		}
 		for _, p := range m.Lab {
 			// The scenario itself may be what is changed.
 			scenario := filepath.Join(root, "cmd/srlab", p.Scenario+".txtar")
@@ -44,6 +47,33 @@ func TestMutantsFit(t *testing.T) {
 			}
 		}
 	}
+}
+
+// declares says whether the tests in a directory have one of that name, or the scenario of that name.
+func declares(t *testing.T, dir, name string) bool {
+	files, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	function, below, _ := strings.Cut(name, "/")
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(data), "func "+function+"(t *testing.T)") {
+			if below == "" {
+				return true
+			}
+			scenario := filepath.Base(below) + ".txtar"
+			for _, place := range []string{filepath.Join(dir, "testdata", scenario), filepath.Join("../../../scripts/*", scenario)} {
+				if found, err := filepath.Glob(place); err == nil && len(found) > 0 {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 // Every mutant can be built: one that cannot is found by nobody, and nobody misses it.
