@@ -71,6 +71,9 @@ func lsSRs(ctx context.Context, asJSON bool, out io.Writer) error {
 	stats, failed := []repository.SRStat{}, error(nil)
 	for _, sr := range srs {
 		st, err := sr.Stat(ctx)
+		if errors.Is(err, fault.ErrNotAttached) {
+			continue // it was detached while this host's SRs were listed
+		}
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
