@@ -27,7 +27,7 @@ func FuzzLease(f *testing.F) {
 		}
 		out, err := json.Marshal(Lease{Format: layout.Format, Holders: l.Holders})
 		if err != nil {
-			t.Skip() // a year that JSON cannot write
+			return // a year that JSON cannot write
 		}
 		again, err := parseLease(out)
 		if err != nil || len(again.Holders) != len(l.Holders) {
@@ -57,7 +57,7 @@ func FuzzNote(f *testing.F) {
 		}
 		out, err := json.Marshal(n)
 		if err != nil {
-			t.Skip() // a year that JSON cannot write
+			return // a year that JSON cannot write
 		}
 		again, err := parseNote(out)
 		if err != nil || again.Empty() != n.Empty() || !slices.Equal(again.Domains, n.Domains) || len(again.Active) != len(n.Active) ||

@@ -2,9 +2,11 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"reflinksr/internal/dirfs"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
 	"reflinksr/snapshot"
@@ -55,7 +57,12 @@ func (s SR) Diagnose(ctx context.Context) Diagnosis {
 	ctx, cancel := context.WithTimeout(ctx, countingTimeout)
 	defer cancel()
 	for _, key := range keys {
-		if _, err := volume.Describe(open, key); err != nil {
+		_, err := volume.Describe(open, key)
+		if errors.Is(err, fault.ErrVolumeNotFound) {
+			d.Volumes-- // it was destroyed meanwhile
+			continue
+		}
+		if err != nil {
 			d.Damaged++
 			continue
 		}

@@ -36,12 +36,12 @@ func TestParseFault(t *testing.T) {
 
 // Which call a fault meets: by its name, its file, and its number among those on such files.
 func TestFaultMeets(t *testing.T) {
-	s := Sandbox{Below: []string{"/tmp/work/", "/dev/loop"}, Dirs: []string{"/mnt/sr/.reflinksr", "/mnt/sr"}}
+	s := Sandbox{Below: []string{"/scenario/", "/dev/loop"}, Dirs: []string{"/mnt/sr/.reflinksr", "/mnt/sr"}}
 	for _, c := range []struct {
 		fault string
 		calls string // CALL FILE, in the order in which they are made; a ! after those that fail
 	}{
-		{"fsync", "fsync /tmp/work/a! write /tmp/work/a fsync /etc/b fsync /dev/loop3! fsync /tmp/work/a!"},
+		{"fsync", "fsync /scenario/a! write /scenario/a fsync /etc/b fsync /dev/loop3! fsync /scenario/a!"},
 		{"fsync:*.inf", "fsync /mnt/sr/k.inf! fsync /mnt/sr/k fsync /mnt/sr/.reflinksr/staging/k.inf fsync /mnt/sr/l.inf! fsync /mnt/other/k.inf"},
 		{"fsync:staging/*.inf=2", "fsync /mnt/sr/.reflinksr/staging/a.inf fsync /mnt/sr/.reflinksr/staging/b fsync /mnt/sr/a.inf fsync /mnt/sr/.reflinksr/staging/b.inf! fsync /mnt/sr/.reflinksr/staging/c.inf"},
 		{"fsync:.", "fsync /mnt/sr! fsync /mnt/sr/.reflinksr fsync /mnt fsync /mnt/sr/k"},
