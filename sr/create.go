@@ -90,6 +90,9 @@ func createIn(c source.Configuration, root *dirfs.Dir, conf map[string]string, n
 		return fmt.Errorf("%s already holds an SR: %w", c.Path, err)
 	}
 	fs, err := filesystem.Of(root)
+	if err == nil {
+		err = fs.Sole(c.Path)
+	}
 	if err != nil {
 		return err
 	}

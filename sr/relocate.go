@@ -33,6 +33,9 @@ func Relocate(path string) (from, to filesystem.Identity, err error) {
 	if to, err = filesystem.Of(root); err != nil || from == to {
 		return from, to, err
 	}
+	if err := to.Sole(path); err != nil {
+		return from, to, err
+	}
 	if err := filesystem.Probe(root, m.Options.Attributes()); err != nil {
 		return from, to, err
 	}

@@ -120,6 +120,9 @@ func (s *SR) SameFilesystem(m *layout.Meta) error {
 		return err
 	}
 	if fs != m.Filesystem {
+		if err := fs.Sole(s.Path); err != nil {
+			return err
+		}
 		return fault.Hint(fault.Errorf(fault.ErrUnavailable, s.Path, "SR %s is on %s %s, but it was made on %s %s", s.Path, fs.Type, fs.UUID, m.Filesystem.Type, m.Filesystem.UUID),
 			"mount that filesystem at %s; if the SR was moved here on purpose, detach it and run: srctl rehome %s", s.Path, s.Path)
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"unsafe"
 
 	"github.com/google/uuid"
@@ -81,6 +82,21 @@ func Of(d *dirfs.Dir) (Identity, error) {
 		fs.UUID, err = fsid(d)
 	}
 	return fs, err
+}
+
+// Sole refuses, with ErrUnavailable, a filesystem that is mounted from two devices at once
+// with the same blocks behind both: btrfs gives the second mount a UUID of its own, until it
+// ends (Linux 6.7), and each of the two overwrites what the other has written.
+func (fs Identity) Sole(path string) error {
+	if fs.Type != "btrfs" {
+		return nil
+	}
+	temporary, err := os.ReadFile("/sys/fs/btrfs/" + fs.UUID + "/temp_fsid")
+	if err == nil && strings.TrimSpace(string(temporary)) == "1" {
+		return fault.Hint(fault.Errorf(fault.ErrUnavailable, path, "the btrfs at %s has a UUID that ends with its mount (%s): the filesystem of its disk was mounted already, from another device", path, fs.UUID),
+			"unmount one of the two at once, check the filesystem with btrfs check, and mount it from one device only")
+	}
+	return nil // a kernel that knows no such UUIDs refuses the second mount
 }
 
 // geometryOf asks XFS for its geometry.

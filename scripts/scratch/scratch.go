@@ -149,6 +149,13 @@ func (fs *FS) Mount() error {
 	}
 	defer f.Close()
 	base, variant, _ := strings.Cut(fs.Kind, "-")
+	options := ""
+	if base == "xfs" {
+		options = "nouuid" // copies of the shipped image share theirs
+	}
+	if done, err := fs.mountAgain(f, base, options); done || err != nil {
+		return err
+	}
 	config := loop.Config{File: f, SectorSize: 512, Name: "reflinksr-scratch"}
 	if variant == "4k" {
 		config.SectorSize = 4096
@@ -157,11 +164,34 @@ func (fs *FS) Mount() error {
 	if err != nil {
 		return err
 	}
-	options := ""
-	if base == "xfs" {
-		options = "nouuid" // copies of the shipped image share theirs
-	}
 	return MountDevice(d, fs.Dir, base, 0, options)
+}
+
+// mountAgain mounts the device that the image still has, and says whether there was one: an
+// unmounted filesystem lives on while a process of anybody's has a copy of the mount. From a
+// second device it would be a second filesystem over the same blocks, on btrfs with another
+// UUID (Linux 6.7).
+func (fs *FS) mountAgain(image *os.File, kind, options string) (done bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(image.Fd()), &st); err != nil {
+		return false, err
+	}
+	devices, err := loop.Find(st.Dev, st.Ino, filepath.Base(fs.image))
+	if err != nil {
+		return false, err
+	}
+	for _, d := range devices {
+		f, err := os.Open(d.Path()) // it cannot go now, nor be given to another file
+		if err != nil {
+			continue
+		}
+		defer f.Close()
+		if _, err := d.Binding(); err != nil {
+			continue // it went before
+		}
+		return true, unix.Mount(d.Path(), fs.Dir, kind, 0, options)
+	}
+	return false, nil
 }
 
 // MountDevice mounts a loop device that was just made, and gives it to the mount: it goes

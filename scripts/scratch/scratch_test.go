@@ -1,6 +1,7 @@
 package scratch
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -84,6 +85,38 @@ func TestMkfs(t *testing.T) {
 			}
 			if out, err := exec.Command("grep", dir, "/proc/self/mountinfo").CombinedOutput(); err == nil {
 				t.Errorf("still mounted: %s", out)
+			}
+		})
+	}
+}
+
+// A filesystem that comes back while somebody still has a file of it open is the same one, and
+// has what that is written.
+func TestMountAgainWhileInUse(t *testing.T) {
+	tests.Root(t, "mounting filesystems")
+	for _, kind := range []string{"btrfs", "xfs", "ext4"} {
+		t.Run(kind, func(t *testing.T) {
+			if err := Available(kind); err != nil {
+				tests.Skip(t, err)
+			}
+			fs, err := Make(kind, 512<<20, filepath.Join(t.TempDir(), "mnt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer fs.Remove()
+			f, err := os.Create(filepath.Join(fs.Dir, "f"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			if err := errors.Join(fs.Unmount(), fs.Mount()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := f.WriteString("seen"); err != nil {
+				t.Error(err)
+			}
+			if data, err := os.ReadFile(filepath.Join(fs.Dir, "f")); string(data) != "seen" {
+				t.Errorf("it holds %q, %v", data, err)
 			}
 		})
 	}
