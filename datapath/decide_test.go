@@ -91,6 +91,35 @@ func TestFits(t *testing.T) {
 	}
 }
 
+// Direct I/O is asked for where it is right: it depends on the filesystem, on checksums, on sectors and on the kernel.
+func TestDirectIO(t *testing.T) {
+	xcpng, before, first, today := hostinfo.Kernel{Major: 4, Minor: 19}, hostinfo.Kernel{Major: 5, Minor: 3}, hostinfo.Kernel{Major: 5, Minor: 4}, hostinfo.Kernel{Major: 6, Minor: 18}
+	for _, c := range []struct {
+		why  string
+		disk disk
+		want bool
+	}{
+		{"btrfs without checksums", disk{"btrfs", false, 512, today}, true},
+		{"btrfs without checksums, on an old kernel", disk{"btrfs", false, 512, xcpng}, true},
+		{"btrfs with checksums", disk{"btrfs", true, 512, today}, false},
+		{"btrfs with checksums, wide sectors", disk{"btrfs", true, 4096, today}, false},
+		{"XFS", disk{"xfs", false, 512, today}, true},
+		{"XFS, wide sectors", disk{"xfs", false, 4096, today}, true},
+		{"XFS, where a clone is one moment for the first time", disk{"xfs", false, 512, first}, true},
+		{"XFS before that", disk{"xfs", false, 512, before}, false},
+		{"XFS before that, wide sectors", disk{"xfs", false, 4096, before}, false},
+		{"XFS in XCP-ng 8.3, wide sectors", disk{"xfs", false, 4096, xcpng}, false},
+		{"XFS on a kernel that does not say which it is", disk{"xfs", false, 4096, hostinfo.Kernel{}}, false},
+		{"NFS", disk{"nfs", false, 512, xcpng}, true},
+		{"OCFS2", disk{"ocfs2", false, 512, today}, false},
+		{"OCFS2, wide sectors", disk{"ocfs2", false, 4096, today}, true},
+	} {
+		if got := directIO(c.disk); got != c.want {
+			t.Errorf("%s: %v", c.why, got)
+		}
+	}
+}
+
 // An SR is detached unless a domain has a device of a volume of it.
 func TestEnding(t *testing.T) {
 	for _, c := range []struct {

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
@@ -94,35 +95,23 @@ func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
 		d.Detach()
 		return d, err
 	}
-	if have.DirectIO != want.DirectIO {
-		slog.Warn("direct I/O is not as asked for", "device", d.Path(), "asked", want.DirectIO)
-	}
+	tellDirectIO(d, want.DirectIO, have)
 	return d, nil
 }
 
 // wanted is what the device of a file must be like. A device has whole units of 512 bytes: where an adopted file of another
 // length cannot be rounded up, as on a read-only filesystem, its last bytes cannot be shown.
 func wanted(s *sr.SR, f *os.File, r *volume.Record, size int64, writable bool) (loop.Info, error) {
-	dio, err := directIO(s, f, r.SectorSize)
-	return loop.Info{Size: size - size%512, SectorSize: r.SectorSize, DirectIO: dio, ReadOnly: !writable}, err
-}
-
-// directIO decides whether the device bypasses the page cache of the file. It
-// must never change during a volume's life, and so depends on nothing that does:
-// not on btrfs with checksums (guests would get false I/O errors when they touch
-// a buffer during a read), not on XFS with 512-byte sectors (the kernel refuses
-// once the file has been snapshotted). On NFS always: a snapshot that another host
-// takes has what the server has, and so must have every write that was acknowledged.
-func directIO(s *sr.SR, f *os.File, sectorSize int) (bool, error) {
-	switch s.Meta.Filesystem.Type {
-	case "btrfs":
+	checksums := false
+	if s.Meta.Filesystem.Type == "btrfs" {
 		attrs, err := reflink.AttributesOf(f)
-		return attrs.NoCOW, err
-	case "nfs":
-		return true, nil
-	default:
-		return sectorSize == 4096, nil
+		if err != nil {
+			return loop.Info{}, err
+		}
+		checksums = !attrs.NoCOW
 	}
+	dio := directIO(disk{s.Meta.Filesystem.Type, checksums, r.SectorSize, hostinfo.ThisKernel()})
+	return loop.Info{Size: size - size%512, SectorSize: r.SectorSize, DirectIO: dio, ReadOnly: !writable}, nil
 }
 
 func identify(f *os.File) (dev, ino uint64, size int64, err error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,7 +60,7 @@ type benchSR struct {
 	handle string
 }
 
-func (p *bench) sr(kind string) *benchSR {
+func (p *bench) sr(kind string, options map[string]string) *benchSR {
 	p.b.Helper()
 	if err := scratch.Available(kind); err != nil {
 		p.b.Skip(err)
@@ -75,7 +76,9 @@ func (p *bench) sr(kind string) *benchSR {
 	}
 	s := &benchSR{bench: p, fs: fs}
 	var conf map[string]string
-	p.call(smapi.SRCreate{UUID: string(key), Configuration: map[string]string{"path": fs.Dir}}, &conf)
+	asked := map[string]string{"path": fs.Dir}
+	maps.Copy(asked, options)
+	p.call(smapi.SRCreate{UUID: string(key), Configuration: asked}, &conf)
 	p.call(smapi.SRAttach{Configuration: conf}, &s.handle)
 	p.b.Cleanup(func() { p.call(smapi.SRDetach{SR: s.handle}, nil) })
 	return s
@@ -130,7 +133,7 @@ func BenchmarkFork(b *testing.B) {
 	for _, kind := range []string{"btrfs", "xfs"} {
 		b.Run("Volume.stat/"+kind, func(b *testing.B) {
 			p.b = b
-			s := p.sr(kind)
+			s := p.sr(kind, nil)
 			v := s.create()
 			paired(b, nothing, func() { p.call(smapi.VolumeStat{SR: s.handle, Key: v.Key}, nil) })
 		})
@@ -144,7 +147,7 @@ func BenchmarkCalls(b *testing.B) {
 	for _, kind := range []string{"btrfs", "xfs"} {
 		b.Run(kind, func(b *testing.B) {
 			p.b = b
-			s := p.sr(kind)
+			s := p.sr(kind, nil)
 			v := s.create()
 			s.fill(v)
 			clone := smapi.VolumeClone{SR: s.handle, Key: v.Key}
@@ -229,7 +232,7 @@ func BenchmarkLs(b *testing.B) {
 		for _, n := range []int{0, 100, 1000, 10000} {
 			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
 				p.b = b
-				s := p.sr(kind)
+				s := p.sr(kind, nil)
 				s.plant(n)
 				paired(b, func() {
 					names, err := filepath.Glob(s.fs.Dir + "/*.inf")
@@ -287,7 +290,7 @@ func BenchmarkAttachDetach(b *testing.B) {
 	for _, kind := range []string{"btrfs", "xfs"} {
 		b.Run(kind, func(b *testing.B) {
 			p.b = b
-			s := p.sr(kind)
+			s := p.sr(kind, nil)
 			v, other := s.create(), s.create()
 			paired(b, func() {
 				out, err := exec.Command(losetup, "-f", "--show", filepath.Join(s.fs.Dir, other.Key)).Output()

@@ -88,7 +88,7 @@ func TestArrows(t *testing.T) {
 		"volume":                {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
 		"datapath":              {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
 		"snapshot":              {"datapath/lease", "internal/dirfs", "internal/fault", "internal/reflink", "internal/sys", "sr", "volume"},
-		"snapshot/cbt":          {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/reflink", "internal/sys", "internal/units", "sr", "volume"},
+		"snapshot/cbt":          {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/reflink", "internal/sys", "internal/units", "sr", "volume"},
 		"internal/check":        {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids", "snapshot/cbt", "sr", "volume"},
 		"internal/repository":   {"datapath", "datapath/lease", "internal/attached", "internal/check", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/probe", "internal/source", "snapshot", "snapshot/cbt", "sr", "volume"},
 	}

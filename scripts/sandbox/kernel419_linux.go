@@ -19,8 +19,14 @@ var newRequests = []struct {
 	{fsIocGetfsuuid, unix.ENOTTY},
 }
 
-// beKernel419 has newer calls answered as Linux 4.19 does.
+// oldRelease has uname(2) tell a release before 3.0 (personality(2), UNAME26): there is none for 4.19.
+const oldRelease = 0x0020000
+
+// beKernel419 has newer calls answered as Linux 4.19 does, and an old release told.
 func beKernel419() error {
+	if _, _, errno := unix.Syscall(unix.SYS_PERSONALITY, oldRelease, 0, 0); errno != 0 {
+		return errno
+	}
 	refuse := func(e unix.Errno) unix.SockFilter { return verdict(unix.SECCOMP_RET_ERRNO | uint32(e)) }
 	program := []unix.SockFilter{load(number)}
 	for _, nr := range newCalls {

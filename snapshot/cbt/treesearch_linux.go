@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/extent"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/sys"
 )
 
@@ -60,21 +61,10 @@ const (
 // blocks to be written, and their items may be inserted after it has returned. FIEMAP
 // waits for the items as well (fs/btrfs/fiemap.c), before Linux 6.2 not always.
 func inTree(f *os.File) bool {
-	if !since(6, 2) {
+	if !hostinfo.ThisKernel().Since(6, 2) {
 		return false
 	}
 	return extent.AskForOne(f) == nil
-}
-
-// since says whether the kernel is of that version, or a later one.
-func since(major, minor int) bool {
-	var name unix.Utsname
-	if unix.Uname(&name) != nil {
-		return false
-	}
-	var x, y int
-	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &x, &y)
-	return err == nil && (x > major || x == major && y >= minor)
 }
 
 // newTreeCursor needs a file on btrfs and CAP_SYS_ADMIN: an error is no more than that

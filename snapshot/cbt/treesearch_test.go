@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/reflink"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
@@ -154,7 +155,7 @@ func scribble(t *testing.T, f *os.File, random *rand.Rand, size int64, times int
 // it need not be: with both processors busy 4 of 400 changes went untold.
 func TestTreeHasEveryWrite(t *testing.T) {
 	tests.Root(t, "mounting a filesystem")
-	if !since(6, 2) {
+	if !hostinfo.ThisKernel().Since(6, 2) {
 		tests.Skip(t, "this kernel does not tell when it is in the tree")
 	}
 	fs, err := scratch.Make("btrfs", 1<<30, t.TempDir())
