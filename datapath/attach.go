@@ -51,6 +51,9 @@ func Attach(uri, domain string) (device string, err error) {
 }
 
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {
+	if err := v.undoRenewal(s); err != nil {
+		return loop.Device{}, err
+	}
 	before := v.state
 	if !before.Nonpersistent {
 		if err := lease.InPlace(s, v.key, before); err != nil {
@@ -112,7 +115,10 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 			return d, err
 		}
 	}
-	d, err := v.bind(f, want)
+	d, renewed, err := v.renew(s, f, want)
+	if !renewed && err == nil {
+		d, err = v.bind(f, want)
+	}
 	if err == nil {
 		v.remember(d)
 	}

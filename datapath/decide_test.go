@@ -161,6 +161,7 @@ func TestLeftover(t *testing.T) {
 		{"another host's", lease.Note{}, []string{others}, nil, false, leftover{}},
 		{"another host's, where only one can have it", lease.Note{}, []string{others}, nil, true, leftover{nonpersistent: true}},
 		{"of this host when it was called otherwise", lease.Note{Host: "other"}, []string{others}, nil, false, leftover{nonpersistent: true}},
+		{"an attach that did not come to its end", lease.Note{}, []string{sr.Renewed(aKey), sr.Renewed(otherKey)}, nil, false, leftover{renewed: true}},
 		{"a lease", lease.Note{}, nil, []string{string(otherKey), string(aKey)}, false, leftover{lease: true}},
 		{"a device", lease.Note{Stuck: true}, nil, nil, false, leftover{device: true}},
 	} {

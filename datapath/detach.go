@@ -54,6 +54,11 @@ func Detach(uri, domain string) error {
 	if len(v.state.Domains) > 0 {
 		return v.save()
 	}
+	if v.state.Ino != 0 && !v.state.Bound() { // an attach did not come to its end
+		if err := v.locked(v.undoRenewal); err != nil {
+			slog.Warn("what an interrupted attach left in staging goes when the volume or the SR is attached", "key", v.key, "err", err)
+		}
+	}
 	gone, err := v.unbind()
 	if err != nil {
 		slog.Error("a device could not be detached; attaching and detaching the SR try again", "key", v.key, "err", err)

@@ -71,7 +71,7 @@ func recoverAll(s *sr.SR, how recovery) error {
 
 // leftover is what a volume's datapath may have left. forgotten: the note of a volume that
 // is no more.
-type leftover struct{ nonpersistent, lease, device, forgotten bool }
+type leftover struct{ nonpersistent, renewed, lease, device, forgotten bool }
 
 // unfinished looks for volumes with something to recover, by URI.
 func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
@@ -115,6 +115,7 @@ func unfinished(s *sr.SR, how recovery) (map[string]leftover, error) {
 func leftoverOf(key sr.Key, me hostinfo.Host, note lease.Note, staged, leases []string, first bool) leftover {
 	return leftover{
 		nonpersistent: slices.Contains(staged, note.NonpersistentName(key, me)) || first && slices.ContainsFunc(staged, ofNonpersistent(key)),
+		renewed:       slices.Contains(staged, sr.Renewed(key)),
 		lease:         slices.Contains(leases, string(key)),
 		device:        note.Stuck,
 	}
@@ -169,6 +170,11 @@ func recoverVolume(uri string, what leftover, how recovery) error {
 	}
 	if what.forgotten {
 		return v.removeForgotten()
+	}
+	if what.renewed {
+		if err := v.locked(v.undoRenewal); err != nil {
+			return err
+		}
 	}
 	todo := what.remedy(v.state, how.first)
 	if todo.unbind {

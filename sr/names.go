@@ -23,7 +23,7 @@ const PendingCBT = ".todo"
 // StagedName takes apart the name of a file in staging: a volume's key and what
 // the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of the
 // record, ".new" of its lease, ".todo.new" of what it knows of changed blocks, ".revert"
-// and ".composed" new data, or what it has replaced. Others begin with a key and a dot as well (package
+// ".composed" and ".renewed" new data, or what it has replaced. Others begin with a key and a dot as well (package
 // datapath's nonpersistent disks) and are not ours to judge.
 func StagedName(name string) (key Key, kind string, ok bool) {
 	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
@@ -31,11 +31,17 @@ func StagedName(name string) (key Key, kind string, ok bool) {
 	}
 	key, kind = Key(name[:36]), name[36:]
 	switch kind {
-	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", PendingCBT + ".new":
+	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", renewed, PendingCBT + ".new":
 		return key, kind, true
 	}
 	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, NonpersistentSuffix)
 }
+
+// Renewed names the staged file that takes the place of a volume's data with the same contents, so that its device
+// can have direct I/O: new before that, old after it.
+func Renewed(key Key) string { return string(key) + renewed }
+
+const renewed = ".renewed"
 
 // Composed names the staged data of a composition: new before its commit, old after it.
 func Composed(key Key) string { return string(key) + ".composed" }

@@ -63,7 +63,8 @@ func (s *SR) finishOrUndo(key Key) error {
 		}
 	}
 	if what.forget {
-		if err := errors.Join(s.removeNonpersistent(key), s.RemoveCBT(key)); err != nil {
+		// Of a volume that is there, package datapath knows whether it has a device.
+		if err := errors.Join(s.removeNonpersistent(key), s.Staging.Remove(Renewed(key)), s.RemoveCBT(key)); err != nil {
 			return err
 		}
 	}

@@ -191,22 +191,24 @@ func (d *benchDisk) loads(prepare func()) func(*testing.B) {
 
 func (d *benchDisk) compare(b *testing.B, run func(string, int64, time.Duration) (served, error), prepare func()) {
 	d.b = b
-	var file, device []served
-	for b.Loop() {
+	turns := []struct {
+		path string
+		had  []served
+	}{{path: d.raw}, {path: d.device}}
+	for round := 0; b.Loop(); round++ {
 		if prepare != nil {
 			prepare()
 		}
-		of, err := run(d.raw, diskSize, diskTurn)
-		if err != nil {
-			b.Fatal(err)
+		for i := range turns {
+			turn := &turns[(i+round)%2] // neither is always the first
+			had, err := run(turn.path, diskSize, diskTurn)
+			if err != nil {
+				b.Fatal(err)
+			}
+			turn.had = append(turn.had, had)
 		}
-		file = append(file, of)
-		if of, err = run(d.device, diskSize, diskTurn); err != nil {
-			b.Fatal(err)
-		}
-		device = append(device, of)
 	}
-	raw, its := together(file), together(device)
+	raw, its := together(turns[0].had), together(turns[1].had)
 	b.ReportMetric(0, "ns/op") // of both together: means nothing
 	b.ReportMetric(its.rate()/raw.rate(), "×raw")
 	b.ReportMetric(raw.rate(), "raw/s")

@@ -75,6 +75,8 @@ func interrupted(kind string, committed, data bool, staged map[string]bool) (tex
 		return "data, " + left + "revert: the volume has its own, old or new", "removes it"
 	case ".composed":
 		return "data, " + left + "composition: the volume has its own, old or new", "removes it"
+	case ".renewed":
+		return "data, " + left + "attach: the volume has its own, with the same contents", "removes it"
 	case sr.PendingCBT + ".new":
 		return "changed blocks, " + left + "destruction of data", "removes it"
 	case ".new":

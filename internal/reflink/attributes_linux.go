@@ -189,6 +189,12 @@ func SetProject(f *os.File, project uint32) error {
 	return writeFsxattr(f, &x)
 }
 
+// Extents is how many extents a file has, at once whatever their number (XFS; what is not yet written does not count).
+func Extents(f *os.File) (int, error) {
+	x, err := readFsxattr(f)
+	return int(x.nextents), err
+}
+
 func readFsxattr(f *os.File) (x fsxattr, err error) {
 	if err := sys.Ioctl(f, iocGetFsxattr, unsafe.Pointer(&x)); err != nil {
 		return x, fmt.Errorf("%s: reading attributes: %w", f.Name(), err)

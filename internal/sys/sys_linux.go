@@ -51,3 +51,17 @@ func Do(call func() error) error {
 	_, err := Retry(func() (struct{}, error) { return struct{}{}, call() })
 	return err
 }
+
+// LeastDirect is how many bytes direct I/O can read and write at least of a file: 0 if the kernel (before Linux 6.1) or the
+// filesystem does not tell.
+func LeastDirect(f *os.File) (int, error) {
+	var st unix.Statx_t
+	err := Do(func() error { return unix.Statx(int(f.Fd()), "", unix.AT_EMPTY_PATH, unix.STATX_DIOALIGN, &st) })
+	if err != nil {
+		return 0, &os.PathError{Op: "statx", Path: f.Name(), Err: err}
+	}
+	if st.Mask&unix.STATX_DIOALIGN == 0 {
+		return 0, nil
+	}
+	return int(st.Dio_offset_align), nil
+}

@@ -1,0 +1,132 @@
+package datapath
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"reflinksr/internal/loop"
+	"reflinksr/internal/reflink"
+	"reflinksr/internal/sys"
+	"reflinksr/sr"
+)
+
+// renewLimit is how many extents a disk may have at most to be renewed: each costs 20 to 40 µs, and the guest waits to start.
+const renewLimit = 50_000
+
+// renew makes a device with direct I/O where the kernel would grant none any more, since the disk has had a snapshot.
+//
+// The loop driver asks, when it binds a file, for the least that direct I/O can write to it (since Linux 6.15), and XFS
+// answers with a block, 4096 bytes, as soon as the file has shared one. Less can be written all the same; XFS then goes
+// through the page cache for that block alone. So a new file is bound while it has no blocks, gets all of the disk's by
+// FICLONE, and takes its place: the contents are the same at any moment. renewed is false if there is nothing to gain, or if
+// it did not work: the disk is as it was then, and can be bound without direct I/O.
+func (v *session) renew(s *sr.SR, f *os.File, want loop.Info) (d loop.Device, renewed bool, err error) {
+	if s.Meta.Filesystem.Type != "xfs" || !want.DirectIO || want.ReadOnly || v.state.Nonpersistent {
+		return d, false, nil
+	}
+	if least, err := sys.LeastDirect(f); err != nil || least <= want.SectorSize {
+		return d, false, nil
+	}
+	n, err := reflink.Extents(f)
+	if err != nil {
+		return d, false, err
+	}
+	if n > renewLimit {
+		slog.Warn("the disk has too many extents to be given direct I/O", "key", v.key, "extents", n, "most", renewLimit)
+		return d, false, nil
+	}
+	start, before := time.Now(), v.state
+	d, err = v.bindRenewed(s, f, want)
+	if err != nil {
+		slog.Warn("the disk could not be given direct I/O", "key", v.key, "err", err)
+		err = v.undoRenewal(s)
+		v.state = before
+		return d, false, errors.Join(err, v.save())
+	}
+	if err := s.Commit(sr.Renewed(v.key), s.Root, sr.Data(v.key)); err != nil {
+		_, e := d.Detach()
+		return d, false, errors.Join(err, e) // which file is in place nobody may know
+	}
+	slog.Info("the disk has a new file, so that it has direct I/O", "key", v.key, "device", d.Path(), "extents", n, "took", time.Since(start))
+	return d, true, nil
+}
+
+// bindRenewed stages a file with the contents of f, and a device with direct I/O. Both are found by the name of the one.
+func (v *session) bindRenewed(s *sr.SR, f *os.File, want loop.Info) (d loop.Device, err error) {
+	fresh, err := s.Staging.Create(sr.Renewed(v.key))
+	if err != nil {
+		return d, err
+	}
+	defer fresh.Close()
+	if err := (reflink.Attributes{}).Apply(fresh); err != nil {
+		return d, err
+	}
+	if err := alike(fresh, f); err != nil {
+		return d, err
+	}
+	// As for any device: who takes it back must know of it before it is there.
+	if v.state.Dev, v.state.Ino, _, err = identify(fresh); err != nil {
+		return d, err
+	}
+	if err := v.save(); err != nil {
+		return d, err
+	}
+	empty := want
+	empty.Size = 0 // nobody can read from it what is not there yet
+	if d, err = v.bind(fresh, empty); err != nil {
+		return d, err
+	}
+	if err := reflink.CloneFile(fresh, f); err != nil {
+		return d, err
+	}
+	if err := fresh.Sync(); err != nil {
+		return d, err
+	}
+	if err := d.UpdateSize(); err != nil {
+		return d, err
+	}
+	have, err := d.Info()
+	if err == nil && have != want {
+		err = fmt.Errorf("the kernel made %s as %+v, needed is %+v", d.Path(), have, want)
+	}
+	return d, err
+}
+
+// alike gives a file the owner and the mode of another: it may be an adopted one.
+func alike(fresh, old *os.File) error {
+	st, err := sys.Fstat(old)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fresh.Chown(int(st.Uid), int(st.Gid)), fresh.Chmod(os.FileMode(st.Mode&0o777)))
+}
+
+// undoRenewal removes what renew has left: the new file, with its device, which nobody has used, or the old one.
+func (v *session) undoRenewal(s *sr.SR) error {
+	st, err := s.Staging.Stat(sr.Renewed(v.key))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	devices, err := v.devicesOf(st.Dev, st.Ino)
+	for _, d := range devices {
+		if _, e := d.Detach(); !errors.Is(e, loop.ErrGone) {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	if v.state.Dev == st.Dev && v.state.Ino == st.Ino {
+		v.state.Dev, v.state.Ino, v.state.Number, v.state.Instance = 0, 0, 0, loop.Instance{}
+		if err := v.save(); err != nil {
+			return err
+		}
+	}
+	return s.Staging.Remove(sr.Renewed(v.key))
+}
