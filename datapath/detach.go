@@ -51,13 +51,13 @@ func Detach(uri, domain string) error {
 			slog.Error("a lease could not be given back; attaching the SR will", "key", v.key, "domain", domain, "err", err)
 		}
 	}
-	if len(v.state.Domains) > 0 {
-		return v.save()
-	}
 	if v.state.Ino != 0 && !v.state.Bound() { // an attach did not come to its end
 		if err := v.locked(v.undoRenewal); err != nil {
 			slog.Warn("what an interrupted attach left in staging goes when the volume or the SR is attached", "key", v.key, "err", err)
 		}
+	}
+	if len(v.state.Domains) > 0 {
+		return v.save()
 	}
 	gone, err := v.unbind()
 	if err != nil {
