@@ -61,6 +61,9 @@ func (v *session) bindRenewed(s *sr.SR, f *os.File, want loop.Info) (d loop.Devi
 		return d, err
 	}
 	defer fresh.Close()
+	if least, err := sys.LeastDirect(fresh); err != nil || least > want.SectorSize {
+		return d, errors.Join(err, fmt.Errorf("direct I/O needs %d bytes at least of any file here", least))
+	}
 	if err := (reflink.Attributes{}).Apply(fresh); err != nil {
 		return d, err
 	}

@@ -154,6 +154,9 @@ func show(ctx context.Context, args []string, out io.Writer) error {
 		row("extents", fmt.Sprintf("%d (a snapshot holds up writes for about %s)", d.Extents, d.Stall))
 	}
 	row("sector size", d.SectorSize)
+	if d.Device != nil {
+		row("device", fmt.Sprintf("%s, %s", d.Device.Path, map[bool]string{true: "direct I/O", false: "through this host's page cache"}[d.Device.DirectIO]))
+	}
 	row("created", d.Created.Format(time.RFC3339))
 	if d.Origin != nil {
 		row("origin", fmt.Sprintf("%s of %s at %s", oneLine(string(d.Origin.Kind)), oneLine(string(d.Origin.Of)), d.Origin.At.Format(time.RFC3339)))

@@ -32,8 +32,12 @@ type Details struct {
 	SharedBytes    int64     `json:"shared_bytes"`
 	ExclusiveBytes int64     `json:"exclusive_bytes"`
 	Stall          string    `json:"snapshot_stall"` // how long a snapshot holds up writes, about
+	Device         *Device   `json:"device"`         // on this host; null: there is none
 	Holders        []Holder  `json:"holders"`
 }
+
+// Device is what a volume's device on this host is like.
+type Device = lease.DeviceState
 
 // Details tells all that is known of the volume, which walks over its extents.
 func (v Volume) Details(context.Context) (Details, error) {
@@ -69,12 +73,16 @@ func (v Volume) Details(context.Context) (Details, error) {
 	if err != nil {
 		return Details{}, err
 	}
+	device, err := lease.DeviceOf(s, v.Key)
+	if err != nil {
+		return Details{}, err
+	}
 	held, err := lease.Read(s, v.Key, me)
 	freed := min(left.Freed, st.VirtualSize)
 	return Details{
 		VolumeStat: st, DataDestroyed: r.DataDestroyed, FreedBytes: freed, LostBytes: freed, NoteBytes: left.Note, Pending: left.Pending,
 		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
-		Stall: stall, Holders: held.Holders,
+		Stall: stall, Device: device, Holders: held.Holders,
 	}, err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
@@ -27,6 +28,8 @@ type Diagnosis struct {
 	Volumes     int
 	Damaged     int // of those
 	Leases      int
+	Devices     int           // of volumes, on this host,
+	Buffered    int           // of those, without direct I/O
 	Staged      int           // files
 	MostExtents int           // of a volume,
 	Counted     int           // of so many that were asked
@@ -65,6 +68,12 @@ func (s SR) Diagnose(ctx context.Context) Diagnosis {
 		if err != nil {
 			d.Damaged++
 			continue
+		}
+		if device, err := lease.DeviceOf(open, key); err == nil && device != nil {
+			d.Devices++
+			if !device.DirectIO {
+				d.Buffered++
+			}
 		}
 		if ctx.Err() != nil {
 			continue

@@ -82,7 +82,7 @@ var layouts = []diskLayout{
 	{name: "btrfs-nodatacow", kind: "btrfs"},
 	{name: "btrfs-zstd", kind: "btrfs", mount: "compress=zstd", conf: map[string]string{"datacow": "on"}},
 	{name: "xfs", kind: "xfs"},
-	{name: "xfs-4096", kind: "xfs", conf: map[string]string{"sector_size": "4096"}}, // its devices do direct I/O
+	{name: "xfs-4096", kind: "xfs", conf: map[string]string{"sector_size": "4096"}},
 }
 
 // bed is an attached SR on a filesystem of its own.

@@ -44,6 +44,7 @@ func printDiagnosis(b *strings.Builder, d repository.Diagnosis) {
 		fmt.Fprintf(b, "  volumes cannot be listed\n")
 		return
 	}
-	fmt.Fprintf(b, "  volumes %d\n  damaged %d\n  leases %d\n  staged files %d\n", d.Volumes, d.Damaged, d.Leases, d.Staged)
+	fmt.Fprintf(b, "  volumes %d\n  damaged %d\n  leases %d\n  staged files %d\n  devices %d, without direct I/O %d\n",
+		d.Volumes, d.Damaged, d.Leases, d.Staged, d.Devices, d.Buffered)
 	fmt.Fprintf(b, "  most extents in a volume %d (of %d counted); a snapshot stalls writes about %v\n", d.MostExtents, d.Counted, d.Stall)
 }
