@@ -110,7 +110,7 @@ func (l guestLoad) work(f *os.File, end time.Time, place func() int64) (took []t
 			_, err = f.ReadAt(buffer, place())
 		}
 		if err == nil && l.sync {
-			err = unix.Fdatasync(int(f.Fd()))
+			err = f.Sync()
 		}
 		if err != nil {
 			return nil, err
@@ -129,7 +129,7 @@ func (l guestLoad) runFio(path string, size int64, long time.Duration) (s served
 		"--filename=" + path, "--rw=" + how[[2]bool{l.write, l.sequential}],
 		fmt.Sprintf("--bs=%d", l.size), fmt.Sprintf("--iodepth=%d", l.depth), fmt.Sprintf("--size=%d", size), fmt.Sprintf("--runtime=%dms", long.Milliseconds())}
 	if l.sync {
-		args = append(args, "--fdatasync=1")
+		args = append(args, "--fsync=1")
 	}
 	out, err := exec.Command("fio", args...).Output()
 	if err != nil {

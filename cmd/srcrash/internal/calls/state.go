@@ -15,6 +15,7 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/disk"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/sys"
 	"reflinksr/internal/rundir"
 	"reflinksr/scripts/owned"
 	"reflinksr/sr"
@@ -300,11 +301,22 @@ type device struct {
 	properties string
 }
 
+// devices lists them. Direct I/O counts where it is a matter of right and wrong: on XFS a guest shall have its disk also when
+// it cannot have that.
 func (h *Host) devices() (all []device, err error) {
+	properties := []string{"size", "queue/logical_block_size", "loop/autoclear", "ro"}
+	dir, err := os.Open(h.Dir)
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	if kind, err := sys.KindOf(dir); err != nil || kind != "xfs" {
+		properties = append(properties, "loop/dio")
+	}
 	bound, err := owned.Loops(owned.Below(h.Dir))
 	for _, l := range bound {
 		d := device{Loop: l}
-		for _, property := range []string{"size", "queue/logical_block_size", "loop/dio", "loop/autoclear", "ro"} {
+		for _, property := range properties {
 			value, _ := os.ReadFile(filepath.Join("/sys/block", filepath.Base(l.Path()), property))
 			d.properties += filepath.Base(property) + "=" + strings.TrimSpace(string(value)) + " "
 		}
