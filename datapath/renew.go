@@ -40,15 +40,19 @@ func (v *session) renew(s *sr.SR, f *os.File, want loop.Info) (d loop.Device, re
 	}
 	start, before := time.Now(), v.state
 	d, err = v.bindRenewed(s, f, want)
+	if err == nil {
+		if err = s.Commit(sr.Renewed(v.key), s.Root, sr.Data(v.key)); err != nil {
+			_, e := d.Detach() // the file goes with the error, and nobody would find it by that
+			if e = errors.Join(e, v.mustBeInPlace(s, f)); e != nil {
+				return d, false, errors.Join(err, e)
+			}
+		}
+	}
 	if err != nil {
 		slog.Warn("the disk could not be given direct I/O", "key", v.key, "err", err)
 		err = v.undoRenewal(s)
 		v.state = before
 		return d, false, errors.Join(err, v.save())
-	}
-	if err := s.Commit(sr.Renewed(v.key), s.Root, sr.Data(v.key)); err != nil {
-		_, e := d.Detach()
-		return d, false, errors.Join(err, e) // which file is in place nobody may know
 	}
 	slog.Info("the disk has a new file, so that it has direct I/O", "key", v.key, "device", d.Path(), "extents", n, "took", time.Since(start))
 	return d, true, nil
@@ -96,6 +100,19 @@ func (v *session) bindRenewed(s *sr.SR, f *os.File, want loop.Info) (d loop.Devi
 		err = fmt.Errorf("the kernel made %s as %+v, needed is %+v", d.Path(), have, want)
 	}
 	return d, err
+}
+
+// mustBeInPlace refuses to go on with a file that is not the volume's.
+func (v *session) mustBeInPlace(s *sr.SR, f *os.File) error {
+	dev, ino, _, err := identify(f)
+	if err != nil {
+		return err
+	}
+	st, err := s.Root.Stat(sr.Data(v.key))
+	if err == nil && (st.Dev != dev || st.Ino != ino) {
+		err = fmt.Errorf("volume %s: its file was replaced by one with the same contents, and that may not be durable: attach it again", v.key)
+	}
+	return err
 }
 
 // alike gives a file the owner and the mode of another: it may be an adopted one.
