@@ -9,6 +9,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
@@ -47,12 +48,23 @@ const pieceSize = 1 << 20
 // CopyOut gives a volume's data to a sink, until ctx ends: then the error is its cause. moved
 // is told how many bytes of how many are done; holes, which nobody has to wait for, do not
 // count.
+//
+// The volume must be read-only: reading the file of one that a guest writes to past the page cache can cost that guest an
+// error (docs/scaling.md).
 func CopyOut(ctx context.Context, handle string, key sr.Key, to Sink, moved func(done, total int64)) error {
 	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return err
 	}
 	defer s.Close()
+	r, err := Load(s, key)
+	if err != nil {
+		return err
+	}
+	if r.ReadWrite {
+		return fault.Hint(fault.Errorf(fault.ErrInvalid, string(key), "volume %s is writable, and reading its file could cost a guest that writes to it an error", key),
+			"take a snapshot of it, and read that")
+	}
 	f, err := OpenData(s, key, unix.O_RDONLY)
 	if err != nil {
 		return err
