@@ -15,8 +15,8 @@ import (
 
 	"reflinksr/cmd/srcrash/internal/disk"
 	"reflinksr/internal/loop"
-	"reflinksr/internal/sys"
 	"reflinksr/internal/rundir"
+	"reflinksr/internal/sys"
 	"reflinksr/scripts/owned"
 	"reflinksr/sr"
 )
