@@ -28,7 +28,7 @@ func Attach(uri, domain string) (device string, err error) {
 		return "", err
 	}
 	var d loop.Device
-	err = v.locked(func(s *sr.SR) error {
+	err = v.lockedToRenew(func(s *sr.SR) error {
 		r, err := volume.LoadForChange(s, v.key)
 		if err == nil {
 			err = r.MustHaveData(v.key)

@@ -7,6 +7,7 @@ import (
 	"os"
 	"time"
 
+	"reflinksr/internal/fault"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
@@ -15,6 +16,35 @@ import (
 
 // renewLimit is how many extents a disk may have at most to be renewed: each costs 20 to 40 µs, and the guest waits to start.
 const renewLimit = 50_000
+
+// renewal is whether the volume may be given a new file now: that needs it alone.
+type renewal int
+
+const (
+	renewalUnasked renewal = iota
+	renewalMay
+	renewalMustNot
+)
+
+// errRenewal says that the volume should be locked alone, and all begun again.
+var errRenewal = errors.New("the volume has to be given a new file")
+
+// lockedToRenew is locked, and alone if it turns out that the volume needs a new file: who has opened the old one, as a
+// snapshot does, must not find that it is the volume's no more. A guest does not wait for that: it gets the old file then.
+func (v *session) lockedToRenew(do func(*sr.SR) error) error {
+	err := v.locked(do)
+	if !errors.Is(err, errRenewal) {
+		return err
+	}
+	v.renewal = renewalMay
+	err = v.alone(do)
+	if fault.Classify(err) != fault.ErrBusy {
+		return err
+	}
+	slog.Warn("the disk is given no direct I/O, for a call about it goes on", "key", v.key, "err", err)
+	v.renewal = renewalMustNot
+	return v.locked(do)
+}
 
 // renew makes a device with direct I/O where the kernel would grant none any more, since the disk has had a snapshot.
 //
@@ -36,6 +66,12 @@ func (v *session) renew(s *sr.SR, f *os.File, want loop.Info) (d loop.Device, re
 	}
 	if n > renewLimit {
 		slog.Warn("the disk has too many extents to be given direct I/O", "key", v.key, "extents", n, "most", renewLimit)
+		return d, false, nil
+	}
+	switch v.renewal {
+	case renewalUnasked:
+		return d, false, errRenewal
+	case renewalMustNot:
 		return d, false, nil
 	}
 	start, before := time.Now(), v.state

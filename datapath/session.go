@@ -24,7 +24,8 @@ type session struct {
 	me          hostinfo.Host
 	state       lease.Note
 	unreadable  error // why the note could not be read
-	detached    bool  // the SR need not be attached: for repairs
+	renewal     renewal
+	detached    bool // the SR need not be attached: for repairs
 
 	dir  *dirfs.Dir
 	name string
@@ -119,12 +120,21 @@ func (v *session) leased(do func(*sr.SR) error) error {
 // snapshot that takes long does not hold up a guest. The lock on this host keeps
 // datapath calls apart, and who destroys or reverts the volume has it alone.
 func (v *session) locked(do func(*sr.SR) error) error {
+	return v.with(do, func(s *sr.SR) (*dirfs.Lock, error) { return s.LockVolume(v.key, dirfs.Shared) })
+}
+
+// alone is locked for who needs the volume for itself, and does not wait for that: ErrBusy.
+func (v *session) alone(do func(*sr.SR) error) error {
+	return v.with(do, func(s *sr.SR) (*dirfs.Lock, error) { return s.TryVolume(v.key) })
+}
+
+func (v *session) with(do func(*sr.SR) error, lockIn func(*sr.SR) (*dirfs.Lock, error)) error {
 	s, err := v.open()
 	if err != nil {
 		return err
 	}
 	defer s.Close()
-	lock, err := s.LockVolume(v.key, dirfs.Shared)
+	lock, err := lockIn(s)
 	if err != nil {
 		return err
 	}

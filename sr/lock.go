@@ -14,10 +14,17 @@ import (
 // Lock several volumes in the order of their keys. The error is ErrVolumeNotFound
 // if there is no such volume.
 func (s *SR) LockVolume(key Key, mode dirfs.LockMode) (*dirfs.Lock, error) {
+	return s.lockVolume(key, mode, false)
+}
+
+// TryVolume is LockVolume alone, for who does not wait: ErrBusy if somebody else has it.
+func (s *SR) TryVolume(key Key) (*dirfs.Lock, error) { return s.lockVolume(key, dirfs.Exclusive, true) }
+
+func (s *SR) lockVolume(key Key, mode dirfs.LockMode, try bool) (*dirfs.Lock, error) {
 	if err := s.mustExist(key); err != nil {
 		return nil, err
 	}
-	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), mode, false)
+	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), mode, try)
 	if fault.Classify(err) == fault.ErrNoSpace || fault.Classify(err) == fault.ErrReadOnly {
 		// No room for a lock file, and a full SR must still be able to destroy. The
 		// SR's own lock, held alone, excludes every other call as well.

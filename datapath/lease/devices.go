@@ -63,6 +63,10 @@ func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Boun
 		if note.Nonpersistent || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino {
 			return nil, nil
 		}
+		staged, err := s.Staging.Stat(sr.Renewed(key))
+		if err == nil && note.Dev == staged.Dev && note.Ino == staged.Ino {
+			return nil, nil // of an attach that did not come to its end: nobody has it
+		}
 		return bound.Of(note.Dev, note.Ino, string(key))
 	}
 	if !bound.Any(string(key)) {
