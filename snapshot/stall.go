@@ -26,8 +26,7 @@ const tolerable = 20 * time.Millisecond
 // stall is Stall of the disk. Where it is tolerable it does not matter how long it is exactly.
 func (d disk) stall() (time.Duration, error) {
 	filesystem := d.sr.Meta.Filesystem.Type
-	if filesystem != "btrfs" && filesystem != "xfs" {
-		// Of NFS the server holds the lock. OCFS2 has locks of its own.
+	if !inPieces(filesystem) {
 		return 0, nil
 	}
 	cursor, n := extent.NewCursorAsIs(d.data, 0), 0

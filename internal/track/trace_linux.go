@@ -66,6 +66,25 @@ func Open(device uint64) (_ *Trace, err error) {
 	return t, nil
 }
 
+// Able is why this host lets nobody trace a device, or nil.
+func Able() error {
+	if err := membarrier(membarrierQuery); err != nil {
+		return err
+	}
+	root, err := open()
+	if err != nil {
+		return err
+	}
+	defer unix.Close(root)
+	if _, err := readFormats(root); err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	if err := unix.Faccessat(root, instances, unix.W_OK, 0); err != nil {
+		return fmt.Errorf("%w: tracefs %s: %w", ErrUnsupported, instances, err)
+	}
+	return nil
+}
+
 // make makes the instance, and opens what keeps others from removing it.
 func (t *Trace) make() error {
 	name := fmt.Sprintf("%s%d-%d", prefix, os.Getpid(), opened.Add(1))
@@ -97,7 +116,7 @@ func (t *Trace) make() error {
 
 // begin has the device's requests recorded.
 func (t *Trace) begin(device uint64) (err error) {
-	if t.events, err = readFormats(t.dir, t.root); err != nil {
+	if t.events, err = readFormats(t.root); err != nil {
 		return err
 	}
 	t.page = make([]byte, t.events.page.size)
@@ -123,7 +142,7 @@ func (t *Trace) begin(device uint64) (err error) {
 	return err
 }
 
-func readFormats(dir, root int) (e events, err error) {
+func readFormats(root int) (e events, err error) {
 	for path, parse := range map[string]func(text string) error{
 		"block/block_rq_issue/format":    func(s string) (err error) { e.issued, err = parseRequest(s); return },
 		"block/block_rq_complete/format": func(s string) (err error) { e.completed, err = parseRequest(s); return },
