@@ -133,6 +133,7 @@ var kases = []kase{
 	}},
 	{name: "Volume.snapshot", again: another, args: ofVolume("main")},
 	{name: "Volume.snapshot/active", again: another, device: true, begin: plugged(attach, activate), args: ofVolume("main")},
+	{name: "Volume.snapshot/in_pieces", again: another, device: true, prepare: (*world).scatter, begin: plugged(attach, activate), args: ofVolume("main")},
 	{name: "Volume.clone", again: another, args: ofVolume("main")},
 	{name: "Volume.clone/of_snapshot", again: another, args: ofVolume("snapshot")},
 	{name: "Volume.copy", again: another, args: copyTo("sr")},
@@ -347,7 +348,8 @@ func (k *kase) request(w *world) smapi.Request {
 
 // scope is where a call's changes count.
 func (w *world) scope() []string {
-	return []string{w.dir, rundir.Path, "/dev"}
+	// The last two are where a disk is traced: where tracefs is mounted, or is not.
+	return []string{w.dir, rundir.Path, "/dev", "/sys/kernel/tracing", "/instances"}
 }
 
 func (w *world) command(r smapi.Request) trace.Command {
