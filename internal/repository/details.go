@@ -28,9 +28,11 @@ type Details struct {
 	SectorSize     int       `json:"sector_size"` // bytes
 	Created        time.Time `json:"created"`
 	Origin         *Origin   `json:"origin"`
-	Extents        int       `json:"extents"` // these three are -1 on NFS, which does not tell
+	Extents        int       `json:"extents"` // these five are -1 on NFS, which does not tell
 	SharedBytes    int64     `json:"shared_bytes"`
 	ExclusiveBytes int64     `json:"exclusive_bytes"`
+	PinnedBytes    int64     `json:"pinned_bytes"` // as of Space
+	GivesBack      int64     `json:"gives_back"`
 	Stall          string    `json:"snapshot_stall"` // how long a snapshot holds up writes, about
 	Holders        []Holder  `json:"holders"`
 }
@@ -53,7 +55,7 @@ func (v Volume) Details(context.Context) (Details, error) {
 	u, err := volume.UsageOf(s, v.Key)
 	stall := snapshot.Stall(s.Meta.Filesystem.Type, u.Extents).String()
 	if errors.Is(err, fault.ErrNoExtents) {
-		u, stall, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1}, "", nil
+		u, stall, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1, Pinned: -1, GivesBack: -1}, "", nil
 	}
 	if err != nil {
 		return Details{}, err
@@ -75,6 +77,7 @@ func (v Volume) Details(context.Context) (Details, error) {
 		VolumeStat: st, DataDestroyed: r.DataDestroyed, FreedBytes: freed, LostBytes: freed, NoteBytes: left.Note, Pending: left.Pending,
 		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
+		PinnedBytes: u.Pinned, GivesBack: u.GivesBack + left.Note,
 		Stall: stall, Holders: held.Holders,
 	}, err
 }
