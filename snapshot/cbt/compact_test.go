@@ -1,0 +1,228 @@
+package cbt
+
+import (
+	"bytes"
+	"context"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/extent"
+	"reflinksr/scripts/tests"
+	"reflinksr/snapshot"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+// A disk that was overwritten in pieces after snapshots that are gone is compacted: every byte that no file shows is free then,
+// as many as were told, the disk holds what it held, in as much room that reads as zeros, and what a snapshot shares
+// with it is shared still.
+func TestCompact(t *testing.T) {
+	for _, l := range layouts {
+		if l.kind != "btrfs" {
+			continue
+		}
+		t.Run(l.name, func(t *testing.T) {
+			b := newBed(t, l, 2<<30)
+			random := rand.New(rand.NewPCG(1, 2))
+			freed, compressed := int64(0), false
+			for range tests.Share(2, 8) {
+				d := newWornDisk(t, b, random)
+				compressed = compressed || d.compressed()
+				freed += d.compact(30) + d.compact(0)
+				if u := d.usage(); l.mount == "" && u.Pinned != 0 {
+					t.Errorf("there are still %d bytes that no file shows", u.Pinned)
+				}
+				d.destroy()
+			}
+			if freed == 0 {
+				t.Error("nothing was given back")
+			}
+			if l.mount != "" && !compressed {
+				t.Error("nothing was compressed")
+			}
+		})
+	}
+}
+
+// wornDisk is a disk some of whose extents it has only a part of, and a snapshot that shares some.
+type wornDisk struct {
+	t        *testing.T
+	b        *bed
+	key, kin sr.Key
+	bytes    []byte
+}
+
+func newWornDisk(t *testing.T, b *bed, random *rand.Rand) *wornDisk {
+	t.Helper()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	v, err := volume.Create(b.handle, "worn", "", 32<<20, false)
+	must(err)
+	d := &wornDisk{t: t, b: b, key: v.Key}
+	wear := func(n int, most int64) {
+		f, err := os.OpenFile(d.path(), os.O_RDWR, 0)
+		must(err)
+		defer f.Close()
+		for range n {
+			at := random.Int64N(v.VirtualSize/4096) * 4096
+			length := min(v.VirtualSize-at, (1+random.Int64N(most/4096))*4096)
+			switch random.IntN(10) {
+			case 0:
+				err = fallocate(d.path(), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length)
+			case 1:
+				err = fallocate(d.path(), unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, at, length)
+			default:
+				data := make([]byte, length)
+				for i := 0; i < len(data); i += 1 + random.IntN(16) {
+					data[i] = byte(random.IntN(256))
+				}
+				_, err = f.WriteAt(data, at)
+			}
+			must(err)
+		}
+		must(f.Sync())
+	}
+	wear(12, 8<<20)
+	for range 3 {
+		s, err := snapshot.Snapshot(b.handle, d.key)
+		must(err)
+		wear(100, 64<<10)
+		if d.kin != "" {
+			must(Destroy(b.handle, d.kin))
+		}
+		d.kin = s.Key
+	}
+	d.bytes, err = os.ReadFile(d.path())
+	must(err)
+	return d
+}
+
+func (d *wornDisk) path() string { return filepath.Join(d.b.dir, string(d.key)) }
+
+func (d *wornDisk) usage() (u extent.Usage) {
+	d.t.Helper()
+	f, err := os.Open(d.path())
+	if err == nil {
+		defer f.Close()
+		u, err = extent.UsageOf(f)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return u
+}
+
+// items are the pieces of the disk.
+func (d *wornDisk) items() (all []extent.Item) {
+	d.t.Helper()
+	f, err := os.Open(d.path())
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	defer f.Close()
+	items, err := extent.NewItems(f, 0)
+	for err == nil {
+		var i extent.Item
+		var ok bool
+		if i, ok, err = items.Next(); !ok {
+			break
+		}
+		all = append(all, i)
+	}
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return all
+}
+
+func (d *wornDisk) compressed() bool {
+	return slices.ContainsFunc(d.items(), func(i extent.Item) bool { return i.Kind == extent.ItemCompressed })
+}
+
+// laidOut is how many bytes of the disk are data, and how many read as zeros with room.
+func (d *wornDisk) laidOut() (data, unwritten int64) {
+	for _, i := range d.items() {
+		switch {
+		case i.Kind == extent.ItemUnwritten:
+			unwritten += i.Length
+		case i.Stored():
+			data += i.Length
+		}
+	}
+	return data, unwritten
+}
+
+func (d *wornDisk) used() int64 {
+	d.t.Helper()
+	n, err := d.b.used()
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return n
+}
+
+func (d *wornDisk) compact(percent int) (freed int64) {
+	d.t.Helper()
+	before, was := d.used(), d.usage()
+	data, unwritten := d.laidOut()
+	list, err := Compare(context.Background(), d.b.handle, d.kin, d.key)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	told, err := volume.PlanCompaction(d.b.handle, d.key, percent)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	last := int64(0)
+	done, err := volume.Compact(context.Background(), d.b.handle, d.key, percent, func(n, of int64) {
+		if n < last || n > of || of != told.Writes {
+			d.t.Errorf("%d of %d bytes were written, of %d", n, of, told.Writes)
+		}
+		last = n
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	freed = before - d.used()
+	if freed != done.GivesBack || done.Writes > told.Writes {
+		d.t.Errorf("%d bytes were given back: it was planned as %+v, and answered as %+v", freed, told, done)
+	}
+	now := d.usage()
+	if now.Shared != was.Shared || now.Pinned > was.Pinned {
+		d.t.Errorf("it occupied %+v, and occupies %+v", was, now)
+	}
+	if x, y := d.laidOut(); x != data || y != unwritten {
+		d.t.Errorf("it had %d bytes of data and room for %d, and has %d and %d", data, unwritten, x, y)
+	}
+	if after, err := Compare(context.Background(), d.b.handle, d.kin, d.key); err != nil || !slices.Equal(after.Ranges, list.Ranges) {
+		d.t.Errorf("compared with its snapshot, it was %v, and is %v: %v", list, after, err)
+	}
+	if have, err := os.ReadFile(d.path()); err != nil || !bytes.Equal(have, d.bytes) {
+		d.t.Errorf("it does not hold what it held: %v", err)
+	}
+	return freed
+}
+
+// destroy ends the snapshot and then the disk: each gives back what is told of it.
+func (d *wornDisk) destroy() {
+	d.t.Helper()
+	for _, key := range []sr.Key{d.kin, d.key} {
+		before := d.used()
+		told := (&wornDisk{t: d.t, b: d.b, key: key}).usage()
+		if err := Destroy(d.b.handle, key); err != nil {
+			d.t.Fatal(err)
+		}
+		if freed := before - d.used(); freed != told.GivesBack {
+			d.t.Errorf("destroying it was to give back %d bytes, and gave back %d: %+v", told.GivesBack, freed, told)
+		}
+	}
+}
