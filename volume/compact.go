@@ -14,6 +14,7 @@ import (
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
+	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
 	"reflinksr/internal/units"
 	"reflinksr/sr"
@@ -196,6 +197,10 @@ func compactSome(handle string, key sr.Key, extents []extent.Own) (done Compacti
 		return done, err
 	}
 	done, err = rewrite(s, f, extents)
+	if errors.Is(err, reflink.ErrDiffers) {
+		return done, fault.Hint(fault.Errorf(fault.ErrInUse, string(key), "volume %s: somebody writes to its file, who has not attached it: %v", key, err),
+			"end that, and compact it again")
+	}
 	if err != nil {
 		err = fmt.Errorf("volume %s: compacting: %w", key, err)
 	}
@@ -233,6 +238,3 @@ func mustHaveRoom(s *sr.SR, key sr.Key, needs int64) error {
 	}
 	return nil
 }
-
-// errWritten is that somebody writes to a volume that nobody has.
-var errWritten = errors.New("somebody writes to its file, who has not attached it")

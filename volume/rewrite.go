@@ -2,7 +2,6 @@ package volume
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -65,11 +64,7 @@ func rewrite(s *sr.SR, f *os.File, extents []extent.Own) (done Compaction, err e
 		return Compaction{Writes: done.Writes}, nil
 	}
 	for _, r := range joined(pieces) {
-		err := reflink.ShareAlike(f, to, r.Start, min(r.Length, st.Size-r.Start))
-		if errors.Is(err, reflink.ErrDiffers) {
-			err = fmt.Errorf("%w: %w", errWritten, err)
-		}
-		if err != nil {
+		if err := reflink.ShareAlike(f, to, r.Start, min(r.Length, st.Size-r.Start)); err != nil {
 			return Compaction{}, err
 		}
 	}

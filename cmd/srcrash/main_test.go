@@ -59,6 +59,16 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// A volume that is compacted holds what it held, wherever that stops.
+func TestCompactIsInterrupted(t *testing.T) {
+	needRoot(t)
+	var out bytes.Buffer
+	err := sweep([]string{"-run", "^compact$", "-fs", "btrfs", "-modes", "kill,lazy,journal", "-part", tests.Share("1/12", "1/1")}, &out)
+	if err != nil {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
 // What cannot be looked at is no guard's answer: a part of what would find that it is.
 func TestLooks(t *testing.T) {
 	needRoot(t)

@@ -3,6 +3,7 @@ package cbt
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/extent"
+	"reflinksr/internal/fault"
 	"reflinksr/scripts/tests"
 	"reflinksr/snapshot"
 	"reflinksr/sr"
@@ -224,5 +226,61 @@ func (d *wornDisk) destroy() {
 		if freed := before - d.used(); freed != told.GivesBack {
 			d.t.Errorf("destroying it was to give back %d bytes, and gave back %d: %+v", told.GivesBack, freed, told)
 		}
+	}
+}
+
+// Whoever writes to a disk's file beside everybody's back while it is compacted loses nothing: compacting ends with
+// that, and what it has done until then stands.
+func TestCompactLosesNoWrite(t *testing.T) {
+	b := newBed(t, layouts[1], 2<<30)
+	d := newWornDisk(t, b, rand.New(rand.NewPCG(3, 4)))
+	if err := Destroy(b.handle, d.kin); err != nil { // then nearly all of it is its own
+		t.Fatal(err)
+	}
+	f, err := os.OpenFile(d.path(), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	stop, ended := make(chan struct{}), make(chan error)
+	go func() {
+		random, text := rand.New(rand.NewPCG(5, 6)), make([]byte, 4096)
+		for n := 0; ; n++ {
+			select {
+			case <-stop:
+				ended <- nil
+				return
+			default:
+			}
+			at := random.IntN(len(d.bytes)/4096) * 4096
+			for i := range text {
+				text[i] = byte(n >> (i % 4 * 8))
+			}
+			copy(d.bytes[at:], text)
+			if _, err := f.WriteAt(text, int64(at)); err != nil {
+				ended <- err
+				return
+			}
+		}
+	}()
+	noticed := 0
+	for range 20 {
+		_, err := volume.Compact(context.Background(), b.handle, d.key, 0, func(int64, int64) {})
+		switch {
+		case errors.Is(err, fault.ErrInUse):
+			noticed++
+		case err != nil:
+			t.Error(err)
+		}
+	}
+	close(stop)
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	if have, err := os.ReadFile(d.path()); err != nil || !bytes.Equal(have, d.bytes) {
+		t.Errorf("a write was lost: %v", err)
+	}
+	if noticed == 0 {
+		t.Error("nobody wrote at the wrong moment")
 	}
 }
