@@ -32,8 +32,8 @@ func TestCompact(t *testing.T) {
 			b := newBed(t, l, 2<<30)
 			random := rand.New(rand.NewPCG(1, 2))
 			freed, compressed := int64(0), false
-			for range tests.Share(2, 8) {
-				d := newWornDisk(t, b, random)
+			for range tests.Share(1, 4) {
+				d := newWornDisk(t, b, random, l.mount == "")
 				compressed = compressed || d.compressed()
 				freed += d.compact(30) + d.compact(0)
 				if u := d.usage(); l.mount == "" && u.Pinned != 0 {
@@ -59,7 +59,8 @@ type wornDisk struct {
 	bytes    []byte
 }
 
-func newWornDisk(t *testing.T, b *bed, random *rand.Rand) *wornDisk {
+// newWornDisk makes one, to which also zeros are written, if room: after that a disk is not compressed any more.
+func newWornDisk(t *testing.T, b *bed, random *rand.Rand, room bool) *wornDisk {
 	t.Helper()
 	must := func(err error) {
 		t.Helper()
@@ -77,10 +78,10 @@ func newWornDisk(t *testing.T, b *bed, random *rand.Rand) *wornDisk {
 		for range n {
 			at := random.Int64N(v.VirtualSize/4096) * 4096
 			length := min(v.VirtualSize-at, (1+random.Int64N(most/4096))*4096)
-			switch random.IntN(10) {
-			case 0:
+			switch n := random.IntN(10); {
+			case n == 0:
 				err = fallocate(d.path(), unix.FALLOC_FL_PUNCH_HOLE|unix.FALLOC_FL_KEEP_SIZE, at, length)
-			case 1:
+			case n < 3 && room:
 				err = fallocate(d.path(), unix.FALLOC_FL_ZERO_RANGE|unix.FALLOC_FL_KEEP_SIZE, at, length)
 			default:
 				data := make([]byte, length)
@@ -94,14 +95,15 @@ func newWornDisk(t *testing.T, b *bed, random *rand.Rand) *wornDisk {
 		must(f.Sync())
 	}
 	wear(12, 8<<20)
-	for range 3 {
-		s, err := snapshot.Snapshot(b.handle, d.key)
+	old, err := snapshot.Snapshot(b.handle, d.key)
+	must(err)
+	d.kin = old.Key
+	wear(8, 4<<20) // which the snapshot has not
+	for range 2 {
+		passing, err := snapshot.Snapshot(b.handle, d.key)
 		must(err)
-		wear(100, 64<<10)
-		if d.kin != "" {
-			must(Destroy(b.handle, d.kin))
-		}
-		d.kin = s.Key
+		wear(60, 64<<10)
+		must(Destroy(b.handle, passing.Key))
 	}
 	d.bytes, err = os.ReadFile(d.path())
 	must(err)
@@ -233,7 +235,7 @@ func (d *wornDisk) destroy() {
 // that, and what it has done until then stands.
 func TestCompactLosesNoWrite(t *testing.T) {
 	b := newBed(t, layouts[1], 2<<30)
-	d := newWornDisk(t, b, rand.New(rand.NewPCG(3, 4)))
+	d := newWornDisk(t, b, rand.New(rand.NewPCG(3, 4)), true)
 	if err := Destroy(b.handle, d.kin); err != nil { // then nearly all of it is its own
 		t.Fatal(err)
 	}
