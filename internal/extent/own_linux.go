@@ -44,7 +44,7 @@ func (p piece) needs(length int64) int64 {
 
 // OwnOf lists the extents that a file on btrfs has alone and that have a piece in [from, to), by where they begin in
 // it, with all their pieces there. An error that is no FIEMAP's is that the tree cannot be read. It takes
-// 40 bytes of memory for each piece.
+// some 100 bytes of memory for each piece.
 func OwnOf(f *os.File, from, to int64) ([]Own, error) {
 	pieces, err := alone(f, from, to)
 	if err != nil {

@@ -286,3 +286,92 @@ func TestCompactLosesNoWrite(t *testing.T) {
 		t.Error("nobody wrote at the wrong moment")
 	}
 }
+
+// Compacting that is ended stands as far as it has come, and goes on when it is begun again. Whoever takes the volume between
+// two rounds has it, and what a snapshot shares since then is left alone.
+func TestCompactGoesOn(t *testing.T) {
+	b := newBed(t, layouts[0], 2<<30)
+	v, err := volume.Create(b.handle, "large", "", 160<<20, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d, guest := &wornDisk{t: t, b: b, key: v.Key}, &modelDisk{key: v.Key, writable: true}
+	random := rand.New(rand.NewPCG(7, 8))
+	wear := func() {
+		t.Helper()
+		d.bytes = make([]byte, v.VirtualSize)
+		for i := 0; i < len(d.bytes); i += 512 {
+			d.bytes[i] = byte(random.IntN(255)) + 1
+		}
+		err := store(d.path(), "buffered", d.bytes, 0)
+		passing, e := snapshot.Snapshot(b.handle, d.key)
+		err = errors.Join(err, e)
+		for range 200 {
+			at := random.Int64N(v.VirtualSize/65536) * 65536
+			d.bytes[at]++
+			err = errors.Join(err, store(d.path(), "buffered", d.bytes[at:at+65536], at))
+		}
+		if err := errors.Join(err, Destroy(b.handle, passing.Key)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	same := func() {
+		t.Helper()
+		if have, err := os.ReadFile(d.path()); err != nil || !bytes.Equal(have, d.bytes) {
+			t.Errorf("it does not hold what it held: %v", err)
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		between func(end func()) error
+		want    error
+		left    bool // it has extents of its own then that it uses in part
+	}{
+		{"ended", func(end func()) error { end(); return nil }, context.Canceled, true},
+		{"attached", func(func()) error { return b.attach(guest) }, fault.ErrInUse, true},
+		{"snapshot", func(func()) error {
+			s, err := snapshot.Snapshot(b.handle, d.key)
+			d.kin = s.Key
+			return err
+		}, nil, false},
+	} {
+		wear()
+		ctx, end := context.WithCancel(context.Background())
+		before, pinned, n := d.used(), d.usage().Pinned, 0
+		done, err := volume.Compact(ctx, b.handle, d.key, 0, func(int64, int64) {
+			if n++; n == 1 {
+				if err := c.between(end); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+		end()
+		if !errors.Is(err, c.want) || done.Extents == 0 || done.GivesBack >= pinned {
+			t.Errorf("%s: %+v of %d pinned bytes, %v", c.name, done, pinned, err)
+		}
+		if freed := before - d.used(); freed != done.GivesBack {
+			t.Errorf("%s: %d bytes were given back, and told were %d", c.name, freed, done.GivesBack)
+		}
+		same()
+		if left := d.usage().Pinned > 0; left != c.left {
+			t.Errorf("%s: that there is still something to do is %v", c.name, left)
+		}
+		if c.name == "attached" {
+			if err := b.detach(guest); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if c.name == "snapshot" {
+			if err := Destroy(b.handle, d.kin); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, err := volume.Compact(context.Background(), b.handle, d.key, 0, func(int64, int64) {}); err != nil {
+			t.Error(err)
+		}
+		if u := d.usage(); u.Pinned != 0 {
+			t.Errorf("%s, and again: %+v", c.name, u)
+		}
+		same()
+	}
+}
