@@ -46,7 +46,7 @@ func (p piece) needs(length int64) int64 {
 // it, with all their pieces there. An error that is no FIEMAP's is that the tree cannot be read. It takes
 // some 100 bytes of memory for each piece.
 func OwnOf(f *os.File, from, to int64) ([]Own, error) {
-	pieces, err := alone(f, from, to)
+	pieces, err := alone(f, from, to, func(Extent) {})
 	if err != nil {
 		return nil, err
 	}
@@ -69,9 +69,10 @@ func OwnOf(f *os.File, from, to int64) ([]Own, error) {
 	return all, nil
 }
 
-// whole is what the extents that a file has alone take, and how much of that no file shows.
-func whole(f *os.File) (takes, hidden int64, err error) {
-	pieces, err := alone(f, 0, 1<<63-1)
+// wholeUsage is UsageOf on btrfs, by extents. An error can be that the tree cannot be read.
+func wholeUsage(f *os.File) (Usage, error) {
+	var u Usage
+	pieces, err := alone(f, 0, endOfFile, u.add)
 	for len(pieces) > 0 {
 		of := pieces[:sameExtent(pieces)]
 		pieces = pieces[len(of):]
@@ -81,10 +82,10 @@ func whole(f *os.File) (takes, hidden int64, err error) {
 			shown += max(0, stop-max(start, end))
 			end = max(end, stop)
 		}
-		takes += size
-		hidden += max(0, size-of[0].needs(shown))
+		u.GivesBack += size
+		u.Pinned += max(0, size-of[0].needs(shown))
 	}
-	return takes, hidden, err
+	return u, err
 }
 
 // sameExtent is how many of the pieces, from the first on, are of its extent.
@@ -96,12 +97,23 @@ func sameExtent(pieces []piece) int {
 	return n
 }
 
+// endOfFile is after everything that a file can have.
+const endOfFile = 1<<63 - 1
+
 // alone lists the pieces of a file in [from, to) that are of an extent that no other file has a piece of, by
 // extents, and in each by their offsets. Who shares them FIEMAP tells: of a whole extent, whichever piece it is asked about.
-func alone(f *os.File, from, to int64) (all []piece, err error) {
+// see is called for what it tells.
+func alone(f *os.File, from, to int64, see func(Extent)) (all []piece, err error) {
 	fiemap := NewCursor(f, from)
-	now, there, err := fiemap.Next() // first: what is not yet on the disk gets its item by that
-	if err != nil {
+	var now Extent
+	there := true
+	next := func() (err error) {
+		if now, there, err = fiemap.Next(); there && err == nil {
+			see(now)
+		}
+		return err
+	}
+	if err := next(); err != nil { // first: what is not yet on the disk gets its item by that
 		return nil, err
 	}
 	items, err := NewItems(f, from)
@@ -120,7 +132,7 @@ func alone(f *os.File, from, to int64) (all []piece, err error) {
 			continue
 		}
 		for there && now.Logical+now.Length <= i.Start {
-			if now, there, err = fiemap.Next(); err != nil {
+			if err := next(); err != nil {
 				return nil, err
 			}
 		}
@@ -128,6 +140,11 @@ func alone(f *os.File, from, to int64) (all []piece, err error) {
 			continue // shared, or written to meanwhile
 		}
 		all = append(all, piece{i.Disk, i.Start, uint32(i.DiskLength), uint32(i.Whole), uint32(i.Offset), uint32(i.Length), i.Kind}) // #nosec G115 -- of an extent
+	}
+	for there && to == endOfFile { // what is in no item any more, or in none with an extent
+		if err := next(); err != nil {
+			return nil, err
+		}
 	}
 	slices.SortFunc(all, func(a, b piece) int {
 		return cmp.Or(cmp.Compare(a.disk, b.disk), cmp.Compare(a.offset, b.offset))

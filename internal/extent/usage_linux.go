@@ -21,24 +21,23 @@ type Usage struct {
 
 // UsageOf walks the extents of a file.
 func UsageOf(f *os.File) (Usage, error) {
+	if kind, err := sys.KindOf(f); err == nil && kind == "btrfs" {
+		if u, err := wholeUsage(f); err == nil {
+			return u, nil
+		} // else not as root: it gives back this much at least
+	}
 	var u Usage
-	err := Each(f, func(e Extent) bool {
-		u.Extents++
-		if e.Shared() {
-			u.Shared += e.Length
-		} else {
-			u.Exclusive += e.Length
-		}
-		return true
-	})
-	if u.GivesBack = u.Exclusive; err != nil {
-		return u, err
+	err := Each(f, func(e Extent) bool { u.add(e); return true })
+	u.GivesBack = u.Exclusive
+	return u, err
+}
+
+// add counts an extent.
+func (u *Usage) add(e Extent) {
+	u.Extents++
+	if e.Shared() {
+		u.Shared += e.Length
+	} else {
+		u.Exclusive += e.Length
 	}
-	if kind, err := sys.KindOf(f); err != nil || kind != "btrfs" {
-		return u, err
-	}
-	if takes, hidden, err := whole(f); err == nil { // else not as root: it is this much at least
-		u.GivesBack, u.Pinned = takes, hidden
-	}
-	return u, nil
 }

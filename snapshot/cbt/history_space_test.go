@@ -106,9 +106,9 @@ func (h *history) compact() bool {
 	for _, p := range pairs {
 		h.compare(p[0], p[1])
 	}
-	shared := h.usageOf(d).Shared
-	before, err := h.used()
+	before, err := h.used() // what others have written to blocks that they shared is written with that
 	h.must(err)
+	shared := h.usageOf(d).Shared
 	plan, err := volume.PlanCompaction(h.handle, d.key, percent)
 	h.must(err)
 	done, err := volume.Compact(context.Background(), h.handle, d.key, percent, func(int64, int64) {})
