@@ -12,7 +12,7 @@ type Usage struct {
 	Exclusive int64 // bytes that no other file holds
 	Extents   int
 
-	// GivesBack is how many bytes destroying the file gives back. XFS gives back every block that no other file
+	// GivesBack is how many bytes destroying the file gives back, and what is shared within the file. XFS gives back every block that no other file
 	// holds. btrfs gives back whole extents only, those of which no other file has a piece: that includes
 	// bytes which this file held once, and no longer does (Pinned); and of a compressed extent it is what that takes.
 	GivesBack int64

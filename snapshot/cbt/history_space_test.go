@@ -73,7 +73,7 @@ func (h *history) destroying(d *modelDisk, do func() error) {
 		return
 	case freed < told.GivesBack-slack:
 		h.fatalf("destroying %s was to give back %d bytes, and gave back %d: %+v", d, told.GivesBack, freed, told)
-	case others, !btrfs && h.seed%2 == 1: // what was deduplicated within a file XFS tells to be shared
+	case others, h.seed%2 == 1: // what was deduplicated within a file is told to be shared
 	case freed > told.GivesBack+slack:
 		h.fatalf("destroying %s was to give back %d bytes, and gave back %d: %+v", d, told.GivesBack, freed, told)
 	}
