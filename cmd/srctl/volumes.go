@@ -155,7 +155,8 @@ func show(ctx context.Context, args []string, out io.Writer) error {
 			row("pinned", units.Bytes(d.PinnedBytes)+" (of extents that it uses in part; srctl compact gives it back)")
 		}
 		row("gives back", units.Bytes(d.GivesBack)+" when it is destroyed")
-		row("extents", fmt.Sprintf("%d (a snapshot holds up writes for about %s)", d.Extents, d.Stall))
+		row("extents", d.Extents)
+		row("snapshot", nextSnapshot(d.NextSnapshot))
 	}
 	row("sector size", d.SectorSize)
 	row("created", d.Created.Format(time.RFC3339))
@@ -329,4 +330,15 @@ func oneLine(s string) string {
 		return q
 	}
 	return s
+}
+
+// nextSnapshot tells what a snapshot of a disk in use comes to.
+func nextSnapshot(n repository.NextSnapshot) string {
+	switch {
+	case n.Why != "":
+		return fmt.Sprintf("takes about %s, and a write of a guest waits for as long: %s", n.Takes, oneLine(n.Why))
+	case n.Stall == n.AtOnce:
+		return fmt.Sprintf("takes about %s; a write of a guest waits for no longer", n.Takes)
+	}
+	return fmt.Sprintf("takes about %s while a guest has it, and a write of that waits for %s at most (%s where it cannot be traced)", n.Takes, n.Stall, n.AtOnce)
 }

@@ -6,8 +6,7 @@ import (
 	"os"
 	"unsafe"
 
-	"golang.org/x/sys/unix"
-
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/sys"
 )
 
@@ -142,12 +141,4 @@ func itemOf(start int64, item []byte) Item {
 func InTree(f *os.File) bool { return TreeTells() && AskForOne(f) == nil }
 
 // TreeTells says whether the kernel is one of which InTree is true.
-func TreeTells() bool {
-	var name unix.Utsname
-	if unix.Uname(&name) != nil {
-		return false
-	}
-	var major, minor int
-	_, err := fmt.Sscanf(unix.ByteSliceToString(name.Release[:]), "%d.%d", &major, &minor)
-	return err == nil && (major > 6 || major == 6 && minor >= 2)
-}
+func TreeTells() bool { return hostinfo.ThisKernel().Since(6, 2) }

@@ -33,8 +33,26 @@ type Details struct {
 	ExclusiveBytes int64     `json:"exclusive_bytes"`
 	PinnedBytes    int64     `json:"pinned_bytes"` // as of Space
 	GivesBack      int64     `json:"gives_back"`
-	Stall          string    `json:"snapshot_stall"` // how long a snapshot holds up writes, about
-	Holders        []Holder  `json:"holders"`
+	NextSnapshot
+	Holders []Holder `json:"holders"`
+}
+
+// NextSnapshot is what a snapshot of a volume comes to while a guest writes to it, about. On NFS it
+// is empty, as its extents are not known, and where there is no data to take one of.
+type NextSnapshot struct {
+	Takes  string `json:"snapshot_takes"`
+	Stall  string `json:"snapshot_stall"`              // for how long a write of the guest waits
+	AtOnce string `json:"snapshot_stall_at_once"`      // for how long it would wait if the disk could not be traced
+	Why    string `json:"snapshot_untraced,omitempty"` // why it cannot
+}
+
+func foreseen(filesystem string, extents int) NextSnapshot {
+	f := snapshot.Foresee(filesystem, extents)
+	next := NextSnapshot{Takes: f.Takes.String(), Stall: f.Stall.String(), AtOnce: f.AtOnce.String()}
+	if f.Untraced != nil {
+		next.Why = f.Untraced.Error()
+	}
+	return next
 }
 
 // Details tells all that is known of the volume, which walks over its extents.
@@ -53,16 +71,16 @@ func (v Volume) Details(context.Context) (Details, error) {
 		return Details{}, err
 	}
 	u, err := volume.UsageOf(s, v.Key)
-	stall := snapshot.Stall(s.Meta.Filesystem.Type, u.Extents).String()
+	next := foreseen(s.Meta.Filesystem.Type, u.Extents)
 	if errors.Is(err, fault.ErrNoExtents) {
-		u, stall, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1, Pinned: -1, GivesBack: -1}, "", nil
+		u, next, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1, Pinned: -1, GivesBack: -1}, NextSnapshot{}, nil
 	}
 	if err != nil {
 		return Details{}, err
 	}
 	var left cbt.MetadataUsage
 	if r.DataDestroyed {
-		stall = "" // nobody takes one
+		next = NextSnapshot{} // nobody takes one
 		if left, err = cbt.MetadataUsageOf(s, v.Key); err != nil {
 			return Details{}, err
 		}
@@ -78,6 +96,6 @@ func (v Volume) Details(context.Context) (Details, error) {
 		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
 		PinnedBytes: u.Pinned, GivesBack: u.GivesBack + left.Note,
-		Stall: stall, Holders: held.Holders,
+		NextSnapshot: next, Holders: held.Holders,
 	}, err
 }

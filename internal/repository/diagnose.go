@@ -27,10 +27,10 @@ type Diagnosis struct {
 	Volumes     int
 	Damaged     int // of those
 	Leases      int
-	Staged      int           // files
-	MostExtents int           // of a volume,
-	Counted     int           // of so many that were asked
-	Stall       time.Duration // how long a snapshot of that holds up writes, about
+	Staged      int               // files
+	MostExtents int               // of a volume,
+	Counted     int               // of so many that were asked
+	Snapshot    snapshot.Forecast // of that
 }
 
 // countingTimeout bounds how long extents are counted.
@@ -77,6 +77,6 @@ func (s SR) Diagnose(ctx context.Context) Diagnosis {
 	staged, _ := open.Staging.Names()
 	leases, _ := open.Leases.Names()
 	d.Staged, d.Leases = len(staged), len(leases)
-	d.Stall = snapshot.Stall(d.Filesystem, d.MostExtents)
+	d.Snapshot = snapshot.Foresee(d.Filesystem, d.MostExtents)
 	return d
 }

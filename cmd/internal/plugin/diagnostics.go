@@ -45,5 +45,8 @@ func printDiagnosis(b *strings.Builder, d repository.Diagnosis) {
 		return
 	}
 	fmt.Fprintf(b, "  volumes %d\n  damaged %d\n  leases %d\n  staged files %d\n", d.Volumes, d.Damaged, d.Leases, d.Staged)
-	fmt.Fprintf(b, "  most extents in a volume %d (of %d counted); a snapshot stalls writes about %v\n", d.MostExtents, d.Counted, d.Stall)
+	fmt.Fprintf(b, "  most extents in a volume %d (of %d counted); a snapshot of it in use takes about %v, and a write waits for %v at most\n", d.MostExtents, d.Counted, d.Snapshot.Takes, d.Snapshot.Stall)
+	if d.Snapshot.Untraced != nil {
+		fmt.Fprintf(b, "  it waits for so long since %v\n", d.Snapshot.Untraced)
+	}
 }
