@@ -63,7 +63,7 @@ func TestArrows(t *testing.T) {
 		"internal/sys":          {},
 		"internal/units":        {},
 		"internal/uuids":        {},
-		"internal/extent":       {"internal/fault", "internal/sys"},
+		"internal/extent":       {"internal/fault", "internal/hostinfo", "internal/sys"},
 		"internal/hostinfo":     {"internal/sys", "internal/uuids"},
 		"internal/mountinfo":    {"internal/sys"},
 		"internal/procs":        {"internal/sys"},

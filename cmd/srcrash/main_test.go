@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/calls"
 	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
@@ -21,6 +22,9 @@ func TestMain(m *testing.M) {
 	trace.Hook()
 	if plugin.IsCall(os.Args[0]) {
 		os.Exit(plugin.Main())
+	}
+	if len(os.Args) > 1 && os.Args[1] == calls.CompactCommand {
+		os.Exit(calls.Compact(os.Args[2:], os.Stdout))
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	if status, again := scratch.Isolate(); again {
@@ -52,6 +56,16 @@ func TestSweep(t *testing.T) {
 	}
 	if strings.Contains(out.String(), "\n0 states judged") {
 		t.Error(out.String())
+	}
+}
+
+// A volume that is compacted holds what it held, wherever that stops.
+func TestCompactIsInterrupted(t *testing.T) {
+	needRoot(t)
+	var out bytes.Buffer
+	err := sweep([]string{"-run", "^compact$", "-fs", "btrfs", "-modes", "kill,lazy", "-part", tests.Share("1/8", "1/1")}, &out)
+	if err != nil {
+		t.Errorf("%v\n%s", err, &out)
 	}
 }
 

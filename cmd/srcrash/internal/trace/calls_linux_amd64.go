@@ -144,6 +144,7 @@ type request struct {
 var requests = map[uint64]request{
 	unix.FICLONE:             {"FICLONE", Change},
 	unix.FICLONERANGE:        {"FICLONERANGE", Change},
+	unix.FIDEDUPERANGE:       {"FIDEDUPERANGE", Change},
 	unix.FS_IOC_SETFLAGS:     {"FS_IOC_SETFLAGS", Change},
 	0x401c5820:               {"FS_IOC_FSSETXATTR", Change},
 	unix.LOOP_CONFIGURE:      {"LOOP_CONFIGURE", Change},
