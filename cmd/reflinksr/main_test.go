@@ -8,6 +8,7 @@ import (
 	"regexp"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
@@ -90,6 +91,7 @@ func config(root, fs string, race bool) scripts.Config {
 		FS:       fs,
 		Own:      true,
 		Race:     race,
+		Limit:    time.Hour, // what hangs ends with the time that go test has; on a busy machine some take long
 	}
 }
 
