@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -46,11 +47,11 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// A small part of the sweep: every mode, on both filesystems.
+// A small part of the sweep: every mode, on both filesystems. In parts it is a third of the situations.
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/block_owner|Datapath.detach/active)$", "-every", tests.Share("1/3", "1/1"), "-part", tests.Share("1/60", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/block_owner|Datapath.detach/active)$", "-every", due(3), "-part", tests.Share("1/60", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -69,11 +70,17 @@ func TestCompactIsInterrupted(t *testing.T) {
 	}
 }
 
+// due is the part of the situations that runs.
+func due(n int) string {
+	k, parts := tests.Part(n)
+	return fmt.Sprintf("%d/%d", k, parts)
+}
+
 // What cannot be looked at is no guard's answer: a part of what would find that it is.
 func TestLooks(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", tests.Share("1/2", "1/1"), "-part", tests.Share("1/30", "1/8")}, &out)
+	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", due(2), "-part", tests.Share("1/30", "1/8")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
