@@ -110,7 +110,7 @@ func prepare(s *sr.SR, key sr.Key, data *os.File) (reflink.Attributes, error) {
 	if err != nil {
 		return reflink.Attributes{}, err
 	}
-	devices, err := lease.Devices(s, key, st)
+	devices, err := lease.GuestDevices(s, key, st)
 	if err != nil {
 		return reflink.Attributes{}, err
 	}
