@@ -1,8 +1,6 @@
 package sr
 
 import (
-	"github.com/google/uuid"
-
 	"reflinksr/internal/fault"
 	"reflinksr/internal/uuids"
 )
@@ -22,6 +20,6 @@ func ParseKey(s string) (Key, error) {
 
 // NewKey makes a fresh random key.
 func NewKey() (Key, error) {
-	u, err := uuid.NewRandom()
+	u, err := uuids.Random()
 	return Key(u.String()), err
 }

@@ -141,10 +141,23 @@ func parseRecord(data []byte) (*Record, error) {
 	if r.unknown, err = record.Decode(data, r); err != nil {
 		return nil, err
 	}
-	if r.SectorSize != 512 && r.SectorSize != 4096 {
-		return nil, fmt.Errorf("sector_size is %d, neither 512 nor 4096", r.SectorSize)
+	return r, r.check()
+}
+
+// peekRecord is parseRecord for who only looks, and keeps nothing of data. The record cannot be saved.
+func peekRecord(data []byte) (r Record, err error) {
+	r = Record{ReadWrite: true, SectorSize: 512}
+	if err := record.Peek(data, &r); err != nil {
+		return r, err
 	}
-	return r, nil
+	return r, r.check()
+}
+
+func (r *Record) check() error {
+	if r.SectorSize != 512 && r.SectorSize != 4096 {
+		return fmt.Errorf("sector_size is %d, neither 512 nor 4096", r.SectorSize)
+	}
+	return nil
 }
 
 // LoadForChange is Load for a caller that will change the volume or derive from

@@ -127,26 +127,28 @@ func list(s *sr.SR) ([]Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*Volume, len(keys))
+	all := make([]Volume, len(keys)) // without a key: not yet, or none
+	s.Root.ReadPairs(len(keys), func(i int) (string, string) { return sr.Record(keys[i]), sr.Data(keys[i]) }, func(i int, data []byte, st *unix.Stat_t) {
+		if r, err := peekRecord(data); err == nil && checkLength(keys[i], st) == nil {
+			all[i] = describe(s, keys[i], &r, st)
+		}
+	})
 	errs := make([]error, len(keys))
 	Parallel(len(keys), func(i int) {
-		v, err := Describe(s, keys[i])
+		if all[i].Key != "" {
+			return
+		}
+		v, err := Describe(s, keys[i]) // which says what is the matter
 		switch {
 		case err == nil:
-			all[i] = &v
+			all[i] = v
 		case errors.Is(err, fault.ErrDamaged), fault.IsIO(err), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 			all[i] = damaged(s, keys[i], err)
 		case !errors.Is(err, fault.ErrVolumeNotFound):
 			errs[i] = err
 		}
 	})
-	volumes := make([]Volume, 0, len(keys))
-	for _, v := range all {
-		if v != nil {
-			volumes = append(volumes, *v)
-		}
-	}
-	return volumes, errors.Join(errs...)
+	return slices.DeleteFunc(all, func(v Volume) bool { return v.Key == "" }), errors.Join(errs...)
 }
 
 // recalled are the keys that this host has seen in an SR whose directory cannot be listed
@@ -161,14 +163,13 @@ func recalled(s *sr.SR, why error) ([]sr.Key, error) {
 }
 
 // damaged describes a volume whose record or data is no good.
-func damaged(s *sr.SR, key sr.Key, why error) *Volume {
+func damaged(s *sr.SR, key sr.Key, why error) Volume {
 	r := &Record{Name: "damaged volume " + string(key), Description: why.Error()}
 	st, err := s.Root.Stat(sr.Data(key))
 	if err != nil || st.Size > MaxSize {
 		st = new(unix.Stat_t)
 	}
-	v := describe(s, key, r, st)
-	return &v
+	return describe(s, key, r, st)
 }
 
 // Keys lists the keys of all volumes, sorted.

@@ -5,7 +5,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/google/uuid"
+	"reflinksr/internal/uuids"
 )
 
 // Host is this host and this boot of it.
@@ -41,7 +41,7 @@ func identified(boot, inventory, machineID []byte) (Host, error) {
 	h := Host{Boot: strings.TrimSpace(string(boot))}
 	for line := range strings.Lines(string(inventory)) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "INSTALLATION_UUID="); ok {
-			if u, err := uuid.Parse(strings.Trim(value, `'"`)); err == nil {
+			if u, ok := uuids.Parse(strings.Trim(value, `'"`)); ok {
 				h.UUID = u.String()
 				return h, nil
 			}
@@ -51,8 +51,8 @@ func identified(boot, inventory, machineID []byte) (Host, error) {
 		// Another identity than the toolstack's would be worse than none.
 		return h, errors.New("/etc/xensource-inventory has no INSTALLATION_UUID")
 	}
-	u, err := uuid.Parse(strings.TrimSpace(string(machineID)))
-	if err != nil {
+	u, ok := uuids.Parse(strings.TrimSpace(string(machineID)))
+	if !ok {
 		// No machine-id yet: an identity for this boot only, so that nothing of a
 		// former boot is taken for ours.
 		h.UUID = h.Boot
