@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,8 +68,10 @@ const (
 type advisory int64
 
 func (a *advisory) UnmarshalJSON(data []byte) error {
-	var n int64
-	json.Unmarshal(data, &n)
+	n, err := strconv.ParseInt(string(data), 10, 64)
+	if err != nil {
+		json.Unmarshal(data, &n)
+	}
 	*a = advisory(n)
 	return nil
 }
@@ -77,8 +80,8 @@ func (a *advisory) UnmarshalJSON(data []byte) error {
 type sequence int64
 
 func (n *sequence) UnmarshalJSON(data []byte) error {
-	var m int64
-	if json.Unmarshal(data, &m) != nil || m < 0 || m > sr.MaxSequence {
+	m, err := strconv.ParseInt(string(data), 10, 64)
+	if err != nil || m < 0 || m > sr.MaxSequence {
 		m = 0
 	}
 	*n = sequence(m)

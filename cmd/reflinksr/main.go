@@ -2,6 +2,11 @@
 // (through the links that its install subcommand makes) it is that call.
 package main
 
+// The runtime would read two files of /proc at every start, and what cgroups there are, to find out whether fewer processors
+// are to be used than there are: a call is over before that counts.
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 import (
 	"os"
 

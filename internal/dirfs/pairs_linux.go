@@ -15,8 +15,8 @@ import (
 // with the same care as by Open, which takes ten calls; many together, six.
 
 const (
-	pairsAtOnce  = 64       // files that a reader has open at once
-	pairsReaders = 8        // at most
+	pairsAtOnce  = 128      // files that a reader has open at once, by two descriptors each
+	pairsReaders = 4        // at most
 	pairLimit    = 64 << 10 // bytes of a file that is read so
 )
 

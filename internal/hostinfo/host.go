@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 
+	"reflinksr/internal/sys"
 	"reflinksr/internal/uuids"
 )
 
@@ -21,15 +22,15 @@ func (h Host) Nameless() bool { return h.UUID == h.Boot }
 // which is the UUID the toolstack knows the host by, else /etc/machine-id; and
 // the kernel's boot id.
 func ThisHost() (Host, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := sys.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return Host{}, err
 	}
-	inventory, err := os.ReadFile("/etc/xensource-inventory")
+	inventory, err := sys.ReadFile("/etc/xensource-inventory")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Host{}, err
 	}
-	id, err := os.ReadFile("/etc/machine-id")
+	id, err := sys.ReadFile("/etc/machine-id")
 	if err != nil && !errors.Is(err, os.ErrNotExist) && inventory == nil {
 		return Host{}, err
 	}

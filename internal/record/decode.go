@@ -153,7 +153,7 @@ func decodeMember(raw json.RawMessage, field reflect.Value) error {
 	return decodeMembers(raw, field)
 }
 
-// decodePlain is json.Unmarshal of what nearly all members are: a text without escapes, a truth value, an integer, nothing.
+// decodePlain is json.Unmarshal of what nearly all members are: a text without escapes, a truth value, an integer, an empty object.
 // A scan has 10,000 records of ten members, and for each of these Unmarshal would check the syntax once more.
 func decodePlain(raw []byte, field reflect.Value) bool {
 	switch kind, first := field.Kind(), raw[0]; {
@@ -172,6 +172,10 @@ func decodePlain(raw []byte, field reflect.Value) bool {
 			return false
 		}
 		field.SetInt(n)
+	case kind == reflect.Map && string(raw) == "{}":
+		if field.IsNil() {
+			field.Set(reflect.MakeMap(field.Type()))
+		}
 	default:
 		return false
 	}
