@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"unsafe"
 
@@ -176,6 +177,39 @@ func (s *script) fill(_ bool, args []string) error {
 		defer f.Close()
 		if _, err := io.CopyN(io.NewOffsetWriter(f, offset), pattern(args[3]), length); err != nil {
 			return err
+		}
+		s.wrote(args[0])
+		return f.Sync()
+	})
+}
+
+// scatter is fill of every second 4 KiB: the pieces between stay what they are.
+func (s *script) scatter(_ bool, args []string) error {
+	if len(args) != 4 {
+		return usage("scatter")
+	}
+	offset, length, err := parseRange(args[1], "1")
+	if err != nil {
+		return err
+	}
+	n, err := strconv.Atoi(args[2])
+	if err != nil || n < 1 || length != 1 {
+		return usage("scatter")
+	}
+	return s.withDevice(args[0], false, func(path string) error {
+		f, err := os.OpenFile(path, os.O_WRONLY|unix.O_DIRECT, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		data, b := pattern(args[3]), aligned()
+		for i := range int64(n) {
+			if _, err := io.ReadFull(data, b); err != nil {
+				return err
+			}
+			if _, err := f.WriteAt(b, offset+2*i*4096); err != nil {
+				return err
+			}
 		}
 		s.wrote(args[0])
 		return f.Sync()

@@ -58,6 +58,7 @@ func init() {
 		}},
 		{"Contents", "Write to disks, remember what they hold, compare.", []verb{
 			{"fill", "fill VOLUME OFFSET LENGTH SEED", "write LENGTH bytes that depend on SEED through the disk's device, and flush", (*script).fill},
+			{"scatter", "scatter VOLUME OFFSET N SEED", "write N pieces of 4 KiB that depend on SEED through the disk's device, every second one from OFFSET on, so that its data lies in as many places, and flush", (*script).scatter},
 			{"zero", "[!] zero VOLUME OFFSET LENGTH", "these bytes of the disk read as zero", (*script).zero},
 			{"sum", "sum VOLUME", "remember what the disk holds, read through its device", (*script).sum},
 			{"same", "same VOLUME [OTHER]", "the disk holds what it held at the last sum of it (and zeros after that if it has grown), or exactly what OTHER holds", (*script).same},

@@ -93,11 +93,11 @@ func shrinkRecord(s *sr.SR, from, to sr.Key, r *volume.Record) error {
 }
 
 func replaceData(s *sr.SR, from, to sr.Key) error {
-	data, attrs, err := source(s, from)
+	was, err := source(s, from)
 	if err != nil {
 		return err
 	}
-	defer data.Close()
+	defer was.data.Close()
 	temp := string(to) + ".revert"
 	if err := s.Staging.Remove(temp); err != nil {
 		return err
@@ -107,8 +107,8 @@ func replaceData(s *sr.SR, from, to sr.Key) error {
 		return err
 	}
 	defer f.Close()
-	if err = attrs.Apply(f); err == nil {
-		err = reflink.CloneFile(f, data)
+	if err = was.attrs.Apply(f); err == nil {
+		err = reflink.CloneFile(f, was.data)
 	}
 	if err == nil {
 		err = volume.Align(f)

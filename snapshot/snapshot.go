@@ -10,6 +10,7 @@ import (
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
@@ -77,62 +78,61 @@ func derive(src *sr.SR, key sr.Key, dst *sr.SR, kind volume.Kind) (volume.Volume
 	if err := r.MustHaveData(key); err != nil {
 		return volume.Volume{}, err
 	}
-	data, attrs, err := source(src, key)
+	disk, err := source(src, key)
 	if err != nil {
 		return volume.Volume{}, err
 	}
-	defer data.Close()
-	return volume.Add(dst, derived(r, kind, key, time.Now()), attrs, func(f *os.File) error {
-		if err := reflink.CloneFile(f, data); err != nil {
+	defer disk.data.Close()
+	return volume.Add(dst, derived(r, kind, key, time.Now()), disk.attrs, func(f *os.File) error {
+		if err := disk.take(f); err != nil {
 			return err
 		}
 		return volume.Align(f)
 	})
 }
 
-// source opens a volume's data to be shared, complete with what this host still
-// buffers of it, and reads the attributes that its clone must have.
-func source(s *sr.SR, key sr.Key) (*os.File, reflink.Attributes, error) {
-	data, err := volume.OpenData(s, key, unix.O_RDONLY)
-	if err != nil {
-		return nil, reflink.Attributes{}, err
-	}
-	attrs, err := prepare(s, key, data)
-	if err != nil {
-		data.Close()
-		return nil, reflink.Attributes{}, err
-	}
-	return data, attrs, nil
+// disk is a volume's data, about to be shared.
+type disk struct {
+	sr      *sr.SR
+	key     sr.Key
+	data    *os.File
+	st      *unix.Stat_t
+	attrs   reflink.Attributes // that its clone must have
+	devices []loop.Device      // of this host
 }
 
-func prepare(s *sr.SR, key sr.Key, data *os.File) (reflink.Attributes, error) {
-	st, err := sys.Fstat(data)
+// source opens a volume's data to be shared, complete with what this host still
+// buffers of it.
+func source(s *sr.SR, key sr.Key) (disk, error) {
+	data, err := volume.OpenData(s, key, unix.O_RDONLY)
 	if err != nil {
-		return reflink.Attributes{}, err
+		return disk{}, err
 	}
-	devices, err := lease.GuestDevices(s, key, st)
-	if err != nil {
-		return reflink.Attributes{}, err
+	d := disk{sr: s, key: key, data: data}
+	if err := d.prepare(); err != nil {
+		data.Close()
+		return disk{}, err
 	}
-	if _, err := lease.Flush(key, devices); err != nil {
-		return reflink.Attributes{}, err
+	return d, nil
+}
+
+func (d *disk) prepare() (err error) {
+	if d.st, err = sys.Fstat(d.data); err != nil {
+		return err
+	}
+	if d.devices, err = lease.GuestDevices(d.sr, d.key, d.st); err != nil {
+		return err
+	}
+	if _, err := lease.Flush(d.key, d.devices); err != nil {
+		return err
 	}
 	// From here on writes to the source are copied on write. An adopted file has
 	// the expensive default.
-	if err := reflink.LimitCOWExtents(data); err != nil {
-		return reflink.Attributes{}, err
+	if err := reflink.LimitCOWExtents(d.data); err != nil {
+		return err
 	}
-	return reflink.AttributesOf(data)
-}
-
-// Stall estimates how long a snapshot of a file with that many extents holds up
-// writes to it. Measured: 11 µs an extent on btrfs, 20 to 40 µs on XFS.
-func Stall(filesystem string, extents int) time.Duration {
-	each := 40 * time.Microsecond
-	if filesystem == "btrfs" {
-		each = 11 * time.Microsecond
-	}
-	return (time.Duration(extents) * each).Round(time.Millisecond)
+	d.attrs, err = reflink.AttributesOf(d.data)
+	return err
 }
 
 // derived is the record of a volume that is made of one with the record r at a time. What

@@ -37,6 +37,23 @@ func (s *SR) LockVolume(key Key, mode dirfs.LockMode) (*dirfs.Lock, error) {
 	return lock, nil
 }
 
+// TryLockVolume is LockVolume Shared for whoever has another volume locked already: ErrBusy if somebody
+// else has it, who may wait for that one.
+func (s *SR) TryLockVolume(key Key) (*dirfs.Lock, error) {
+	if err := s.mustExist(key); err != nil {
+		return nil, err
+	}
+	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), dirfs.Shared, true)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(s.revalidate(), s.mustExist(key)); err != nil {
+		lock.Unlock()
+		return nil, err
+	}
+	return lock, nil
+}
+
 // LockNew locks the key of a volume that is about to be made, against recovery.
 func (s *SR) LockNew(key Key) (*dirfs.Lock, error) {
 	return s.Locks.LockFile(string(key), "volume "+string(key), dirfs.Exclusive, false)

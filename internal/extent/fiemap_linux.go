@@ -72,12 +72,19 @@ func Each(f *os.File, visit func(Extent) bool) error {
 }
 
 // NewCursor begins with the extent at the offset start, in bytes.
-func NewCursor(f *os.File, start int64) Cursor { return Cursor{f: f, start: start} }
+func NewCursor(f *os.File, start int64) Cursor {
+	return Cursor{f: f, start: start, flags: fiemapFlagSync}
+}
+
+// NewCursorAsIs is NewCursor, and has nothing of the file written out before: what is not, is
+// missing, or where it was.
+func NewCursorAsIs(f *os.File, start int64) Cursor { return Cursor{f: f, start: start} }
 
 // Cursor reads the extents of a file one by one.
 type Cursor struct {
 	f     *os.File
 	start int64
+	flags uint32
 
 	batch []fiemapExtent // what is left of buffer
 	last  bool           // there are no more
@@ -96,7 +103,7 @@ func (c *Cursor) Next() (e Extent, ok bool, err error) {
 			c.fiemapRequest = new(fiemapRequest)
 		}
 		start := uint64(c.start) // #nosec G115 -- an offset in a file
-		c.header = fiemapHeader{start: start, length: 1<<63 - 1 - start, flags: fiemapFlagSync, count: fiemapBatch}
+		c.header = fiemapHeader{start: start, length: 1<<63 - 1 - start, flags: c.flags, count: fiemapBatch}
 		if err := fiemap(c.f, unsafe.Pointer(c.fiemapRequest)); err != nil {
 			return e, false, err
 		}

@@ -43,6 +43,17 @@ func (d Device) Info() (Info, error) {
 	return Info{Size: int64(size), SectorSize: sector, DirectIO: info.Flags&unix.LO_FLAGS_DIRECT_IO != 0, ReadOnly: readOnly != 0}, nil // #nosec G115 -- of a file: below 2^63
 }
 
+// BlockNumber is the kernel's number of the block device (st_rdev).
+func (d Device) BlockNumber() (number uint64, err error) {
+	err = d.with(func(f *os.File, _ *unix.LoopInfo64) error {
+		var st unix.Stat_t
+		err := unix.Fstat(int(f.Fd()), &st)
+		number = st.Rdev
+		return err
+	})
+	return number, err
+}
+
 // Binding is how a device is bound to its file, for good.
 type Binding struct {
 	ReadOnly          bool

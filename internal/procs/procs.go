@@ -33,5 +33,18 @@ func Describe(pid int) string {
 		// The directory's time is about when the process started; a call is one process.
 		text += ", since " + info.ModTime().Format(time.TimeOnly)
 	}
+	if done, ok := strings.CutPrefix(sys.Text(fmt.Sprintf("/proc/%d/comm", pid)), progress); ok {
+		text += ", " + done
+	}
 	return text + ")"
+}
+
+// progress begins the name of a process that tells how far it is.
+const progress = "reflink: "
+
+// Progress has Describe tell how far this process is, as does whatever shows the names of processes. The
+// kernel keeps 15 bytes of a name.
+func Progress(percent int) {
+	// #nosec G306 -- a file of the kernel's
+	os.WriteFile("/proc/self/comm", fmt.Appendf(nil, "%s%d %%", progress, percent), 0)
 }

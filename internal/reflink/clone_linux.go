@@ -33,6 +33,20 @@ func CloneFile(dst, src *os.File) error {
 	return nil
 }
 
+// CloneRange makes the bytes [from, to) of dst share the blocks of src there: one FICLONERANGE
+// (ioctl_ficlonerange(2)). Both ends are whole blocks of the filesystem, or the end of src. It is
+// one point in time for that range only.
+func CloneRange(dst, src *os.File, from, to int64) error {
+	err := sys.Do(func() error {
+		return unix.IoctlFileCloneRange(int(dst.Fd()), &unix.FileCloneRange{
+			Src_fd: int64(src.Fd()), Src_offset: uint64(from), Src_length: uint64(to - from), Dest_offset: uint64(from)}) // #nosec G115 -- offsets in a file
+	})
+	if err != nil {
+		return &os.LinkError{Op: "FICLONERANGE", Old: src.Name(), New: dst.Name(), Err: Unshared(dst, err)}
+	}
+	return nil
+}
+
 func ficlone(dst, src *os.File) error {
 	err := sys.Do(func() error { return unix.IoctlFileClone(int(dst.Fd()), int(src.Fd())) })
 	return err

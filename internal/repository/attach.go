@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"reflinksr/datapath"
+	"reflinksr/snapshot"
 	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
 )
@@ -23,6 +24,7 @@ func Attach(ctx context.Context, configuration map[string]string) (SR, error) {
 	if err := cbt.Recover(handle); err != nil {
 		slog.ErrorContext(ctx, "space of destroyed snapshots could not all be given back", "sr", handle, "err", err)
 	}
+	snapshot.Sweep()
 	return SR(handle), nil
 }
 

@@ -9,12 +9,14 @@ import (
 	"reflinksr/internal/check"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/snapshot"
 	"reflinksr/sr"
 )
 
 // Repair repairs what a check has found and can be repaired, and checks again. failed is why
 // something could not be; err, why nobody can tell what is left.
 func Repair(ctx context.Context, before Report) (after Report, failed, err error) {
+	snapshot.Sweep()
 	needed := func(p Problem) bool { return p.Repairable }
 	if !slices.ContainsFunc(before.Problems, needed) && !slices.ContainsFunc(before.Notes, needed) {
 		return before, nil, nil

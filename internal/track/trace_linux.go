@@ -1,0 +1,280 @@
+package track
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"reflinksr/internal/sys"
+)
+
+// Trace is the trace of one block device, from Open to Close. It is for one goroutine.
+type Trace struct {
+	root   int    // of tracefs
+	name   string // of the instance
+	dir    int    // of it
+	pipes  []int  // of each processor's buffer
+	marker int
+	events events
+	page   []byte
+}
+
+const (
+	instances = "instances"
+	prefix    = "reflinksr-"
+	// bufferKiB is of each processor: some 28,000 events, which at 100,000 requests a second
+	// is how long a look at them may be late: 140 ms.
+	bufferKiB = 2048
+)
+
+var opened atomic.Int64
+
+// Open begins to trace the block device with that number (st_rdev). What an error is ErrUnsupported
+// of no trace on this host would end otherwise.
+func Open(device uint64) (_ *Trace, err error) {
+	t := &Trace{root: -1, dir: -1, marker: -1}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, t.Close())
+		}
+	}()
+	if err := membarrier(membarrierQuery); err != nil {
+		return nil, err
+	}
+	if t.root, err = open(); err != nil {
+		return nil, err
+	}
+	sweep(t.root)
+	for tries := 0; ; tries++ {
+		if err = t.make(); err == nil {
+			break
+		}
+		// Somebody else's sweep may have met it before anything in it was open.
+		if !errors.Is(err, os.ErrNotExist) || tries == 3 {
+			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+	}
+	if err := t.begin(device); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	return t, nil
+}
+
+// make makes the instance, and opens what keeps others from removing it.
+func (t *Trace) make() error {
+	name := fmt.Sprintf("%s%d-%d", prefix, os.Getpid(), opened.Add(1))
+	if err := unix.Mkdirat(t.root, instances+"/"+name, 0o700); err != nil {
+		return &os.PathError{Op: "mkdir", Path: "tracefs " + instances + "/" + name, Err: err}
+	}
+	t.name = name
+	dir, err := openDir(t.root, instances+"/"+name)
+	if err != nil {
+		return err
+	}
+	t.dir = dir
+	processors, err := names(t.dir, "per_cpu")
+	if err != nil {
+		return err
+	}
+	for _, name := range processors {
+		fd, err := openAt(t.dir, "per_cpu/"+name+"/trace_pipe_raw", unix.O_RDONLY|unix.O_NONBLOCK)
+		if err != nil {
+			return err
+		}
+		t.pipes = append(t.pipes, fd)
+	}
+	if len(t.pipes) == 0 {
+		return errors.New("no processor has a buffer")
+	}
+	return nil
+}
+
+// begin has the device's requests recorded.
+func (t *Trace) begin(device uint64) (err error) {
+	if t.events, err = readFormats(t.dir, t.root); err != nil {
+		return err
+	}
+	t.page = make([]byte, t.events.page.size)
+	// The kernel's number of a device has 20 bits for the minor.
+	number := uint64(unix.Major(device))<<20 | uint64(unix.Minor(device))
+	filter := fmt.Sprintf("dev == %d", number)
+	for _, setting := range [][2]string{
+		{"trace_clock", "global"}, // never earlier on one processor than it was before on another
+		{"options/overwrite", "0"},
+		{"options/markers", "1"},
+		{"buffer_size_kb", strconv.Itoa(bufferKiB)},
+		{"tracing_on", "1"},
+		{"events/block/block_rq_issue/filter", filter},
+		{"events/block/block_rq_complete/filter", filter},
+		{"events/block/block_rq_complete/enable", "1"},
+		{"events/block/block_rq_issue/enable", "1"},
+	} {
+		if err := writeAt(t.dir, setting[0], setting[1]); err != nil {
+			return err
+		}
+	}
+	t.marker, err = openAt(t.dir, "trace_marker", unix.O_WRONLY)
+	return err
+}
+
+func readFormats(dir, root int) (e events, err error) {
+	for path, parse := range map[string]func(text string) error{
+		"block/block_rq_issue/format":    func(s string) (err error) { e.issued, err = parseRequest(s); return },
+		"block/block_rq_complete/format": func(s string) (err error) { e.completed, err = parseRequest(s); return },
+		"ftrace/print/format":            func(s string) (err error) { e.mark, _, err = parseFields(s); return },
+		"header_page":                    func(s string) (err error) { e.page, err = parsePage(s); return },
+	} {
+		text, err := readAt(root, "events/"+path)
+		if err == nil {
+			err = parse(text)
+		}
+		if err != nil {
+			return e, fmt.Errorf("events/%s: %w", path, err)
+		}
+	}
+	return e, nil
+}
+
+// Drain calls visit for all events that were recorded before the call, and some that are while
+// it runs: those of a processor in order, the processors one after the other. ErrLost if there
+// was no room for one.
+//
+// An event that interrupted the recording of another may be told by a later Drain: see Settle.
+func (t *Trace) Drain(visit func(Event)) error {
+	for _, pipe := range t.pipes {
+		for {
+			n, err := sys.Retry(func() (int, error) { return unix.Read(pipe, t.page) })
+			if err == unix.EAGAIN || err == nil && n == 0 {
+				break
+			}
+			if err != nil {
+				return fmt.Errorf("%w: reading its trace: %w", ErrUnsupported, err)
+			}
+			if err := t.events.each(t.page[:n], visit); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Mark has a later Drain tell of this moment.
+func (t *Trace) Mark() error {
+	if _, err := sys.Retry(func() (int, error) { return unix.Write(t.marker, []byte(prefix)) }); err != nil {
+		return fmt.Errorf("%w: marking its trace: %w", ErrUnsupported, err)
+	}
+	return nil
+}
+
+// Settle waits until the next Drain tells of everything whose recording has begun by now: an
+// event that interrupts the recording of another is not to be seen before that is done. All
+// processors have left what cannot be scheduled away when it returns, which takes some 10 ms.
+func (t *Trace) Settle() error { return membarrier(membarrierGlobal) }
+
+// Lost is ErrLost if there was no room for an event since Open.
+func (t *Trace) Lost() error {
+	processors, err := names(t.dir, "per_cpu")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnsupported, err)
+	}
+	for _, name := range processors {
+		stats, err := readAt(t.dir, "per_cpu/"+name+"/stats")
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+		if lost(stats) {
+			return ErrLost
+		}
+	}
+	return nil
+}
+
+// lost says whether a processor's statistics tell of events that are not in its buffer. What they do
+// not tell is not known.
+func lost(stats string) bool {
+	seen := 0
+	for line := range strings.Lines(stats) {
+		name, value, _ := strings.Cut(line, ":")
+		switch name {
+		case "overrun", "commit overrun", "dropped events":
+			if strings.TrimSpace(value) != "0" {
+				return true
+			}
+			seen++
+		}
+	}
+	return seen != 3
+}
+
+// Close ends the trace, and leaves nothing of it.
+func (t *Trace) Close() (err error) {
+	for _, fd := range append(t.pipes, t.marker, t.dir) {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	if t.name != "" {
+		if err = unix.Unlinkat(t.root, instances+"/"+t.name, unix.AT_REMOVEDIR); err == unix.ENOENT {
+			err = nil
+		} else if err != nil {
+			err = &os.PathError{Op: "rmdir", Path: "tracefs " + instances + "/" + t.name, Err: err}
+		}
+	}
+	if t.root >= 0 {
+		unix.Close(t.root)
+	}
+	return err
+}
+
+// Sweep removes what killed processes have left of their traces.
+func Sweep() {
+	root, err := open()
+	if err != nil {
+		return // nobody can have made one
+	}
+	defer unix.Close(root)
+	sweep(root)
+}
+
+// sweep leaves alone what a process has open: the kernel removes no such instance.
+func sweep(root int) {
+	all, err := names(root, instances)
+	if err != nil {
+		return
+	}
+	for _, name := range all {
+		if !strings.HasPrefix(name, prefix) {
+			continue
+		}
+		switch err := unix.Unlinkat(root, instances+"/"+name, unix.AT_REMOVEDIR); err {
+		case nil:
+			slog.Info("the trace of a process that was killed is removed", "instance", name)
+		case unix.EBUSY, unix.ENOENT:
+		default:
+			slog.Warn("the trace of a process that was killed stays", "instance", name, "err", err)
+		}
+	}
+}
+
+// Commands of membarrier(2).
+const (
+	membarrierQuery  = 0
+	membarrierGlobal = 1
+)
+
+func membarrier(command uintptr) error {
+	supported, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, command, 0, 0)
+	if errno != 0 {
+		return fmt.Errorf("%w: membarrier: %w", ErrUnsupported, errno)
+	}
+	if command == membarrierQuery && supported&membarrierGlobal == 0 {
+		return fmt.Errorf("%w: its processors cannot be waited for (membarrier; nohz_full?)", ErrUnsupported)
+	}
+	return nil
+}

@@ -1,0 +1,86 @@
+package snapshot
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"reflinksr/datapath/lease"
+	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/procs"
+	"reflinksr/internal/reflink"
+	"reflinksr/snapshot/precopy"
+)
+
+// take makes the empty file f what the disk holds at one moment: while a guest writes, if it would
+// feel FICLONE; else by that.
+func (d disk) take(f *os.File) error {
+	stall, err := d.stall()
+	if err != nil {
+		return err
+	}
+	if len(d.devices) != 1 || stall <= tolerable {
+		return reflink.CloneFile(f, d.data)
+	}
+	err = d.takeInUse(f, stall)
+	if !precopy.IsNoMoment(err) {
+		return err
+	}
+	slog.Warn("the disk is cloned at once, which holds up its guest", "key", d.key, "stall", stall, "why", err)
+	return d.takeAtOnce(f)
+}
+
+// takeInUse is take of a disk that one device of this host has.
+func (d disk) takeInUse(f *os.File, stall time.Duration) error {
+	device := d.devices[0]
+	number, err := device.BlockNumber()
+	if err != nil {
+		return fmt.Errorf("%w: %w", precopy.ErrGaveUp, err)
+	}
+	info, err := device.Info()
+	if err != nil {
+		return fmt.Errorf("%w: %w", precopy.ErrGaveUp, err)
+	}
+	binding, err := device.Binding()
+	if err != nil || binding.Offset != 0 {
+		return fmt.Errorf("%w: %s is bound to a part of its file: %w", precopy.ErrGaveUp, device.Path(), err)
+	}
+	base, unlock := d.newestSnapshot()
+	defer unlock()
+	result, err := precopy.Take(f, precopy.Disk{File: d.data, Device: number, Buffered: !info.DirectIO, Base: base, Stall: stall, Progress: procs.Progress})
+	if err != nil {
+		return err
+	}
+	// What was cloned is a moment of this device's disk. It counts if that is the whole of the volume's still: all loop devices of the
+	// host are looked at for that, also for one that another program has bound besides.
+	now, err := lease.Devices(d.sr, d.key, d.st)
+	if err != nil {
+		return err
+	}
+	if !slices.Equal(now, d.devices) {
+		return fmt.Errorf("%w: it was attached anew meanwhile", precopy.ErrGaveUp)
+	}
+	slog.Info("the disk was cloned while it was in use", "key", d.key, "took", result.Took, "at once it would have held up its guest for", stall,
+		"from", baseName(base), "pieces", result.Pieces, "rounds", result.Rounds, "blocks cloned again", result.Again, "longest clone", result.Longest, "p99", result.P99)
+	return nil
+}
+
+func baseName(base *os.File) string {
+	if base == nil {
+		return "nothing"
+	}
+	return base.Name()
+}
+
+// takeAtOnce clones the disk onto what is there of it in f. XFS passes over what is equal (Linux 5.9), and
+// is done sooner. Elsewhere it would first have to let go of it, with the disk locked.
+func (d disk) takeAtOnce(f *os.File) error {
+	if d.sr.Meta.Filesystem.Type != "xfs" || !hostinfo.ThisKernel().Since(5, 9) {
+		if err := f.Truncate(0); err != nil {
+			return err
+		}
+	}
+	return reflink.CloneFile(f, d.data)
+}

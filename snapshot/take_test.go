@@ -1,0 +1,156 @@
+package snapshot
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
+
+	"reflinksr/datapath"
+	"reflinksr/internal/dirfs"
+	"reflinksr/internal/rundir"
+	"reflinksr/scripts/scratch"
+	"reflinksr/scripts/tests"
+	"reflinksr/snapshot/precopy"
+	"reflinksr/sr"
+	"reflinksr/volume"
+)
+
+var hostRundir = rundir.Path
+
+// TestMain runs the tests where nobody else sees what they mount, and with an empty directory of
+// what the host knows.
+func TestMain(m *testing.M) {
+	status, again := scratch.Isolate()
+	if again {
+		os.Exit(status)
+	}
+	if os.Getuid() == 0 {
+		if err := unix.Mount("tmpfs", filepath.Dir(rundir.Path), "tmpfs", 0, "mode=755"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// attachedDisk makes an SR on btrfs with a disk that a domain has, and opens it.
+func attachedDisk(t *testing.T) (s *sr.SR, v volume.Volume) {
+	tests.Root(t, "an SR with a guest")
+	was := rundir.Path
+	rundir.Path = hostRundir // plainsr.Make has one for its own SRs
+	t.Cleanup(func() { rundir.Path = was })
+	if err := scratch.Available("btrfs"); err != nil {
+		tests.Skip(t, err)
+	}
+	fs, err := scratch.Make("btrfs", 1<<30, filepath.Join(t.TempDir(), "mnt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := fs.Remove(); err != nil {
+			t.Error(err)
+		}
+	})
+	conf, err := sr.Create(uuid.NewString(), map[string]string{"path": fs.Dir}, "n", "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	handle, err := sr.Attach(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if v, err = volume.Create(handle, "n", "", 16<<20, false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := datapath.Attach(v.URI[0], "1"); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := datapath.Detach(v.URI[0], "1"); err != nil {
+			t.Error(err)
+		}
+	})
+	if s, err = sr.Open(handle, dirfs.Shared); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	return s, v
+}
+
+// A clone that was made while a disk was in use counts if the disk has the device that was traced still: a
+// disk that was detached and attached again may have another under that number.
+func TestDiskThatIsAttachedAnew(t *testing.T) {
+	s, v := attachedDisk(t)
+	key := v.Key
+	for what, anew := range map[string]bool{"as it was": false, "attached anew": true} {
+		d, err := source(s, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer d.data.Close()
+		if len(d.devices) != 1 {
+			t.Fatalf("it has the devices %v", d.devices)
+		}
+		if anew { // there was another device when the clone was begun
+			d.devices[0].Sequence += 1000
+			d.devices[0].Name = "another"
+		}
+		f, err := s.Staging.Create("clone")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := d.attrs.Apply(f); err != nil {
+			t.Fatal(err)
+		}
+		err = d.takeInUse(f, 0)
+		f.Close()
+		s.Staging.Remove("clone")
+		if precopy.IsNoMoment(err) && !errors.Is(err, precopy.ErrGaveUp) {
+			tests.Skip(t, err)
+		}
+		if anew != errors.Is(err, precopy.ErrGaveUp) || !anew && err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
+// The newest snapshot is found among all that the SR has: one that has its data, of that disk.
+func TestNewestSnapshot(t *testing.T) {
+	s, v := attachedDisk(t)
+	key := v.Key
+	if _, err := newestOf(s, key); !errors.Is(err, errNoSnapshot) {
+		t.Errorf("without any: %v", err)
+	}
+	var made []volume.Volume
+	for range 3 {
+		one, err := derive(s, key, s, volume.Snapshot)
+		if err != nil {
+			t.Fatal(err)
+		}
+		made = append(made, one)
+	}
+	if _, err := derive(s, key, s, volume.Clone); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := derive(s, made[0].Key, s, volume.Snapshot); err != nil {
+		t.Fatal(err)
+	}
+	if newest, err := newestOf(s, key); err != nil || newest != made[2].Key {
+		t.Errorf("%v, %v, want %v", newest, err, made[2].Key)
+	}
+	r, err := volume.Load(s, made[2].Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.DestroyData(s, made[2].Key); err != nil {
+		t.Fatal(err)
+	}
+	if newest, err := newestOf(s, key); err != nil || newest != made[1].Key {
+		t.Errorf("with the newest one's data destroyed: %v, %v, want %v", newest, err, made[1].Key)
+	}
+}
