@@ -53,7 +53,7 @@ func Attach(uri, domain string) (device string, err error) {
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {
 	before := v.state
 	if !before.Nonpersistent {
-		if err := lease.InPlace(s, v.key, before); err != nil {
+		if err := lease.InPlaceAmong(s, v.key, before, v.loops); err != nil {
 			return loop.Device{}, err
 		}
 	}

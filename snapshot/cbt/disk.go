@@ -68,7 +68,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		return nil, err
 	}
 	d.size = st.Size
-	devices, err := lease.Devices(s, key, st)
+	devices, err := lease.GuestDevices(s, key, st)
 	if err != nil {
 		return nil, err
 	}
