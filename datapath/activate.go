@@ -59,7 +59,7 @@ func Activate(uri, domain string, readOnly bool) error {
 		if already {
 			return v.present(write)
 		}
-		if err := lease.InPlace(s, v.key, v.state); err != nil {
+		if err := lease.InPlaceAmong(s, v.key, v.state, v.loops); err != nil {
 			return err
 		}
 		before := v.state.Active
@@ -106,27 +106,20 @@ func (v *session) present(write bool) error {
 		return fault.Hint(fault.Errorf(fault.ErrInvalid, string(v.key), "volume %s has lost its device", v.key),
 			"attach again")
 	}
-	for _, d := range devices {
-		bound, err := d.Binding()
-		if err != nil {
-			return err
-		}
-		if bound.ReadOnly && write {
-			return fault.Hint(fault.Errorf(fault.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only", v.key),
-				"detach it and attach it again")
-		}
-	}
-	return v.allow(write)
-}
-
-// allow lets programs of this host write to the device, or not. The mark would
-// outlast the device and meet the next user of its number: whoever sets it lifts it.
-func (v *session) allow(write bool) error {
-	devices, err := v.devices()
-	for _, d := range devices {
-		if e := d.SetReadOnly(!write); !errors.Is(e, loop.ErrGone) {
-			err = errors.Join(err, e)
-		}
+	always, err := allow(devices, write)
+	if err == nil && always && write {
+		return fault.Hint(fault.Errorf(fault.ErrReadOnly, string(v.key), "volume %s was attached while its filesystem was read-only", v.key),
+			"detach it and attach it again")
 	}
 	return err
+}
+
+// allow lets programs of this host write to devices, or not; always says whether one is bound read-only, and stays so. The mark
+// would outlast the device and meet the next user of its number: whoever sets it lifts it.
+func allow(devices []loop.Device, write bool) (always bool, err error) {
+	for _, d := range devices {
+		bound, e := d.SetReadOnly(!write)
+		always, err = always || bound, errors.Join(err, e)
+	}
+	return always, err
 }

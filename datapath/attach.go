@@ -56,7 +56,7 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 	}
 	before := v.state
 	if !before.Nonpersistent {
-		if err := lease.InPlace(s, v.key, before); err != nil {
+		if err := lease.InPlaceAmong(s, v.key, before, v.loops); err != nil {
 			return loop.Device{}, err
 		}
 	}

@@ -28,7 +28,13 @@ func (v *session) deactivate(domain string) error {
 			return v.unreadable // too many open files, say: it can be read again in a moment
 		}
 		// Nobody knows who is active: nothing is lost, and nothing is taken from others.
-		return v.flush(v.files())
+		var devices []loop.Device
+		var err error
+		for _, file := range v.files() {
+			found, e := v.devicesOf(file[0], file[1])
+			devices, err = append(devices, found...), errors.Join(err, e)
+		}
+		return errors.Join(err, v.flush(devices))
 	}
 	h, active := v.state.Holder(domain)
 	if !active {
@@ -39,10 +45,12 @@ func (v *session) deactivate(domain string) error {
 		}
 		return err
 	}
-	if h.Write {
-		if err := v.flush([][2]uint64{{v.state.Dev, v.state.Ino}}); err != nil {
-			return err
-		}
+	devices, err := v.devices()
+	if err == nil && h.Write {
+		err = v.flush(devices)
+	}
+	if err != nil && h.Write {
+		return err
 	}
 	before := v.state.Active
 	v.state.Active = slices.DeleteFunc(slices.Clone(before), func(h lease.Holder) bool { return h.Domain == domain })
@@ -56,24 +64,21 @@ func (v *session) deactivate(domain string) error {
 	}
 	if len(v.state.Active) == 0 {
 		// Whoever writes next lifts the mark as well.
-		if err := v.allow(true); err != nil {
+		if _, e := allow(devices, true); !errors.Is(e, loop.ErrGone) {
+			err = errors.Join(err, e)
+		}
+		if err != nil {
 			slog.Warn("the device stays marked read-only for now", "key", v.key, "err", err)
 		}
 	}
 	return nil
 }
 
-// flush makes what was written to the files' devices durable.
-func (v *session) flush(files [][2]uint64) error {
-	for _, file := range files {
-		devices, err := v.devicesOf(file[0], file[1])
-		if err != nil {
-			return err
-		}
-		for _, d := range devices {
-			if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
-				return fmt.Errorf("volume %s: what was written may be lost: %w", v.key, err)
-			}
+// flush makes what was written to devices durable.
+func (v *session) flush(devices []loop.Device) error {
+	for _, d := range devices {
+		if err := d.Flush(); err != nil && !errors.Is(err, loop.ErrGone) {
+			return fmt.Errorf("volume %s: what was written may be lost: %w", v.key, err)
 		}
 	}
 	return nil

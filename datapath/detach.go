@@ -97,6 +97,9 @@ func (v *session) unbind() (all bool, err error) {
 // bound lists the volume's devices, also where its files cannot be looked at any more: a
 // filesystem that has died must let go of them, too.
 func (v *session) bound() (devices []loop.Device, err error) {
+	if d, there := v.state.DeviceOf(v.state.Dev, v.state.Ino); there {
+		return []loop.Device{d}, nil
+	}
 	if v.state.Bound() {
 		devices = append(devices, v.state.Device())
 	}

@@ -48,19 +48,18 @@ func sweepNumbers() {
 	if err != nil || len(names) == 0 {
 		return
 	}
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	null, err := syscall.Open(os.DevNull, syscall.O_RDWR|syscall.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
-	defer null.Close()
-	p, err := os.StartProcess("/proc/self/exe", []string{sweepProgram}, &os.ProcAttr{
-		Dir: "/", Env: []string{}, Files: []*os.File{null, null, null}, Sys: &syscall.SysProcAttr{Setsid: true},
+	defer syscall.Close(null)
+	// Not by package os, which first starts a process to find out what the kernel can tell of one.
+	_, err = syscall.ForkExec("/proc/self/exe", []string{sweepProgram}, &syscall.ProcAttr{
+		Dir: "/", Env: []string{}, Files: []uintptr{uintptr(null), uintptr(null), uintptr(null)}, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
 		slog.Debug("numbers of loop devices stay for now", "err", err)
-		return
 	}
-	p.Release()
 }
 
 // removeNumbers removes the numbers of devices that have gone.

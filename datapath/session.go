@@ -12,7 +12,6 @@ import (
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
-	"reflinksr/internal/mountinfo"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -27,9 +26,10 @@ type session struct {
 	renewal     renewal
 	detached    bool // the SR need not be attached: for repairs
 
-	dir  *dirfs.Dir
-	name string
-	lock *dirfs.Lock
+	dir   *dirfs.Dir
+	name  string
+	lock  *dirfs.Lock
+	loops lease.Loops // of the volume's files
 }
 
 // beginToGiveBack is begin for who gives something back, which never needs room: nil if the
@@ -53,7 +53,11 @@ func begin(uri string) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &session{uri: uri, handle: handle, key: key, name: lease.NoteName(uuid, key)}
+	path, _, err := layout.ParseHandle(handle)
+	if err != nil {
+		return nil, err
+	}
+	v := &session{uri: uri, handle: handle, key: key, name: lease.NoteName(uuid, key), loops: lease.LoopsOf(path, key)}
 	if v.me, err = hostinfo.ThisHost(); err != nil {
 		return nil, err
 	}
@@ -153,20 +157,7 @@ func (v *session) open() (*sr.SR, error) {
 	return sr.OpenAt(path, uuid, dirfs.Shared)
 }
 
-// loops lists the loop devices of this host that may be of the SR's files.
-func (v *session) loops() (loop.Bound, error) {
-	all, err := loop.List()
-	if err != nil || !all.Any(string(v.key)) {
-		return all, err
-	}
-	path, _, err := layout.ParseHandle(v.handle)
-	if err != nil {
-		return nil, err
-	}
-	return all.Where(mountinfo.Near(path)), nil
-}
-
-// devicesOf lists the devices of a file of the volume.
+// devicesOf lists the devices of a file of the volume: also those that another program has bound to it.
 func (v *session) devicesOf(dev, ino uint64) ([]loop.Device, error) {
 	all, err := v.loops()
 	if err != nil {
@@ -175,10 +166,13 @@ func (v *session) devicesOf(dev, ino uint64) ([]loop.Device, error) {
 	return all.Of(dev, ino, string(v.key))
 }
 
-// devices lists the devices of the file that the state speaks of.
+// devices lists the devices of the file that the state speaks of: the one that it names, if that is there.
 func (v *session) devices() ([]loop.Device, error) {
 	if v.state.Ino == 0 {
 		return nil, nil
+	}
+	if d, there := v.state.DeviceOf(v.state.Dev, v.state.Ino); there {
+		return []loop.Device{d}, nil
 	}
 	return v.devicesOf(v.state.Dev, v.state.Ino)
 }

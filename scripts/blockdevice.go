@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -28,16 +29,22 @@ func (s *script) blockdevice(_ bool, args []string) error {
 		s.devices[args[0]] = &madeDevice{image: s.devices[args[2]].image}
 		return s.bindBlockDevice(args[0], s.devices[args[0]])
 	}
+	if len(args) == 2 && args[1] == "unmounted" && filepath.IsAbs(args[0]) {
+		return s.awaitUnmounted(args[0])
+	}
 	if len(args) < 2 || len(args) > 3 || args[0] != strings.ToUpper(args[0]) || !variable.MatchString("$"+args[0]) {
 		return usage("blockdevice")
 	}
 	name := args[0]
 	d := s.devices[name]
-	if args[1] != "again" && args[1] != "gone" {
+	if !slices.Contains([]string{"again", "gone", "unmounted"}, args[1]) {
 		return s.makeBlockDevice(args)
 	}
 	if d == nil || len(args) != 2 {
 		return usage("blockdevice")
+	}
+	if args[1] == "unmounted" {
+		return s.awaitUnmounted(d.path)
 	}
 	old := d.path
 	d.path = ""
@@ -51,6 +58,26 @@ func (s *script) blockdevice(_ bool, args []string) error {
 		return nil
 	}
 	return s.unbind(d.image, old)
+}
+
+// awaitUnmounted waits until nobody has a filesystem of the device or of its partitions mounted. Whoever made a mount
+// namespace while the scenario had it mounted has it mounted as well, and when that ends the kernel writes to the device, without
+// a process that could be waited for. So the kernel is asked whether the device is claimed.
+func (s *script) awaitUnmounted(path string) error {
+	for {
+		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_EXCL|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return unix.Close(fd)
+		}
+		if err != unix.EBUSY {
+			return fmt.Errorf("%s: %w", path, err)
+		}
+		select {
+		case <-s.config.context().Done():
+			return fmt.Errorf("%s is still mounted somewhere: %w", path, s.config.stopped())
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
 }
 
 func (s *script) makeBlockDevice(args []string) error {

@@ -120,7 +120,7 @@ func (d *disk) prepare() (err error) {
 	if d.st, err = sys.Fstat(d.data); err != nil {
 		return err
 	}
-	if d.devices, err = lease.Devices(d.sr, d.key, d.st); err != nil {
+	if d.devices, err = lease.GuestDevices(d.sr, d.key, d.st); err != nil {
 		return err
 	}
 	if _, err := lease.Flush(d.key, d.devices); err != nil {

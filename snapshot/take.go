@@ -53,7 +53,8 @@ func (d disk) takeInUse(f *os.File, stall time.Duration) error {
 	if err != nil {
 		return err
 	}
-	// What was cloned is a moment of this device's disk. It counts if that is the whole of the volume's still.
+	// What was cloned is a moment of this device's disk. It counts if that is the whole of the volume's still: all loop devices of the
+	// host are looked at for that, also for one that another program has bound besides.
 	now, err := lease.Devices(d.sr, d.key, d.st)
 	if err != nil {
 		return err

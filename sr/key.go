@@ -1,8 +1,6 @@
 package sr
 
 import (
-	"github.com/google/uuid"
-
 	"reflinksr/internal/fault"
 	"reflinksr/internal/uuids"
 )
@@ -14,14 +12,17 @@ type Key string
 // ParseKey accepts a canonical lower-case UUID and nothing else. The error is
 // ErrVolumeNotFound and carries s: what is no key can name no volume.
 func ParseKey(s string) (Key, error) {
-	if !uuids.IsCanonical(s) {
+	if !IsKey(s) {
 		return "", fault.Errorf(fault.ErrVolumeNotFound, s, "volume %q: no such volume: a key is a lower-case UUID", fault.Shorten(s))
 	}
 	return Key(s), nil
 }
 
+// IsKey says whether ParseKey would accept a string.
+func IsKey(s string) bool { return uuids.IsCanonical(s) }
+
 // NewKey makes a fresh random key.
 func NewKey() (Key, error) {
-	u, err := uuid.NewRandom()
+	u, err := uuids.Random()
 	return Key(u.String()), err
 }

@@ -1,4 +1,4 @@
-// Package volume is a disk image in an SR: create, stat, list, set, resize, destroy.
+// Package volume is a disk image in an SR: create, stat, list, set, resize, compact, destroy.
 //
 // A volume is two files, its data (raw, sparse, <uuid>) and its record (JSON,
 // <uuid>.inf). The length of the data file is the truth about the virtual size;

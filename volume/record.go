@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strconv"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -67,8 +68,10 @@ const (
 type advisory int64
 
 func (a *advisory) UnmarshalJSON(data []byte) error {
-	var n int64
-	json.Unmarshal(data, &n)
+	n, err := strconv.ParseInt(string(data), 10, 64)
+	if err != nil {
+		json.Unmarshal(data, &n)
+	}
 	*a = advisory(n)
 	return nil
 }
@@ -77,8 +80,8 @@ func (a *advisory) UnmarshalJSON(data []byte) error {
 type sequence int64
 
 func (n *sequence) UnmarshalJSON(data []byte) error {
-	var m int64
-	if json.Unmarshal(data, &m) != nil || m < 0 || m > sr.MaxSequence {
+	m, err := strconv.ParseInt(string(data), 10, 64)
+	if err != nil || m < 0 || m > sr.MaxSequence {
 		m = 0
 	}
 	*n = sequence(m)
@@ -141,10 +144,23 @@ func parseRecord(data []byte) (*Record, error) {
 	if r.unknown, err = record.Decode(data, r); err != nil {
 		return nil, err
 	}
-	if r.SectorSize != 512 && r.SectorSize != 4096 {
-		return nil, fmt.Errorf("sector_size is %d, neither 512 nor 4096", r.SectorSize)
+	return r, r.check()
+}
+
+// peekRecord is parseRecord for who only looks, and keeps nothing of data. The record cannot be saved.
+func peekRecord(data []byte) (r Record, err error) {
+	r = Record{ReadWrite: true, SectorSize: 512}
+	if err := record.Peek(data, &r); err != nil {
+		return r, err
 	}
-	return r, nil
+	return r, r.check()
+}
+
+func (r *Record) check() error {
+	if r.SectorSize != 512 && r.SectorSize != 4096 {
+		return fmt.Errorf("sector_size is %d, neither 512 nor 4096", r.SectorSize)
+	}
+	return nil
 }
 
 // LoadForChange is Load for a caller that will change the volume or derive from

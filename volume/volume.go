@@ -3,7 +3,6 @@ package volume
 import (
 	"errors"
 	"log/slog"
-	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,9 +12,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
-	"reflinksr/internal/filesystem"
 	"reflinksr/internal/layout"
-	"reflinksr/internal/units"
 	"reflinksr/sr"
 )
 
@@ -127,26 +124,35 @@ func list(s *sr.SR) ([]Volume, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := make([]*Volume, len(keys))
+	all := make([]Volume, len(keys)) // without a key: not yet, or none
+	eachPlain(s, keys, func(i int, r *Record, st *unix.Stat_t) { all[i] = describe(s, keys[i], r, st) })
 	errs := make([]error, len(keys))
 	Parallel(len(keys), func(i int) {
-		v, err := Describe(s, keys[i])
+		if all[i].Key != "" {
+			return
+		}
+		v, err := Describe(s, keys[i]) // which says what is the matter
 		switch {
 		case err == nil:
-			all[i] = &v
+			all[i] = v
 		case errors.Is(err, fault.ErrDamaged), fault.IsIO(err), errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
 			all[i] = damaged(s, keys[i], err)
 		case !errors.Is(err, fault.ErrVolumeNotFound):
 			errs[i] = err
 		}
 	})
-	volumes := make([]Volume, 0, len(keys))
-	for _, v := range all {
-		if v != nil {
-			volumes = append(volumes, *v)
+	return slices.DeleteFunc(all, func(v Volume) bool { return v.Key == "" }), errors.Join(errs...)
+}
+
+// eachPlain reads the records of the volumes with which nothing is the matter, each with what its data is like in the same
+// moment. do is called for several at the same time, and may not save a record. What is the matter with the others Describe says.
+func eachPlain(s *sr.SR, keys []sr.Key, do func(i int, r *Record, st *unix.Stat_t)) {
+	names := func(i int) (record, data string) { return sr.Record(keys[i]), sr.Data(keys[i]) }
+	s.Root.ReadPairs(len(keys), names, func(i int, data []byte, st *unix.Stat_t) {
+		if r, err := peekRecord(data); err == nil && checkLength(keys[i], st) == nil {
+			do(i, &r, st)
 		}
-	}
-	return volumes, errors.Join(errs...)
+	})
 }
 
 // recalled are the keys that this host has seen in an SR whose directory cannot be listed
@@ -161,14 +167,13 @@ func recalled(s *sr.SR, why error) ([]sr.Key, error) {
 }
 
 // damaged describes a volume whose record or data is no good.
-func damaged(s *sr.SR, key sr.Key, why error) *Volume {
+func damaged(s *sr.SR, key sr.Key, why error) Volume {
 	r := &Record{Name: "damaged volume " + string(key), Description: why.Error()}
 	st, err := s.Root.Stat(sr.Data(key))
 	if err != nil || st.Size > MaxSize {
 		st = new(unix.Stat_t)
 	}
-	v := describe(s, key, r, st)
-	return &v
+	return describe(s, key, r, st)
 }
 
 // Keys lists the keys of all volumes, sorted.
@@ -177,31 +182,37 @@ func damaged(s *sr.SR, key sr.Key, why error) *Volume {
 // meanwhile can be missing from it. A volume's other file and its lock file are
 // not replaced at the same time.
 func Keys(s *sr.SR) ([]sr.Key, error) {
-	seen := map[sr.Key]bool{} // true: its record was seen
-	for _, dir := range []*dirfs.Dir{s.Root, s.Locks} {
-		names, err := dir.Names()
+	names, err := s.Root.Names()
+	if err != nil {
+		return nil, err
+	}
+	locks, err := s.Locks.Names()
+	if err != nil {
+		return nil, err
+	}
+	keys := make([]sr.Key, 0, len(locks))
+	for _, name := range names {
+		if base, isRecord := strings.CutSuffix(name, ".inf"); isRecord && sr.IsKey(base) {
+			keys = append(keys, sr.Key(base))
+		}
+	}
+	seen := make(map[sr.Key]bool, len(keys))
+	for _, key := range keys {
+		seen[key] = true
+	}
+	for _, name := range slices.Concat(names, locks) {
+		key := sr.Key(strings.TrimSuffix(name, ".inf"))
+		if !sr.IsKey(string(key)) || seen[key] {
+			continue
+		}
+		seen[key] = true
+		there, err := s.Root.Exists(sr.Record(key))
 		if err != nil {
 			return nil, err
 		}
-		for _, name := range names {
-			base, isRecord := strings.CutSuffix(name, ".inf")
-			if key, err := sr.ParseKey(base); err == nil {
-				seen[key] = seen[key] || isRecord && dir == s.Root
-			}
+		if there {
+			keys = append(keys, key)
 		}
-	}
-	keys := make([]sr.Key, 0, len(seen))
-	for key, record := range seen {
-		if !record {
-			there, err := s.Root.Exists(sr.Record(key))
-			if err != nil {
-				return nil, err
-			}
-			if !there {
-				continue
-			}
-		}
-		keys = append(keys, key)
 	}
 	slices.Sort(keys)
 	return keys, nil
@@ -219,64 +230,4 @@ func Parallel(n int, do func(int)) {
 		})
 	}
 	wait.Wait()
-}
-
-// Warning is a sentence for the operator when the volumes' guests could write
-// more than the filesystem has left, else "". It is an upper bound: a volume that
-// shares blocks with a relative is taken to share them all, since finding out
-// costs a walk over its extents.
-func Warning(s *sr.SR) string {
-	keys, err := Keys(s)
-	if err != nil {
-		return ""
-	}
-	_, free, err := filesystem.Space(s.Root)
-	if err != nil {
-		return ""
-	}
-	type entry struct {
-		rw                 bool
-		virtual, allocated int64
-		of                 sr.Key
-	}
-	all := make([]entry, len(keys))
-	Parallel(len(keys), func(i int) {
-		r, err := Load(s, keys[i])
-		if err != nil {
-			return
-		}
-		st, err := StatData(s, keys[i])
-		if err != nil {
-			return
-		}
-		all[i] = entry{rw: r.ReadWrite, virtual: RoundUp(st.Size), allocated: st.Blocks * 512}
-		if r.Origin != nil {
-			all[i].of = r.Origin.Of
-		}
-	})
-	relatives := map[sr.Key]bool{}
-	for i, e := range all {
-		if e.of != "" {
-			relatives[keys[i]], relatives[e.of] = true, true
-		}
-	}
-	var need int64
-	for i, e := range all {
-		if !e.rw {
-			continue
-		}
-		own := e.allocated
-		if relatives[keys[i]] {
-			own = 0
-		}
-		if more := max(0, e.virtual-own); need > math.MaxInt64-more {
-			need = math.MaxInt64
-		} else {
-			need += more
-		}
-	}
-	if need <= free {
-		return ""
-	}
-	return "overcommitted: guests may still write up to " + units.Bytes(need) + ", " + units.Bytes(free) + " are free: add space, or destroy snapshots"
 }

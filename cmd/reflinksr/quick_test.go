@@ -12,7 +12,7 @@ import (
 	"reflinksr/scripts/tests"
 )
 
-// slowNames are the scenarios that the quick command leaves to make long, a name a line: those that took
+// slowNames are the scenarios that the quick command leaves out, a name a line: those that took
 // more than a second and a half on two processors with much else to do, together four fifths of the time.
 //
 //go:embed testdata/slow
@@ -23,50 +23,66 @@ var slow = strings.Fields(slowNames)
 // everywhere are those that the quick command runs on each filesystem.
 var everywhere = []string{"main_job"}
 
-// quick picks what the quick command runs on the turn-th filesystem of two; see tests.Turn.
-func quick(files []string, turn int) []string {
+// chosen picks what runs on the turn-th filesystem of two. The quick command leaves the slow ones out and has the
+// others in turn; in parts the slow ones are in turn, and the others on both; else all are on both. See tests.Turn.
+func chosen(files []string, turn int) []string {
+	named := func(names []string) (some, others []string) {
+		for _, file := range files {
+			if slices.Contains(names, scenario(file)) {
+				some = append(some, file)
+			} else {
+				others = append(others, file)
+			}
+		}
+		return some, others
+	}
+	late, soon := named(slow)
 	if tests.All() {
-		return files
+		return append(tests.Turn(late, turn), soon...) // what waits longest has begun first
 	}
-	named := func(names []string) func(file string) bool {
-		return func(file string) bool { return slices.Contains(names, scenario(file)) }
-	}
-	both := slices.DeleteFunc(slices.Clone(files), func(file string) bool { return !named(everywhere)(file) })
-	files = slices.DeleteFunc(slices.Clone(files), named(append(everywhere, slow...)))
-	return append(both, tests.Turn(files, turn)...)
+	both, _ := named(everywhere)
+	_, others := named(append(everywhere, slow...))
+	return append(both, tests.Turn(others, turn)...)
 }
 
 func scenario(file string) string { return strings.TrimSuffix(filepath.Base(file), ".txtar") }
 
-// Of the two shares of the quick command one has each scenario that is not slow, and all that
-// are named here are there.
-func TestQuick(t *testing.T) {
+// Of the two filesystems the quick command has each scenario that is not slow on one; in parts each that is slow
+// is on one, and on the other with the next number. All that are named here are there.
+func TestChosen(t *testing.T) {
 	run := flag.Lookup("test.run").Value
 	defer flag.Set("test.run", run.String())
 	flag.Set("test.run", "") // by name all of them would be asked for
-	t.Setenv("REFLINKSR_TESTS", "")
 	files, err := scripts.Config{Own: true}.Select(t.TempDir(), every)
 	if err != nil {
 		t.Fatal(err)
 	}
-	times := map[string]int{}
-	for turn := range 2 {
-		for _, file := range quick(files, turn) {
-			times[scenario(file)]++
+	seen := func(numbers ...string) map[string]int {
+		times := map[string]int{}
+		for _, number := range numbers {
+			t.Setenv("REFLINKSR_TESTS", number)
+			for turn, fs := range []string{"btrfs", "xfs"} {
+				for _, file := range chosen(files, turn) {
+					times[scenario(file)]++
+					times[scenario(file)+" "+fs]++
+				}
+			}
 		}
+		return times
 	}
+	quickly, once, twice, whole := seen(""), seen("6"), seen("6", "7"), seen("all")
 	for _, file := range files {
-		name, want := scenario(file), 1
-		if slices.Contains(slow, name) {
-			want = 0
-		}
+		name := scenario(file)
+		want := [4]int{1, 2, 4, 2}
 		if slices.Contains(everywhere, name) {
-			want = 2
+			want[0] = 2
 		}
-		if times[name] != want {
-			t.Errorf("%s runs on %d filesystems, want %d", name, times[name], want)
+		if slices.Contains(slow, name) {
+			want = [4]int{0, 1, 2, 2}
 		}
-		delete(times, name)
+		if got := [4]int{quickly[name], once[name], twice[name], whole[name]}; got != want || twice[name+" btrfs"] != want[2]/2 {
+			t.Errorf("%s runs so many times by the quick command, with a number, with two, and as a whole: %v, want %v", name, got, want)
+		}
 	}
 	for _, name := range append(everywhere, slow...) {
 		if !slices.ContainsFunc(files, func(file string) bool { return scenario(file) == name }) {

@@ -11,6 +11,7 @@ import (
 	"os"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/calls"
 	"reflinksr/cmd/srcrash/internal/hammer"
 	"reflinksr/cmd/srcrash/internal/load"
 	"reflinksr/cmd/srcrash/internal/trace"
@@ -37,6 +38,9 @@ func main() {
 	trace.Hook()
 	if plugin.IsCall(os.Args[0]) {
 		os.Exit(plugin.Main()) // it installs itself
+	}
+	if len(os.Args) > 1 && os.Args[1] == calls.CompactCommand {
+		os.Exit(calls.Compact(os.Args[2:], os.Stdout))
 	}
 	// Each process of a race-detecting build would wait a second before it ends.
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"maps"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"testing"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/srcrash/internal/calls"
 	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
@@ -21,6 +23,9 @@ func TestMain(m *testing.M) {
 	trace.Hook()
 	if plugin.IsCall(os.Args[0]) {
 		os.Exit(plugin.Main())
+	}
+	if len(os.Args) > 1 && os.Args[1] == calls.CompactCommand {
+		os.Exit(calls.Compact(os.Args[2:], os.Stdout))
 	}
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))
 	if status, again := scratch.Isolate(); again {
@@ -42,11 +47,11 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// A small part of the sweep: every mode, on both filesystems.
+// A small part of the sweep: every mode, on both filesystems. In parts it is a third of the situations.
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/block_owner|Datapath.detach/active)$", "-every", tests.Share("1/3", "1/1"), "-part", tests.Share("1/60", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/block_owner|Datapath.detach/active)$", "-every", due(3), "-part", tests.Share("1/60", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -55,11 +60,27 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// A volume that is compacted holds what it held, wherever that stops.
+func TestCompactIsInterrupted(t *testing.T) {
+	needRoot(t)
+	var out bytes.Buffer
+	err := sweep([]string{"-run", "^compact$", "-fs", "btrfs", "-modes", "kill,lazy", "-part", tests.Share("1/8", "1/1")}, &out)
+	if err != nil {
+		t.Errorf("%v\n%s", err, &out)
+	}
+}
+
+// due is the part of the situations that runs.
+func due(n int) string {
+	k, parts := tests.Part(n)
+	return fmt.Sprintf("%d/%d", k, parts)
+}
+
 // What cannot be looked at is no guard's answer: a part of what would find that it is.
 func TestLooks(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", tests.Share("1/2", "1/1"), "-part", tests.Share("1/30", "1/8")}, &out)
+	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", due(2), "-part", tests.Share("1/30", "1/8")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}

@@ -95,7 +95,7 @@ func (o *sweeping) jobs() ([]job, error) {
 	var all []job
 	for _, name := range calls.Names() {
 		for _, fs := range strings.Split(o.fs, ",") {
-			if match.MatchString(name) && (o.skip == "" || !skip.MatchString(name)) {
+			if calls.On(name, fs) && match.MatchString(name) && (o.skip == "" || !skip.MatchString(name)) {
 				all = append(all, job{name, fs, plan})
 			}
 		}

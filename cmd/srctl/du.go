@@ -54,11 +54,15 @@ func printUsage(out io.Writer, u repository.Usage) error {
 	fmt.Fprintln(out, oneLine(u.Path))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "KEY\tMODE\tSIZE\tALLOCATED\tSHARED\tEXCLUSIVE\tGIVES BACK\tNAME")
-	more := false
+	more, pinned := false, false
 	for _, v := range u.Volumes {
 		mode, name, back := modeOf(v.ReadWrite, v.VolumeType), oneLine(v.Name), units.Bytes(v.GivesBack)
 		if v.VolumeType == repository.CBTMetadata {
 			name += fmt.Sprintf(" (data destroyed: %s freed, noted in %s)", units.Bytes(v.FreedBytes), units.Bytes(v.NoteBytes))
+		}
+		if v.PinnedBytes > 0 {
+			name += fmt.Sprintf(" (%s pinned)", units.Bytes(v.PinnedBytes))
+			pinned = true
 		}
 		if v.GivesBackMore {
 			back, more = back+" +", true
@@ -70,6 +74,9 @@ func printUsage(out io.Writer, u repository.Usage) error {
 	}
 	if more {
 		fmt.Fprintln(out, "+: and what only snapshots without data share with it; they lose that then")
+	}
+	if pinned {
+		fmt.Fprintln(out, "pinned: space of extents that the volume uses only a part of; destroying it gives that back as well, and so does srctl compact")
 	}
 	_, err := fmt.Fprintf(out, "%d volumes; %s are exclusive to one of them; %s of %s are free on the filesystem\n", len(u.Volumes), units.Bytes(u.Exclusive), units.Bytes(u.FreeSpace), units.Bytes(u.TotalSpace))
 	return err

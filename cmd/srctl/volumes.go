@@ -141,7 +141,7 @@ func show(ctx context.Context, args []string, out io.Writer) error {
 		row("size", units.Bytes(d.VirtualSize)+" (of the disk that it was)")
 		row("freed", units.Bytes(d.FreedBytes)+pending(d.Pending))
 		row("kept", units.Bytes(d.PhysicalUtilisation)+" (what others share with it, for comparisons)")
-		row("gives back", units.Bytes(d.ExclusiveBytes+d.NoteBytes)+" when it is destroyed, with its note of "+units.Bytes(d.NoteBytes))
+		row("gives back", units.Bytes(d.GivesBack)+" when it is destroyed, with its note of "+units.Bytes(d.NoteBytes))
 	case d.Extents < 0:
 		row("size", units.Bytes(d.VirtualSize))
 		row("allocated", units.Bytes(d.PhysicalUtilisation))
@@ -150,7 +150,11 @@ func show(ctx context.Context, args []string, out io.Writer) error {
 		row("size", units.Bytes(d.VirtualSize))
 		row("allocated", units.Bytes(d.PhysicalUtilisation))
 		row("shared", units.Bytes(d.SharedBytes))
-		row("exclusive", units.Bytes(d.ExclusiveBytes)+" (what destroying it gives back)")
+		row("exclusive", units.Bytes(d.ExclusiveBytes))
+		if d.PinnedBytes > 0 {
+			row("pinned", units.Bytes(d.PinnedBytes)+" (of extents that it uses in part; srctl compact gives it back)")
+		}
+		row("gives back", units.Bytes(d.GivesBack)+" when it is destroyed")
 		row("extents", d.Extents)
 		row("snapshot", nextSnapshot(d.NextSnapshot))
 	}

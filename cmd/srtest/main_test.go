@@ -167,7 +167,7 @@ func TestOutputClosed(t *testing.T) {
 	c := exec.Command(self, "run", "-j", "2", "-volume", plugged(t), "-fs", "tmpfs", dir)
 	c.Args[0], c.Env, c.Stdout = "srtest", append(os.Environ(), "TMPDIR="+tmp), write
 	c.WaitDelay = time.Second
-	ended := time.AfterFunc(30*time.Second, func() { c.Process.Kill() })
+	ended := time.AfterFunc(2*time.Minute, func() { c.Process.Kill() })
 	err = c.Run()
 	if !ended.Stop() || c.ProcessState.ExitCode() != 1 {
 		t.Errorf("it ended with %v", err)
@@ -273,7 +273,7 @@ func TestInterrupted(t *testing.T) {
 		if err := c.Start(); err != nil {
 			t.Fatal(err)
 		}
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 			if found, _ := filepath.Glob(tmp + "/*/begun"); len(found) > 0 {
 				break
 			}
@@ -291,7 +291,7 @@ func TestInterrupted(t *testing.T) {
 		go func() { over <- c.Wait() }()
 		select {
 		case err = <-over:
-		case <-time.After(30 * time.Second):
+		case <-time.After(2 * time.Minute):
 			c.Process.Kill()
 			t.Fatal("it did not end")
 		}

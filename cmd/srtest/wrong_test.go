@@ -45,7 +45,7 @@ func TestWrongPlugins(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		o := options{kinds: kind, match: regexp.MustCompile(match), jobs: 4, timeout: 10 * time.Second, limit: time.Minute}
+		o := options{kinds: kind, match: regexp.MustCompile(match), jobs: 4, timeout: 30 * time.Second, limit: 2 * time.Minute}
 		err = o.try(context.Background(), target{volume, []string{datapath}, conf}, func(r scripts.Result) { all = append(all, r) })
 		if err != nil {
 			t.Fatal(err)

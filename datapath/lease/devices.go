@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -15,16 +16,47 @@ import (
 	"reflinksr/sr"
 )
 
-// Devices finds the devices of this host that have the volume's data file behind them, st
+// Loops lists the loop devices of this host that may be of a volume's files. That is a look at each loop device that the
+// host has, whoever's it is: it is asked for where the note of a volume does not tell, and then once in a call.
+type Loops func() (loop.Bound, error)
+
+// LoopsOf looks at them when they are asked for the first time. path is the SR's.
+func LoopsOf(path string, key sr.Key) Loops {
+	return sync.OnceValues(func() (loop.Bound, error) {
+		all, err := loop.List()
+		if err != nil || !all.Any(string(key)) {
+			return nil, err
+		}
+		return all.Where(mountinfo.Near(path)), nil
+	})
+}
+
+// Listed are loop devices that were listed before.
+func Listed(bound loop.Bound) Loops { return func() (loop.Bound, error) { return bound, nil } }
+
+// Devices finds all devices of this host that have the volume's data file behind them, st
 // being that of the file in place. Whoever acts on a volume asks this first: if a guest has
 // another file than the one in place, because somebody replaced it (a restored backup, a
 // repaired copy), acting on either would be wrong, and the error is ErrDamaged.
 func Devices(s *sr.SR, key sr.Key, st *unix.Stat_t) ([]loop.Device, error) {
-	bound, err := BoundNear(s)
+	note, err := NoteOf(s, key)
 	if err != nil {
-		return nil, err
+		slog.Warn("what is attached on this host cannot be read; devices tell", "key", key, "err", err)
+		note = Note{}
 	}
-	return devicesIn(s, key, st, bound)
+	return devicesAmong(s, key, note, st, LoopsOf(s.Path, key))
+}
+
+// GuestDevices is Devices for who only has to know what guests write to: where the note names a device of the file in
+// place, and the kernel has it so, that is it. What another program has bound besides is not looked for then: attaching
+// has refused what there was of that, and destroying, reverting and resizing find it.
+func GuestDevices(s *sr.SR, key sr.Key, st *unix.Stat_t) ([]loop.Device, error) {
+	if note, err := NoteOf(s, key); err == nil && len(note.Domains) > 0 {
+		if d, there := note.DeviceOf(st.Dev, st.Ino); there {
+			return []loop.Device{d}, nil
+		}
+	}
+	return Devices(s, key, st)
 }
 
 // BoundNear lists the loop devices that may be of the SR's files.
@@ -36,17 +68,16 @@ func BoundNear(s *sr.SR) (loop.Bound, error) {
 	return all.Where(mountinfo.Near(s.Path)), nil
 }
 
-func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
+func devicesAmong(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, loops Loops) ([]loop.Device, error) {
+	bound, err := loops()
+	if err != nil {
+		return nil, err
+	}
 	devices, err := bound.Of(st.Dev, st.Ino, string(key))
 	if err != nil {
 		return nil, err
 	}
-	note, err := NoteOf(s, key)
-	if err != nil {
-		slog.Warn("what is attached on this host cannot be read; devices tell", "key", key, "err", err)
-		note = Note{}
-	}
-	others, err := otherFile(s, key, note, st, bound)
+	others, err := otherFile(s, key, note, st, loops)
 	if err != nil {
 		return nil, err
 	}
@@ -58,11 +89,15 @@ func devicesIn(s *sr.SR, key sr.Key, st *unix.Stat_t, bound loop.Bound) ([]loop.
 
 // otherFile finds the devices of a file that had the volume's name before the one with st
 // has it: the one that the note speaks of, and any that the kernel knows by the name.
-func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, bound loop.Bound) ([]loop.Device, error) {
+func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, loops Loops) ([]loop.Device, error) {
+	if len(note.Domains) > 0 && (note.Nonpersistent || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino) {
+		return nil, nil
+	}
+	bound, err := loops()
+	if err != nil {
+		return nil, err
+	}
 	if len(note.Domains) > 0 {
-		if note.Nonpersistent || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino {
-			return nil, nil
-		}
 		staged, err := s.Staging.Stat(sr.Renewed(key))
 		if err == nil && note.Dev == staged.Dev && note.Ino == staged.Ino {
 			return nil, nil // of an attach that did not come to its end: nobody has it
@@ -104,15 +139,11 @@ func removed(s *sr.SR, key sr.Key, note Note, d loop.Device) error {
 // InPlace refuses, with ErrDamaged, if a guest has another file than the one that is in
 // place, or than none.
 func InPlace(s *sr.SR, key sr.Key, note Note) error {
-	bound, err := BoundNear(s)
-	if err != nil {
-		return err
-	}
-	return InPlaceAmong(s, key, note, bound)
+	return InPlaceAmong(s, key, note, LoopsOf(s.Path, key))
 }
 
-// InPlaceAmong is InPlace, of loop devices that were listed before.
-func InPlaceAmong(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
+// InPlaceAmong is InPlace of who may need the loop devices for more.
+func InPlaceAmong(s *sr.SR, key sr.Key, note Note, loops Loops) error {
 	st, err := s.Root.Stat(sr.Data(key))
 	if err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, fault.ErrDamaged) {
 		return err
@@ -121,7 +152,7 @@ func InPlaceAmong(s *sr.SR, key sr.Key, note Note, bound loop.Bound) error {
 	if !there {
 		st = new(unix.Stat_t) // no file is the guest's
 	}
-	others, err := otherFile(s, key, note, st, bound)
+	others, err := otherFile(s, key, note, st, loops)
 	if err != nil || len(others) == 0 {
 		return err
 	}

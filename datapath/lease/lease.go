@@ -263,7 +263,7 @@ func CheckIdle(s *sr.SR, key sr.Key) error {
 	if err != nil {
 		return err
 	}
-	bound, err := BoundNear(s)
+	bound, err := LoopsOf(s.Path, key)()
 	if err != nil {
 		return err
 	}
@@ -283,7 +283,7 @@ func CheckIdleAmong(s *sr.SR, key sr.Key, me hostinfo.Host, bound loop.Bound) er
 	if err != nil {
 		note = Note{} // then devices tell
 	}
-	if err := InPlaceAmong(s, key, note, bound); err != nil {
+	if err := InPlaceAmong(s, key, note, Listed(bound)); err != nil {
 		return err
 	}
 	for _, place := range []struct {

@@ -50,6 +50,17 @@ func (n Note) Device() loop.Device {
 	return loop.Device{Number: n.Number, Dev: n.Dev, Ino: n.Ino, Instance: n.Instance}
 }
 
+// DeviceOf is that device if it is of the file with this device and inode number, and the kernel has it so. Where it is not,
+// or nobody can tell, all loop devices have to be looked at.
+func (n Note) DeviceOf(dev, ino uint64) (d loop.Device, there bool) {
+	if !n.Bound() || n.Dev != dev || n.Ino != ino {
+		return d, false
+	}
+	d = n.Device()
+	there, err := d.IsThere()
+	return d, there && err == nil
+}
+
 // NoteName is the name of a volume's note, to which .json and .lock are added.
 func NoteName(uuid string, key sr.Key) string { return uuid + "." + string(key) }
 

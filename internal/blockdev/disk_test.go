@@ -3,6 +3,7 @@ package blockdev
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"os"
 	"path/filepath"
@@ -64,6 +65,23 @@ func TestBlank(t *testing.T) {
 				t.Error("a disk that lost its second half is blank")
 			}
 		})
+	}
+}
+
+// Of many things each has its own answer, in their order, whichever process looked at it.
+func TestLookAtAll(t *testing.T) {
+	for _, what := range []string{"disk", "loop", "mount"} {
+		var paths []string
+		for i := range 20 {
+			paths = append(paths, "/dev/null", fmt.Sprintf("/dev/nowhere%d", i), fmt.Sprintf("/proc/self/nowhere%d", i), "/proc")
+		}
+		answers := LookAtAll(what, paths)
+		for i, path := range paths {
+			l, err := lookNow(what, path)
+			if got := answers[i]; fmt.Sprint(got.Err) != fmt.Sprint(err) || got.Dev != l.Dev || errors.Is(got.Err, os.ErrNotExist) != errors.Is(err, os.ErrNotExist) {
+				t.Errorf("%s %s: %+v, want %+v, %v", what, path, got, l, err)
+			}
+		}
 	}
 }
 

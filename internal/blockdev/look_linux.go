@@ -1,15 +1,10 @@
 package blockdev
 
 import (
-	"encoding/json"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,9 +13,9 @@ import (
 )
 
 // Another disk of the host may be slow, or dead: then who opens it, or reads it, waits, for
-// ever perhaps, and cannot be ended, nor can a process of which one thread waits. So each
-// disk is looked at by a process of its own, which has nothing of ours but a pipe, and is
-// left to itself when it does not answer in time.
+// ever perhaps, and cannot be ended, nor can a process of which one thread waits. So disks
+// are looked at by processes of their own, which have nothing of ours but a pipe, and are
+// left to themselves when they do not answer in time; see look_process_linux.go.
 
 // Look is what a look at a block device found.
 type Look struct {
@@ -46,90 +41,11 @@ const (
 	// SpinUp bounds the wait for the device that a call is about: a disk that sleeps
 	// needs some.
 	SpinUp = 10 * time.Second
-	// lookSlots are how many looks are taken at once. One that takes longer than lookSlow
-	// does not count any more.
+	// lookSlots are among how many processes many looks are shared. None waits longer than
+	// lookSlow for one that another takes.
 	lookSlots = 8
 	lookSlow  = 200 * time.Millisecond
 )
-
-// lookProgram is the name by which a program that has this package in it becomes a process
-// that looks at one thing, says what it found on standard output, and ends.
-const lookProgram = "reflinksr-look"
-
-// It is not left to main to ask for that: every program must, tests too, and one that does
-// not would begin from the beginning instead of looking.
-func init() {
-	if len(os.Args) != 3 || os.Args[0] != lookProgram {
-		return
-	}
-	l, err := lookNow(os.Args[1], os.Args[2])
-	said, e := json.Marshal(answerOf(l, err))
-	if e != nil {
-		os.Exit(1)
-	}
-	os.Stdout.Write(said)
-	os.Stdout.Close() // who waits need not wait for the end of this process as well
-	os.Exit(0)
-}
-
-// saidOfLook is what such a process says. Of an error the class goes with it, and the
-// errno: who asks must know a disk that cannot be read from one that is not there.
-type saidOfLook struct {
-	Look
-	Err   string
-	Class string
-	Errno uintptr
-}
-
-func answerOf(l Look, err error) saidOfLook {
-	said := saidOfLook{Look: l}
-	if err == nil {
-		return said
-	}
-	said.Err = err.Error()
-	var errno unix.Errno
-	if errors.As(err, &errno) {
-		said.Errno = uintptr(errno)
-	}
-	for _, class := range lookClasses {
-		if errors.Is(err, class) {
-			said.Class = class.Error()
-			break
-		}
-	}
-	return said
-}
-
-// lookClasses are what else than an errno an error of a look can be.
-var lookClasses = []error{ErrOwner, fault.ErrInvalid, fault.ErrUnsuitable, fault.ErrSRInUse, fault.ErrBusy, fault.ErrUnavailable, fault.ErrDamaged}
-
-// err is the error again.
-func (said saidOfLook) err() error {
-	if said.Err == "" {
-		return nil
-	}
-	err := &told{text: said.Err}
-	for _, class := range lookClasses {
-		if class.Error() == said.Class && class != ErrOwner {
-			err.is = append(err.is, fault.Errorf(class, "", "%s", said.Err))
-		} else if class.Error() == said.Class {
-			err.is = append(err.is, class)
-		}
-	}
-	if said.Errno != 0 {
-		err.is = append(err.is, unix.Errno(said.Errno))
-	}
-	return err
-}
-
-// told is a text, and what it is about for who asks with errors.Is and As.
-type told struct {
-	text string
-	is   []error
-}
-
-func (e *told) Error() string   { return e.text }
-func (e *told) Unwrap() []error { return e.is }
 
 // lookNow looks at a "disk", a "mount" or a "loop" device's file, in this very process.
 func lookNow(what, path string) (Look, error) {
@@ -148,6 +64,11 @@ var ErrMute = errors.New("does not answer")
 // LookAt looks at one thing, for so long.
 func LookAt(what, path string, timeout time.Duration) (Look, error) {
 	l, err := lookElsewhere(what, path, timeout)
+	return looked(what, path, timeout, l, err)
+}
+
+// looked is what a look came to, in words for whoever asked.
+func looked(what, path string, timeout time.Duration, l Look, err error) (Look, error) {
 	if errors.Is(err, errNoProcess) && !IsShortage(err) {
 		slog.Warn("no process of its own could be started for a look", "path", path, "err", err)
 		l, err = lookNow(what, path)
@@ -168,69 +89,10 @@ func IsShortage(err error) bool {
 	return slices.ContainsFunc([]error{unix.EMFILE, unix.ENFILE, unix.ENOMEM, unix.EAGAIN}, func(e error) bool { return errors.Is(err, e) })
 }
 
-func lookElsewhere(what, path string, timeout time.Duration) (l Look, err error) {
-	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
-	if err != nil {
-		return l, fmt.Errorf("%w: %w", errNoProcess, err)
-	}
-	defer null.Close()
-	r, w, err := os.Pipe()
-	if err != nil {
-		return l, fmt.Errorf("%w: %w", errNoProcess, err)
-	}
-	defer r.Close()
-	p, err := os.StartProcess("/proc/self/exe", []string{lookProgram, what, path}, &os.ProcAttr{Dir: "/", Env: []string{}, Files: []*os.File{null, w, null}})
-	w.Close()
-	if err != nil {
-		return l, fmt.Errorf("%w: %w", errNoProcess, err)
-	}
-	// It may have answered and not come to its end: closing a device can take as long as
-	// opening one.
-	defer func() { go p.Wait() }()
-	if err := r.SetReadDeadline(time.Now().Add(timeout)); err != nil {
-		return l, err
-	}
-	data, err := io.ReadAll(io.LimitReader(r, 1<<20))
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		p.Kill() // once it can be
-		return l, ErrMute
-	}
-	if err != nil {
-		return l, err
-	}
-	var said saidOfLook
-	if err := json.Unmarshal(data, &said); err != nil {
-		return l, fmt.Errorf("%s: the look at it ended without an answer: %w", path, err)
-	}
-	return said.Look, said.err()
-}
-
 // Answer is what came of a look.
 type Answer struct {
 	Look
 	Err error
-}
-
-// LookAtAll looks at many things at once. The answers are in the order of the paths.
-func LookAtAll(what string, paths []string) []Answer {
-	answers := make([]Answer, len(paths))
-	slots := make(chan struct{}, lookSlots)
-	var all sync.WaitGroup
-	for i, path := range paths {
-		slots <- struct{}{}
-		all.Add(1)
-		go func() {
-			defer all.Done()
-			var once sync.Once
-			free := func() { once.Do(func() { <-slots }) }
-			timer := time.AfterFunc(lookSlow, free)
-			answers[i].Look, answers[i].Err = LookAt(what, path, lookTimeout)
-			timer.Stop()
-			free()
-		}()
-	}
-	all.Wait()
-	return answers
 }
 
 // Surroundings is what there is on the disks of this host.

@@ -8,9 +8,8 @@ import (
 	"hash/crc32"
 	"io"
 
-	"github.com/google/uuid"
-
 	"reflinksr/internal/fault"
+	"reflinksr/internal/uuids"
 )
 
 // Superblock is what the first blocks of a disk say of the filesystem that it
@@ -83,7 +82,7 @@ func parseXFS(b []byte) (Superblock, bool) {
 	if len(b) < 128 || string(b[:4]) != "XFSB" {
 		return Superblock{}, false
 	}
-	return Superblock{Kind: "xfs", UUID: uuid.UUID(b[32:48]).String(), Label: text(b[108:120]), Devices: 1, Unfinished: b[126] != 0}, true
+	return Superblock{Kind: "xfs", UUID: uuids.UUID(b[32:48]).String(), Label: text(b[108:120]), Devices: 1, Unfinished: b[126] != 0}, true
 }
 
 // ParseBtrfs reads struct btrfs_super_block (linux/btrfs_tree.h). mkfs.btrfs writes
@@ -93,7 +92,7 @@ func ParseBtrfs(b []byte) (Superblock, bool) {
 		return Superblock{}, false
 	}
 	return Superblock{
-		Kind: "btrfs", UUID: uuid.UUID(b[32:48]).String(), Label: text(b[299:555]),
+		Kind: "btrfs", UUID: uuids.UUID(b[32:48]).String(), Label: text(b[299:555]),
 		Devices: binary.LittleEndian.Uint64(b[136:]), DeviceID: binary.LittleEndian.Uint64(b[201:]),
 		Generation: binary.LittleEndian.Uint64(b[72:]), Seed: binary.LittleEndian.Uint64(b[56:])&(1<<32) != 0,
 		Unfinished: b[64] == '!',

@@ -11,7 +11,7 @@ import (
 
 // inPlace: a guest's device that is not of the volume's data any more, because somebody has put another file there.
 func (e *examination) inPlace(key sr.Key, f *finding) error {
-	err := lease.InPlaceAmong(e.s, key, f.note, e.bound)
+	err := lease.InPlaceAmong(e.s, key, f.note, lease.Listed(e.bound))
 	if !errors.Is(err, fault.ErrDamaged) {
 		return err
 	}

@@ -3,10 +3,10 @@ package dirfs
 import (
 	"os"
 
-	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // CreateNameless makes a file in the directory that has no name and goes when it is
@@ -27,7 +27,7 @@ func (d *Dir) CreateNameless() (*os.File, error) {
 // createUnlinked takes the name away again. If it cannot, or is killed in between,
 // recovery knows that name.
 func (d *Dir) createUnlinked() (*os.File, error) {
-	name, err := uuid.NewRandom()
+	name, err := uuids.Random()
 	if err != nil {
 		return nil, err
 	}

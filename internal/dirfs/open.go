@@ -71,11 +71,7 @@ func (d *Dir) open(name string, flags int) (*os.File, error) {
 // uncounted the link but not yet taken it away has the directory locked, and so does one
 // who reads the directory (iterate_dir in fs/readdir.c): what was under way is over then.
 func (d *Dir) still(name, magic string) error {
-	//
-	// Whether it can be read does not matter, for that is found out under the lock: a
-	// filesystem that has failed may not list what it can still open.
-	var entries [512]byte // one fits; Names has a descriptor, and so a position, of its own
-	sys.Retry(func() (int, error) { return unix.Getdents(d.Fd(), entries[:]) })
+	d.settle()
 	link, err := os.Readlink(magic)
 	if err == nil {
 		var here string
@@ -88,6 +84,15 @@ func (d *Dir) still(name, magic string) error {
 		return fmt.Errorf("opening %s by %s: is /proc mounted?", d.Join(name), magic)
 	}
 	return err
+}
+
+// settle waits for removals that are under way in the directory.
+//
+// Whether it can be read does not matter, for that is found out under the lock: a
+// filesystem that has failed may not list what it can still open.
+func (d *Dir) settle() {
+	var entries [512]byte // one fits; Names has a descriptor, and so a position, of its own
+	sys.Retry(func() (int, error) { return unix.Getdents(d.Fd(), entries[:]) })
 }
 
 // Create makes a new regular file with mode 0600, open for reading and writing.

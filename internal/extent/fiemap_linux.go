@@ -153,25 +153,3 @@ func fiemap(f *os.File, request unsafe.Pointer) error {
 		}
 	}
 }
-
-// Usage is what a file occupies.
-type Usage struct {
-	Shared    int64 // bytes that other files hold as well
-	Exclusive int64 // bytes that destroying the file gives back
-	Extents   int
-}
-
-// UsageOf walks the extents of a file.
-func UsageOf(f *os.File) (Usage, error) {
-	var u Usage
-	err := Each(f, func(e Extent) bool {
-		u.Extents++
-		if e.Shared() {
-			u.Shared += e.Length
-		} else {
-			u.Exclusive += e.Length
-		}
-		return true
-	})
-	return u, err
-}

@@ -9,13 +9,13 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // Identity identifies the filesystem an SR lives on, whatever device it is on
@@ -70,13 +70,13 @@ func Of(d *dirfs.Dir) (Identity, error) {
 		if err := sys.Ioctl(d.File(), btrfsIocFsInfo, unsafe.Pointer(&info)); err != nil {
 			return fs, fmt.Errorf("%s: asking btrfs for its UUID: %w", d.Path(), err)
 		}
-		fs.UUID = uuid.UUID(info[16:32]).String()
+		fs.UUID = uuids.UUID(info[16:32]).String()
 	case "xfs":
 		geo, err := geometryOf(d)
 		if err != nil {
 			return fs, err
 		}
-		fs.UUID = uuid.UUID(geo.uuid).String()
+		fs.UUID = uuids.UUID(geo.uuid).String()
 	case "nfs":
 	default:
 		fs.UUID, err = fsid(d)
@@ -216,7 +216,11 @@ func scratch(d *dirfs.Dir) (*os.File, error) {
 		return nil, &os.PathError{Op: "create", Path: d.Path(), Err: err}
 	}
 	// No O_TMPFILE here (NFS, OCFS2).
-	name := ".reflinksr-probe-" + uuid.NewString()
+	u, err := uuids.Random()
+	if err != nil {
+		return nil, err
+	}
+	name := ".reflinksr-probe-" + u.String()
 	f, err := d.Create(name)
 	if err != nil {
 		return nil, err

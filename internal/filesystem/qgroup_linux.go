@@ -8,13 +8,13 @@ import (
 	"strings"
 	"unsafe"
 
-	"github.com/google/uuid"
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/sys"
 	"reflinksr/internal/units"
+	"reflinksr/internal/uuids"
 )
 
 // quota is what is left of the tightest limit that counts a directory of btrfs: of its
@@ -135,7 +135,7 @@ func qgroupNow(d *dirfs.Dir, group uint64, used *[2]uint64) {
 	if sys.Ioctl(d.File(), btrfsIocFsInfo, unsafe.Pointer(&info)) != nil {
 		return
 	}
-	dir := fmt.Sprintf("/sys/fs/btrfs/%s/qgroups/%d_%d/", uuid.UUID(info[16:32]), group>>48, group&(1<<48-1))
+	dir := fmt.Sprintf("/sys/fs/btrfs/%s/qgroups/%d_%d/", uuids.UUID(info[16:32]), group>>48, group&(1<<48-1))
 	var n [5]uint64
 	for i, name := range []string{"referenced", "exclusive", "rsv_data", "rsv_meta_pertrans", "rsv_meta_prealloc"} {
 		data, err := os.ReadFile(dir + name) // #nosec G304 -- of sysfs

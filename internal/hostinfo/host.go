@@ -5,7 +5,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/google/uuid"
+	"reflinksr/internal/sys"
+	"reflinksr/internal/uuids"
 )
 
 // Host is this host and this boot of it.
@@ -21,15 +22,15 @@ func (h Host) Nameless() bool { return h.UUID == h.Boot }
 // which is the UUID the toolstack knows the host by, else /etc/machine-id; and
 // the kernel's boot id.
 func ThisHost() (Host, error) {
-	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	boot, err := sys.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
 		return Host{}, err
 	}
-	inventory, err := os.ReadFile("/etc/xensource-inventory")
+	inventory, err := sys.ReadFile("/etc/xensource-inventory")
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return Host{}, err
 	}
-	id, err := os.ReadFile("/etc/machine-id")
+	id, err := sys.ReadFile("/etc/machine-id")
 	if err != nil && !errors.Is(err, os.ErrNotExist) && inventory == nil {
 		return Host{}, err
 	}
@@ -41,7 +42,7 @@ func identified(boot, inventory, machineID []byte) (Host, error) {
 	h := Host{Boot: strings.TrimSpace(string(boot))}
 	for line := range strings.Lines(string(inventory)) {
 		if value, ok := strings.CutPrefix(strings.TrimSpace(line), "INSTALLATION_UUID="); ok {
-			if u, err := uuid.Parse(strings.Trim(value, `'"`)); err == nil {
+			if u, ok := uuids.Parse(strings.Trim(value, `'"`)); ok {
 				h.UUID = u.String()
 				return h, nil
 			}
@@ -51,8 +52,8 @@ func identified(boot, inventory, machineID []byte) (Host, error) {
 		// Another identity than the toolstack's would be worse than none.
 		return h, errors.New("/etc/xensource-inventory has no INSTALLATION_UUID")
 	}
-	u, err := uuid.Parse(strings.TrimSpace(string(machineID)))
-	if err != nil {
+	u, ok := uuids.Parse(strings.TrimSpace(string(machineID)))
+	if !ok {
 		// No machine-id yet: an identity for this boot only, so that nothing of a
 		// former boot is taken for ours.
 		h.UUID = h.Boot

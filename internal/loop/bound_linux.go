@@ -26,12 +26,12 @@ func (b bound) name() string { return filepath.Base(b.path) }
 func List() (Bound, error) {
 	// Not /proc/partitions: it lacks devices of size 0, and reading it in pieces can
 	// skip an entry when another disk goes.
-	d, err := os.Open("/sys/block")
+	dir, err := openRaw(unix.AT_FDCWD, blockDir, unix.O_DIRECTORY)
 	if err != nil {
 		return nil, err
 	}
-	defer d.Close()
-	names, err := d.Readdirnames(-1)
+	defer unix.Close(dir)
+	names, err := namesIn(dir, blockDir)
 	if err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func List() (Bound, error) {
 		if !isLoop || err != nil {
 			continue
 		}
-		backing, err := readSmall("/sys/block/"+name+"/loop/backing_file", page)
+		backing, err := readAt(dir, name+"/loop/backing_file", page)
 		if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
 			continue // not bound
 		}
@@ -56,27 +56,6 @@ func List() (Bound, error) {
 		all = append(all, bound{n, strings.TrimSuffix(string(backing), "\n")})
 	}
 	return all, nil
-}
-
-// readSmall reads a file of sysfs, which is at most a page, into one. A host can have
-// hundreds of devices, and the poller of os.ReadFile doubles the time of each.
-func readSmall(path string, page []byte) ([]byte, error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	for err == unix.EINTR {
-		fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	}
-	if err != nil {
-		return nil, &os.PathError{Op: "open", Path: path, Err: err}
-	}
-	defer unix.Close(fd)
-	n, err := unix.Read(fd, page)
-	for err == unix.EINTR {
-		n, err = unix.Read(fd, page)
-	}
-	if err != nil {
-		return nil, &os.PathError{Op: "read", Path: path, Err: err}
-	}
-	return page[:n], nil
 }
 
 // deleted is what sysfs adds to the name of a file that has none any more.

@@ -40,7 +40,11 @@ func TestBound(t *testing.T) {
 		t.Errorf("%v, %v", found, err)
 	}
 	d := Device{Number: none, Dev: 1, Ino: 2}
-	for what, err := range map[string]error{"keep": d.Keep(), "release": d.Release(), "flush": d.Flush(), "size": d.UpdateSize(), "mark": d.SetReadOnly(true)} {
+	_, marked := d.SetReadOnly(true)
+	if there, err := d.IsThere(); there || err != nil {
+		t.Errorf("there: %v, %v", there, err)
+	}
+	for what, err := range map[string]error{"keep": d.Keep(), "release": d.Release(), "flush": d.Flush(), "size": d.UpdateSize(), "mark": marked} {
 		if err != ErrGone {
 			t.Errorf("%s: %v", what, err)
 		}

@@ -1,9 +1,10 @@
 package loop
 
 import (
+	"errors"
+	"fmt"
 	"os"
-	"strconv"
-	"strings"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,28 +17,30 @@ type Info struct {
 	ReadOnly   bool
 }
 
-// Info reads the device's properties from sysfs: the request does not tell, the
-// kernel drops direct I/O silently.
+// Info asks the kernel what the device with that number is like, whatever file it is bound to: the request does not
+// tell, the kernel drops direct I/O silently.
 func (d Device) Info() (Info, error) {
-	base := "/sys/block/loop" + strconv.Itoa(d.Number)
-	var info Info
-	for path, set := range map[string]func(int64){
-		"/size":                     func(n int64) { info.Size = n * 512 },
-		"/queue/logical_block_size": func(n int64) { info.SectorSize = int(n) },
-		"/loop/dio":                 func(n int64) { info.DirectIO = n != 0 },
-		"/ro":                       func(n int64) { info.ReadOnly = n != 0 },
-	} {
-		data, err := os.ReadFile(base + path)
-		if err != nil {
-			return info, err
-		}
-		n, err := strconv.ParseInt(strings.TrimSpace(string(data)), 10, 64)
-		if err != nil {
-			return info, err
-		}
-		set(n)
+	f, err := d.open(os.O_RDONLY)
+	if err != nil {
+		return Info{}, err
 	}
-	return info, nil
+	defer f.Close()
+	fd := int(f.Fd())
+	info, err := unix.IoctlLoopGetStatus64(fd)
+	if err != nil {
+		return Info{}, fmt.Errorf("%s: %w", d.Path(), err)
+	}
+	var size uint64
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, f.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&size)))
+	if errno != 0 {
+		err = errno
+	}
+	sector, e := unix.IoctlGetInt(fd, unix.BLKSSZGET)
+	readOnly, e2 := unix.IoctlGetInt(fd, unix.BLKROGET)
+	if err := errors.Join(err, e, e2); err != nil {
+		return Info{}, fmt.Errorf("%s: %w", d.Path(), err)
+	}
+	return Info{Size: int64(size), SectorSize: sector, DirectIO: info.Flags&unix.LO_FLAGS_DIRECT_IO != 0, ReadOnly: readOnly != 0}, nil // #nosec G115 -- of a file: below 2^63
 }
 
 // BlockNumber is the kernel's number of the block device (st_rdev).

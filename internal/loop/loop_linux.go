@@ -43,16 +43,32 @@ var ErrGone = errors.New("the loop device is bound to its file no more")
 func (d Device) Path() string { return "/dev/loop" + strconv.Itoa(d.Number) }
 
 func (d Device) open(flags int) (*os.File, error) {
-	f, err := os.OpenFile(d.Path(), flags, 0)
-	if !errors.Is(err, os.ErrNotExist) {
-		return f, err
+	path := d.Path()
+	fd, err := openRaw(unix.AT_FDCWD, path, flags)
+	if errors.Is(err, os.ErrNotExist) {
+		if _, e := os.Stat(sysDir(d.Number)); e == nil {
+			// Without udev or devtmpfs nobody makes the node: loop's major is 7.
+			unix.Mknod(path, unix.S_IFBLK|0o600, int(unix.Mkdev(7, uint32(d.Number)))) // #nosec G115 -- the kernel's number
+			fd, err = openRaw(unix.AT_FDCWD, path, flags)
+		}
 	}
-	if _, e := os.Stat("/sys/block/loop" + strconv.Itoa(d.Number)); e == nil {
-		// Without udev or devtmpfs nobody makes the node: loop's major is 7.
-		unix.Mknod(d.Path(), unix.S_IFBLK|0o600, int(unix.Mkdev(7, uint32(d.Number)))) // #nosec G115 -- the kernel's number
-		f, err = os.OpenFile(d.Path(), flags, 0)
+	if err != nil {
+		return nil, err
 	}
-	return f, err
+	return os.NewFile(uintptr(fd), path), nil
+}
+
+// IsThere says whether the device is there still, as it was noted: that very one, bound to its file. Another program's
+// that has its number by now is not opened for that. An error says that nobody can tell.
+func (d Device) IsThere() (bool, error) {
+	if same, err := d.isInstance(); err != nil || !same {
+		return false, err
+	}
+	err := d.with(func(*os.File, *unix.LoopInfo64) error { return nil })
+	if errors.Is(err, ErrGone) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // UpdateSize makes the device as long as its file is now. The kernel would also

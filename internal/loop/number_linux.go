@@ -74,15 +74,13 @@ func lowerIsFree(number int) bool {
 	return false
 }
 
-func sysDir(n int) string { return "/sys/block/loop" + strconv.Itoa(n) }
-
 // unused says whether a number has had no device yet, as far as anybody can see.
 func unused(n int) bool {
-	stat, err := os.ReadFile(sysDir(n) + "/stat")
+	stat, err := readText(n, "stat")
 	if err != nil || len(partitions(n)) > 0 {
 		return false
 	}
-	for _, count := range strings.Fields(string(stat)) {
+	for _, count := range strings.Fields(stat) {
 		if count != "0" {
 			return false
 		}
@@ -93,11 +91,11 @@ func unused(n int) bool {
 // sequence is the kernel's number of what has the number n now: 0 if it has none (before
 // Linux 5.15).
 func sequence(n int) uint64 {
-	data, err := os.ReadFile(sysDir(n) + "/diskseq")
+	text, err := readText(n, "diskseq")
 	if err != nil {
 		return 0
 	}
-	seq, err := strconv.ParseUint(strings.TrimSpace(string(data)), 10, 64)
+	seq, err := strconv.ParseUint(text, 10, 64)
 	if err != nil {
 		return 0
 	}
@@ -110,24 +108,29 @@ func (d Device) isInstance() (bool, error) {
 	if now := sequence(d.Number); d.Sequence != 0 && now != 0 {
 		return now == d.Sequence, nil
 	}
-	backing, err := os.ReadFile(sysDir(d.Number) + "/loop/backing_file")
+	backing, err := readText(d.Number, "loop/backing_file")
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENXIO) {
 		return false, nil
 	}
 	if err != nil {
 		return false, err
 	}
-	name := filepath.Base(strings.TrimSuffix(strings.TrimSpace(string(backing)), deleted))
+	name := filepath.Base(strings.TrimSuffix(backing, deleted))
 	return d.Name != "" && name == d.Name, nil
 }
 
 // partitions lists the partitions that the kernel knows of a device. Ours never have any:
 // somebody added them (addpart, partx).
 func partitions(n int) (numbers []int) {
-	found, _ := filepath.Glob(sysDir(n) + "/*/partition")
-	for _, path := range found {
-		data, err := os.ReadFile(path)
-		if p, e := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && e == nil {
+	dir, err := openRaw(unix.AT_FDCWD, sysDir(n), unix.O_DIRECTORY)
+	if err != nil {
+		return nil
+	}
+	defer unix.Close(dir)
+	names, _ := namesIn(dir, sysDir(n))
+	for _, name := range names {
+		number, is := strings.CutPrefix(name, "loop"+strconv.Itoa(n)+"p")
+		if p, err := strconv.Atoi(number); is && err == nil {
 			numbers = append(numbers, p)
 		}
 	}

@@ -7,9 +7,8 @@ import (
 	"hash/crc32"
 	"slices"
 
-	"github.com/google/uuid"
-
 	"reflinksr/internal/blockdev"
+	"reflinksr/internal/uuids"
 )
 
 // A superblock outlives the filesystem: who partitions a disk, or gives it to LVM, need not
@@ -109,6 +108,6 @@ func isHeader(sb blockdev.Superblock, block []byte, offset int64) bool {
 
 // has says whether the filesystem's UUID is there in a block.
 func has(sb blockdev.Superblock, block []byte, at int) bool {
-	id, err := uuid.Parse(sb.UUID)
-	return err == nil && len(block) >= at+16 && bytes.Equal(block[at:at+16], id[:])
+	id, ok := uuids.Parse(sb.UUID)
+	return ok && len(block) >= at+16 && bytes.Equal(block[at:at+16], id[:])
 }

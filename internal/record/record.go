@@ -3,12 +3,9 @@ package record
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
-	"iter"
 	"reflect"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"reflinksr/internal/fault"
 )
@@ -34,7 +31,7 @@ func Decode(data []byte, known any) (Unknown, error) {
 	if err != nil {
 		return nil, err
 	}
-	return all, decodeMembers(all, reflect.ValueOf(known).Elem())
+	return all, decodeMembers(data, reflect.ValueOf(known).Elem())
 }
 
 // Encode encodes known (a pointer to a struct) over the members that were
@@ -70,109 +67,6 @@ func (all Unknown) last() map[string]int {
 		at[m.name] = i
 	}
 	return at
-}
-
-// parseMembers takes an object apart.
-func parseMembers(data []byte) (Unknown, error) {
-	if !json.Valid(data) {
-		return nil, json.Unmarshal(data, new(json.RawMessage)) // which tells what is wrong
-	}
-	const blank = " \t\r\n"
-	rest := bytes.TrimLeft(data, blank)
-	if rest[0] != '{' {
-		return nil, errors.New("not a JSON object")
-	}
-	all := make(Unknown, 0, 16)
-	for rest = bytes.TrimLeft(rest[1:], blank); rest[0] != '}'; rest = bytes.TrimLeft(rest, blank+",") {
-		var m member
-		m.raw, rest = cutValue(rest)
-		m.value, rest = cutValue(bytes.TrimLeft(rest, blank+":"))
-		if m.name = string(m.raw[1 : len(m.raw)-1]); strings.ContainsFunc(m.name, odd) {
-			if err := json.Unmarshal(m.raw, &m.name); err != nil {
-				return nil, err
-			}
-		}
-		all = append(all, m)
-	}
-	return all, nil
-}
-
-// odd says whether a character of a string in JSON may stand for another.
-func odd(r rune) bool { return r == '\\' || r >= utf8.RuneSelf }
-
-// cutValue cuts off the value that valid JSON begins with.
-func cutValue(data []byte) (value, rest []byte) {
-	depth, quoted := 0, false
-	for i := 0; i < len(data); i++ {
-		switch c := data[i]; {
-		case quoted && c == '\\':
-			i++
-			continue
-		case c == '"':
-			quoted = !quoted
-		case quoted:
-			continue
-		case c == '{', c == '[':
-			depth++
-		case depth > 0 && (c == '}' || c == ']'):
-			depth--
-		case depth == 0 && strings.IndexByte(",:}] \t\r\n", c) >= 0: // a number or a word ends before it
-			return data[:i], data[i:]
-		default:
-			continue
-		}
-		if depth == 0 && !quoted {
-			return data[:i+1], data[i+1:]
-		}
-	}
-	return data, nil
-}
-
-func decodeMembers(all Unknown, known reflect.Value) error {
-	last := all.last()
-	for name, field := range members(known) {
-		i, there := last[name]
-		if !there {
-			continue
-		}
-		if err := decodeMember(all[i].value, field); err != nil {
-			return errors.New(name + ": " + err.Error())
-		}
-	}
-	return nil
-}
-
-func decodeMember(raw json.RawMessage, field reflect.Value) error {
-	if field.Kind() == reflect.Pointer && string(raw) != "null" {
-		field.Set(reflect.New(field.Type().Elem()))
-		field = field.Elem()
-	}
-	if !isObject(field) {
-		return json.Unmarshal(raw, field.Addr().Interface())
-	}
-	all, err := parseMembers(raw)
-	if err != nil {
-		return err
-	}
-	return decodeMembers(all, field)
-}
-
-// members are the fields of a struct by their names in JSON.
-func members(known reflect.Value) iter.Seq2[string, reflect.Value] {
-	return func(yield func(string, reflect.Value) bool) {
-		for i := range known.NumField() {
-			name, _, _ := strings.Cut(known.Type().Field(i).Tag.Get("json"), ",")
-			if name != "" && !yield(name, known.Field(i)) {
-				return
-			}
-		}
-	}
-}
-
-// isObject says whether a field is a struct that is an object in JSON; a time is none.
-func isObject(field reflect.Value) bool {
-	_, own := field.Addr().Interface().(json.Unmarshaler)
-	return field.Kind() == reflect.Struct && !own
 }
 
 // under are the members with what a struct, or a map, has over them.

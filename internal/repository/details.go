@@ -28,9 +28,11 @@ type Details struct {
 	SectorSize     int       `json:"sector_size"` // bytes
 	Created        time.Time `json:"created"`
 	Origin         *Origin   `json:"origin"`
-	Extents        int       `json:"extents"` // these three are -1 on NFS, which does not tell
+	Extents        int       `json:"extents"` // these five are -1 on NFS, which does not tell
 	SharedBytes    int64     `json:"shared_bytes"`
 	ExclusiveBytes int64     `json:"exclusive_bytes"`
+	PinnedBytes    int64     `json:"pinned_bytes"` // as of Space
+	GivesBack      int64     `json:"gives_back"`
 	NextSnapshot
 	Device  *Device  `json:"device"` // on this host; null: there is none
 	Holders []Holder `json:"holders"`
@@ -75,7 +77,7 @@ func (v Volume) Details(context.Context) (Details, error) {
 	u, err := volume.UsageOf(s, v.Key)
 	next := foreseen(s.Meta.Filesystem.Type, u.Extents)
 	if errors.Is(err, fault.ErrNoExtents) {
-		u, next, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1}, NextSnapshot{}, nil
+		u, next, err = extent.Usage{Shared: -1, Exclusive: -1, Extents: -1, Pinned: -1, GivesBack: -1}, NextSnapshot{}, nil
 	}
 	if err != nil {
 		return Details{}, err
@@ -101,6 +103,7 @@ func (v Volume) Details(context.Context) (Details, error) {
 		VolumeStat: st, DataDestroyed: r.DataDestroyed, FreedBytes: freed, LostBytes: freed, NoteBytes: left.Note, Pending: left.Pending,
 		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
+		PinnedBytes: u.Pinned, GivesBack: u.GivesBack + left.Note,
 		NextSnapshot: next, Device: device, Holders: held.Holders,
 	}, err
 }

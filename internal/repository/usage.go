@@ -31,6 +31,7 @@ type Space struct {
 	Allocated      int64  `json:"allocated_bytes"`
 	SharedBytes    int64  `json:"shared_bytes"`
 	ExclusiveBytes int64  `json:"exclusive_bytes"`
+	PinnedBytes    int64  `json:"pinned_bytes"`    // of btrfs's extents that it alone has, and uses in part: of the rest
 	GivesBack      int64  `json:"gives_back"`      // when it is destroyed, at least
 	GivesBackMore  bool   `json:"gives_back_more"` // and what only snapshots without data share with it
 	FreedBytes     int64  `json:"freed_bytes"`     // of a snapshot without data: that it has not any more
@@ -89,7 +90,7 @@ func spaceOf(s *sr.SR, key Key) (Space, error) {
 	}
 	p := Space{
 		Key: key, Name: v.Name, ReadWrite: v.ReadWrite, VolumeType: v.VolumeType, VirtualSize: v.VirtualSize,
-		Allocated: v.PhysicalUtilisation, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive, GivesBack: u.Exclusive,
+		Allocated: v.PhysicalUtilisation, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive, PinnedBytes: u.Pinned, GivesBack: u.GivesBack,
 	}
 	if v.VolumeType == CBTMetadata {
 		r, err := cbt.MetadataUsageOf(s, key)

@@ -7,14 +7,16 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/sys"
 )
 
-// Trace is the trace of one block device, from Open to Close. It is for one goroutine.
+// Trace is the trace of one block device, from Open to Close. It is for one goroutine of its user.
 type Trace struct {
 	root   int    // of tracefs
 	name   string // of the instance
@@ -22,15 +24,25 @@ type Trace struct {
 	pipes  []int  // of each processor's buffer
 	marker int
 	events events
-	page   []byte
+
+	lock    sync.Mutex // of what follows
+	page    []byte
+	pending []Event // that were read before they were asked for
+	failed  error   // of reading them
+	stop    chan struct{}
+	stopped sync.WaitGroup
 }
 
 const (
 	instances = "instances"
 	prefix    = "reflinksr-"
-	// bufferKiB is of each processor: some 28,000 events, which at 100,000 requests a second
-	// is how long a look at them may be late: 140 ms.
+	// bufferKiB is of each processor: some 28,000 events.
 	bufferKiB = 2048
+	// pumpPeriod is how often what is there is read, if it is not asked for: whoever traces a disk makes
+	// calls that take as long as the disk lets them.
+	pumpPeriod = 5 * time.Millisecond
+	// pendingLimit bounds the memory for that: 160 MB.
+	pendingLimit = 4 << 20
 )
 
 var opened atomic.Int64
@@ -63,6 +75,8 @@ func Open(device uint64) (_ *Trace, err error) {
 	if err := t.begin(device); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 	}
+	t.stop = make(chan struct{})
+	t.stopped.Go(t.pump)
 	return t, nil
 }
 
@@ -160,27 +174,56 @@ func readFormats(root int) (e events, err error) {
 	return e, nil
 }
 
+// pump reads what comes, until Close.
+func (t *Trace) pump() {
+	tick := time.NewTicker(pumpPeriod)
+	defer tick.Stop()
+	for {
+		select {
+		case <-t.stop:
+			return
+		case <-tick.C:
+			t.lock.Lock()
+			t.read()
+			t.lock.Unlock()
+		}
+	}
+}
+
+// read reads what there is. The caller has the lock.
+func (t *Trace) read() {
+	for _, pipe := range t.pipes {
+		for t.failed == nil {
+			n, err := sys.Retry(func() (int, error) { return unix.Read(pipe, t.page) })
+			if err == unix.EAGAIN || err == nil && n == 0 {
+				break
+			}
+			if err != nil {
+				t.failed = fmt.Errorf("%w: reading its trace: %w", ErrUnsupported, err)
+				break
+			}
+			t.failed = t.events.each(t.page[:n], func(e Event) { t.pending = append(t.pending, e) })
+			if len(t.pending) > pendingLimit {
+				t.failed = ErrLost
+			}
+		}
+	}
+}
+
 // Drain calls visit for all events that were recorded before the call, and some that are while
 // it runs: those of a processor in order, the processors one after the other. ErrLost if there
 // was no room for one.
 //
 // An event that interrupted the recording of another may be told by a later Drain: see Settle.
 func (t *Trace) Drain(visit func(Event)) error {
-	for _, pipe := range t.pipes {
-		for {
-			n, err := sys.Retry(func() (int, error) { return unix.Read(pipe, t.page) })
-			if err == unix.EAGAIN || err == nil && n == 0 {
-				break
-			}
-			if err != nil {
-				return fmt.Errorf("%w: reading its trace: %w", ErrUnsupported, err)
-			}
-			if err := t.events.each(t.page[:n], visit); err != nil {
-				return err
-			}
-		}
+	t.lock.Lock()
+	defer t.lock.Unlock()
+	t.read()
+	for _, e := range t.pending {
+		visit(e)
 	}
-	return nil
+	t.pending = t.pending[:0]
+	return t.failed
 }
 
 // Mark has a later Drain tell of this moment.
@@ -233,6 +276,10 @@ func lost(stats string) bool {
 
 // Close ends the trace, and leaves nothing of it.
 func (t *Trace) Close() (err error) {
+	if t.stop != nil {
+		close(t.stop)
+		t.stopped.Wait()
+	}
 	for _, fd := range append(t.pipes, t.marker, t.dir) {
 		if fd >= 0 {
 			unix.Close(fd)

@@ -226,11 +226,13 @@ func TestLoss(t *testing.T) {
 	}
 	f := direct(t, path)
 	b := aligned(4096)
+	trace.lock.Lock() // nobody reads
 	for i := range int64(2000) {
 		if _, err := f.WriteAt(b, i*4096); err != nil {
 			t.Fatal(err)
 		}
 	}
+	trace.lock.Unlock()
 	err := trace.Drain(func(Event) {})
 	if lost := trace.Lost(); !errors.Is(lost, ErrLost) || err != nil && !errors.Is(err, ErrLost) {
 		t.Errorf("%v; %v", err, lost)

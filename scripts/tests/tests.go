@@ -18,12 +18,26 @@ import (
 )
 
 // All says whether everything is to run: with REFLINKSR_TESTS=all in the environment, or if
-// somebody asked for tests by name (go test -run). Else what takes longer is left out.
+// somebody asked for tests by name (go test -run). With REFLINKSR_TESTS=NUMBER nothing is left
+// out for good: what takes longest runs in parts, another with every number; see Part and
+// Turn. Else what takes longer is left out.
 func All() bool {
+	_, inParts := number()
+	return whole() || inParts
+}
+
+// whole says whether nothing runs in parts.
+func whole() bool {
 	if run := flag.Lookup("test.run"); run != nil && run.Value.String() != "" {
 		return true
 	}
 	return os.Getenv("REFLINKSR_TESTS") == "all"
+}
+
+// number says which of the parts are due.
+func number() (n int, inParts bool) {
+	n, err := strconv.Atoi(os.Getenv("REFLINKSR_TESTS"))
+	return n, err == nil && n >= 0 && !whole()
 }
 
 // Share is how much of something a test does: less by the quick command.
@@ -80,13 +94,33 @@ func Waiting() {
 	flag.Set("test.parallel", strconv.Itoa(2*runtime.GOMAXPROCS(0)))
 }
 
-// Turn picks what the quick command runs on the turn-th of two filesystems: every other one, so
-// that each runs on one of them. If All run, each runs on both.
+// Turn picks what runs on the turn-th of two filesystems: every other one, so that each runs on
+// one of them. In parts it is on the other with the next number. If the whole runs, each runs on both.
 func Turn[T any](of []T, turn int) (picked []T) {
+	n, _ := number()
 	for i, one := range of {
-		if All() || i%2 == turn {
+		if whole() || (i+n)%2 == turn {
 			picked = append(picked, one)
 		}
+	}
+	return picked
+}
+
+// Part says which of n parts runs, the k-th from 1: of one part the first if the whole runs. In
+// parts it is another with every number, after n of them each has been.
+func Part(n int) (k, parts int) {
+	if whole() {
+		return 1, 1
+	}
+	due, _ := number()
+	return due%n + 1, n
+}
+
+// Due picks those that the part of n has.
+func Due[T any](of []T, n int) (picked []T) {
+	k, parts := Part(n)
+	for i := k - 1; i < len(of); i += parts {
+		picked = append(picked, of[i])
 	}
 	return picked
 }

@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -64,12 +66,42 @@ func TestAll(t *testing.T) {
 	for _, c := range []struct {
 		run, env string
 		want     bool
-	}{{"", "", false}, {"", "all", true}, {"TestSomething", "", true}, {"", "some", false}} {
+	}{{"", "", false}, {"", "all", true}, {"TestSomething", "", true}, {"", "some", false}, {"", "7", true}, {"", "0", true}, {"", "-1", false}} {
 		flag.Set("test.run", c.run)
 		t.Setenv("REFLINKSR_TESTS", c.env)
 		if got := All(); got != c.want {
 			t.Errorf("-run %q, REFLINKSR_TESTS=%q: %v", c.run, c.env, got)
 		}
+	}
+}
+
+// In parts each runs on one filesystem, on the other with the next number, and after n numbers every
+// one has been; the whole is all on both.
+func TestParts(t *testing.T) {
+	was := flag.Lookup("test.run").Value.String()
+	defer flag.Set("test.run", was)
+	flag.Set("test.run", "")
+	of := []int{0, 1, 2, 3, 4, 5, 6}
+	for _, n := range []int{6, 7} {
+		t.Setenv("REFLINKSR_TESTS", strconv.Itoa(n))
+		if got := [][]int{Turn(of, n%2), Turn(of, (n+1)%2)}; !slices.Equal(got[0], []int{0, 2, 4, 6}) || !slices.Equal(got[1], []int{1, 3, 5}) {
+			t.Errorf("number %d: %v", n, got)
+		}
+	}
+	var together []int
+	for n := range 3 {
+		t.Setenv("REFLINKSR_TESTS", strconv.Itoa(300+n))
+		if k, parts := Part(3); k != n+1 || parts != 3 {
+			t.Errorf("number %d: part %d of %d", 300+n, k, parts)
+		}
+		together = append(together, Due(of, 3)...)
+	}
+	if slices.Sort(together); !slices.Equal(together, of) {
+		t.Errorf("three numbers have %v", together)
+	}
+	t.Setenv("REFLINKSR_TESTS", "all")
+	if !slices.Equal(Due(of, 3), of) || !slices.Equal(Turn(of, 0), of) || !slices.Equal(Turn(of, 1), of) {
+		t.Errorf("the whole: %v, %v, %v", Due(of, 3), Turn(of, 0), Turn(of, 1))
 	}
 }
 

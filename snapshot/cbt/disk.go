@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/datapath/lease"
+	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
@@ -67,7 +68,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 		return nil, err
 	}
 	d.size = st.Size
-	devices, err := lease.Devices(s, key, st)
+	devices, err := lease.GuestDevices(s, key, st)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +79,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	}
 	if s.Meta.Filesystem.Type == "btrfs" {
 		// On kernels that cannot tell: what nobody writes to is in it since it was cloned.
-		d.tree = inTree(d.file) || !d.record.ReadWrite && d.file.Sync() == nil
+		d.tree = extent.InTree(d.file) || !d.record.ReadWrite && d.file.Sync() == nil
 	}
 	if !d.record.DataDestroyed {
 		return d, nil

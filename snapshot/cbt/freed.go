@@ -43,7 +43,8 @@ const (
 	ownerLimit = 1 << 16
 )
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// castagnoli is made when it is needed: that takes longer than many a call.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // encode answers what a file of l holds, in pieces.
 func (l *freedBlocks) encode() [][]byte {
@@ -56,7 +57,7 @@ func (l *freedBlocks) encode() [][]byte {
 	pieces := append([][]byte{head}, l.runs.coded()...)
 	sum := uint32(0)
 	for _, p := range pieces {
-		sum = crc32.Update(sum, castagnoli, p)
+		sum = crc32.Update(sum, castagnoli(), p)
 	}
 	return append(pieces, binary.LittleEndian.AppendUint32(nil, sum))
 }
@@ -67,7 +68,7 @@ func decodeFreed(data []byte) (*freedBlocks, error) {
 	if body < len(freedMagic) || string(data[:len(freedMagic)]) != freedMagic {
 		return nil, errors.New("it does not begin as such a file does")
 	}
-	if binary.LittleEndian.Uint32(data[body:]) != crc32.Checksum(data[:body], castagnoli) {
+	if binary.LittleEndian.Uint32(data[body:]) != crc32.Checksum(data[:body], castagnoli()) {
 		return nil, errors.New("its checksum is wrong")
 	}
 	d := varints{data[len(freedMagic):body]}

@@ -183,7 +183,7 @@ func TestEncodeFreed(t *testing.T) {
 // freedFile puts a magic before a body and a checksum after it.
 func freedFile(body []byte) []byte {
 	b := append([]byte(freedMagic), body...)
-	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
+	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli()))
 }
 
 // freedBody writes a file of freed blocks from numbers and keys as they come.

@@ -220,7 +220,7 @@ func (h *history) end() {
 		}
 		kin := h.kin(d)
 		h.must(h.settle())
-		h.must(Destroy(h.handle, d.key))
+		h.destroying(d, func() error { return Destroy(h.handle, d.key) })
 		h.drop(d)
 		h.trimmed(kin)
 		h.comparePair()

@@ -285,7 +285,7 @@ func (h *history) destroy() bool {
 	h.note("destroy %s", d)
 	kin := h.kin(d)
 	h.must(h.settle())
-	h.must(Destroy(h.handle, d.key))
+	h.destroying(d, func() error { return Destroy(h.handle, d.key) })
 	h.drop(d)
 	h.trimmed(kin)
 	h.readKin(kin)

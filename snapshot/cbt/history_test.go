@@ -38,7 +38,7 @@ func TestHistory(t *testing.T) {
 			if seed == 0 {
 				seed = uint64(time.Now().UnixNano()) % 1_000_000_000
 			}
-			h := &history{t: t, bed: b, did: map[string]int{}}
+			h := &history{t: t, bed: b, layout: l, did: map[string]int{}}
 			for _, once := range onceWrong {
 				if once.layout == l.name {
 					h.run(once.seed, once.operations)
@@ -70,15 +70,16 @@ var onceWrong = []struct {
 type history struct {
 	t *testing.T
 	*bed
-	rand  *rand.Rand
-	seed  uint64
-	now   int // operations done
-	disks []*modelDisk
-	names int
-	clock int64 // seconds
-	stamp uint64
-	did   map[string]int
-	log   []string
+	layout diskLayout
+	rand   *rand.Rand
+	seed   uint64
+	now    int // operations done
+	disks  []*modelDisk
+	names  int
+	clock  int64 // seconds
+	stamp  uint64
+	did    map[string]int
+	log    []string
 
 	answers map[[2]sr.Key]answer // to list_changed_blocks, of whole disks
 
@@ -86,10 +87,13 @@ type history struct {
 	compared  int  // by compare
 	same, cut int  // answers as before; and none, because records between the two are gone
 	read      int  // volumes, of which every byte was right
+
+	space, pinned int // destructions that gave back what was told; with extents used in part
+	compacted     int // volumes that gave something back
 }
 
 func (h *history) String() string {
-	return fmt.Sprintf("%v; %d times answered as before, %d times refused because the records between the two are gone; compare: %d; volumes read: %d", h.blocks, h.same, h.cut, h.compared, h.read)
+	return fmt.Sprintf("%v; %d times answered as before, %d times refused because the records between the two are gone; compare: %d; volumes read: %d; destroyed as told: %d, of them with pinned space: %d; compacted: %d", h.blocks, h.same, h.cut, h.compared, h.read, h.space, h.pinned, h.compacted)
 }
 
 // answer is what was answered of two disks.
@@ -149,6 +153,7 @@ var operations = []operation{
 	{"destroy", 6, (*history).destroy},
 	{"data_destroy", 6, (*history).destroyData},
 	{"compose", 2, (*history).compose},
+	{"compact", 4, (*history).compact},
 	{"cbt", 1, (*history).switchCBT},
 	{"attach", 4, (*history).attachOne},
 	{"detach", 4, (*history).detachOne},

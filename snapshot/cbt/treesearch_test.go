@@ -10,7 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/extent"
 	"reflinksr/internal/reflink"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
@@ -80,7 +80,7 @@ func agree(t *testing.T, dir string, random *rand.Rand, compressed bool) (told i
 	var trees, maps [2]cursor
 	var contents [2][]byte
 	for i, f := range files {
-		if !inTree(f) {
+		if !extent.InTree(f) {
 			tests.Skip(t, "this kernel does not tell when it is in the tree")
 		}
 		var err error
@@ -151,11 +151,11 @@ func scribble(t *testing.T, f *os.File, random *rand.Rand, size int64, times int
 	}
 }
 
-// What was acknowledged to a guest is in the tree when inTree returns. When fsync returns
+// What was acknowledged to a guest is in the tree when extent.InTree returns. When fsync returns
 // it need not be: with both processors busy 4 of 400 changes went untold.
 func TestTreeHasEveryWrite(t *testing.T) {
 	tests.Root(t, "mounting a filesystem")
-	if !hostinfo.ThisKernel().Since(6, 2) {
+	if !extent.TreeTells() {
 		tests.Skip(t, "this kernel does not tell when it is in the tree")
 	}
 	fs, err := scratch.Make("btrfs", 1<<30, t.TempDir())
@@ -215,7 +215,7 @@ func TestTreeHasEveryWrite(t *testing.T) {
 			if _, err := f.WriteAt(page, offset); err != nil {
 				t.Fatal(err)
 			}
-			if !inTree(f) {
+			if !extent.InTree(f) {
 				t.Fatal("it did not get there")
 			}
 			if same(at(before, offset), at(f, offset)) {

@@ -23,7 +23,6 @@ type model struct {
 	underway   []int        // writes that have not been acknowledged
 	idle       int          // writers that have none
 	processors []processor
-	settled    bool
 	lost       bool
 }
 

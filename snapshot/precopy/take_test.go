@@ -30,11 +30,22 @@ const testBlocks = 4096
 
 // inUse is a disk in many pieces, with a device, on a filesystem of a kind.
 func inUse(t testing.TB, kind string) (d Disk, device *os.File) {
+	return inUseOf(t, kind, setting{testBlocks / 2, kind == "btrfs", kind == "btrfs"})
+}
+
+// setting is how a disk is made: in how many pieces, on btrfs without checksums, and whether direct I/O is asked for.
+type setting struct {
+	pieces   int64
+	noCOW    bool
+	directIO bool
+}
+
+func inUseOf(t testing.TB, kind string, s setting) (d Disk, device *os.File) {
 	tests.Root(t, "a block device")
 	if err := scratch.Available(kind); err != nil {
 		tests.Skip(t, err)
 	}
-	fs, err := scratch.Make(kind, 512<<20, filepath.Join(t.TempDir(), "mnt"))
+	fs, err := scratch.Make(kind, 512<<20+s.pieces*40<<10, filepath.Join(t.TempDir(), "mnt"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,13 +59,13 @@ func inUse(t testing.TB, kind string) (d Disk, device *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { f.Close() })
-	if err := (reflink.Attributes{NoCOW: kind == "btrfs"}).Apply(f); err != nil {
+	if err := (reflink.Attributes{NoCOW: s.noCOW}).Apply(f); err != nil {
 		t.Fatal(err)
 	}
-	if err := f.Truncate(testBlocks*4096 + 512); err != nil { // the last block is not a whole one
+	if err := f.Truncate(s.pieces*2*4096 + 512); err != nil { // the last block is not a whole one
 		t.Fatal(err)
 	}
-	l, err := loop.Attach(loop.Config{File: f, SectorSize: 512, Name: "precopy", DirectIO: kind == "btrfs"})
+	l, err := loop.Attach(loop.Config{File: f, SectorSize: 512, Name: "precopy", DirectIO: s.directIO})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +83,7 @@ func inUse(t testing.TB, kind string) (d Disk, device *os.File) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { device.Close() })
-	for i := int64(0); i < testBlocks; i += 2 {
+	for i := int64(0); i < 2*s.pieces; i += 2 {
 		write(t, device, i)
 	}
 	if err := device.Sync(); err != nil {

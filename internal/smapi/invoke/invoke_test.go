@@ -92,13 +92,24 @@ func TestAnswers(t *testing.T) {
 
 // A context that ends kills what a call has started, too.
 func TestRunEndsWithItsContext(t *testing.T) {
-	p := plugin(t, "sleep 1000 & sleep 1000")
-	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+	begun := filepath.Join(t.TempDir(), "begun")
+	p := plugin(t, "sleep 1000 & touch "+begun+"; sleep 1000")
+	var at time.Time // it was cancelled
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
+	go func() {
+		for ctx.Err() == nil {
+			if _, err := os.Stat(begun); err == nil {
+				at = time.Now()
+				cancel()
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}()
 	c := Command{Path: p.Path("Plugin.ls")}
 	out := c.Run(ctx)
-	if _, err := out.Answer(); err == nil || out.Took >= Delay || out.PID == 0 {
-		t.Errorf("%v after %v, process %d", err, out.Took, out.PID)
+	if _, err := out.Answer(); err == nil || time.Since(at) >= Delay || out.PID == 0 {
+		t.Errorf("%v %v after its end, process %d", err, time.Since(at), out.PID)
 	}
 }
 

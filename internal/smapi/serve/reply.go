@@ -1,7 +1,6 @@
 package serve
 
 import (
-	"bytes"
 	"encoding/json"
 	"io"
 	"strings"
@@ -25,12 +24,7 @@ func sanitize(s string) string {
 }
 
 func writeJSON(w io.Writer, v any) error {
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b)
+	enc := json.NewEncoder(w) // one write, of what could be encoded: all or nothing to a pipe's reader
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return err
-	}
-	_, err := w.Write(b.Bytes()) // one write: all or nothing to a pipe's reader
-	return err
+	return enc.Encode(v)
 }

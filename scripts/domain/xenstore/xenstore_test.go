@@ -58,7 +58,7 @@ func TestConversation(t *testing.T) {
 	if err := errors.Join(c.Remove("/local/state"), c.Remove("/local/state")); err != nil {
 		t.Errorf("removing twice: %v", err)
 	}
-	if v, err := c.Await(time.Second, "/local/name", "other", "host"); v != "host" || err != nil {
+	if v, err := c.Await(time.Minute, "/local/name", "other", "host"); v != "host" || err != nil {
 		t.Errorf("waiting for a value: %q, %v", v, err)
 	}
 	if v, err := c.Await(0, "/local/state", "4"); v != "" || err == nil {

@@ -37,6 +37,9 @@ type kase struct {
 	args  func(w *world, call string) smapi.Request
 	again again
 
+	command func(*world) []string // in place of args: what an operator has this program do
+	on      string                // the only kind of filesystem on which there is something to do; "": all
+
 	home     string             // the SR that it is about; by default "sr"
 	detached bool               // the SR is not attached before
 	prepare  func(*world) error // more for the state before, on the disk
@@ -50,6 +53,8 @@ type kase struct {
 	stands  bool
 
 	sharing bool // it counts which files share blocks
+
+	reached func(*world) error // judges besides what it has led to
 
 	refused string             // what for, undisturbed, as of smapi.Failure.IsNamed; "": it succeeds
 	end     func(*world) error // undoes what begin did to files
@@ -133,6 +138,7 @@ var kases = []kase{
 	}},
 	{name: "Volume.snapshot", again: another, args: ofVolume("main")},
 	{name: "Volume.snapshot/active", again: another, device: true, begin: plugged(attach, activate), args: ofVolume("main")},
+	{name: "Volume.snapshot/in_pieces", again: another, device: true, prepare: (*world).scatter, begin: plugged(attach, activate), args: ofVolume("main")},
 	{name: "Volume.clone", again: another, args: ofVolume("main")},
 	{name: "Volume.clone/of_snapshot", again: another, args: ofVolume("snapshot")},
 	{name: "Volume.copy", again: another, args: copyTo("sr")},
@@ -168,6 +174,8 @@ var kases = []kase{
 	{name: "Volume.compose/longer", sharing: true, again: over, between: composed, prepare: layer(9 * block), args: compose},
 	{name: "Volume.resize", args: resize(2 * diskSize)},
 	{name: "Volume.resize/active", device: true, begin: plugged(attach, activate), args: resize(2 * diskSize)},
+
+	{name: CompactCommand, on: "btrfs", sharing: true, prepare: (*world).worn, command: compactMain, reached: (*world).compacted},
 
 	{name: "Datapath.open", device: true, args: openMain(true)},
 	{name: "Datapath.open/throw_away", device: true, args: openMain(false)},
@@ -217,6 +225,11 @@ var kases = []kase{
 		return w.plug("second", "1", attach, "Datapath.activate_readonly")
 	}, args: ofVolume("second")},
 	{name: "Volume.compose/in_use", refused: "24", prepare: (*world).leaf, begin: func(w *world) error { return w.plug("layer", "1", attach, activate) }, args: compose},
+	{name: CompactCommand + "/in_use", on: "btrfs", refused: "24", device: true, begin: plugged(attach, activate), command: compactMain},
+	{name: CompactCommand + "/attached", on: "btrfs", refused: "24", device: true, begin: plugged(attach), command: compactMain},
+	{name: CompactCommand + "/without_data", on: "btrfs", refused: "66", prepare: destroyedData("second"), command: func(w *world) []string {
+		return []string{CompactCommand, w.handle("sr"), w.key("second")}
+	}},
 	{name: "Datapath.attach/without_data", refused: "66", prepare: destroyedData("second"), args: ofDatapath("second", "1")},
 	{name: "Datapath.activate/second_writer", refused: "24", device: true, begin: func(w *world) error {
 		return errors.Join(w.plug("main", "1", attach, activate), w.plug("main", "2", attach))
@@ -336,6 +349,14 @@ func (k *kase) method() string {
 	return method
 }
 
+// make makes the call undisturbed.
+func (k *kase) make(w *world) error {
+	if k.command != nil {
+		return w.operate(k.command(w))
+	}
+	return w.call(k.request(w), nil)
+}
+
 // request is the call's request in a world.
 func (k *kase) request(w *world) smapi.Request {
 	r := k.args(w, k.method())
@@ -347,7 +368,8 @@ func (k *kase) request(w *world) smapi.Request {
 
 // scope is where a call's changes count.
 func (w *world) scope() []string {
-	return []string{w.dir, rundir.Path, "/dev"}
+	// The last two are where a disk is traced: where tracefs is mounted, or is not.
+	return []string{w.dir, rundir.Path, "/dev", "/sys/kernel/tracing", "/instances"}
 }
 
 func (w *world) command(r smapi.Request) trace.Command {

@@ -1,4 +1,4 @@
-// Package calls is every call of the plugin that changes something, as a subject
+// Package calls is every call of the plugin that changes something, and compacting, which only srctl does, as a subject
 // for package explore: the state before it, and a judge of what is left.
 //
 // The judge reads the SR's files by itself. It knows the state before the call and,

@@ -47,6 +47,11 @@ func Names() (all []string) {
 	return all
 }
 
+// On says whether a subject has something to do on a kind of filesystem.
+func On(name, fs string) bool {
+	return slices.ContainsFunc(kases, func(k kase) bool { return k.name == name && (k.on == "" || k.on == fs) })
+}
+
 // Name is what the call is called, and what it is made on.
 func (c *Subject) Name() string { return c.name }
 
@@ -93,6 +98,9 @@ func (c *Subject) Begin() error {
 
 // Command is the call, as a toolstack makes it.
 func (c *Subject) Command() (trace.Command, []string) {
+	if c.command != nil {
+		return trace.Command{Path: self, Args: c.command(c.world)}, c.world.scope()
+	}
 	return c.world.command(c.request(c.world)), c.world.scope()
 }
 
@@ -134,6 +142,9 @@ func (c *Subject) End() error {
 func (c *Subject) Learn(explore.Ending) (err error) {
 	if c.after, err = c.world.look(); err == nil {
 		err = steady(c.before.SRs["sr"], c.after.SRs["sr"])
+	}
+	if err == nil && c.reached != nil {
+		err = c.reached(c.world)
 	}
 	return err
 }
@@ -573,7 +584,10 @@ func (v *verdict) repeat(e explore.Ending) {
 		}
 		first, err := v.look()
 		if err == nil {
-			err = w.call(c.request(w), nil)
+			err = c.make(w)
+		}
+		if err == nil && c.reached != nil {
+			err = c.reached(w)
 		}
 		var refusal *smapi.Failure
 		if c.again == over && equal(volumesOf(first), volumesOf(c.after)) && errors.As(err, &refusal) && refusal.IsNamed(smapi.VolumeDoesNotExist) {

@@ -23,7 +23,7 @@ var unread = map[string]string{
 }
 
 // TestMembers has each member of the records go by another name, as if a later version did
-// not know it any more: TestFormats would find that out.
+// not know it any more: TestFormats would find that out. In parts, a third of them.
 func TestMembers(t *testing.T) {
 	tests.Root(t, "mounting filesystems")
 	tests.Long(t)
@@ -43,7 +43,7 @@ func TestMembers(t *testing.T) {
 			if len(members) == 0 {
 				t.Errorf("%s: no %s in it has a member", name, of.kind)
 			}
-			for i, member := range members {
+			for i, member := range tests.Due(members, 3) {
 				if unread[of.kind+" "+member] != "" {
 					continue
 				}

@@ -127,8 +127,12 @@ var traced = map[uint64]call{
 	unix.SYS_MMAP:            byFD("mmap", Read, 4),
 	unix.SYS_SYNC_FILE_RANGE: byFD("sync_file_range", Sync, 0),
 	unix.SYS_COPY_FILE_RANGE: byFD("copy_file_range", Change, 2),
-	unix.SYS_IO_URING_SETUP:  {"io_uring_setup", Read, -1, -1, -1, -1, -1},
-	unix.SYS_IO_SETUP:        {"io_setup", Read, -1, -1, -1, -1, -1},
+	// A mount made so is to be seen by nobody before move_mount.
+	unix.SYS_FSOPEN:         {"fsopen", Read, -1, -1, -1, -1, -1},
+	unix.SYS_FSCONFIG:       {"fsconfig", Read, -1, -1, -1, -1, -1},
+	unix.SYS_FSMOUNT:        {"fsmount", Read, -1, -1, -1, -1, -1},
+	unix.SYS_IO_URING_SETUP: {"io_uring_setup", Read, -1, -1, -1, -1, -1},
+	unix.SYS_IO_SETUP:       {"io_setup", Read, -1, -1, -1, -1, -1},
 }
 
 // request describes an ioctl request that changes something.
@@ -140,6 +144,7 @@ type request struct {
 var requests = map[uint64]request{
 	unix.FICLONE:             {"FICLONE", Change},
 	unix.FICLONERANGE:        {"FICLONERANGE", Change},
+	unix.FIDEDUPERANGE:       {"FIDEDUPERANGE", Change},
 	unix.FS_IOC_SETFLAGS:     {"FS_IOC_SETFLAGS", Change},
 	0x401c5820:               {"FS_IOC_FSSETXATTR", Change},
 	unix.LOOP_CONFIGURE:      {"LOOP_CONFIGURE", Change},

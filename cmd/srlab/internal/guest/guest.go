@@ -232,7 +232,7 @@ func serve() error {
 
 // openPort finds the port to the lab by its name.
 func openPort() (*os.File, error) {
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(20 * time.Millisecond) {
 		names, err := filepath.Glob("/sys/class/virtio-ports/*/name")
 		for _, file := range names {
 			if name, e := os.ReadFile(file); e == nil && string(bytes.TrimSpace(name)) == Port {

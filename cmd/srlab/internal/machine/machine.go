@@ -132,9 +132,9 @@ func Start(ctx context.Context, root *debian.Root, c Config) (*Machine, error) {
 
 func (m *Machine) socket(name string) string { return filepath.Join(m.dir, m.Name+"."+name) }
 
-// dial connects to one of the machine's sockets.
+// dial connects to one of the machine's sockets, as soon as there is one. The time is for a machine that hangs.
 func (m *Machine) dial(name string) (net.Conn, error) {
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := net.Dial("unix", m.socket(name))
 		if err == nil || time.Now().After(deadline) {
 			return conn, err

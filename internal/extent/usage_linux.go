@@ -1,0 +1,43 @@
+package extent
+
+import (
+	"os"
+
+	"reflinksr/internal/sys"
+)
+
+// Usage is what a file occupies.
+type Usage struct {
+	Shared    int64 // bytes that other files hold as well
+	Exclusive int64 // bytes that no other file holds
+	Extents   int
+
+	// GivesBack is how many bytes destroying the file gives back, and what is shared within the file. XFS gives back every block that no other file
+	// holds. btrfs gives back whole extents only, those of which no other file has a piece: that includes
+	// bytes which this file held once, and no longer does (Pinned); and of a compressed extent it is what that takes.
+	GivesBack int64
+	Pinned    int64
+}
+
+// UsageOf walks the extents of a file.
+func UsageOf(f *os.File) (Usage, error) {
+	if kind, err := sys.KindOf(f); err == nil && kind == "btrfs" {
+		if u, err := wholeUsage(f); err == nil {
+			return u, nil
+		} // else not as root: it gives back this much at least
+	}
+	var u Usage
+	err := Each(f, func(e Extent) bool { u.add(e); return true })
+	u.GivesBack = u.Exclusive
+	return u, err
+}
+
+// add counts an extent.
+func (u *Usage) add(e Extent) {
+	u.Extents++
+	if e.Shared() {
+		u.Shared += e.Length
+	} else {
+		u.Exclusive += e.Length
+	}
+}
