@@ -122,6 +122,12 @@ func (v *session) bindRenewed(s *sr.SR, f *os.File, want loop.Info) (d loop.Devi
 	if d, err = v.bind(fresh, empty); err != nil {
 		return d, err
 	}
+	defer func() {
+		if err != nil { // the devices of this host were listed before it was there
+			_, e := d.Detach()
+			err = errors.Join(err, e)
+		}
+	}()
 	if err := reflink.CloneFile(fresh, f); err != nil {
 		return d, err
 	}
