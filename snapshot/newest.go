@@ -24,7 +24,7 @@ var (
 func (d disk) newestSnapshot() (base *os.File, unlock func()) {
 	base, lock, err := d.openNewest()
 	if err != nil {
-		slog.Info("the disk is cloned without regard to its newest snapshot", "key", d.key, "why", err)
+		slog.Debug("the disk is cloned without regard to its newest snapshot", "key", d.key, "why", err)
 		return nil, func() {}
 	}
 	return base, func() {

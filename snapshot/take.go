@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/loop"
 	"reflinksr/internal/procs"
 	"reflinksr/internal/reflink"
 	"reflinksr/snapshot/precopy"
@@ -28,7 +30,7 @@ func (d disk) take(f *os.File) error {
 	if !precopy.IsNoMoment(err) {
 		return err
 	}
-	slog.Warn("the disk is cloned at once, which holds up its guest", "key", d.key, "stall", stall, "why", err)
+	slog.Warn("the disk is cloned at once, which holds up its guest", "key", d.key, "expected", stall, "why", err)
 	return d.takeAtOnce(f)
 }
 
@@ -44,8 +46,11 @@ func (d disk) takeInUse(f *os.File, stall time.Duration) error {
 		return fmt.Errorf("%w: %w", precopy.ErrGaveUp, err)
 	}
 	binding, err := device.Binding()
-	if err != nil || binding.Offset != 0 {
-		return fmt.Errorf("%w: %s is bound to a part of its file: %w", precopy.ErrGaveUp, device.Path(), err)
+	if err != nil {
+		return fmt.Errorf("%w: %w", precopy.ErrGaveUp, err)
+	}
+	if binding.Offset != 0 {
+		return fmt.Errorf("%w: %s is bound to a part of its file", precopy.ErrGaveUp, device.Path())
 	}
 	base, unlock := d.newestSnapshot()
 	defer unlock()
@@ -59,11 +64,11 @@ func (d disk) takeInUse(f *os.File, stall time.Duration) error {
 	if err != nil {
 		return err
 	}
-	if !slices.Equal(now, d.devices) {
+	if !slices.EqualFunc(now, d.devices, sameDevice) {
 		return fmt.Errorf("%w: it was attached anew meanwhile", precopy.ErrGaveUp)
 	}
-	slog.Info("the disk was cloned while it was in use", "key", d.key, "took", result.Took, "at once it would have held up its guest for", stall,
-		"from", baseName(base), "pieces", result.Pieces, "rounds", result.Rounds, "blocks cloned again", result.Again, "longest clone", result.Longest, "p99", result.P99)
+	slog.Info("the disk was cloned while it was in use", "key", d.key, "took", result.Took, "expected_at_once", stall,
+		"from", baseName(base), "pieces", result.Pieces, "rounds", result.Rounds, "cloned_again", result.Again, "longest_clone", result.Longest, "percentile_99", result.P99)
 	return nil
 }
 
@@ -71,7 +76,12 @@ func baseName(base *os.File) string {
 	if base == nil {
 		return "nothing"
 	}
-	return base.Name()
+	return filepath.Base(base.Name())
+}
+
+// sameDevice says whether two looks at a device saw the same one. Its file may have been renamed between them.
+func sameDevice(a, b loop.Device) bool {
+	return a.Same(b) && a.Sequence == b.Sequence && (a.Sequence != 0 || a.Name == b.Name)
 }
 
 // takeAtOnce clones the disk onto what is there of it in f. XFS passes over what is equal (Linux 5.9), and

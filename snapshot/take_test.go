@@ -87,7 +87,8 @@ func attachedDisk(t *testing.T) (s *sr.SR, v volume.Volume) {
 func TestDiskThatIsAttachedAnew(t *testing.T) {
 	s, v := attachedDisk(t)
 	key := v.Key
-	for what, anew := range map[string]bool{"as it was": false, "attached anew": true} {
+	for _, what := range []string{"as it was", "its file was renamed", "attached anew"} {
+		anew := what == "attached anew"
 		d, err := source(s, key)
 		if err != nil {
 			t.Fatal(err)
@@ -96,9 +97,15 @@ func TestDiskThatIsAttachedAnew(t *testing.T) {
 		if len(d.devices) != 1 {
 			t.Fatalf("it has the devices %v", d.devices)
 		}
-		if anew { // there was another device when the clone was begun
+		switch what { // what the device was when the clone was begun
+		case "attached anew":
 			d.devices[0].Sequence += 1000
 			d.devices[0].Name = "another"
+		case "its file was renamed":
+			if d.devices[0].Sequence == 0 {
+				continue // then its name is what tells it from others
+			}
+			d.devices[0].Name = string(key) + ".renewed"
 		}
 		f, err := s.Staging.Create("clone")
 		if err != nil {

@@ -152,7 +152,7 @@ func (s *story) useDisk() error {
 
 	s.say("\nA snapshot, while the guest is writing.")
 	stop := s.keepWriting(in)
-	snap, err := s.volume(smapi.VolumeSnapshot{SR: s.sr, Key: disk}, "one FICLONE")
+	snap, err := s.volume(smapi.VolumeSnapshot{SR: s.sr, Key: disk}, "its blocks are shared")
 	written, werr := stop()
 	if err := errors.Join(err, werr); err != nil {
 		return err

@@ -76,7 +76,7 @@ func printUsage(out io.Writer, u repository.Usage) error {
 		fmt.Fprintln(out, "+: and what only snapshots without data share with it; they lose that then")
 	}
 	if pinned {
-		fmt.Fprintln(out, "pinned: space of extents that the volume uses only a part of; destroying it gives that back as well, and so does srctl compact")
+		fmt.Fprintln(out, "pinned: space of extents that the volume uses only a part of; destroying it gives that back as well; srctl compact -n tells what giving it back without that costs")
 	}
 	_, err := fmt.Fprintf(out, "%d volumes; %s are exclusive to one of them; %s of %s are free on the filesystem\n", len(u.Volumes), units.Bytes(u.Exclusive), units.Bytes(u.FreeSpace), units.Bytes(u.TotalSpace))
 	return err

@@ -152,11 +152,13 @@ func show(ctx context.Context, args []string, out io.Writer) error {
 		row("shared", units.Bytes(d.SharedBytes))
 		row("exclusive", units.Bytes(d.ExclusiveBytes))
 		if d.PinnedBytes > 0 {
-			row("pinned", units.Bytes(d.PinnedBytes)+" (of extents that it uses in part; srctl compact gives it back)")
+			row("pinned", units.Bytes(d.PinnedBytes)+" (of extents that it uses in part; srctl compact -n tells what giving it back costs)")
 		}
 		row("gives back", units.Bytes(d.GivesBack)+" when it is destroyed")
 		row("extents", d.Extents)
-		row("snapshot", nextSnapshot(d.NextSnapshot))
+		if d.ReadWrite {
+			row("snapshot", nextSnapshot(d.NextSnapshot))
+		}
 	}
 	row("sector size", d.SectorSize)
 	if d.Device != nil {
@@ -335,13 +337,17 @@ func oneLine(s string) string {
 	return s
 }
 
+func milliseconds(n *int64) time.Duration { return time.Duration(*n) * time.Millisecond }
+
 // nextSnapshot tells what a snapshot of a disk in use comes to.
 func nextSnapshot(n repository.NextSnapshot) string {
 	switch {
+	case n.Takes == nil:
+		return "unknown"
 	case n.Why != "":
-		return fmt.Sprintf("takes about %s, and a write of a guest waits for as long: %s", n.Takes, oneLine(n.Why))
-	case n.Stall == n.AtOnce:
-		return fmt.Sprintf("takes about %s; a write of a guest waits for no longer", n.Takes)
+		return fmt.Sprintf("takes about %s, and a write of a guest waits for as long, because %s", milliseconds(n.Takes), oneLine(n.Why))
+	case *n.Stall == *n.AtOnce:
+		return fmt.Sprintf("takes about %s, and a write of a guest waits for as long", milliseconds(n.Takes))
 	}
-	return fmt.Sprintf("takes about %s while a guest has it, and a write of that waits for %s at most (%s where it cannot be traced)", n.Takes, n.Stall, n.AtOnce)
+	return fmt.Sprintf("takes about %s while a guest of this host has the disk, and a write of that waits for some %s (%s if it were cloned at once)", milliseconds(n.Takes), milliseconds(n.Stall), milliseconds(n.AtOnce))
 }

@@ -27,8 +27,11 @@ func HasOpen(pid int, want *unix.Stat_t) bool {
 
 // Describe names a process for an operator: its number, the call that it makes, and since when.
 func Describe(pid int) string {
-	call, _, _ := strings.Cut(sys.Text(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
-	text := fmt.Sprintf("process %d (%s", pid, filepath.Base(call))
+	args := strings.Split(sys.Text(fmt.Sprintf("/proc/%d/cmdline", pid)), "\x00")
+	text := fmt.Sprintf("process %d (%s", pid, filepath.Base(args[0]))
+	if filepath.Base(args[0]) == "srctl" && len(args) > 1 && strings.Trim(args[1], "abcdefghijklmnopqrstuvwxyz-") == "" { // a verb
+		text += " " + args[1]
+	}
 	if info, err := os.Stat(fmt.Sprintf("/proc/%d", pid)); err == nil {
 		// The directory's time is about when the process started; a call is one process.
 		text += ", since " + info.ModTime().Format(time.TimeOnly)

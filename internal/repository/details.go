@@ -38,18 +38,19 @@ type Details struct {
 	Holders []Holder `json:"holders"`
 }
 
-// NextSnapshot is what a snapshot of a volume comes to while a guest writes to it, about. On NFS it
-// is empty, as its extents are not known, and where there is no data to take one of.
+// NextSnapshot is what a snapshot of a volume comes to while a guest of this host writes to it, about, in
+// milliseconds. Where that is not known, as on NFS, or there is no data, it is empty.
 type NextSnapshot struct {
-	Takes  string `json:"snapshot_takes"`
-	Stall  string `json:"snapshot_stall"`              // for how long a write of the guest waits
-	AtOnce string `json:"snapshot_stall_at_once"`      // for how long it would wait if the disk could not be traced
-	Why    string `json:"snapshot_untraced,omitempty"` // why it cannot
+	Takes  *int64 `json:"snapshot_ms,omitempty"`
+	Stall  *int64 `json:"snapshot_stall_ms,omitempty"`         // for how long a write of the guest waits
+	AtOnce *int64 `json:"snapshot_stall_at_once_ms,omitempty"` // for how long it would wait if the disk were cloned at once
+	Why    string `json:"snapshot_at_once_because,omitempty"`  // why it is, although that is long
 }
 
 func foreseen(filesystem string, extents int) NextSnapshot {
 	f := snapshot.Foresee(filesystem, extents)
-	next := NextSnapshot{Takes: f.Takes.String(), Stall: f.Stall.String(), AtOnce: f.AtOnce.String()}
+	ms := func(d time.Duration) *int64 { n := d.Milliseconds(); return &n }
+	next := NextSnapshot{Takes: ms(f.Takes), Stall: ms(f.Stall), AtOnce: ms(f.AtOnce)}
 	if f.Untraced != nil {
 		next.Why = f.Untraced.Error()
 	}

@@ -68,6 +68,13 @@ func (t *taker) piece(cursor *extent.Cursor, at int64, extents int) (end int64, 
 	return min(t.size, max(at+t.block, (end+t.block-1)/t.block*t.block), at+pieceBytes), full, nil
 }
 
+// progress tells how much of the first pass is done, if a further part in a hundred is.
+func (t *taker) progress(from, to int64) {
+	if percent := int(to * 99 / t.size); percent > int(from*99/t.size) {
+		t.disk.Progress(percent)
+	}
+}
+
 // first clones the bytes [at, end) for the first time.
 func (t *taker) first(at, end int64) (took time.Duration, err error) {
 	if limit := roundsLimit + passLimit*t.disk.Stall; time.Since(t.started) > limit {
@@ -81,9 +88,7 @@ func (t *taker) first(at, end int64) (took time.Duration, err error) {
 		return 0, err
 	}
 	took = t.calls[len(t.calls)-1]
-	if percent := int(end * 99 / t.size); percent > int(at*99/t.size) {
-		t.disk.Progress(percent)
-	}
+	t.progress(at, end)
 	t.result.Pieces++
 	if t.btrfs && t.result.Pieces%piecesPerCommit == 0 {
 		if err := sys.Do(func() error { return unix.Syncfs(int(t.dst.Fd())) }); err != nil {

@@ -39,6 +39,7 @@ func (t *taker) relative() error {
 		if d.vague || b.vague || d.where != b.where {
 			t.rounds.dirty.Set(at/t.block, (end+t.block-1)/t.block)
 		}
+		t.progress(at, end)
 		if at = end; n%512 == 0 {
 			busy, err := t.rounds.follow()
 			if err != nil {

@@ -46,8 +46,11 @@ func printDiagnosis(b *strings.Builder, d repository.Diagnosis) {
 	}
 	fmt.Fprintf(b, "  volumes %d\n  damaged %d\n  leases %d\n  staged files %d\n  devices %d, without direct I/O %d\n",
 		d.Volumes, d.Damaged, d.Leases, d.Staged, d.Devices, d.Buffered)
-	fmt.Fprintf(b, "  most extents in a volume %d (of %d counted); a snapshot of it in use takes about %v, and a write waits for %v at most\n", d.MostExtents, d.Counted, d.Snapshot.Takes, d.Snapshot.Stall)
+	if d.Counted == 0 {
+		return // there is none, or the filesystem does not tell
+	}
+	fmt.Fprintf(b, "  most extents in a volume %d (of %d counted); a snapshot of it in use takes about %v, and a write waits for some %v\n", d.MostExtents, d.Counted, d.Snapshot.Takes, d.Snapshot.Stall)
 	if d.Snapshot.Untraced != nil {
-		fmt.Fprintf(b, "  it waits for so long since %v\n", d.Snapshot.Untraced)
+		fmt.Fprintf(b, "  it waits for so long because %v\n", d.Snapshot.Untraced)
 	}
 }

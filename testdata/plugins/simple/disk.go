@@ -119,7 +119,8 @@ func (d *disk) activate(domain, mode string) error {
 		if bound, e := device.Binding(); e == nil && bound.ReadOnly && mode == "rw" {
 			return refuse(47, "%s was attached while its filesystem was read-only", d.key)
 		}
-		err = errors.Join(err, device.SetReadOnly(mode == "ro"))
+		_, e := device.SetReadOnly(mode == "ro")
+		err = errors.Join(err, e)
 	}
 	d.Domains[domain] = mode
 	return errors.Join(err, d.store())
