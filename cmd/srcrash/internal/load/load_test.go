@@ -128,6 +128,9 @@ func TestInterrupted(t *testing.T) {
 // smallBlocks are those of a disk that is quickly read.
 const smallBlocks = 4096
 
+// threads write to it.
+const threads = 4
+
 // piece is the length in bytes of what is taken of it at a time where it is not taken at once.
 const piece = smallBlocks * blockSize / 4
 
@@ -144,7 +147,7 @@ func TestCheckerFinds(t *testing.T) {
 	}
 	for _, s := range []setup{{"btrfs", true}, {"btrfs", false}, {"xfs", true}, {"xfs", false}} {
 		t.Run(s.String(), func(t *testing.T) {
-			b, err := makeBed(s, p, t.TempDir())
+			b, err := makeBed(s, p, filesystemSize(0), t.TempDir())
 			defer func() {
 				if err := b.close(); err != nil {
 					t.Error(err)
@@ -157,15 +160,19 @@ func TestCheckerFinds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plug, err := b.plug(d, "1", false)
+			plug, err := b.plugIn(d, "1", false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(context.Background())
-			w := newWriters(smallBlocks, smallBlocks)
-			defer w.done.Wait()
+			w := newWriters(threads)
+			defer w.stop()
 			defer cancel()
-			if err := w.start(ctx, plug.device, 1, threads, func(err error) { t.Error(err); cancel() }); err != nil {
+			var choices []choose
+			for i := range threads {
+				choices = append(choices, mixed(place{i, threads, smallBlocks / largest, 1}))
+			}
+			if err := w.start(ctx, plug.device, 1, 0, choices, func(err error) { t.Error(err); cancel() }); err != nil {
 				t.Fatal(err)
 			}
 			for name, take := range map[string]func(to, from *os.File, at int64) error{"copied": copied, "in pieces": shared} {
