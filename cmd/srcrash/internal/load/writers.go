@@ -122,7 +122,7 @@ func (w *writers) write(f *os.File, b []byte, one write, writer int) error {
 	w.lock.Unlock()
 	if one.kind == written {
 		for i := range one.blocks {
-			stamp(b[i*blockSize:], one.block+i, writer, number)
+			stamp(b[i*blockSize:(i+1)*blockSize], one.block+i, writer, number)
 		}
 	}
 	w.lock.Lock()
