@@ -163,9 +163,12 @@ func (b *bed) traces(pid int) bool { return len(b.instances(pid)) > 0 }
 // traced waits until the call traces the disk's device, and a moment more. It answers "" if the call ended before.
 func (d *disturbs) traced(a attack, more time.Duration) (instance string) {
 	for a.over.Err() == nil {
-		if all := d.f.instances(a.process.Pid); len(all) > 0 {
-			time.Sleep(d.upTo(more))
-			return all[0]
+		for _, one := range d.f.instances(a.process.Pid) {
+			// What is enabled last.
+			if text, err := os.ReadFile(filepath.Join(one, "events/block/block_rq_issue/enable")); err == nil && text[0] == '1' {
+				time.Sleep(d.upTo(more))
+				return one
+			}
 		}
 		time.Sleep(100 * time.Microsecond)
 	}
@@ -204,8 +207,7 @@ func reattach(f *field) *disturbs {
 		if d.traced(a, 20*time.Millisecond) == "" {
 			return false, nil
 		}
-		inTime = a.over.Err() == nil
-		return inTime, f.writers.elsewhere(func() (string, error) {
+		err = f.writers.elsewhere(func() (string, error) {
 			if err := f.unplug(f.plug); err != nil {
 				return "", err
 			}
@@ -213,6 +215,7 @@ func reattach(f *field) *disturbs {
 			f.plug, err = f.plugIn(f.disk, "1", false)
 			return f.plug.device, err
 		})
+		return a.over.Err() == nil, err
 	}
 	return d
 }
@@ -249,10 +252,10 @@ func secondDevice(f *field) *disturbs {
 		if info.DirectIO != f.setup.DirectIO {
 			return false, fmt.Errorf("%s has direct I/O %v, the disk's other device %v: their writes would not be each other's", device.Path(), info.DirectIO, f.setup.DirectIO)
 		}
-		inTime = a.over.Err() == nil
 		if err := f.writeBy(device, d.random); err != nil {
-			return inTime, err
+			return false, err
 		}
+		inTime = a.over.Err() == nil
 		if d.random.IntN(2) == 0 { // else it is there when the call ends
 			return inTime, release()
 		}
