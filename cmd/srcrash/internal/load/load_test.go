@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -24,17 +25,19 @@ func needsRoot(t *testing.T) {
 	tests.Root(t, "mounting filesystems and attaching loop devices")
 }
 
-// The command on both filesystems, with every load, as short as it can be and still
-// have something to judge.
+// The command on both filesystems, as short as it can be and still have something to judge: with every load, or with
+// one of each kind.
 func TestLoad(t *testing.T) {
 	needsRoot(t)
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
 	lines := filepath.Join(t.TempDir(), "lines")
-	args := []string{"-snapshots", "8", "-writes", "2000", "-ext4", "2", "-json", lines}
+	const snapshots = 4
+	args := []string{"-load", tests.Share("direct,mixed,lost,killed,buffered,ext4", strings.Join(names((&run{}).loads()), ",")),
+		"-snapshots", fmt.Sprint(snapshots), "-writes", "1000", "-ext4", "2", "-json", lines}
 	if err := needsExt4(); err != nil {
 		t.Log(err)
-		args[5] = "0"
+		args[7] = "0"
 	}
 	var out bytes.Buffer
 	err := Run(args, &out)
@@ -47,21 +50,41 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshots := map[string]int{}
+	seen := map[string]int{}
 	for text := range bytes.Lines(written) {
 		var one struct {
-			Load, FS string
-			Snapshot int
+			Load, FS, Way string
+			Snapshot      int
 		}
 		if err := json.Unmarshal(text, &one); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		if one.Snapshot > 0 && one.Load == "direct" {
-			snapshots[one.FS]++
+		if one.Snapshot > 0 {
+			seen[one.FS+" "+one.Load]++
+			seen[one.FS+" "+one.Load+" "+one.Way]++
 		}
 	}
-	if snapshots["btrfs"] != 16 || snapshots["xfs"] != 16 {
-		t.Errorf("of so many snapshots under direct writes there is a line: %v, want 16 each", snapshots)
+	for _, fs := range []string{"btrfs", "xfs"} {
+		if seen[fs+" direct"] != 2*snapshots || seen[fs+" mixed "+preCopy] == 0 || seen[fs+" lost "+gaveUp] == 0 {
+			t.Errorf("of so many snapshots there is a line: %v", seen)
+		}
+	}
+}
+
+// A load is wrong where something was found, and where nothing was tested.
+func TestWrong(t *testing.T) {
+	good := summary{Load: "mixed", setup: setup{"xfs", true}, Snapshots: 3, During: 5, MustPreCopy: true, Ways: map[string]int{preCopy: 1, gaveUp: 2}}
+	never := good
+	never.Ways = map[string]int{gaveUp: 2, atOnce: 1}
+	idle := good
+	idle.During = 0
+	torn := good
+	torn.Torn, torn.Why = 1, []string{"block 7 is torn"}
+	for want, s := range map[string]summary{"": good, "no snapshot was taken by pre-copy": never, "nothing was tested": idle, "1 violations (seed 9):\n  block 7": torn} {
+		err := (&run{seed: 9}).wrong([]summary{s})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 
