@@ -88,7 +88,7 @@ func (r *run) under(s shape) load {
 		}
 		return r.sow(ctx, f, choices, s.iops, func(ctx context.Context) error {
 			if s.disturb != nil {
-				return f.disturbed(ctx, s.disturb(f), max(2, r.snapshots/5))
+				return f.disturbed(ctx, s.disturb(f), max(1, r.snapshots/5))
 			}
 			for range r.snapshots {
 				if err := f.round(ctx, nil); err != nil {
