@@ -3,6 +3,7 @@ package invoke
 import (
 	"bytes"
 	"context"
+	"os"
 	"os/exec"
 	"time"
 
@@ -18,6 +19,9 @@ type Command struct {
 	// Wrap, if not nil, tells the program, and its argv, that runs the executable with its
 	// arguments.
 	Wrap func(path string, args ...string) (program string, argv []string, err error)
+
+	// Started, if not nil, is told of the process while it runs.
+	Started func(p *os.Process)
 
 	// Keep is how many bytes are kept of each output; 0: all.
 	Keep int
@@ -48,7 +52,12 @@ func (c Command) Run(ctx context.Context) *Output {
 	p.Cancel = func() error { return unix.Kill(-p.Process.Pid, unix.SIGKILL) }
 	p.WaitDelay = Delay
 	start := time.Now()
-	out.Err = p.Run()
+	if out.Err = p.Start(); out.Err == nil {
+		if c.Started != nil {
+			c.Started(p.Process)
+		}
+		out.Err = p.Wait()
+	}
 	out.Took = time.Since(start)
 	if p.Process != nil {
 		out.PID = p.Process.Pid

@@ -47,34 +47,35 @@ func (s setup) configuration(path string) map[string]string {
 
 // bed is an attached SR on a filesystem of its own.
 type bed struct {
-	setup  setup
-	plugin rig.Plugin
-	dir    string // everything is below it
-	fs     *scratch.FS
-	handle string
-	plugs  []plug // what is attached
+	setup         setup
+	plugin        rig.Plugin
+	log           *rig.Log
+	dir           string // everything is below it
+	fs            *scratch.FS
+	configuration map[string]string // with which it is attached
+	handle        string
+	plugs         []plug // what is attached
 }
 
 // plug is a disk that a domain has.
 type plug struct{ uri, domain, device string }
 
-// filesystemSize leaves room for the snapshots that are kept.
-const filesystemSize = 6 << 30
+// filesystemSize leaves room for the snapshots that are kept of a disk of so many blocks.
+func filesystemSize(blocks int) int64 { return 6<<30 + 3*int64(blocks)*blockSize }
 
 // makeBed makes an SR below dir. The caller closes the bed, also if this fails.
-func makeBed(s setup, plugin rig.Plugin, dir string) (b *bed, err error) {
+func makeBed(s setup, plugin rig.Plugin, size int64, dir string) (b *bed, err error) {
 	b = &bed{setup: s, plugin: plugin, dir: dir}
-	if b.fs, err = scratch.Make(s.FS, filesystemSize, filepath.Join(dir, "mnt")); err != nil {
+	if b.fs, err = scratch.Make(s.FS, size, filepath.Join(dir, "mnt")); err != nil {
 		return b, err
 	}
 	uuid, err := sr.NewKey() // an SR's UUID is any
 	if err != nil {
 		return b, err
 	}
-	var conf map[string]string
-	err = b.plugin.Call(smapi.SRCreate{UUID: string(uuid), Configuration: s.configuration(b.fs.Dir), Name: "load"}, &conf)
+	err = b.plugin.Call(smapi.SRCreate{UUID: string(uuid), Configuration: s.configuration(b.fs.Dir), Name: "load"}, &b.configuration)
 	if err == nil {
-		err = b.plugin.Call(smapi.SRAttach{Configuration: conf}, &b.handle)
+		err = b.plugin.Call(smapi.SRAttach{Configuration: b.configuration}, &b.handle)
 	}
 	return b, err
 }
@@ -142,9 +143,9 @@ func (b *bed) destroy(d disk) error {
 	return b.plugin.Call(smapi.VolumeDestroy{SR: b.handle, Key: d.Key}, nil)
 }
 
-// plug attaches and activates a disk, and makes sure that its device is of the kind
+// plugIn attaches and activates a disk, and makes sure that its device is of the kind
 // that this bed is for.
-func (b *bed) plug(d disk, domain string, readOnly bool) (plug, error) {
+func (b *bed) plugIn(d disk, domain string, readOnly bool) (plug, error) {
 	p := plug{uri: d.URI[0], domain: domain}
 	var answer smapi.Backend
 	b.plugs = append(b.plugs, p) // an attach that was killed may have made its device

@@ -3,7 +3,6 @@ package load
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
 )
@@ -17,12 +16,11 @@ const (
 // makes them that has opened the device in the usual way and does not fsync: all that
 // were made before the call belong in the snapshot.
 func (r *run) underBuffered(ctx context.Context, b *bed) (s summary, err error) {
-	s = summary{Load: "buffered", setup: b.setup, Seed: r.seed}
 	d, err := b.create(bufferedBlocks * blockSize)
 	if err != nil {
 		return s, err
 	}
-	p, err := b.plug(d, "1", false)
+	p, err := b.plugIn(d, "1", false)
 	if err != nil {
 		return s, err
 	}
@@ -31,36 +29,28 @@ func (r *run) underBuffered(ctx context.Context, b *bed) (s summary, err error) 
 		return s, err
 	}
 	defer f.Close()
-	w := newWriters(bufferedBlocks, bufferedBlocks)
-	w.wrote = make(history, 1)
+	w := newWriters(1)
+	under := &field{bed: b, sum: summary{Load: "buffered", setup: b.setup, Seed: r.seed}, writers: w, blocks: bufferedBlocks, disk: d}
+	next := mixed(place{writers: 1, stripes: bufferedBlocks / largest, apart: 1})
 	random := rand.New(rand.NewPCG(r.seed, 0))
-	buffer := make([]byte, blockSize)
-	var all []taken
+	buffer := make([]byte, largest*blockSize)
 	for n := range max(1, r.snapshots/10) {
 		for range bufferedWrites {
 			if err := ctx.Err(); err != nil {
-				return s, err
+				return under.sum, err
 			}
-			block := random.IntN(bufferedBlocks)
-			stamp(buffer, block, 0, len(w.wrote[0])+1)
-			if err := w.write(f, buffer, write{block: block}, 0); err != nil {
-				return s, err
+			if err := w.write(f, buffer, next(random), 0); err != nil {
+				return under.sum, err
 			}
 		}
-		t, err := b.snapshot(w, d)
-		if err != nil {
-			return s, err
+		t := taken{number: n + 1}
+		if err := under.snapshot(ctx, &t, nil); err != nil {
+			return under.sum, err
 		}
-		disk, err := b.read(t.disk, 1, n%byDevice == byDevice-1)
-		if err != nil {
-			return s, err
+		if err := errors.Join(under.judge(&t), b.destroy(t.disk)); err != nil {
+			return under.sum, err
 		}
-		t.verdict = w.wrote.judge(t.call, disk)
-		s.judged(t.verdict, fmt.Sprintf("snapshot %d of a disk with writes in the page cache", n+1))
-		if err := b.destroy(t.disk); err != nil {
-			return s, err
-		}
-		all = append(all, t)
+		under.all = append(under.all, t)
 	}
-	return s, errors.Join(f.Close(), r.tell(&s, w.wrote, all), b.unplug(p))
+	return under.sum, errors.Join(f.Close(), r.tell(&under.sum, w.wrote, under.all), b.unplug(p), b.destroy(d))
 }

@@ -155,7 +155,7 @@ func (r *run) underFiles(ctx context.Context, b *bed) (s summary, err error) {
 	if err != nil {
 		return s, err
 	}
-	p, err := b.plug(d, "1", false)
+	p, err := b.plugIn(d, "1", false)
 	if err != nil {
 		return s, err
 	}
@@ -241,7 +241,7 @@ func (b *bed) snapshotOfFiles(d disk, clerks []*clerk) (v verdict, took time.Dur
 	if err != nil {
 		return v, took, err
 	}
-	p, err := b.plug(clone, "2", false)
+	p, err := b.plugIn(clone, "2", false)
 	if err != nil {
 		return v, took, err
 	}

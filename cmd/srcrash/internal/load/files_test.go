@@ -85,7 +85,7 @@ func TestUnsoundExt4(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := makeBed(setup{"xfs", false}, p, t.TempDir())
+	b, err := makeBed(setup{"xfs", false}, p, filesystemSize(0), t.TempDir())
 	defer func() {
 		if err := b.close(); err != nil {
 			t.Error(err)
@@ -98,7 +98,7 @@ func TestUnsoundExt4(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plug, err := b.plug(d, "1", false)
+	plug, err := b.plugIn(d, "1", false)
 	if err != nil {
 		t.Fatal(err)
 	}

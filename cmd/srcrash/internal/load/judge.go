@@ -1,44 +1,32 @@
 package load
 
 import (
+	"cmp"
 	"fmt"
-	"sync/atomic"
-	"time"
+	"math"
+	"slices"
 )
-
-// order is one global order of what happens: every event takes the next position.
-type order struct{ last atomic.Uint64 }
-
-func (o *order) next() uint64 { return o.last.Add(1) }
-
-// write is one write of a block.
-type write struct {
-	block  int    // on the disk
-	issued uint64 // when in the global order it was begun
-	acked  uint64 // and acknowledged; 0: not yet
-	took   time.Duration
-}
-
-// history is what every writer has written, in its order: write n is at n-1. No two
-// writers write to the same block.
-type history [][]write
-
-// call is when a snapshot was called for, and when that was answered.
-type call struct{ began, ended uint64 }
 
 // content is what one block of a snapshot holds.
 type content struct {
 	torn   bool // neither zeros nor one whole write
 	writer int
-	number int // of the writer's writes, from 1; 0: the block is all zeros
+	number int // of the writer's operations, from 1; 0: the block is all zeros
+}
+
+func (c content) String() string {
+	if c.number == 0 {
+		return "zeros"
+	}
+	return fmt.Sprintf("write %d of writer %d", c.number, c.writer)
 }
 
 // verdict is what is wrong with a snapshot.
 type verdict struct {
-	Torn       int      `json:"torn"`         // blocks that are no whole write; files that are damaged, a filesystem that is
-	OutOfOrder int      `json:"out_of_order"` // writes that are missing while a later one is there
-	Missing    int      `json:"missing"`      // writes that are missing and were acknowledged before the call
-	Future     int      `json:"future"`       // writers of whom a write is there that was issued after the answer
+	Torn       int      `json:"torn"`         // blocks that hold what was never in them; files that are damaged, a filesystem that is
+	OutOfOrder int      `json:"out_of_order"` // blocks that are not of the moment of all others
+	Missing    int      `json:"missing"`      // blocks without what was acknowledged before the call
+	Future     int      `json:"future"`       // blocks with what was issued after the answer
 	Why        []string `json:"why,omitempty"`
 }
 
@@ -63,104 +51,127 @@ func (v *verdict) add(o verdict) {
 	v.Why = v.Why[:min(len(v.Why), enough)]
 }
 
+// window is moments: a moment is after the position in the global order that it is named by,
+// and before the next one. Both ends are in it.
+type window struct{ first, last uint64 }
+
 // judge says what keeps the blocks of a disk from being what it held at one moment
 // of the call.
 //
-// A writer waits for each write before the next: at one moment there is a prefix of
-// its writes, and that is as long as the number of its newest one. A write that was
-// issued after another was acknowledged is there only if that one is, whoever wrote it.
+// At a moment every operation is in that was acknowledged before, none that was issued after, and of
+// one that was under way any of its blocks. So what an operation made of a block can be there
+// from when it was issued until the next one to that block was acknowledged. That tells of each block
+// the moments at which it can have held what it holds; zeros can be of several operations, or of
+// none, and those are the moments of all. The snapshot is right if one moment is all blocks'.
 func (h history) judge(c call, disk []content) (v verdict) {
-	there := h.prefixes(c, disk, &v)
-	h.checkBlocks(c, disk, there, &v)
-	for u := range h {
-		due := h.ackedBefore(u, c.began)
-		if due > there[u] {
-			v.found(&v.Missing, due-there[u], "writer %d: %d of its writes are there, %d had been acknowledged before the call", u, there[u], due)
+	open := window{c.began, c.ended - 1}
+	var good []candidates
+	for i, b := range h.candidates(disk, open) {
+		holds := disk[i]
+		switch {
+		case holds.torn:
+			v.found(&v.Torn, 1, "block %d is torn: neither zeros nor one whole write to it", i)
+		case holds.number > 0 && holds.number > len(h[holds.writer]):
+			v.found(&v.Future, 1, "block %d holds %v, which had issued %d when the call was answered", i, holds, len(h[holds.writer]))
+		case len(b.windows) > 0:
+			good = append(good, b)
+		case b.before:
+			v.found(&v.Missing, 1, "block %d holds %v: what was acknowledged before the call is missing, %v", i, holds, b.newest)
+		case b.after:
+			v.found(&v.Future, 1, "block %d holds %v, which was issued after the call was answered", i, holds)
+		default:
+			v.found(&v.Torn, 1, "block %d holds %v, which went elsewhere", i, holds)
 		}
-		for w, n := range there {
-			if n == 0 {
-				continue
-			}
-			newest := h[w][n-1]
-			if before := h.ackedBefore(u, newest.issued); before > max(there[u], due) {
-				v.found(&v.OutOfOrder, before-max(there[u], due), "writer %d: its write %d is missing; writer %d's write %d, which was issued after that had been acknowledged, is there", u, before, w, n)
-				break
-			}
+	}
+	moment, fit := commonest(good, open)
+	v.OutOfOrder += len(good) - fit
+	for _, b := range good {
+		if !b.at(moment) && len(v.Why) < enough {
+			v.found(new(int), 0, "block %d holds %v, and not what it held at the moment that fits %d of %d blocks (position %d of %d to %d): it did at %v", b.block, disk[b.block], fit, len(good), moment, c.began, c.ended, b.windows)
 		}
 	}
 	return v
 }
 
-// prefixes finds how many writes of each writer are there, by its newest.
-func (h history) prefixes(c call, disk []content, v *verdict) []int {
-	there := make([]int, len(h))
-	for i, b := range disk {
-		switch {
-		case b.torn:
-			v.found(&v.Torn, 1, "block %d is torn: neither zeros nor one whole write to it", i)
-		case b.number > 0:
-			there[b.writer] = max(there[b.writer], b.number)
-		}
-	}
-	for w, n := range there {
-		if n > len(h[w]) {
-			v.found(&v.Future, 1, "writer %d: its write %d is there, and it had issued %d when the call was answered", w, n, len(h[w]))
-			there[w] = len(h[w])
-		} else if n > 0 && h[w][n-1].issued > c.ended {
-			v.found(&v.Future, 1, "writer %d: its write %d is there, and was issued after the call was answered", w, n)
-		}
-	}
-	return there
+// candidates are the moments of a call at which a block can have held what it holds.
+type candidates struct {
+	block         int
+	windows       []window // in order
+	before, after bool     // there are such moments before the call, and after it
+	newest        content  // of the block, that was acknowledged before the call
 }
 
-// checkBlocks compares every block with what the prefixes left in it.
-func (h history) checkBlocks(c call, disk []content, there []int, v *verdict) {
-	want := make([]content, len(disk))
-	for w, n := range there {
-		for i, one := range h[w][:n] {
-			want[one.block] = content{writer: w, number: i + 1}
-		}
-	}
-	for i, b := range disk {
-		w := want[i]
-		switch {
-		case b == w || b.torn:
-		case b.number > 0 && b.number > len(h[b.writer]):
-			// Issued after the answer: that has been told.
-		case w.number == 0 || b.number > w.number || b.number > 0 && b.writer != w.writer:
-			v.found(&v.Torn, 1, "block %d holds write %d of writer %d, which went elsewhere", i, b.number, b.writer)
-		case h[w.writer][w.number-1].acked != 0 && h[w.writer][w.number-1].acked < c.began:
-			v.found(&v.Missing, 1, "writer %d: its write %d to block %d is missing, which had been acknowledged before the call", w.writer, w.number, i)
+func (c candidates) at(moment uint64) bool {
+	return slices.ContainsFunc(c.windows, func(w window) bool { return w.first <= moment && moment <= w.last })
+}
+
+// candidates finds those of each block in the moments that are open.
+func (h history) candidates(disk []content, open window) []candidates {
+	all := make([]candidates, len(disk))
+	now := make([]numbered, len(disk)) // what was done to each last: at first nothing
+	held := func(block int, last uint64) {
+		b, w := &all[block], window{now[block].issued, last}
+		switch b.block = block; {
+		case now[block].content != disk[block]:
+		case w.last < open.first:
+			b.before = true
+		case w.first > open.last:
+			b.after = true
 		default:
-			v.found(&v.OutOfOrder, 1, "writer %d: its write %d to block %d is missing, its write %d is there", w.writer, w.number, i, there[w.writer])
+			b.windows = append(b.windows, window{max(w.first, open.first), min(w.last, open.last)})
 		}
 	}
-}
-
-// ackedBefore is how many writes of a writer had been acknowledged at a position.
-func (h history) ackedBefore(writer int, position uint64) int {
-	low, high := 0, len(h[writer])
-	for low < high {
-		middle := (low + high) / 2
-		if w := h[writer][middle]; w.acked != 0 && w.acked < position {
-			low = middle + 1
-		} else {
-			high = middle
+	for _, one := range h.inOrder() {
+		last := uint64(math.MaxUint64)
+		if one.acked != 0 {
+			last = one.acked - 1
 		}
-	}
-	return low
-}
-
-// during counts the writes that were under way at some time of the call, and finds
-// the longest that one of them took.
-func (h history) during(c call) (writes int, longest time.Duration) {
-	for _, all := range h {
-		for _, w := range all {
-			if w.issued < c.ended && w.acked > c.began {
-				writes++
-				longest = max(longest, w.took)
+		for block := one.block; block < one.block+one.blocks; block++ {
+			held(block, last)
+			now[block] = one
+			if last < open.first {
+				all[block].newest = one.content
 			}
 		}
 	}
-	return writes, longest
+	for block := range all {
+		held(block, math.MaxUint64)
+	}
+	return all
+}
+
+// commonest finds the moment that is in the windows of the most blocks, and how many those are.
+func commonest(blocks []candidates, open window) (moment uint64, fit int) {
+	type edge struct {
+		at   uint64
+		step int
+	}
+	edges := []edge{{open.first, 0}}
+	always := 0
+	for _, b := range blocks {
+		if b.windows[0] == open {
+			always++
+			continue
+		}
+		end := uint64(0)
+		for i, w := range b.windows {
+			if i > 0 && w.first <= end { // zeros twice: they were there all the time
+				w.first = end + 1
+			}
+			if w.first > w.last {
+				continue
+			}
+			end = w.last
+			edges = append(edges, edge{w.first, 1}, edge{w.last + 1, -1})
+		}
+	}
+	slices.SortFunc(edges, func(a, b edge) int { return cmp.Compare(a.at, b.at) })
+	now, most := 0, -1
+	for i, e := range edges {
+		now += e.step
+		if next := i + 1; (next == len(edges) || edges[next].at > e.at) && now > most && e.at <= open.last {
+			most, moment = now, e.at
+		}
+	}
+	return moment, always + max(most, 0)
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,13 +20,16 @@ import (
 )
 
 // Usage is the flags of the command.
-const Usage = "[-fs btrfs,xfs] [-snapshots N] [-writes N] [-ext4 N] [-seed S] [-json FILE] [-volume DIR -datapath DIR]"
+const Usage = "[-fs btrfs,xfs] [-load NAME,...] [-snapshots N] [-writes N] [-extents N] [-ext4 N] [-seed S] [-json FILE] [-volume DIR -datapath DIR]"
 
 // run is one run of the command.
 type run struct {
-	snapshots int    // of a disk under direct writes
-	writes    int    // that are acknowledged meanwhile, at least
-	ext4      int    // snapshots of a disk with an ext4
+	only      []string // loads; empty: all
+	snapshots int      // of a disk under direct writes
+	writes    int      // that are acknowledged meanwhile, at least
+	extents   int      // of a disk that is in many pieces, at least
+	ext4      int      // snapshots of a disk with an ext4
+	log       *rig.Log
 	seed      uint64 // of the writers' choices
 	out       io.Writer
 	json      *json.Encoder // or nil
@@ -36,8 +40,10 @@ func Run(args []string, out io.Writer) error {
 	r := &run{out: out}
 	flags := flag.NewFlagSet("srcrash load "+Usage, flag.ContinueOnError)
 	kinds := flags.String("fs", "btrfs,xfs", "filesystems to run on")
-	flags.IntVar(&r.snapshots, "snapshots", 100, "snapshots under direct writes, on each setup; a tenth as many under buffered ones")
-	flags.IntVar(&r.writes, "writes", 50000, "direct writes that are acknowledged meanwhile, at least")
+	only := flags.String("load", "", "loads to run, of "+strings.Join(names(r.loads()), ", ")+"; without it, all")
+	flags.IntVar(&r.snapshots, "snapshots", 100, "snapshots under each load of direct writes, on each setup; a tenth as many under buffered ones, and two for each of a fifth as many calls that are disturbed")
+	flags.IntVar(&r.writes, "writes", 50000, "writes of the load direct that are acknowledged meanwhile, at least")
+	flags.IntVar(&r.extents, "extents", 4000, "extents that the disk has from the beginning under every other load, at least")
 	flags.IntVar(&r.ext4, "ext4", 20, "snapshots of a disk with an ext4, on each setup")
 	flags.Uint64Var(&r.seed, "seed", 0, "what the writers choose; 0: any")
 	file := flags.String("json", "", "write one JSON object a line to this file: each snapshot, then the sums")
@@ -47,8 +53,11 @@ func Run(args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || r.snapshots < 1 || r.writes < r.snapshots || r.ext4 < 0 {
+	if flags.NArg() > 0 || r.snapshots < 1 || r.writes < r.snapshots || r.extents < 0 || r.ext4 < 0 {
 		return errors.New("usage: srcrash load " + Usage + "; at least one snapshot, and one write for each")
+	}
+	if err := r.choose(*only); err != nil {
+		return err
 	}
 	plugin, err := rig.At(plugin.Volume, plugin.Datapath)
 	if err != nil {
@@ -72,6 +81,10 @@ func Run(args []string, out io.Writer) error {
 	if err := rig.PrivateHost(); err != nil {
 		return err
 	}
+	if r.log, err = rig.PrivateLog(); err != nil {
+		return err
+	}
+	defer r.log.Close()
 	ctx, cancel := signal.NotifyContext(context.Background(), scratch.Endings()...)
 	defer cancel()
 	sums, err := r.all(ctx, setups, plugin)
@@ -92,10 +105,52 @@ func (r *run) setups(kinds string) (all []setup, err error) {
 		}
 		all = append(all, setup{kind, true}, setup{kind, false})
 	}
-	if r.ext4 > 0 {
+	if r.wants("ext4") {
 		err = needsExt4()
 	}
 	return all, err
+}
+
+// load is one way to use a disk while snapshots of it are taken.
+type load func(context.Context, *bed) (summary, error)
+
+type named struct {
+	name string
+	load
+}
+
+// loads are all of them.
+func (r *run) loads() []named {
+	all := []named{{"direct", r.underWrites}}
+	for _, s := range shapes {
+		all = append(all, named{s.name, r.under(s)})
+	}
+	return append(all, named{"buffered", r.underBuffered}, named{"ext4", r.underFiles})
+}
+
+func names(loads []named) (all []string) {
+	for _, l := range loads {
+		all = append(all, l.name)
+	}
+	return all
+}
+
+func (r *run) choose(only string) error {
+	if only == "" {
+		return nil
+	}
+	known := names(r.loads())
+	r.only = strings.Split(only, ",")
+	for _, name := range r.only {
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("-load %s: there are %s", name, strings.Join(known, ", "))
+		}
+	}
+	return nil
+}
+
+func (r *run) wants(name string) bool {
+	return (len(r.only) == 0 || slices.Contains(r.only, name)) && (name != "ext4" || r.ext4 > 0)
 }
 
 // errCleaning is for what could not be given back.
@@ -143,7 +198,8 @@ func (r *run) on(ctx context.Context, s setup, plugin rig.Plugin, dir string) (s
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return nil, err
 	}
-	b, err := makeBed(s, plugin, dir)
+	b, err := makeBed(s, plugin, filesystemSize(fragmentedBlocks(r.extents)), dir)
+	b.log = r.log
 	defer func() {
 		if e := b.close(); e != nil {
 			err = errors.Join(err, errCleaning{fmt.Errorf("cleaning up: %w", e)})
@@ -152,15 +208,14 @@ func (r *run) on(ctx context.Context, s setup, plugin rig.Plugin, dir string) (s
 	if err != nil {
 		return nil, err
 	}
-	loads := []func(context.Context, *bed) (summary, error){r.underWrites, r.underBuffered}
-	if r.ext4 > 0 {
-		loads = append(loads, r.underFiles)
-	}
-	for _, load := range loads {
+	for _, l := range r.loads() {
+		if !r.wants(l.name) {
+			continue
+		}
 		start := time.Now()
-		sum, err := load(ctx, b)
+		sum, err := l.load(ctx, b)
 		if err != nil {
-			return sums, err
+			return append(sums, sum), fmt.Errorf("%s: %w", l.name, err)
 		}
 		if err := r.line(sum); err != nil {
 			return sums, err
@@ -186,8 +241,11 @@ func (r *run) wrong(sums []summary) error {
 		if n := s.wrong(); n > 0 {
 			err = errors.Join(err, fmt.Errorf("%s, %s: %d violations (seed %d):\n  %s", s.setup, s.Load, n, r.seed, strings.Join(s.Why, "\n  ")))
 		}
-		if s.Load == "direct" && s.During == 0 {
-			err = errors.Join(err, fmt.Errorf("%s: no write was under way during any snapshot: nothing was tested", s.setup))
+		if s.Load != "buffered" && s.Load != "ext4" && s.During == 0 {
+			err = errors.Join(err, fmt.Errorf("%s, %s: no write was under way during any snapshot: nothing was tested", s.setup, s.Load))
+		}
+		if s.MustPreCopy && s.Snapshots > 0 && s.Ways[preCopy] == 0 {
+			err = errors.Join(err, fmt.Errorf("%s, %s: no snapshot was taken by pre-copy, though the disk is in so many pieces: %v", s.setup, s.Load, s.Ways))
 		}
 	}
 	return err

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -24,17 +25,24 @@ func needsRoot(t *testing.T) {
 	tests.Root(t, "mounting filesystems and attaching loop devices")
 }
 
-// The command on both filesystems, with every load, as short as it can be and still
-// have something to judge.
+// The command on both filesystems, as short as it can be and still have something to judge: with every load, or with
+// some of each kind.
 func TestLoad(t *testing.T) {
 	needsRoot(t)
+	all := strings.Join(names((&run{}).loads()), ",")
+	t.Run("btrfs", func(t *testing.T) { testLoad(t, "btrfs", tests.Share("direct,mixed,lost,buffered,ext4", all)) })
+	t.Run("xfs", func(t *testing.T) { testLoad(t, "xfs", tests.Share("direct,wal,killed,buffered,ext4", all)) })
+}
+
+func testLoad(t *testing.T, fs, loads string) {
 	dir := t.TempDir()
 	t.Setenv("TMPDIR", dir)
 	lines := filepath.Join(t.TempDir(), "lines")
-	args := []string{"-snapshots", "8", "-writes", "2000", "-ext4", "2", "-json", lines}
+	const snapshots = 3
+	args := []string{"-fs", fs, "-load", loads, "-snapshots", fmt.Sprint(snapshots), "-writes", "1000", "-extents", "2000", "-json", lines, "-ext4", "2"}
 	if err := needsExt4(); err != nil {
 		t.Log(err)
-		args[5] = "0"
+		args[len(args)-1] = "0"
 	}
 	var out bytes.Buffer
 	err := Run(args, &out)
@@ -47,21 +55,56 @@ func TestLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	snapshots := map[string]int{}
+	ways := map[string]map[string]int{}
 	for text := range bytes.Lines(written) {
 		var one struct {
-			Load, FS string
-			Snapshot int
+			Load, Way string
+			Snapshot  int
 		}
 		if err := json.Unmarshal(text, &one); err != nil {
 			t.Fatalf("%s: %v", text, err)
 		}
-		if one.Snapshot > 0 && one.Load == "direct" {
-			snapshots[one.FS]++
+		if one.Snapshot > 0 {
+			if ways[one.Load] == nil {
+				ways[one.Load] = map[string]int{}
+			}
+			ways[one.Load][one.Way]++
 		}
 	}
-	if snapshots["btrfs"] != 16 || snapshots["xfs"] != 16 {
-		t.Errorf("of so many snapshots under direct writes there is a line: %v, want 16 each", snapshots)
+	for load := range strings.SplitSeq(loads, ",") {
+		want := []string{preCopy}
+		switch load {
+		case "direct":
+			want = []string{atOnce} // the disk has few extents at first
+		case "buffered", "ext4":
+			want = nil
+		case "lost":
+			want = []string{gaveUp} // the next may, where the guest writes as much as it can
+		case "killed":
+			want = append(want, killed.name)
+		}
+		for _, way := range want {
+			if ways[load][way] < 2 { // in each of two settings
+				t.Errorf("%s: %v, want two by %s", load, ways[load], way)
+			}
+		}
+	}
+}
+
+// A load is wrong where something was found, and where nothing was tested.
+func TestWrong(t *testing.T) {
+	good := summary{Load: "mixed", setup: setup{"xfs", true}, Snapshots: 3, During: 5, MustPreCopy: true, Ways: map[string]int{preCopy: 1, gaveUp: 2}}
+	never := good
+	never.Ways = map[string]int{gaveUp: 2, atOnce: 1}
+	idle := good
+	idle.During = 0
+	torn := good
+	torn.Torn, torn.Why = 1, []string{"block 7 is torn"}
+	for want, s := range map[string]summary{"": good, "no snapshot was taken by pre-copy": never, "nothing was tested": idle, "1 violations (seed 9):\n  block 7": torn} {
+		err := (&run{seed: 9}).wrong([]summary{s})
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%v, want %q", err, want)
+		}
 	}
 }
 
@@ -128,6 +171,9 @@ func TestInterrupted(t *testing.T) {
 // smallBlocks are those of a disk that is quickly read.
 const smallBlocks = 4096
 
+// threads write to it.
+const threads = 4
+
 // piece is the length in bytes of what is taken of it at a time where it is not taken at once.
 const piece = smallBlocks * blockSize / 4
 
@@ -144,7 +190,7 @@ func TestCheckerFinds(t *testing.T) {
 	}
 	for _, s := range []setup{{"btrfs", true}, {"btrfs", false}, {"xfs", true}, {"xfs", false}} {
 		t.Run(s.String(), func(t *testing.T) {
-			b, err := makeBed(s, p, t.TempDir())
+			b, err := makeBed(s, p, filesystemSize(0), t.TempDir())
 			defer func() {
 				if err := b.close(); err != nil {
 					t.Error(err)
@@ -157,15 +203,19 @@ func TestCheckerFinds(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			plug, err := b.plug(d, "1", false)
+			plug, err := b.plugIn(d, "1", false)
 			if err != nil {
 				t.Fatal(err)
 			}
 			ctx, cancel := context.WithCancel(context.Background())
-			w := newWriters(smallBlocks, smallBlocks)
-			defer w.done.Wait()
+			w := newWriters(threads)
+			defer w.stop()
 			defer cancel()
-			if err := w.start(ctx, plug.device, 1, threads, func(err error) { t.Error(err); cancel() }); err != nil {
+			var choices []choose
+			for i := range threads {
+				choices = append(choices, mixed(place{i, threads, smallBlocks / largest, 1}))
+			}
+			if err := w.start(ctx, plug.device, 1, 0, choices, func(err error) { t.Error(err); cancel() }); err != nil {
 				t.Fatal(err)
 			}
 			for name, take := range map[string]func(to, from *os.File, at int64) error{"copied": copied, "in pieces": shared} {
