@@ -26,10 +26,10 @@ func note(format string, args ...any) error {
 // period is a time in which something may hold up transactions.
 type period struct {
 	name         string
-	before, last uint64 // transactions: the newest when it began, and when it ended
-	count        int    // of those that were done in it, the first may have been begun before
-	commit       time.Duration
-	fsync        time.Duration // the longest
+	before, last uint64        // transactions: the newest when it began, and when it ended
+	count        int           // of those that were done in it, the first may have been begun before
+	commit       time.Duration // the longest, which is one fsync of the database's log
+	fsync        time.Duration // the longest of the file beside it
 	over         bool
 }
 
@@ -158,7 +158,7 @@ func report() error {
 		if !p.over {
 			return fmt.Errorf("period %s is not over", p.name)
 		}
-		fmt.Printf("%s: longest commit %v, longest fsync %v, of %d transactions\n", p.name, p.commit.Round(time.Millisecond), p.fsync.Round(time.Millisecond), p.count)
+		fmt.Printf("%s: longest commit %v, longest fsync of the file beside it %v, in %d transactions\n", p.name, p.commit.Round(time.Millisecond), p.fsync.Round(time.Millisecond), p.count)
 	}
 	return nil
 }
