@@ -92,8 +92,13 @@ func look(dir string) (f found, err error) {
 			return f, fmt.Errorf("%s %w", statement, err)
 		}
 	}
-	text, err := os.ReadFile(filepath.Join(dir, numberFile))
+	file, err := os.Open(filepath.Join(dir, numberFile))
 	if err != nil {
+		return f, err
+	}
+	defer file.Close()
+	text := make([]byte, numberLength)
+	if _, err := file.ReadAt(text, numberAt); err != nil {
 		return f, err
 	}
 	f.acknowledged, err = strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)

@@ -15,6 +15,10 @@ import (
 const (
 	databaseFile = "database"
 	numberFile   = "acknowledged"
+	// The number is so far behind the database, in a file that has its place from the beginning on.
+	// Somebody who copies the disk from front to back, which takes a while, finds it newer.
+	numberAt     = 64 << 20
+	numberLength = 20
 )
 
 const usage = `usage: database write DIR            make transactions until the process ends

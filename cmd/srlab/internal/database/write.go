@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // schema makes a database of which a commit is one fsync of its log. The log is copied into
@@ -49,13 +51,16 @@ func write(dir string) (err error) {
 		return err
 	}
 	defer acknowledged.Close()
+	if err := unix.Fallocate(int(acknowledged.Fd()), 0, 0, numberAt+4096); err != nil {
+		return err
+	}
 	for n := uint64(1); ; n++ {
 		started := time.Now()
 		if _, err := db.ask(transaction(n)); err != nil {
 			return err
 		}
 		commit := time.Since(started)
-		if _, err := acknowledged.WriteAt(fmt.Appendf(nil, "%20d\n", n), 0); err != nil {
+		if _, err := acknowledged.WriteAt(fmt.Appendf(nil, "%*d\n", numberLength, n), numberAt); err != nil {
 			return err
 		}
 		started = time.Now()
