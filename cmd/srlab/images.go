@@ -19,7 +19,7 @@ import (
 var packages = []string{
 	"qemu-system-x86", "linux-image-amd64", "xen-hypervisor-4.17-amd64", "xen-utils-4.17", "xenstore-utils",
 	"busybox-static", "xz-utils", "btrfs-progs", "xfsprogs", "e2fsprogs", "fdisk",
-	"nfs-kernel-server", "libc-bin", "ocfs2-tools",
+	"nfs-kernel-server", "libc-bin", "ocfs2-tools", "sqlite3",
 }
 
 // programs are scripts of the machines', by which scenarios bring up what an operator
@@ -103,7 +103,7 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 	}
 	write("guest", func(w *ramdisk.Writer) {
 		w.Modules(root, guestModules...)
-		for _, program := range []string{"sfdisk", "mkfs.ext4", "e2fsck", "resize2fs"} {
+		for _, program := range []string{"sfdisk", "mkfs.ext4", "e2fsck", "resize2fs", "sqlite3"} {
 			w.Program(root, program, program)
 		}
 	})

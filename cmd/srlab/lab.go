@@ -74,6 +74,7 @@ func verbs() map[string]func(*testscript.TestScript, bool, []string) {
 	table := map[string]func(*stage, bool, []string) error{
 		"disk": (*stage).disk, "boot": (*stage).boot, "cut": (*stage).cut, "off": (*stage).off,
 		"reset": (*stage).reset, "on": (*stage).on, "cable": (*stage).cable, "promise": (*stage).promise,
+		"show": (*stage).show,
 	}
 	commands := map[string]func(*testscript.TestScript, bool, []string){}
 	for name, run := range table {
@@ -404,6 +405,17 @@ func (s *stage) reset(_ bool, args []string) error {
 // promise says what the lines that follow are about.
 func (s *stage) promise(_ bool, args []string) error {
 	s.tell("%s", strings.Join(args, " "))
+	return nil
+}
+
+// show tells what the last line printed: figures that nothing can be expected of.
+func (s *stage) show(_ bool, args []string) error {
+	if len(args) != 0 {
+		return errors.New("usage: show")
+	}
+	for line := range strings.Lines(s.ts.ReadFile("stdout")) {
+		s.tell("          %s", strings.TrimSpace(line))
+	}
 	return nil
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/pool"
+	"reflinksr/cmd/srlab/internal/database"
 	"reflinksr/cmd/srlab/internal/guest"
 	"reflinksr/scripts"
 )
@@ -49,6 +50,8 @@ func main() {
 		exit(plugin.Install(os.Args[2:], os.Stdout))
 	case len(os.Args) == 4 && os.Args[1] == "writer": // in a guest
 		exit(scripts.Write(os.Args[2], os.Args[3]))
+	case len(os.Args) > 1 && os.Args[1] == "database": // in a guest
+		exit(database.Main(os.Args[2:]))
 	default:
 		exit(run())
 	}
