@@ -4,12 +4,14 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/hostinfo"
+	"reflinksr/internal/reflink"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -19,18 +21,17 @@ var (
 	errOldKernel  = errors.New("before Linux 6.2 btrfs does not tell where all of a file's data is")
 )
 
-// newestSnapshot opens the newest snapshot of the disk that has its data, of which the disk differs
-// least, and locks it. Without one it is nil. It is not waited for.
-func (d disk) newestSnapshot() (base *os.File, unlock func()) {
+// cloneNewest makes the empty file f a clone of the disk's newest snapshot that has its data, of which the
+// disk differs least and whose lock no guest waits for, and answers its key: "" if there is none. It is not waited for.
+func (d disk) cloneNewest(f *os.File) (key sr.Key, err error) {
 	base, lock, err := d.openNewest()
 	if err != nil {
 		slog.Debug("the disk is cloned without regard to its newest snapshot", "key", d.key, "why", err)
-		return nil, func() {}
+		return "", nil
 	}
-	return base, func() {
-		base.Close()
-		lock.Unlock()
-	}
+	defer lock.Unlock()
+	defer base.Close()
+	return sr.Key(filepath.Base(base.Name())), reflink.CloneFile(f, base)
 }
 
 func (d disk) openNewest() (*os.File, *dirfs.Lock, error) {

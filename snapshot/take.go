@@ -1,12 +1,14 @@
 package snapshot
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/hostinfo"
@@ -19,15 +21,18 @@ import (
 // take makes the empty file f what the disk holds at one moment: while a guest writes, if it would
 // feel FICLONE; else by that.
 func (d disk) take(f *os.File) error {
+	if len(d.devices) != 1 {
+		return reflink.CloneFile(f, d.data)
+	}
 	stall, err := d.stall()
 	if err != nil {
 		return err
 	}
-	if len(d.devices) != 1 || stall <= tolerable {
+	if stall <= tolerable {
 		return reflink.CloneFile(f, d.data)
 	}
 	err = d.takeInUse(f, stall)
-	if !precopy.IsNoMoment(err) {
+	if !precopy.IsNoMoment(err) && !errors.Is(err, unix.EINVAL) { // EINVAL: of the ways to clone a file one is more patient
 		return err
 	}
 	slog.Warn("the disk is cloned at once, which holds up its guest", "key", d.key, "expected", stall, "why", err)
@@ -52,9 +57,20 @@ func (d disk) takeInUse(f *os.File, stall time.Duration) error {
 	if binding.Offset != 0 {
 		return fmt.Errorf("%w: %s is bound to a part of its file", precopy.ErrGaveUp, device.Path())
 	}
-	base, unlock := d.newestSnapshot()
-	defer unlock()
-	result, err := precopy.Take(f, precopy.Disk{File: d.data, Device: number, Buffered: !info.DirectIO, Base: base, Stall: stall, Progress: procs.Progress})
+	if xfs := d.sr.Meta.Filesystem.Type == "xfs"; xfs && info.DirectIO && !hostinfo.ThisKernel().Since(5, 4) {
+		// An older version has attached it. A clone locks the file only against clones there.
+		return fmt.Errorf("%w: %s has direct I/O, with which no clone on XFS before Linux 5.4 is sure to be a moment; attach the disk again", precopy.ErrGaveUp, device.Path())
+	}
+	if unchecked, err := reflink.Unchecked(d.data); err == nil && unchecked {
+		if err := (reflink.Attributes{NoCOW: true}).Apply(f); err != nil {
+			return err
+		}
+	}
+	base, err := d.cloneNewest(f)
+	if err != nil {
+		return err
+	}
+	result, err := precopy.Take(f, precopy.Disk{File: d.data, Device: number, Buffered: !info.DirectIO, Begun: base != "", Stall: stall, Progress: procs.Progress})
 	if err != nil {
 		return err
 	}
@@ -68,15 +84,8 @@ func (d disk) takeInUse(f *os.File, stall time.Duration) error {
 		return fmt.Errorf("%w: it was attached anew meanwhile", precopy.ErrGaveUp)
 	}
 	slog.Info("the disk was cloned while it was in use", "key", d.key, "took", result.Took, "expected_at_once", stall,
-		"from", baseName(base), "pieces", result.Pieces, "rounds", result.Rounds, "cloned_again", result.Again, "longest_clone", result.Longest, "percentile_99", result.P99)
+		"from", base, "pieces", result.Pieces, "rounds", result.Rounds, "cloned_again", result.Again, "longest_clone", result.Longest, "percentile_99", result.P99)
 	return nil
-}
-
-func baseName(base *os.File) string {
-	if base == nil {
-		return "nothing"
-	}
-	return filepath.Base(base.Name())
 }
 
 // sameDevice says whether two looks at a device saw the same one. Its file may have been renamed between them.

@@ -17,6 +17,24 @@ const (
 
 type chunk [chunkWords]uint64
 
+// full is every chunk of which all blocks are in a set. It is not changed.
+var full = func() *chunk {
+	c := new(chunk)
+	for i := range c {
+		c[i] = ^uint64(0)
+	}
+	return c
+}()
+
+func (c *chunk) len() (n int64) {
+	if c != nil {
+		for _, word := range c {
+			n += int64(bits.OnesCount64(word))
+		}
+	}
+	return n
+}
+
 // NewBitmap is the empty set of blocks below a number.
 func NewBitmap(blocks int64) *Bitmap {
 	return &Bitmap{chunks: make([]*chunk, (blocks+chunkBlocks-1)/chunkBlocks), blocks: blocks}
@@ -26,8 +44,8 @@ func NewBitmap(blocks int64) *Bitmap {
 func (b *Bitmap) Len() int64 { return b.n }
 
 // words calls do for each word of the blocks [from, to), with a mask of those in it. Where
-// make is false it leaves out what is empty.
-func (b *Bitmap) words(from, to int64, fill bool, do func(word *uint64, mask uint64)) {
+// fill is false it leaves out what is empty. If not told that do changes it, it shows what others have as well.
+func (b *Bitmap) words(from, to int64, fill, change bool, do func(word *uint64, mask uint64)) {
 	to = min(to, b.blocks)
 	for at := max(from, 0); at < to; {
 		c := b.chunks[at/chunkBlocks]
@@ -37,6 +55,11 @@ func (b *Bitmap) words(from, to int64, fill bool, do func(word *uint64, mask uin
 				continue
 			}
 			c = new(chunk)
+			b.chunks[at/chunkBlocks] = c
+		}
+		if c == full && change {
+			c = new(chunk)
+			*c = *full
 			b.chunks[at/chunkBlocks] = c
 		}
 		end := min(to, at/64*64+64)
@@ -49,9 +72,36 @@ func (b *Bitmap) words(from, to int64, fill bool, do func(word *uint64, mask uin
 	}
 }
 
+// wholes makes whole chunks of [from, to) one that is given, and answers what is before or after them. A
+// range with blocks on both sides of whole chunks is done in two steps.
+func (b *Bitmap) wholes(from, to int64, made *chunk) (int64, int64) {
+	from, to = max(from, 0), min(to, b.blocks)
+	first, last := (from+chunkBlocks-1)/chunkBlocks, to/chunkBlocks
+	if first >= last {
+		return from, to
+	}
+	for i := first; i < last; i++ {
+		b.n += made.len() - b.chunks[i].len()
+		b.chunks[i] = made
+	}
+	if from < first*chunkBlocks && last*chunkBlocks < to {
+		if made == nil {
+			b.Clear(from, first*chunkBlocks)
+		} else {
+			b.Set(from, first*chunkBlocks)
+		}
+		return last * chunkBlocks, to
+	}
+	if from < first*chunkBlocks {
+		return from, first * chunkBlocks
+	}
+	return last * chunkBlocks, to
+}
+
 // Set puts the blocks [from, to) into it. What is outside is left out.
 func (b *Bitmap) Set(from, to int64) {
-	b.words(from, to, true, func(word *uint64, mask uint64) {
+	from, to = b.wholes(from, to, full)
+	b.words(from, to, true, true, func(word *uint64, mask uint64) {
 		b.n += int64(bits.OnesCount64(mask &^ *word))
 		*word |= mask
 	})
@@ -59,7 +109,8 @@ func (b *Bitmap) Set(from, to int64) {
 
 // Clear takes the blocks [from, to) out.
 func (b *Bitmap) Clear(from, to int64) {
-	b.words(from, to, false, func(word *uint64, mask uint64) {
+	from, to = b.wholes(from, to, nil)
+	b.words(from, to, false, true, func(word *uint64, mask uint64) {
 		b.n -= int64(bits.OnesCount64(mask & *word))
 		*word &^= mask
 	})
@@ -67,7 +118,7 @@ func (b *Bitmap) Clear(from, to int64) {
 
 // Any says whether one of the blocks [from, to) is in it.
 func (b *Bitmap) Any(from, to int64) (any bool) {
-	b.words(from, to, false, func(word *uint64, mask uint64) { any = any || *word&mask != 0 })
+	b.words(from, to, false, false, func(word *uint64, mask uint64) { any = any || *word&mask != 0 })
 	return any
 }
 

@@ -8,7 +8,7 @@ import (
 
 // A bitmap is the set that a map would be.
 func TestBitmap(t *testing.T) {
-	const blocks = 3*chunkBlocks + 77
+	const blocks = 5*chunkBlocks + 77
 	random := rand.New(rand.NewPCG(1, 2))
 	b, want := NewBitmap(blocks), map[int64]bool{}
 	check := func() {

@@ -14,7 +14,7 @@ const (
 // Event is one thing that the kernel has told.
 type Event struct {
 	Kind       Kind
-	Time       uint64 // nanoseconds; of two events of which one was over when the other began, the other's is not earlier
+	Time       uint64 // nanoseconds, of one clock for all processors, which tells it right to some microseconds
 	First, End int64  // the sectors of 512 bytes [First, End) of the device
 }
 

@@ -84,8 +84,10 @@ func parseRequest(text string) (r request, err error) {
 	if r.count, err = member(fields, "nr_sector", 4); err != nil {
 		return r, err
 	}
-	if r.op, err = member(fields, "rwbs", 8, 10); err != nil {
-		return r, err
+	// Of 8 letters in Linux 4.19, of 9 and of 10 later: what counts is among the first two.
+	r.op = fields["rwbs"]
+	if r.op.size < 2 || r.op.offset < 0 {
+		return r, fmt.Errorf("member rwbs has %d bytes at %d", r.op.size, r.op.offset)
 	}
 	for _, f := range []field{r.sector, r.count, r.op} {
 		r.shortest = max(r.shortest, f.offset+f.size)

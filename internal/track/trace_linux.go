@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -25,6 +26,8 @@ type Trace struct {
 	marker int
 	events events
 
+	settings [][2]string // without which events are missing: files and what they hold
+
 	lock    sync.Mutex // of what follows
 	page    []byte
 	pending []Event // that were read before they were asked for
@@ -36,8 +39,9 @@ type Trace struct {
 const (
 	instances = "instances"
 	prefix    = "reflinksr-"
-	// bufferKiB is of each processor: some 28,000 events.
-	bufferKiB = 2048
+	// buffersKiB are those of all processors, of which each has at least leastKiB, some 1,700 events, and
+	// no more than mostKiB.
+	buffersKiB, leastKiB, mostKiB = 64 << 10, 128, 2048
 	// pumpPeriod is how often what is there is read, if it is not asked for: whoever traces a disk makes
 	// calls that take as long as the disk lets them.
 	pumpPeriod = 5 * time.Millisecond
@@ -67,10 +71,11 @@ func Open(device uint64) (_ *Trace, err error) {
 		if err = t.make(); err == nil {
 			break
 		}
-		// Somebody else's sweep may have met it before anything in it was open.
-		if !errors.Is(err, os.ErrNotExist) || tries == 3 {
+		// Somebody in another PID namespace may have taken it for one that was left.
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENODEV) || tries == 3 {
 			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}
+		t.closeFiles()
 	}
 	if err := t.begin(device); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
@@ -134,20 +139,23 @@ func (t *Trace) begin(device uint64) (err error) {
 		return err
 	}
 	t.page = make([]byte, t.events.page.size)
+	size := max(leastKiB, min(mostKiB, buffersKiB/runtime.NumCPU()))
+	for _, setting := range [][2]string{{"options/overwrite", "0"}, {"options/markers", "1"}, {"buffer_size_kb", strconv.Itoa(size)}} {
+		if err := writeAt(t.dir, setting[0], setting[1]); err != nil {
+			return err
+		}
+	}
 	// The kernel's number of a device has 20 bits for the minor.
-	number := uint64(unix.Major(device))<<20 | uint64(unix.Minor(device))
-	filter := fmt.Sprintf("dev == %d", number)
-	for _, setting := range [][2]string{
-		{"trace_clock", "global"}, // never earlier on one processor than it was before on another
-		{"options/overwrite", "0"},
-		{"options/markers", "1"},
-		{"buffer_size_kb", strconv.Itoa(bufferKiB)},
+	filter := fmt.Sprintf("dev == %d", uint64(unix.Major(device))<<20|uint64(unix.Minor(device)))
+	t.settings = [][2]string{
+		{"trace_clock", "global"}, // hardly earlier on one processor than it was before on another
 		{"tracing_on", "1"},
 		{"events/block/block_rq_issue/filter", filter},
 		{"events/block/block_rq_complete/filter", filter},
 		{"events/block/block_rq_complete/enable", "1"},
 		{"events/block/block_rq_issue/enable", "1"},
-	} {
+	}
+	for _, setting := range t.settings {
 		if err := writeAt(t.dir, setting[0], setting[1]); err != nil {
 			return err
 		}
@@ -195,7 +203,8 @@ func (t *Trace) read() {
 	for _, pipe := range t.pipes {
 		for t.failed == nil {
 			n, err := sys.Retry(func() (int, error) { return unix.Read(pipe, t.page) })
-			if err == unix.EAGAIN || err == nil && n == 0 {
+			// ENODEV: a processor that is possible, and not there yet, has no buffer.
+			if err == unix.EAGAIN || err == unix.ENODEV || err == nil && n == 0 {
 				break
 			}
 			if err != nil {
@@ -228,7 +237,11 @@ func (t *Trace) Drain(visit func(Event)) error {
 
 // Mark has a later Drain tell of this moment.
 func (t *Trace) Mark() error {
-	if _, err := sys.Retry(func() (int, error) { return unix.Write(t.marker, []byte(prefix)) }); err != nil {
+	_, err := sys.Retry(func() (int, error) { return unix.Write(t.marker, []byte(prefix)) })
+	if err == unix.EBADF {
+		return ErrLost // there was no room for it
+	}
+	if err != nil {
 		return fmt.Errorf("%w: marking its trace: %w", ErrUnsupported, err)
 	}
 	return nil
@@ -239,8 +252,18 @@ func (t *Trace) Mark() error {
 // processors have left what cannot be scheduled away when it returns, which takes some 10 ms.
 func (t *Trace) Settle() error { return membarrier(membarrierGlobal) }
 
-// Lost is ErrLost if there was no room for an event since Open.
+// Lost is ErrLost if there was no room for an event since Open, or if somebody else has switched
+// events off. Who does so and switches them on again is not noticed.
 func (t *Trace) Lost() error {
+	for _, setting := range t.settings {
+		now, err := readAt(t.dir, setting[0])
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+		if !isSet(now, setting[1]) {
+			return fmt.Errorf("%w: somebody has changed %s to %.80q", ErrLost, setting[0], now)
+		}
+	}
 	processors, err := names(t.dir, "per_cpu")
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrUnsupported, err)
@@ -255,6 +278,12 @@ func (t *Trace) Lost() error {
 		}
 	}
 	return nil
+}
+
+// isSet says whether a file of tracefs tells of a setting: alone, or of a choice as the one in brackets.
+func isSet(text, value string) bool {
+	text = strings.TrimSpace(text)
+	return text == value || strings.Contains(" "+text+" ", " ["+value+"] ")
 }
 
 // lost says whether a processor's statistics tell of events that are not in its buffer. What they do
@@ -274,17 +303,23 @@ func lost(stats string) bool {
 	return seen != 3
 }
 
+// closeFiles closes what is open in the instance.
+func (t *Trace) closeFiles() {
+	for _, fd := range append(t.pipes, t.marker, t.dir) {
+		if fd >= 0 {
+			unix.Close(fd)
+		}
+	}
+	t.pipes, t.marker, t.dir = nil, -1, -1
+}
+
 // Close ends the trace, and leaves nothing of it.
 func (t *Trace) Close() (err error) {
 	if t.stop != nil {
 		close(t.stop)
 		t.stopped.Wait()
 	}
-	for _, fd := range append(t.pipes, t.marker, t.dir) {
-		if fd >= 0 {
-			unix.Close(fd)
-		}
-	}
+	t.closeFiles()
 	if t.name != "" {
 		if err = unix.Unlinkat(t.root, instances+"/"+t.name, unix.AT_REMOVEDIR); err == unix.ENOENT {
 			err = nil
@@ -315,13 +350,14 @@ func sweep(root int) {
 		return
 	}
 	for _, name := range all {
-		if !strings.HasPrefix(name, prefix) {
-			continue
+		var pid, number int
+		if n, _ := fmt.Sscanf(name, prefix+"%d-%d", &pid, &number); n != 2 || unix.Kill(pid, 0) != unix.ESRCH {
+			continue // it is being made, or used
 		}
 		switch err := unix.Unlinkat(root, instances+"/"+name, unix.AT_REMOVEDIR); err {
 		case nil:
 			slog.Info("the trace of a process that was killed is removed", "instance", name)
-		case unix.EBUSY, unix.ENOENT:
+		case unix.EBUSY, unix.ENOENT, unix.ENODEV:
 		default:
 			slog.Warn("the trace of a process that was killed stays", "instance", name, "err", err)
 		}

@@ -239,6 +239,24 @@ func TestLoss(t *testing.T) {
 	}
 }
 
+// A trace whose events somebody has switched off is not believed.
+func TestSwitchedOff(t *testing.T) {
+	_, number := device(t)
+	for setting, value := range map[string]string{"events/enable": "0", "tracing_on": "0", "trace_clock": "local", "events/block/block_rq_issue/filter": "0", "events/block/block_rq_complete/enable": "0"} {
+		trace := traced(t, number)
+		if err := trace.Lost(); err != nil {
+			t.Error(err)
+		}
+		if err := writeAt(trace.dir, setting, value); err != nil {
+			t.Fatal(err)
+		}
+		if err := trace.Lost(); !errors.Is(err, ErrLost) {
+			t.Errorf("%s: %v", setting, err)
+		}
+		trace.Close()
+	}
+}
+
 // A killed process leaves an instance, and the next trace removes it; one that is in use stays.
 func TestSweep(t *testing.T) {
 	path, number := device(t)

@@ -26,7 +26,7 @@ const (
 
 func (t *taker) pieces() error {
 	extents := 4 * fewest
-	cursor := extent.NewCursorAsIs(t.disk.File, 0)
+	cursor := ahead{cursor: extent.NewCursorAsIs(t.disk.File, 0)}
 	for at := int64(0); at < t.size; {
 		end, full, err := t.piece(&cursor, at, extents)
 		if err != nil {
@@ -48,24 +48,43 @@ func (t *taker) pieces() error {
 }
 
 // piece is where a piece ends, and whether that is for its extents.
-func (t *taker) piece(cursor *extent.Cursor, at int64, extents int) (end int64, full bool, err error) {
-	for range extents {
-		e, ok, err := cursor.Next()
+func (t *taker) piece(cursor *ahead, at int64, extents int) (end int64, full bool, err error) {
+	for n := 0; n < extents; n++ {
+		e, ok, err := cursor.peek()
 		if err != nil {
 			return 0, false, err
 		}
 		if !ok {
-			end = t.size
+			end, full = t.size, false
 			break
 		}
-		end = e.Logical + e.Length
-		if end-at >= pieceBytes {
-			break
+		if end = e.Logical + e.Length; end-at > pieceBytes {
+			full = false
+			break // it is a later piece's as well
 		}
-		full = true
+		cursor.read = false
+		full = n == extents-1
 	}
 	// An extent may begin within a block that an earlier one ended in, and lie beyond the end of the file.
 	return min(t.size, max(at+t.block, (end+t.block-1)/t.block*t.block), at+pieceBytes), full, nil
+}
+
+// ahead reads extents, the next one as often as it is asked for.
+type ahead struct {
+	cursor   extent.Cursor
+	next     extent.Extent
+	read, ok bool // next is read; it is one
+}
+
+func (a *ahead) peek() (extent.Extent, bool, error) {
+	if !a.read {
+		next, ok, err := a.cursor.Next()
+		if err != nil {
+			return next, false, err
+		}
+		a.next, a.ok, a.read = next, ok, true
+	}
+	return a.next, a.ok, nil
 }
 
 // progress tells how much of the first pass is done, if a further part in a hundred is.

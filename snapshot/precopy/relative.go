@@ -5,27 +5,17 @@ import (
 	"time"
 
 	"reflinksr/internal/extent"
-	"reflinksr/internal/reflink"
 )
 
-// copyBase makes the clone one of Base, whose lock no guest waits for.
-func (t *taker) copyBase() error {
-	if err := reflink.CloneFile(t.dst, t.disk.Base); err != nil {
-		return err
-	}
-	// It may have had another length; and most of what has to be written out is before it hurries.
-	return errors.Join(t.dst.Truncate(t.size), t.writeOut(0, t.size))
-}
-
-// relative makes dirty what the disk may have in another place than Base. What is written from here
-// on is told by the trace.
+// relative makes dirty what the disk may have in another place than the clone, which is one of an earlier
+// state. What is written from here on is told by the trace.
 func (t *taker) relative() error {
 	// What was written before the trace began is where the filesystem says, once that has
 	// written it out.
 	if err := errors.Join(t.writeOutAll(), extent.AskForOne(t.disk.File)); err != nil {
 		return err
 	}
-	disk, base := places{cursor: extent.NewCursorAsIs(t.disk.File, 0)}, places{cursor: extent.NewCursor(t.disk.Base, 0)}
+	disk, base := places{cursor: extent.NewCursorAsIs(t.disk.File, 0), btrfs: t.btrfs}, places{cursor: extent.NewCursor(t.dst, 0), btrfs: t.btrfs}
 	for at, n := int64(0), 0; at < t.size; n++ {
 		d, err := disk.at(at)
 		if err != nil {
@@ -36,7 +26,7 @@ func (t *taker) relative() error {
 			return err
 		}
 		end := min(t.size, d.end, b.end)
-		if d.vague || b.vague || d.where != b.where {
+		if d.vague || b.vague || d.where != b.where || d.unwritten != b.unwritten {
 			t.rounds.dirty.Set(at/t.block, (end+t.block-1)/t.block)
 		}
 		t.progress(at, end)
@@ -59,6 +49,8 @@ type place struct {
 	end   int64
 	where int64 // on the filesystem, less the offset in the file
 	vague bool  // that says nothing
+
+	unwritten bool // they are zeros, for which there is room
 }
 
 // hole is where zeros are.
@@ -67,6 +59,7 @@ const hole = -1 << 62
 // places tells where the bytes of a file are, in order.
 type places struct {
 	cursor extent.Cursor
+	btrfs  bool
 	next   extent.Extent
 	read   bool // next is one
 	over   bool // there are no more
@@ -88,9 +81,9 @@ func (p *places) at(offset int64) (place, error) {
 		return place{end: e.Logical, where: hole}, nil
 	case e.Vague():
 		return place{end: e.Logical + e.Length, vague: true}, nil
-	case e.Unwritten():
+	case e.Unwritten() && !p.btrfs: // XFS makes a hole of it in a clone
 		return place{end: e.Logical + e.Length, where: hole}, nil
 	default:
-		return place{end: e.Logical + e.Length, where: e.Physical - e.Logical}, nil
+		return place{end: e.Logical + e.Length, where: e.Physical - e.Logical, unwritten: e.Unwritten()}, nil
 	}
 }

@@ -1,10 +1,6 @@
 package precopy
 
-import (
-	"slices"
-
-	"reflinksr/internal/track"
-)
+import "reflinksr/internal/track"
 
 // tracer tells what a block device is asked to do: a track.Trace, but in tests.
 type tracer interface {
@@ -14,23 +10,29 @@ type tracer interface {
 	Lost() error
 }
 
-// A batch of ranges is cloned between two drains, and a range is cloned at once: so many
+// A batch of ranges is cloned between two drains, and a range is cloned at once: so few
 // blocks hold a write up for no longer than a write takes.
 const (
 	batchRanges = 16
 	rangeBlocks = 32
 )
 
-// slack is by how much the kernel's times may be wrong, in nanoseconds: a record that was taken
-// back leaves one behind.
-const slack = 1000
+// By how much the kernel's times may be wrong, in nanoseconds. A record that was taken back leaves one behind
+// (slack). The clocks of two processors may differ where the hardware does not keep them together (skew): what was
+// completed so soon after the moment may have been before it.
+const (
+	slack = 1000
+	skew  = 50_000
+)
 
 // rounds clones again what was written until the clone is a moment of the disk.
 type rounds struct {
 	trace  tracer
-	clone  func(from, to int64) error // makes these blocks of the clone those of the disk
-	sector int64                      // how many sectors a block has
-	dirty  *track.Bitmap              // the blocks that were written and not cloned since
+	clone  func(from, to int64) error                  // makes these blocks of the clone those of the disk
+	length func(from, to int64) (end int64, err error) // where a range ends that may be cloned at once, if more is to be
+	expire func() error                                // not nil when it has taken too long
+	sector int64                                       // how many sectors a block has
+	dirty  *track.Bitmap                               // the blocks that were written and not cloned since
 
 	since   *track.Bitmap // in this round: those of writes that were issued since the moment
 	later   *track.Bitmap // those of writes that were completed after it
@@ -45,7 +47,9 @@ type rounds struct {
 func newRounds(trace tracer, blocks, sectors int64, clone func(from, to int64) error) *rounds {
 	return &rounds{
 		trace: trace, clone: clone, sector: sectors,
-		dirty: track.NewBitmap(blocks), since: track.NewBitmap(blocks), later: track.NewBitmap(blocks), chosen: track.NewBitmap(blocks),
+		length: func(from, to int64) (int64, error) { return min(to, from+rangeBlocks), nil },
+		expire: func() error { return nil },
+		dirty:  track.NewBitmap(blocks), since: track.NewBitmap(blocks), later: track.NewBitmap(blocks), chosen: track.NewBitmap(blocks),
 	}
 }
 
@@ -84,10 +88,25 @@ func (r *rounds) round() (done bool, err error) {
 		return false, err
 	}
 	defer func() { r.dirty.Add(r.later) }()
-	for batch := range slices.Chunk(split(r.chosen.Runs()), batchRanges) {
-		if undisturbed, err := r.again(batch); err != nil || !undisturbed {
-			return false, err
+	batch := make([]track.Run, 0, batchRanges)
+	for _, run := range r.chosen.Runs() {
+		for run.From < run.To {
+			end, err := r.length(run.From, run.To)
+			if err != nil {
+				return false, err
+			}
+			batch = append(batch, track.Run{From: run.From, To: end})
+			if run.From = end; len(batch) < batchRanges {
+				continue
+			}
+			if undisturbed, err := r.again(batch); err != nil || !undisturbed {
+				return false, err
+			}
+			batch = batch[:0]
 		}
+	}
+	if undisturbed, err := r.again(batch); err != nil || !undisturbed {
+		return false, err
 	}
 	return r.end()
 }
@@ -110,7 +129,7 @@ func (r *rounds) begin() error {
 		switch from, to := r.blocks(e); {
 		case e.Kind == track.Issued:
 			r.since.Set(from, to) // also of a moment before: they lie too close together to be told apart
-		case r.before(e):
+		case e.Time <= r.moment+skew:
 			r.dirty.Set(from, to)
 		default:
 			r.later.Set(from, to)
@@ -141,6 +160,9 @@ func (r *rounds) before(e track.Event) bool { return e.Time <= r.moment+slack }
 
 // again clones a batch, and says whether the round can go on.
 func (r *rounds) again(batch []track.Run) (undisturbed bool, err error) {
+	if err := r.expire(); err != nil || len(batch) == 0 {
+		return true, err
+	}
 	for _, run := range batch {
 		r.dirty.Clear(run.From, run.To)
 	}
@@ -207,14 +229,4 @@ func (r *rounds) end() (done bool, err error) {
 		return false, err
 	}
 	return !r.late, nil
-}
-
-// split makes pieces of runs that are long.
-func split(runs []track.Run) (pieces []track.Run) {
-	for _, run := range runs {
-		for from := run.From; from < run.To; from += rangeBlocks {
-			pieces = append(pieces, track.Run{From: from, To: min(run.To, from+rangeBlocks)})
-		}
-	}
-	return pieces
 }

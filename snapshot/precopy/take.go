@@ -9,6 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/extent"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
 	"reflinksr/internal/track"
@@ -19,7 +20,7 @@ type Disk struct {
 	File     *os.File      // its data, open for reading
 	Device   uint64        // the number of the one block device over it (st_rdev)
 	Buffered bool          // its writes go through the page cache
-	Base     *os.File      // an earlier clone that nobody writes to, or nil: then only what differs is cloned under the disk's lock
+	Begun    bool          // the clone is one of an earlier state of the disk already: only what differs from that is cloned under the disk's lock
 	Stall    time.Duration // for how long FICLONE would lock it
 	Progress func(percent int)
 }
@@ -29,7 +30,7 @@ type Result struct {
 	Rounds  int
 	Pieces  int           // calls in the first pass
 	Again   int64         // blocks cloned again
-	Differ  int64         // blocks in which the disk differs from Base
+	Differ  int64         // blocks in which the disk may differ from the earlier state
 	Longest time.Duration // the longest call that held the disk's lock
 	P99     time.Duration // of 100 such calls, 99 took no longer
 	Took    time.Duration
@@ -54,7 +55,8 @@ type taker struct {
 	result  Result
 }
 
-// Take makes the empty file dst what the disk holds at a moment of the call, while it is written to.
+// Take makes the file dst, which is empty or a clone of an earlier state, what the disk holds at a moment of the
+// call, while it is written to.
 // IsNoMoment tells of an error whether that cannot be done so. It is not durable before dst is fsynced.
 //
 // The caller has flushed what was written past the device, and sees to it that the disk's file is
@@ -69,14 +71,6 @@ func Take(dst *os.File, disk Disk) (_ Result, err error) {
 		return t.result, err
 	}
 	defer others.close()
-	pass := t.pieces
-	if disk.Base != nil {
-		// Before the trace, which would run over: nobody looks at it meanwhile.
-		if err := t.copyBase(); err != nil {
-			return t.result, err
-		}
-		pass = t.relative
-	}
 	trace, err := track.Open(disk.Device)
 	if err != nil {
 		return t.result, err
@@ -87,6 +81,11 @@ func Take(dst *os.File, disk Disk) (_ Result, err error) {
 		}
 	}()
 	t.rounds = newRounds(trace, (t.size+t.block-1)/t.block, t.block/512, t.clone)
+	t.rounds.length = t.length
+	pass := t.pieces
+	if disk.Begun {
+		pass = t.relative
+	}
 	if err = pass(); err == nil {
 		err = t.end()
 	}
@@ -152,7 +151,14 @@ func (t *taker) writeOutAll() error {
 
 // end makes rounds until one is a moment of the disk.
 func (t *taker) end() error {
-	for started := time.Now(); ; {
+	started := time.Now()
+	t.rounds.expire = func() error {
+		if time.Since(started) > roundsLimit {
+			return fmt.Errorf("%w: it is written to faster than it is cloned (%d rounds in %v, %d blocks cloned again)", ErrGaveUp, t.result.Rounds, roundsLimit, t.rounds.recount)
+		}
+		return nil
+	}
+	for {
 		if err := t.writeOutAll(); err != nil {
 			return err
 		}
@@ -161,10 +167,32 @@ func (t *taker) end() error {
 		if err != nil || done {
 			return err
 		}
-		if time.Since(started) > roundsLimit {
-			return fmt.Errorf("%w: it is written to faster than it is cloned (%d rounds in %v, %d blocks cloned again)", ErrGaveUp, t.result.Rounds, roundsLimit, t.rounds.recount)
+	}
+}
+
+// length is where a range ends that is cloned at once: few blocks, or as few extents, of which a hole or what was
+// written in one go may be one.
+func (t *taker) length(from, to int64) (int64, error) {
+	if to-from <= rangeBlocks {
+		return to, nil
+	}
+	at := from * t.block
+	end := at
+	cursor := extent.NewCursorAsIs(t.disk.File, at)
+	for range rangeBlocks {
+		e, ok, err := cursor.Next()
+		if err != nil {
+			return 0, err
+		}
+		if !ok {
+			end = t.size
+			break
+		}
+		if end = e.Logical + e.Length; end-at >= pieceBytes {
+			break
 		}
 	}
+	return min(to, max(from+rangeBlocks, min(end, at+pieceBytes)/t.block)), nil
 }
 
 func (t *taker) report() Result {

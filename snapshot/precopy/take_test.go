@@ -129,6 +129,16 @@ func target(t testing.TB, d Disk) *os.File {
 	return f
 }
 
+// begun is target, with what an earlier clone has.
+func begun(t testing.TB, d *Disk, earlier *os.File) *os.File {
+	f := target(t, *d)
+	if err := reflink.CloneFile(f, earlier); err != nil {
+		t.Fatal(err)
+	}
+	d.Begun = true
+	return f
+}
+
 func contents(t testing.TB, f *os.File) []byte {
 	t.Helper()
 	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<40))
@@ -174,9 +184,8 @@ func TestTake(t *testing.T) {
 			for i := range int64(50) {
 				write(t, device, i*31%testBlocks)
 			}
-			d.Base = whole
 			before := contents(t, whole)
-			again := target(t, d)
+			again := begun(t, &d, whole)
 			r = taken(t, again, d)
 			if !bytes.Equal(contents(t, again), contents(t, d.File)) || !bytes.Equal(contents(t, whole), before) {
 				t.Error("the second clone is not the disk, or the first is another now")
@@ -191,7 +200,7 @@ func TestTake(t *testing.T) {
 			if err := unix.Fallocate(int(d.File.Fd()), 0, 0, 0); err == nil {
 				t.Error("the disk's file is open for writing")
 			}
-			third := target(t, d)
+			third := begun(t, &d, whole)
 			taken(t, third, d)
 			if !bytes.Equal(contents(t, third), contents(t, d.File)) {
 				t.Error("the third clone is not the disk")
