@@ -12,7 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// blockSize is what is written at a time, in bytes. No device promises more to be whole.
+// blockSize is what is whole or not there, in bytes. No device promises that of more.
 const blockSize = 4096
 
 // What a block begins with: 8 bytes that tell it from everything else, then its

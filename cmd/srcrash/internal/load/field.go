@@ -1,6 +1,7 @@
 package load
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -80,6 +81,7 @@ func (r *run) underWrites(ctx context.Context, b *bed) (_ summary, err error) {
 // under is the load of a shape, on a disk that is in many pieces.
 func (r *run) under(s shape) load {
 	return func(ctx context.Context, b *bed) (summary, error) {
+		s.writers, s.iops = cmp.Or(r.writers, s.writers), cmp.Or(r.iops, s.iops)
 		f := &field{bed: b, blocks: fragmentedBlocks(r.extents), seed: r.seed, sum: summary{Load: s.name, setup: b.setup, Seed: r.seed}}
 		f.sum.MustPreCopy = s.disturb == nil && b.preCopied(r.extents)
 		var choices []choose

@@ -20,7 +20,7 @@ import (
 )
 
 // Usage is the flags of the command.
-const Usage = "[-fs btrfs,xfs] [-load NAME,...] [-snapshots N] [-writes N] [-extents N] [-ext4 N] [-seed S] [-json FILE] [-volume DIR -datapath DIR]"
+const Usage = "[-fs btrfs,xfs] [-load NAME,...] [-snapshots N] [-writes N] [-extents N] [-writers N] [-iops N] [-ext4 N] [-seed S] [-json FILE] [-volume DIR -datapath DIR]"
 
 // run is one run of the command.
 type run struct {
@@ -28,6 +28,8 @@ type run struct {
 	snapshots int      // of a disk under direct writes
 	writes    int      // that are acknowledged meanwhile, at least
 	extents   int      // of a disk that is in many pieces, at least
+	writers   int      // of such a disk; 0: as many as the load has
+	iops      int      // of all of them; 0: as many as the load has
 	ext4      int      // snapshots of a disk with an ext4
 	log       *rig.Log
 	seed      uint64 // of the writers' choices
@@ -44,6 +46,8 @@ func Run(args []string, out io.Writer) error {
 	flags.IntVar(&r.snapshots, "snapshots", 100, "snapshots under each load of direct writes, on each setup; a tenth as many under buffered ones, and two for each of a fifth as many calls that are disturbed")
 	flags.IntVar(&r.writes, "writes", 50000, "writes of the load direct that are acknowledged meanwhile, at least")
 	flags.IntVar(&r.extents, "extents", 4000, "extents that the disk has from the beginning under every other load, at least")
+	flags.IntVar(&r.writers, "writers", 0, "writers to such a disk, 1 to 32; 0: as many as each load has")
+	flags.IntVar(&r.iops, "iops", 0, "operations a second of all of them; 0: as many as each load has")
 	flags.IntVar(&r.ext4, "ext4", 20, "snapshots of a disk with an ext4, on each setup")
 	flags.Uint64Var(&r.seed, "seed", 0, "what the writers choose; 0: any")
 	file := flags.String("json", "", "write one JSON object a line to this file: each snapshot, then the sums")
@@ -53,7 +57,7 @@ func Run(args []string, out io.Writer) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	if flags.NArg() > 0 || r.snapshots < 1 || r.writes < r.snapshots || r.extents < 0 || r.ext4 < 0 {
+	if flags.NArg() > 0 || r.snapshots < 1 || r.writes < r.snapshots || r.extents < 0 || r.writers < 0 || r.writers > 32 || r.iops < 0 || r.ext4 < 0 {
 		return errors.New("usage: srcrash load " + Usage + "; at least one snapshot, and one write for each")
 	}
 	if err := r.choose(*only); err != nil {

@@ -37,7 +37,7 @@ func (w *writers) start(ctx context.Context, device string, seed uint64, iops in
 	}
 	for i, next := range choices {
 		w.done.Go(func() {
-			if err := w.run(ctx, i, iops/len(choices), next, rand.New(rand.NewPCG(seed, uint64(i)))); err != nil {
+			if err := w.run(ctx, i, float64(iops)/float64(len(choices)), next, rand.New(rand.NewPCG(seed, uint64(i)))); err != nil {
 				failed(err)
 			}
 		})
@@ -86,12 +86,12 @@ func (w *writers) stop() {
 }
 
 // run is one writer.
-func (w *writers) run(ctx context.Context, writer, iops int, next choose, random *rand.Rand) error {
+func (w *writers) run(ctx context.Context, writer int, iops float64, next choose, random *rand.Rand) error {
 	b := aligned(largest * blockSize)
 	due := time.Now()
 	for ctx.Err() == nil {
 		if iops > 0 {
-			due = due.Add(time.Duration(random.ExpFloat64() * float64(time.Second) / float64(iops)))
+			due = due.Add(time.Duration(random.ExpFloat64() * float64(time.Second) / iops))
 			select {
 			case <-ctx.Done():
 				return nil
