@@ -7,7 +7,9 @@ import (
 	"os"
 	"time"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
@@ -32,11 +34,15 @@ var errRenewal = errors.New("the volume has to be given a new file")
 // lockedToRenew is locked, and alone if it turns out that the volume needs a new file: who has opened the old one, as a
 // snapshot does, must not find that it is the volume's no more. A guest does not wait for that: it gets the old file then.
 func (v *session) lockedToRenew(do func(*sr.SR) error) error {
-	err := v.locked(do)
-	if !errors.Is(err, errRenewal) {
+	if err := v.locked(do); !errors.Is(err, errRenewal) {
 		return err
 	}
 	v.renewal = renewalMay
+	path, _, err := layout.ParseHandle(v.handle)
+	if err != nil {
+		return err
+	}
+	v.loops = lease.LoopsOf(path, v.key) // what others have bound since counts
 	err = v.alone(do)
 	if fault.Classify(err) != fault.ErrBusy {
 		return err

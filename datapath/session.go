@@ -129,7 +129,7 @@ func (v *session) locked(do func(*sr.SR) error) error {
 
 // alone is locked for who needs the volume for itself, and does not wait for that: ErrBusy.
 func (v *session) alone(do func(*sr.SR) error) error {
-	return v.with(do, func(s *sr.SR) (*dirfs.Lock, error) { return s.TryVolume(v.key) })
+	return v.with(do, func(s *sr.SR) (*dirfs.Lock, error) { return s.TryVolume(v.key, dirfs.Exclusive) })
 }
 
 func (v *session) with(do func(*sr.SR) error, lockIn func(*sr.SR) (*dirfs.Lock, error)) error {

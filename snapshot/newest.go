@@ -43,7 +43,7 @@ func (d disk) openNewest() (*os.File, *dirfs.Lock, error) {
 		return nil, nil, err
 	}
 	// The disk is locked already, and locks are waited for in the order of keys only.
-	lock, err := d.sr.TryLockVolume(key)
+	lock, err := d.sr.TryVolume(key, dirfs.Shared)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -17,8 +17,11 @@ func (s *SR) LockVolume(key Key, mode dirfs.LockMode) (*dirfs.Lock, error) {
 	return s.lockVolume(key, mode, false)
 }
 
-// TryVolume is LockVolume alone, for who does not wait: ErrBusy if somebody else has it.
-func (s *SR) TryVolume(key Key) (*dirfs.Lock, error) { return s.lockVolume(key, dirfs.Exclusive, true) }
+// TryVolume is LockVolume for who does not wait, as whoever has another volume locked already: ErrBusy if
+// somebody else has it, who may wait for that one.
+func (s *SR) TryVolume(key Key, mode dirfs.LockMode) (*dirfs.Lock, error) {
+	return s.lockVolume(key, mode, true)
+}
 
 func (s *SR) lockVolume(key Key, mode dirfs.LockMode, try bool) (*dirfs.Lock, error) {
 	if err := s.mustExist(key); err != nil {
@@ -26,6 +29,9 @@ func (s *SR) lockVolume(key Key, mode dirfs.LockMode, try bool) (*dirfs.Lock, er
 	}
 	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), mode, try)
 	if fault.Classify(err) == fault.ErrNoSpace || fault.Classify(err) == fault.ErrReadOnly {
+		if try {
+			return nil, fault.Errorf(fault.ErrBusy, string(key), "volume %s: there is no room for its lock: %v", key, err)
+		}
 		// No room for a lock file, and a full SR must still be able to destroy. The
 		// SR's own lock, held alone, excludes every other call as well.
 		return nil, s.alone(key)
@@ -39,23 +45,6 @@ func (s *SR) lockVolume(key Key, mode dirfs.LockMode, try bool) (*dirfs.Lock, er
 		} else {
 			lock.Unlock()
 		}
-		return nil, err
-	}
-	return lock, nil
-}
-
-// TryLockVolume is LockVolume Shared for whoever has another volume locked already: ErrBusy if somebody
-// else has it, who may wait for that one.
-func (s *SR) TryLockVolume(key Key) (*dirfs.Lock, error) {
-	if err := s.mustExist(key); err != nil {
-		return nil, err
-	}
-	lock, err := s.Locks.LockFile(string(key), "volume "+string(key), dirfs.Shared, true)
-	if err != nil {
-		return nil, err
-	}
-	if err := errors.Join(s.revalidate(), s.mustExist(key)); err != nil {
-		lock.Unlock()
 		return nil, err
 	}
 	return lock, nil
