@@ -29,7 +29,7 @@ func directIO(d disk) bool {
 	case "btrfs":
 		return !d.checksums
 	case "xfs":
-		return d.kernel.Since(5, 4)
+		return d.kernel.AtLeast(5, 4)
 	case "nfs":
 		return true
 	default:

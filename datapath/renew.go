@@ -7,9 +7,7 @@ import (
 	"os"
 	"time"
 
-	"reflinksr/datapath/lease"
 	"reflinksr/internal/fault"
-	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/sys"
@@ -38,12 +36,7 @@ func (v *session) lockedToRenew(do func(*sr.SR) error) error {
 		return err
 	}
 	v.renewal = renewalMay
-	path, _, err := layout.ParseHandle(v.handle)
-	if err != nil {
-		return err
-	}
-	v.loops = lease.LoopsOf(path, v.key) // what others have bound since counts
-	err = v.alone(do)
+	err := v.alone(do)
 	if fault.Classify(err) != fault.ErrBusy {
 		return err
 	}

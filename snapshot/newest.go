@@ -35,7 +35,7 @@ func (d disk) cloneNewest(f *os.File) (key sr.Key, err error) {
 }
 
 func (d disk) openNewest() (*os.File, *dirfs.Lock, error) {
-	if d.sr.Meta.Filesystem.Type == "btrfs" && !hostinfo.ThisKernel().Since(6, 2) {
+	if d.sr.Meta.Filesystem.Type == "btrfs" && !hostinfo.ThisKernel().AtLeast(6, 2) {
 		return nil, nil, errOldKernel
 	}
 	key, err := newestOf(d.sr, d.key)

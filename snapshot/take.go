@@ -57,7 +57,7 @@ func (d disk) takeInUse(f *os.File, stall time.Duration) error {
 	if binding.Offset != 0 {
 		return fmt.Errorf("%w: %s is bound to a part of its file", precopy.ErrGaveUp, device.Path())
 	}
-	if xfs := d.sr.Meta.Filesystem.Type == "xfs"; xfs && info.DirectIO && !hostinfo.ThisKernel().Since(5, 4) {
+	if xfs := d.sr.Meta.Filesystem.Type == "xfs"; xfs && info.DirectIO && !hostinfo.ThisKernel().AtLeast(5, 4) {
 		// An older version has attached it. A clone locks the file only against clones there.
 		return fmt.Errorf("%w: %s has direct I/O, with which no clone on XFS before Linux 5.4 is sure to be a moment; attach the disk again", precopy.ErrGaveUp, device.Path())
 	}
@@ -96,7 +96,7 @@ func sameDevice(a, b loop.Device) bool {
 // takeAtOnce clones the disk onto what is there of it in f. XFS passes over what is equal (Linux 5.9), and
 // is done sooner. Elsewhere it would first have to let go of it, with the disk locked.
 func (d disk) takeAtOnce(f *os.File) error {
-	if d.sr.Meta.Filesystem.Type != "xfs" || !hostinfo.ThisKernel().Since(5, 9) {
+	if d.sr.Meta.Filesystem.Type != "xfs" || !hostinfo.ThisKernel().AtLeast(5, 9) {
 		if err := f.Truncate(0); err != nil {
 			return err
 		}

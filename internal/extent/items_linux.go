@@ -141,4 +141,4 @@ func itemOf(start int64, item []byte) Item {
 func InTree(f *os.File) bool { return TreeTells() && AskForOne(f) == nil }
 
 // TreeTells says whether the kernel is one of which InTree is true.
-func TreeTells() bool { return hostinfo.ThisKernel().Since(6, 2) }
+func TreeTells() bool { return hostinfo.ThisKernel().AtLeast(6, 2) }

@@ -26,7 +26,7 @@ func kernelOf(release string) (k Kernel) {
 	return k
 }
 
-// Since says whether it is that version, or a later one.
-func (k Kernel) Since(major, minor int) bool {
+// AtLeast says whether it is that version, or a later one.
+func (k Kernel) AtLeast(major, minor int) bool {
 	return k.Major > major || k.Major == major && k.Minor >= minor
 }

@@ -22,11 +22,11 @@ func TestKernel(t *testing.T) {
 		{"next", 4, 19, false},
 		{"6", 5, 4, false},
 	} {
-		if got := kernelOf(c.release).Since(c.major, c.minor); got != c.want {
+		if got := kernelOf(c.release).AtLeast(c.major, c.minor); got != c.want {
 			t.Errorf("%q since %d.%d: %v", c.release, c.major, c.minor, got)
 		}
 	}
-	if !ThisKernel().Since(2, 6) {
+	if !ThisKernel().AtLeast(2, 6) {
 		t.Errorf("this kernel is %+v", ThisKernel())
 	}
 }

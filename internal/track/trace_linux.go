@@ -3,11 +3,9 @@ package track
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"runtime"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,25 +81,6 @@ func Open(device uint64) (_ *Trace, err error) {
 	t.stop = make(chan struct{})
 	t.stopped.Go(t.pump)
 	return t, nil
-}
-
-// Able is why this host lets nobody trace a device, or nil.
-func Able() error {
-	if err := membarrier(membarrierQuery); err != nil {
-		return err
-	}
-	root, err := open()
-	if err != nil {
-		return err
-	}
-	defer unix.Close(root)
-	if _, err := readFormats(root); err != nil {
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
-	}
-	if err := unix.Faccessat(root, instances, unix.W_OK, 0); err != nil {
-		return fmt.Errorf("%w: tracefs %s: %w", ErrUnsupported, instances, err)
-	}
-	return nil
 }
 
 // make makes the instance, and opens what keeps others from removing it.
@@ -252,57 +231,6 @@ func (t *Trace) Mark() error {
 // processors have left what cannot be scheduled away when it returns, which takes some 10 ms.
 func (t *Trace) Settle() error { return membarrier(membarrierGlobal) }
 
-// Lost is ErrLost if there was no room for an event since Open, or if somebody else has switched
-// events off. Who does so and switches them on again is not noticed.
-func (t *Trace) Lost() error {
-	for _, setting := range t.settings {
-		now, err := readAt(t.dir, setting[0])
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnsupported, err)
-		}
-		if !isSet(now, setting[1]) {
-			return fmt.Errorf("%w: somebody has changed %s to %.80q", ErrLost, setting[0], now)
-		}
-	}
-	processors, err := names(t.dir, "per_cpu")
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnsupported, err)
-	}
-	for _, name := range processors {
-		stats, err := readAt(t.dir, "per_cpu/"+name+"/stats")
-		if err != nil {
-			return fmt.Errorf("%w: %w", ErrUnsupported, err)
-		}
-		if lost(stats) {
-			return ErrLost
-		}
-	}
-	return nil
-}
-
-// isSet says whether a file of tracefs tells of a setting: alone, or of a choice as the one in brackets.
-func isSet(text, value string) bool {
-	text = strings.TrimSpace(text)
-	return text == value || strings.Contains(" "+text+" ", " ["+value+"] ")
-}
-
-// lost says whether a processor's statistics tell of events that are not in its buffer. What they do
-// not tell is not known.
-func lost(stats string) bool {
-	seen := 0
-	for line := range strings.Lines(stats) {
-		name, value, _ := strings.Cut(line, ":")
-		switch name {
-		case "overrun", "commit overrun", "dropped events":
-			if strings.TrimSpace(value) != "0" {
-				return true
-			}
-			seen++
-		}
-	}
-	return seen != 3
-}
-
 // closeFiles closes what is open in the instance.
 func (t *Trace) closeFiles() {
 	for _, fd := range append(t.pipes, t.marker, t.dir) {
@@ -331,52 +259,4 @@ func (t *Trace) Close() (err error) {
 		unix.Close(t.root)
 	}
 	return err
-}
-
-// Sweep removes what killed processes have left of their traces.
-func Sweep() {
-	root, err := open()
-	if err != nil {
-		return // nobody can have made one
-	}
-	defer unix.Close(root)
-	sweep(root)
-}
-
-// sweep leaves alone what a process has open: the kernel removes no such instance.
-func sweep(root int) {
-	all, err := names(root, instances)
-	if err != nil {
-		return
-	}
-	for _, name := range all {
-		var pid, number int
-		if n, _ := fmt.Sscanf(name, prefix+"%d-%d", &pid, &number); n != 2 || unix.Kill(pid, 0) != unix.ESRCH {
-			continue // it is being made, or used
-		}
-		switch err := unix.Unlinkat(root, instances+"/"+name, unix.AT_REMOVEDIR); err {
-		case nil:
-			slog.Info("the trace of a process that was killed is removed", "instance", name)
-		case unix.EBUSY, unix.ENOENT, unix.ENODEV:
-		default:
-			slog.Warn("the trace of a process that was killed stays", "instance", name, "err", err)
-		}
-	}
-}
-
-// Commands of membarrier(2).
-const (
-	membarrierQuery  = 0
-	membarrierGlobal = 1
-)
-
-func membarrier(command uintptr) error {
-	supported, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, command, 0, 0)
-	if errno != 0 {
-		return fmt.Errorf("%w: membarrier: %w", ErrUnsupported, errno)
-	}
-	if command == membarrierQuery && supported&membarrierGlobal == 0 {
-		return fmt.Errorf("%w: its processors cannot be waited for (membarrier; nohz_full?)", ErrUnsupported)
-	}
-	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"runtime/metrics"
+	"strings"
 	"testing"
 	"time"
 
@@ -365,8 +366,13 @@ func TestMemoryIsBounded(t *testing.T) {
 			t.Logf("bytes allocated for %d extents: %v", many, used[1])
 			// The bitmap, of a bit for 64 KiB, and its text; 16 bytes for a range and what
 			// appending throws away, of which there are at most rangeLimit; of every second
-			// extent some bytes for a run, more than once.
-			for what, limit := range map[string]float64{"changed blocks": 4, "ranges": 16 * 4, "usage": 0.5, "destruction": 12} {
+			// extent some bytes for a run, more than once. What a volume occupies on btrfs is asked of whole
+			// extents, which may be used in several places of a file: each is remembered.
+			usage := 0.5
+			if strings.HasPrefix(l.name, "btrfs") {
+				usage = 150
+			}
+			for what, limit := range map[string]float64{"changed blocks": 4, "ranges": 16 * 4, "usage": usage, "destruction": 12} {
 				if each := (float64(used[1][what]) - float64(used[0][what])) / (many - few); each > limit {
 					t.Errorf("%s: %.1f bytes for each extent more, at most %v are expected", what, each, limit)
 				}

@@ -215,6 +215,7 @@ func reattach(f *field) *disturbs {
 				return "", err
 			}
 			var err error
+			f.anew = true
 			f.plug, err = f.plugIn(f.disk, "1", false)
 			return f.plug.device, err
 		})
