@@ -245,7 +245,7 @@ func secondDevice(f *field) *disturbs {
 		if err != nil {
 			return false, err
 		}
-		device, err = loop.Attach(loop.Config{File: file, SectorSize: sectorSize, DirectIO: f.setup.DirectIO, Name: "srcrash-second"})
+		device, err = loop.Attach(loop.Config{File: file, SectorSize: blockSize, DirectIO: f.setup.DirectIO, Name: "srcrash-second"})
 		if err = errors.Join(err, file.Close()); err != nil {
 			return false, err
 		}
