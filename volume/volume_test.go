@@ -3,6 +3,7 @@ package volume
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -114,6 +115,15 @@ func FuzzRecord(f *testing.F) {
 	f.Add([]byte(`{"name":"n","NAME":"o","\u212aeys":{"a":"b"},"de\u017fcription":"d","size":"1048576","cbt":true}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		r, err := parseRecord(data)
+		if looked, e := peekRecord(data); (e == nil) != (err == nil) {
+			t.Fatalf("who only looks at %s finds %v, who changes it %v", data, e, err)
+		} else if err == nil {
+			same := *r
+			same.unknown = nil
+			if !reflect.DeepEqual(looked, same) {
+				t.Errorf("who only looks at %s finds %+v, who changes it %+v", data, looked, same)
+			}
+		}
 		if err != nil {
 			return
 		}
