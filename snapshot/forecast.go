@@ -9,7 +9,7 @@ import (
 // Forecast is what a snapshot of a disk that a guest has will come to, about.
 type Forecast struct {
 	Takes    time.Duration
-	Stall    time.Duration // for how long a write of the guest waits, at most
+	Stall    time.Duration // for how long a write of the guest waits
 	AtOnce   time.Duration // for how long it would wait where the disk is cloned at once, which takes as long
 	Untraced error         // why it is; nil: it need not be
 }

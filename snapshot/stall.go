@@ -23,7 +23,7 @@ func extentTime(filesystem string) time.Duration {
 // what its disk takes at other times.
 const tolerable = 20 * time.Millisecond
 
-// stall is Stall of the disk. Where it is tolerable it does not matter how long it is exactly.
+// stall is Stall of the disk. Extents are read in rows, since a guest's writes wait for each look at them.
 func (d disk) stall() (time.Duration, error) {
 	filesystem := d.sr.Meta.Filesystem.Type
 	if !inPieces(filesystem) {

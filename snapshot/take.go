@@ -15,6 +15,7 @@ import (
 	"reflinksr/internal/loop"
 	"reflinksr/internal/procs"
 	"reflinksr/internal/reflink"
+	"reflinksr/internal/track"
 	"reflinksr/snapshot/precopy"
 )
 
@@ -31,8 +32,9 @@ func (d disk) take(f *os.File) error {
 	if stall <= tolerable {
 		return reflink.CloneFile(f, d.data)
 	}
+	// EINVAL: there are files that only CloneFile can clone, which tries without checksums as well.
 	err = d.takeInUse(f, stall)
-	if !precopy.IsNoMoment(err) && !errors.Is(err, unix.EINVAL) { // EINVAL: of the ways to clone a file one is more patient
+	if !precopy.IsNoMoment(err) && !errors.Is(err, unix.EINVAL) {
 		return err
 	}
 	slog.Warn("the disk is cloned at once, which holds up its guest", "key", d.key, "expected", stall, "why", err)
@@ -41,6 +43,9 @@ func (d disk) take(f *os.File) error {
 
 // takeInUse is take of a disk that one device of this host has.
 func (d disk) takeInUse(f *os.File, stall time.Duration) error {
+	if err := track.Able(); err != nil {
+		return err // before a long clone of the newest snapshot
+	}
 	device := d.devices[0]
 	number, err := device.BlockNumber()
 	if err != nil {

@@ -10,7 +10,8 @@
 //
 // A round begins with a drain of the trace, which puts every block of which a write was
 // completed into the set dirty. Then a mark is made in the trace: the moment. The next drain
-// tells it. S is the blocks of dirty of which a write was completed before the moment. The blocks
+// tells it. S is the blocks of dirty of which a write was completed before the moment, or so soon after it that
+// the clocks of two processors may disagree (skew). The blocks
 // of S are cloned in batches: they are taken out of dirty, cloned, and the trace is drained. If it
 // tells of a write to a block of the batch that was issued after the drain before the mark, the round
 // has failed, and the next begins. When all batches are done, the trace is drained once more, after
@@ -39,4 +40,8 @@
 //
 // Nobody but the one device writes to the file. The caller keeps others out by the volume's lock;
 // what does not take that (a device of another program's) is watched for.
+//
+// The kernel's clock for traces, which is one for all processors, tells two of them apart by less than skew, and what
+// is between two events that depend on each other, a write's way through the driver. Nobody switches the events of the
+// trace off and on again meanwhile; who leaves them off is noticed.
 package precopy
