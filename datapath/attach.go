@@ -51,8 +51,10 @@ func Attach(uri, domain string) (device string, err error) {
 }
 
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {
-	if err := v.undoRenewal(s); err != nil {
-		return loop.Device{}, err
+	if renews(s) { // where not, a filesystem that has failed is not asked for what cannot be there
+		if err := v.undoRenewal(s); err != nil {
+			return loop.Device{}, err
+		}
 	}
 	before := v.state
 	if !before.Nonpersistent {

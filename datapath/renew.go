@@ -53,7 +53,7 @@ func (v *session) lockedToRenew(do func(*sr.SR) error) error {
 // FICLONE, and takes its place: the contents are the same at any moment. renewed is false if there is nothing to gain, or if
 // it did not work: the disk is as it was then, and can be bound without direct I/O.
 func (v *session) renew(s *sr.SR, f *os.File, want loop.Info) (d loop.Device, renewed bool, err error) {
-	if s.Meta.Filesystem.Type != "xfs" || !want.DirectIO || want.ReadOnly || v.state.Nonpersistent {
+	if !renews(s) || !want.DirectIO || want.ReadOnly || v.state.Nonpersistent {
 		return d, false, nil
 	}
 	if least, err := sys.LeastDirect(f); err != nil || least <= want.SectorSize {
@@ -92,6 +92,9 @@ func (v *session) renew(s *sr.SR, f *os.File, want loop.Info) (d loop.Device, re
 	slog.Info("the disk has a new file, so that it has direct I/O", "key", v.key, "device", d.Path(), "extents", n, "took", time.Since(start))
 	return d, true, nil
 }
+
+// renews says whether disks of an SR are ever renewed.
+func renews(s *sr.SR) bool { return s.Meta.Filesystem.Type == "xfs" }
 
 // bindRenewed stages a file with the contents of f, and a device with direct I/O. Both are found by the name of the one.
 func (v *session) bindRenewed(s *sr.SR, f *os.File, want loop.Info) (d loop.Device, err error) {
@@ -167,9 +170,6 @@ func alike(fresh, old *os.File) error {
 
 // undoRenewal removes what renew has left: the new file, with its device, which nobody has used, or the old one.
 func (v *session) undoRenewal(s *sr.SR) error {
-	if s.Meta.Filesystem.Type != "xfs" {
-		return nil // nothing is renewed, and a filesystem that failed answers as little as can be asked
-	}
 	st, err := s.Staging.Stat(sr.Renewed(v.key))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
