@@ -20,13 +20,29 @@ type Log struct {
 
 // PrivateLog hears the log in the host's place. For that this process, which must be in a mount namespace
 // of its own, and its children have a /dev with little in it: whoever needs a loop device makes its node.
+// The host's /dev/shm stays, for a plugin may be there.
 func PrivateLog() (*Log, error) {
+	shared, err := unix.Open("/dev/shm", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err == nil {
+		defer unix.Close(shared)
+	} else if err != unix.ENOENT {
+		return nil, &os.PathError{Op: "open", Path: "/dev/shm", Err: err}
+	}
+	there := err == nil
 	if err := unix.Mount("tmpfs", "/dev", "tmpfs", unix.MS_NOSUID, "mode=755"); err != nil {
 		return nil, fmt.Errorf("mounting a /dev: %w", err)
 	}
 	for name, number := range map[string][2]uint32{"null": {1, 3}, "zero": {1, 5}, "full": {1, 7}, "random": {1, 8}, "urandom": {1, 9}, "loop-control": {10, 237}} {
 		if err := unix.Mknod("/dev/"+name, unix.S_IFCHR|0o600, int(unix.Mkdev(number[0], number[1]))); err != nil { // #nosec G115 -- small
 			return nil, &os.PathError{Op: "mknod", Path: "/dev/" + name, Err: err}
+		}
+	}
+	if there {
+		if err := os.Mkdir("/dev/shm", 0o700); err != nil {
+			return nil, err
+		}
+		if err := unix.Mount(fmt.Sprintf("/proc/self/fd/%d", shared), "/dev/shm", "", unix.MS_BIND, ""); err != nil {
+			return nil, fmt.Errorf("mounting /dev/shm: %w", err)
 		}
 	}
 	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram", Name: "/dev/log"})
