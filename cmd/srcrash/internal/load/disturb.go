@@ -203,12 +203,16 @@ func loseEvents(f *field) *disturbs {
 	return d
 }
 
-// reattach detaches the disk and attaches it again, while whoever writes to it waits.
+// reattach detaches the disk and attaches it again, while whoever writes to it waits. Of two calls, one waits as well: else
+// a disk that takes long to be detached may always outlast it.
 func reattach(f *field) *disturbs {
 	d := &disturbs{}
 	d.do = func(a attack) (inTime bool, err error) {
 		if d.traced(a, 20*time.Millisecond) == "" {
 			return false, nil
+		}
+		if d.random.IntN(2) == 0 && a.process.Signal(unix.SIGSTOP) == nil {
+			defer a.process.Signal(unix.SIGCONT)
 		}
 		err = f.writers.elsewhere(func() (string, error) {
 			if err := f.unplug(f.plug); err != nil {
