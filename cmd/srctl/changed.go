@@ -2,11 +2,11 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"reflinksr/internal/units"
@@ -15,13 +15,18 @@ import (
 // rangesPrinted bounds what is printed: there may be a million.
 const rangesPrinted = 16
 
-func changed(ctx context.Context, args []string, out io.Writer) error {
-	var asJSON bool
-	args, err := parse("changed", args, 3, 3, func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, "") })
-	if err != nil {
-		return err
-	}
-	a, b, err := volumesAt(ctx, args[0], args[1], args[2])
+func (s *session) changed() *cobra.Command {
+	return s.answersJSON(command("changed SR A B", "tell where a volume may differ from another",
+		`changed tells where the volume B may differ from the volume A, which is where the two
+do not share blocks: offset and length of each range, and a map of the disk, a
+character for each slice: . nothing, - less than half, + half or more, # all of it.`,
+		`  srctl changed /srv/tank $SNAPSHOT $KEY
+  srctl changed --json /srv/tank $SNAPSHOT $KEY | jq .bytes`, 3, 3, s.tellChanges))
+}
+
+func (s *session) tellChanges(ctx context.Context, args []string) error {
+	out := s.out
+	a, b, err := s.volumesAt(ctx, args[0], args[1], args[2])
 	if err != nil {
 		return err
 	}
@@ -29,7 +34,7 @@ func changed(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	if asJSON {
+	if s.json {
 		return printJSON(out, c)
 	}
 	if !c.Related {
@@ -37,7 +42,7 @@ func changed(ctx context.Context, args []string, out io.Writer) error {
 	}
 	for i, r := range c.Ranges {
 		if i == rangesPrinted {
-			fmt.Fprintf(out, "and %d more ranges: -json lists them all\n", len(c.Ranges)-i)
+			fmt.Fprintf(out, "and %d more ranges: --json lists them all\n", len(c.Ranges)-i)
 			break
 		}
 		fmt.Fprintf(out, "%15d %12s\n", r[0], units.Bytes(r[1]))

@@ -5,13 +5,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
@@ -23,27 +23,39 @@ import (
 	"reflinksr/internal/units"
 )
 
-func deltaCmd(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) == 0 {
-		return errUsage
-	}
-	switch args[0] {
-	case "export":
-		return deltaExport(ctx, args[1:], out)
-	case "apply":
-		return deltaApply(args[1:], out)
-	case "verify":
-		return deltaVerify(args[1:], out)
-	}
-	return errUsage
+func (s *session) delta() *cobra.Command {
+	destroy := false
+	apply := command("apply FILE TARGET", "make a file or a device that holds one volume hold the next",
+		`apply makes a file or a block device that holds what a stream begins with hold what it
+ends with. The stream of a whole disk makes a new file, or is written to a blank
+device, or as a disk to a pipe (-). FILE can be - for a pipe. What is interrupted
+is finished by applying the same stream again.`,
+		`  srctl delta apply disk.full disk.raw
+  srctl delta apply disk-2.delta disk.raw
+  ssh backup cat disk.full | srctl delta apply - /dev/sdx`, 2, 2,
+		func(_ context.Context, args []string) error { return deltaApply(args, destroy, s.out) })
+	apply.Flags().BoolVar(&destroy, "overwrite", false, "whatever the target holds, if nobody uses it")
+	return family("delta", "incremental backup to streams, and restore",
+		`delta writes what one volume has that an older snapshot has not, or all of it, as a
+stream with checksums, applies such streams, and verifies them.`,
+		command("export SR [A] B FILE", "write what the volume B has that the snapshot A has not",
+			`export writes what the volume B has that the snapshot A has not; without A (or with -)
+all of it. FILE can be - for a pipe. What is interrupted is continued by the same
+command if B is a snapshot.`,
+			`  srctl delta export /srv/tank $MONDAY monday.full
+  srctl delta export /srv/tank $MONDAY $TUESDAY tuesday.delta
+  srctl delta export /srv/tank $MONDAY - | ssh backup 'cat > monday.full'`, 3, 4, s.deltaExport),
+		apply,
+		command("verify FILE", "say whether a stream is whole, and what it is",
+			`verify reads a whole stream, compares its checksums, and tells which volume it makes of
+which. FILE can be - for a pipe.`,
+			`  srctl delta verify tuesday.delta`, 1, 1,
+			func(_ context.Context, args []string) error { return deltaVerify(args, s.out) }))
 }
 
 // deltaExport writes what a volume has that a snapshot has not, or all of it.
-func deltaExport(ctx context.Context, args []string, out io.Writer) error {
-	args, err := parse("delta", args, 3, 4, noFlags)
-	if err != nil {
-		return err
-	}
+func (s *session) deltaExport(ctx context.Context, args []string) error {
+	out := s.out
 	from, to, path := "", args[1], args[2]
 	if len(args) == 4 {
 		from, to, path = args[1], args[2], args[3]
@@ -51,7 +63,7 @@ func deltaExport(ctx context.Context, args []string, out io.Writer) error {
 	if from == "-" {
 		from = ""
 	}
-	sr, err := at(ctx, args[0])
+	sr, err := s.at(ctx, args[0])
 	if err != nil {
 		return err
 	}
@@ -369,12 +381,7 @@ func rename(from, to string) error {
 }
 
 // deltaApply makes a target that holds the one volume hold the other.
-func deltaApply(args []string, out io.Writer) error {
-	destroy := false
-	args, err := parse("delta", args, 2, 2, func(f *flag.FlagSet) { f.BoolVar(&destroy, "overwrite", false, "") })
-	if err != nil {
-		return err
-	}
+func deltaApply(args []string, destroy bool, out io.Writer) error {
 	in, name, err := openStream(args[0])
 	if err != nil {
 		return err
@@ -470,10 +477,6 @@ func openStream(path string) (*os.File, string, error) {
 
 // deltaVerify reads a whole stream, and says what it is.
 func deltaVerify(args []string, out io.Writer) error {
-	args, err := parse("delta", args, 1, 1, noFlags)
-	if err != nil {
-		return err
-	}
 	in, name, err := openStream(args[0])
 	if err != nil {
 		return err

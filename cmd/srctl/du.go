@@ -3,27 +3,33 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"text/tabwriter"
 
 	"reflinksr/internal/repository"
 	"reflinksr/internal/units"
+
+	"github.com/spf13/cobra"
 )
 
-func du(ctx context.Context, args []string, out io.Writer) error {
-	var asJSON bool
-	args, err := parse("du", args, 0, 1, func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, "") })
-	if err != nil {
-		return err
-	}
+func (s *session) du() *cobra.Command {
+	return s.answersJSON(command("du [SR]", "tell what volumes occupy, share, and give back when destroyed",
+		`du measures every volume of an SR, or of all that are attached: what is allocated,
+what it shares with others and what it has alone, and what destroying it gives
+back at least.`,
+		`  srctl du /srv/tank
+  srctl du --json | jq '.[].volumes[] | select(.gives_back > 1e9)'`, 0, 1, s.measure))
+}
+
+func (s *session) measure(ctx context.Context, args []string) (err error) {
+	out := s.out
 	var srs []repository.SR
 	if len(args) == 0 {
 		srs, err = repository.Attached(ctx)
 	} else {
 		srs = make([]repository.SR, 1)
-		srs[0], err = at(ctx, args[0])
+		srs[0], err = s.at(ctx, args[0])
 	}
 	if err != nil {
 		return err
@@ -36,7 +42,7 @@ func du(ctx context.Context, args []string, out io.Writer) error {
 			all = append(all, *u)
 		}
 	}
-	if asJSON {
+	if s.json {
 		return errors.Join(failed, printJSON(out, all))
 	}
 	for i, u := range all {

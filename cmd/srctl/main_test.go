@@ -91,16 +91,6 @@ func sessions(t *testing.T, files []string) {
 	}
 }
 
-func TestUsage(t *testing.T) {
-	for _, args := range [][]string{nil, {"x"}, {"ls", "a", "b"}, {"show", "a"}, {"check"}, {"lease", "break", "x"}, {"demo", "x"}, {"ls", "-x"},
-		{"changed", "a", "b"}, {"du", "a", "b"}, {"compact", "a"}, {"compact", "-unused", "-1", "a", "b"}, {"tree"}, {"delta"}, {"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}} {
-		var out, errs bytes.Buffer
-		if status := run(args, &out, &errs); status != 2 || !strings.Contains(errs.String(), "usage: srctl") || out.Len() > 0 {
-			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())
-		}
-	}
-}
-
 // A monitoring system must not take an SR that could not be looked at for a good one.
 func TestCheckOfNothing(t *testing.T) {
 	dir := t.TempDir()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -149,4 +150,18 @@ func said(out io.Writer, path, format string, args ...any) error {
 	}
 	_, err := fmt.Fprintf(out, "%s: %s\n", path, line)
 	return err
+}
+
+func printJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+// oneLine makes a foreign text safe for a terminal.
+func oneLine(s string) string {
+	if q := fmt.Sprintf("%q", s); q != `"`+s+`"` {
+		return q
+	}
+	return s
 }

@@ -10,6 +10,8 @@ import (
 
 	"reflinksr/internal/repository"
 	"reflinksr/internal/units"
+
+	"github.com/spf13/cobra"
 )
 
 // node is a volume in the tree of those that come from one.
@@ -22,17 +24,20 @@ type node struct {
 	printed  bool
 }
 
-func tree(ctx context.Context, args []string, out io.Writer) error {
-	args, err := parse("tree", args, 1, 1, noFlags)
-	if err != nil {
-		return err
-	}
-	sr, err := at(ctx, args[0])
+func (s *session) tree() *cobra.Command {
+	return command("tree SR", "show which volume comes from which, with sizes and ages",
+		`tree shows the volumes of an SR below those that they were made of, the oldest first.
+One that is no more is shown where others come from it.`,
+		`  srctl tree /srv/tank`, 1, 1, s.showTree)
+}
+
+func (s *session) showTree(ctx context.Context, args []string) error {
+	sr, err := s.at(ctx, args[0])
 	if err != nil {
 		return err
 	}
 	members, failed := sr.Family(ctx)
-	if err := printTrees(out, nodesOf(members), time.Now()); err != nil {
+	if err := printTrees(s.out, nodesOf(members), time.Now()); err != nil {
 		return err
 	}
 	return failed

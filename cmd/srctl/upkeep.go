@@ -3,21 +3,38 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
 
 	"reflinksr/internal/repository"
+
+	"github.com/spf13/cobra"
 )
 
+func (s *session) lease() *cobra.Command {
+	c := command("lease SR", "list who has volumes active; end that of a dead host",
+		`lease lists the volumes of an SR that somebody has active, and who. Its commands end
+what a host that has died has active, on paper: stop that host first.`,
+		`  srctl lease /srv/tank`, 1, 1, s.listLeases)
+	c.AddCommand(
+		command("break SR VOLUME", "end the use of a volume by other hosts",
+			`break ends the use of a volume by other hosts, on paper: for when a host has died. One
+that is still alive goes on writing: stop it first.`,
+			`  srctl lease break /srv/tank $KEY`, 2, 2, s.breakLease),
+		command("forget SR HOST", "end the use of all volumes by a host that is no more",
+			`forget ends the use of all volumes by a host that is no more, and forgets that it has the
+SR attached. The SR need not be attached here. HOST is the host's UUID, as srctl lease
+tells it.`,
+			`  srctl lease forget /srv/tank $HOST`, 2, 2, s.forgetHost),
+	)
+	return c
+}
+
 // forgetHost breaks every lease of a host that is no more.
-func forgetHost(ctx context.Context, args []string, out io.Writer) error {
-	args, err := parse("lease", args, 2, 2, noFlags)
-	if err != nil {
-		return err
-	}
+func (s *session) forgetHost(ctx context.Context, args []string) error {
+	out := s.out
 	path, err := filepath.Abs(args[0])
 	if err != nil {
 		return err
@@ -34,35 +51,27 @@ func forgetHost(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-func leases(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) > 0 && args[0] == "forget" {
-		return forgetHost(ctx, args[1:], out)
-	}
-	if len(args) > 0 && args[0] == "break" {
-		args, err := parse("lease", args[1:], 2, 2, noFlags)
-		if err != nil {
-			return err
-		}
-		v, err := volumeAt(ctx, args[0], args[1])
-		if err != nil {
-			return err
-		}
-		holders, damaged, err := v.BreakLease(ctx)
-		for _, h := range holders {
-			fmt.Fprintf(out, "%s: broken: %s\n", args[1], h)
-		}
-		if damaged {
-			fmt.Fprintf(out, "%s: broken: a lease that could not be read, so nobody knows who had it\n", args[1])
-		} else if err == nil && len(holders) == 0 {
-			fmt.Fprintf(out, "%s: no other host has it active; what this host has active ends with Datapath.deactivate\n", args[1])
-		}
-		return err
-	}
-	args, err := parse("lease", args, 1, 1, noFlags)
+func (s *session) breakLease(ctx context.Context, args []string) error {
+	out := s.out
+	v, err := s.volumeAt(ctx, args[0], args[1])
 	if err != nil {
 		return err
 	}
-	sr, err := at(ctx, args[0])
+	holders, damaged, err := v.BreakLease(ctx)
+	for _, h := range holders {
+		fmt.Fprintf(out, "%s: broken: %s\n", v.Key, h)
+	}
+	if damaged {
+		fmt.Fprintf(out, "%s: broken: a lease that could not be read, so nobody knows who had it\n", v.Key)
+	} else if err == nil && len(holders) == 0 {
+		fmt.Fprintf(out, "%s: no other host has it active; what this host has active ends with Datapath.deactivate\n", v.Key)
+	}
+	return err
+}
+
+func (s *session) listLeases(ctx context.Context, args []string) error {
+	out := s.out
+	sr, err := s.at(ctx, args[0])
 	if err != nil {
 		return err
 	}
@@ -75,11 +84,15 @@ func leases(ctx context.Context, args []string, out io.Writer) error {
 	return err
 }
 
-func relocate(ctx context.Context, args []string, out io.Writer) error {
-	args, err := parse("rehome", args, 1, 1, noFlags)
-	if err != nil {
-		return err
-	}
+func (s *session) rehome() *cobra.Command {
+	return command("rehome PATH", "accept that an SR was moved to another filesystem",
+		`rehome tells an SR that the filesystem that it is on now is the right one: after its
+directory was copied, or restored from a backup. It must be detached.`,
+		`  srctl rehome /srv/tank`, 1, 1, s.relocate)
+}
+
+func (s *session) relocate(ctx context.Context, args []string) error {
+	out := s.out
 	from, to, err := repository.Relocate(ctx, args[0])
 	if err != nil {
 		return err
