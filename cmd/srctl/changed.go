@@ -4,24 +4,22 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
+	"path/filepath"
+	"reflinksr/internal/repository"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/term"
-
-	"reflinksr/internal/units"
 )
 
 // rangesPrinted bounds what is printed: there may be a million.
 const rangesPrinted = 16
 
 func (s *session) changed() *cobra.Command {
-	return s.answersJSON(command("changed SR A B", "tell where a volume may differ from another",
+	return s.takes(s.answersJSON(command("changed SR A B", "tell where a volume may differ from another",
 		`changed tells where the volume B may differ from the volume A, which is where the two
 do not share blocks: offset and length of each range, and a map of the disk, a
 character for each slice: . nothing, - less than half, + half or more, # all of it.`,
 		`  srctl changed /srv/tank $SNAPSHOT $KEY
-  srctl changed --json /srv/tank $SNAPSHOT $KEY | jq .bytes`, 3, 3, s.tellChanges))
+  srctl changed --json /srv/tank $SNAPSHOT $KEY | jq .bytes`, 3, 3, s.tellChanges)), anSR, aVolume, aVolume)
 }
 
 func (s *session) tellChanges(ctx context.Context, args []string) error {
@@ -30,12 +28,17 @@ func (s *session) tellChanges(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	stop := busy("comparing")
 	c, err := a.ChangesTo(ctx, b.Key)
+	stop()
 	if err != nil {
 		return err
 	}
 	if s.json {
-		return printJSON(out, c)
+		return printJSON(out, struct {
+			repository.Changes
+			Path string `json:"path"` // of the file with the data of B
+		}{c, filepath.Join(s.path, string(b.Key))})
 	}
 	if !c.Related {
 		fmt.Fprintln(out, "the two do not come from one volume: this is what is not empty in the second")
@@ -45,18 +48,16 @@ func (s *session) tellChanges(ctx context.Context, args []string) error {
 			fmt.Fprintf(out, "and %d more ranges: --json lists them all\n", len(c.Ranges)-i)
 			break
 		}
-		fmt.Fprintf(out, "%15d %12s\n", r[0], units.Bytes(r[1]))
+		fmt.Fprintf(out, "%15d %12s\n", r[0], s.bytes(r[1]))
 	}
-	_, err = fmt.Fprintf(out, "%d ranges, %s of %s\n%s\n", len(c.Ranges), units.Bytes(c.Bytes), units.Bytes(c.Size), mapOf(c.Ranges, c.Size, widthOf(out)))
+	_, err = fmt.Fprintf(out, "%d ranges, %s of %s\n%s\n", len(c.Ranges), s.bytes(c.Bytes), s.bytes(c.Size), mapOf(c.Ranges, c.Size, widthOf(out)))
 	return err
 }
 
-// widthOf is how many characters a line of the terminal has.
+// widthOf is how many characters a map has.
 func widthOf(out io.Writer) int {
-	if f, ok := bare(out).(*os.File); ok {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
-			return width
-		}
+	if width := terminalWidth(out); width > 0 {
+		return width
 	}
 	return 64
 }

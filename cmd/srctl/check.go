@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"unicode"
 
@@ -25,7 +24,7 @@ type checked struct {
 
 func (s *session) check() *cobra.Command {
 	var repair bool
-	c := s.answersJSON(command("check SR", "look for what is not as it should be, and repair it",
+	c := s.takes(s.answersJSON(command("check SR", "look for what is not as it should be, and repair it",
 		`check reads a whole SR, attached on this host or not, and tells what is not as it
 should be, what is worth knowing, and what --repair would do about it. Without
 --repair nothing is written.
@@ -34,22 +33,24 @@ The exit status is 0 if all is well, 1 if problems were found or remain, 2 for
 arguments that make no sense, and 3 if it could not be checked.`,
 		`  srctl check /srv/tank
   srctl check --repair /srv/tank
-  srctl check --json /srv/tank | jq '.problems | length'`, 1, 1, func(ctx context.Context, args []string) error { return s.checkSR(ctx, args, repair) }))
+  srctl check --json /srv/tank | jq '.problems | length'`, 1, 1, func(ctx context.Context, args []string) error { return s.checkSR(ctx, args, repair) })), anSR)
 	c.Flags().BoolVar(&repair, "repair", false, "finish what a crash interrupted, and correct what is ours")
 	return c
 }
 
 func (s *session) checkSR(ctx context.Context, args []string, repair bool) error {
 	out := s.out
-	path, err := filepath.Abs(args[0])
+	path, err := s.directoryOf(ctx, args[0])
 	if err != nil {
 		return err
 	}
+	stop := busy("checking")
 	report, err := repository.Check(ctx, path)
 	var failed error
 	if err == nil && repair {
 		report, failed, err = repository.Repair(ctx, report)
 	}
+	stop()
 	c := checked{Report: report}
 	if err != nil {
 		c.Error = err.Error()

@@ -11,25 +11,27 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/repository"
-	"reflinksr/internal/units"
 )
 
 func (s *session) export() *cobra.Command {
-	return command("export SR VOLUME FILE", "copy a volume, as it is at one moment, to a sparse file",
+	return s.takes(s.answersJSON(command("export SR VOLUME FILE", "copy a volume, as it is at one moment, to a sparse file",
 		`export copies a volume, as it is at one moment, to a new sparse file outside of any
 SR, or to a pipe (-). The volume may be in use: a snapshot is copied that lasts as
 long as the copying does. The file has its name when it is whole.`,
 		`  srctl export /srv/tank $KEY /backup/disk.raw
-  srctl export /srv/tank $KEY - | zstd > /backup/disk.raw.zst`, 3, 3, s.exportDisk)
+  srctl export /srv/tank $KEY - | zstd > /backup/disk.raw.zst`, 3, 3, s.exportDisk)), anSR, aVolume, aFile)
 }
 
 // exportDisk copies a snapshot that lasts as long as the copying does.
 func (s *session) exportDisk(ctx context.Context, args []string) error {
-	sr, err := s.at(ctx, args[0])
+	v, err := s.volumeAt(ctx, args[0], args[1])
 	if err != nil {
 		return err
 	}
 	target := args[2]
+	if err := s.mayAnswer(target); err != nil {
+		return err
+	}
 	if err := mayMake(target); err != nil {
 		return err
 	}
@@ -38,26 +40,26 @@ func (s *session) exportDisk(ctx context.Context, args []string) error {
 	if target == "-" {
 		var to *stream
 		if to, err = openStdout(s.out); err == nil {
-			size, err = exportVolume(ctx, sr, args[1], to)
+			size, err = exportVolume(ctx, v, to)
 		}
 	} else {
-		size, err = exportVolumeTo(ctx, sr, args[1], target)
+		size, err = exportVolumeTo(ctx, v, target)
 	}
 	if err != nil {
 		return err
 	}
-	return said(s.out, target, "%s in %v", units.Bytes(size), time.Since(start).Round(time.Millisecond))
+	return s.wrote(target, written{Path: target, Key: v.Key, Bytes: size, Seconds: time.Since(start).Seconds()})
 }
 
 // exportVolumeTo writes beside the file, and gives it its name when it is whole.
-func exportVolumeTo(ctx context.Context, sr repository.SR, key, target string) (size int64, err error) {
+func exportVolumeTo(ctx context.Context, v repository.Volume, target string) (size int64, err error) {
 	partial, err := openPartial(target)
 	if err != nil {
 		return 0, err
 	}
 	defer partial.Close()
 	if err = partial.Truncate(0); err == nil { // whatever an interrupted export left
-		size, err = exportVolume(ctx, sr, key, &stream{Writer: partial, file: partial, holes: true})
+		size, err = exportVolume(ctx, v, &stream{Writer: partial, file: partial, holes: true})
 	}
 	if err != nil {
 		os.Remove(partial.Name())
@@ -67,11 +69,7 @@ func exportVolumeTo(ctx context.Context, sr repository.SR, key, target string) (
 }
 
 // exportVolume copies a volume. Who is ended takes its snapshot along.
-func exportVolume(ctx context.Context, sr repository.SR, key string, to *stream) (size int64, err error) {
-	v, err := repository.ParseVolume(sr, key)
-	if err != nil {
-		return 0, err
-	}
+func exportVolume(ctx context.Context, v repository.Volume, to *stream) (size int64, err error) {
 	ctx, stop := untilEnded(ctx)
 	defer stop()
 	var p *progress

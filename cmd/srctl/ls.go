@@ -4,30 +4,53 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"text/tabwriter"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
 	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
-	"reflinksr/internal/units"
+)
+
+var (
+	srColumns     = []column{{title: "PATH", cut: textsEnd}, {title: "HEALTH"}, {title: "FREE", numbers: true}, {title: "TOTAL", numbers: true}, {title: "NAME", cut: textsEnd}}
+	volumeColumns = []column{{title: "KEY", cut: keysEnd}, {title: "MODE"}, {title: "SIZE", numbers: true}, {title: "ALLOCATED", numbers: true}, {title: "NAME", cut: textsEnd}}
 )
 
 func (s *session) ls() *cobra.Command {
-	return s.answersJSON(command("ls [SR]", "list the attached SRs, or the volumes of one",
+	return s.takes(s.narrowed(s.answersJSON(command("ls [SR]", "list the attached SRs, or the volumes of one",
 		`ls lists the SRs that are attached on this host with their health and their free
 space, or the volumes of an SR: rw can be written to, ro is a snapshot, and cbt
-one whose data was destroyed.`,
+one whose data was destroyed.
+
+On a terminal keys and names are cut so that a line fits; in a pipe they are whole.`,
 		`  srctl ls
-  srctl ls /srv/tank
-  srctl ls --json /srv/tank | jq '.[].key'`, 0, 1, s.list))
+  srctl ls tank --sort -size
+  srctl ls tank --filter mode=ro --filter 'name=web*'
+  srctl ls --json tank | jq '.[].path'`, 0, 1, s.list)), volumeColumns), anSR)
+}
+
+// attachedSR is an SR for programs.
+type attachedSR struct {
+	repository.SRStat
+	Path string `json:"path"`
+}
+
+// aDisk is a volume for programs.
+type aDisk struct {
+	repository.VolumeStat
+	Path string `json:"path"` // of the file with its data
+}
+
+// disk tells also where a volume's data is.
+func (s *session) disk(v repository.VolumeStat) aDisk {
+	return aDisk{v, filepath.Join(s.path, string(v.Key))}
 }
 
 func (s *session) list(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return s.listSRs(ctx)
 	}
-	out := s.out
 	sr, err := s.at(ctx, args[0])
 	if err != nil {
 		return err
@@ -36,19 +59,27 @@ func (s *session) list(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	if s.json {
-		return printJSON(out, volumes)
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "KEY\tMODE\tSIZE\tALLOCATED\tNAME")
+	t := &table{columns: volumeColumns}
 	for _, v := range volumes {
-		name := oneLine(v.Name)
+		name := text(v.Name)
 		if v.VolumeType == repository.CBTMetadata {
-			name += " (data destroyed)"
+			name.shown += " (data destroyed)"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", v.Key, modeOf(v.ReadWrite, v.VolumeType), units.Bytes(v.VirtualSize), units.Bytes(v.PhysicalUtilisation), name)
+		t.rows = append(t.rows, row{value: s.disk(v), cells: []cell{text(string(v.Key)), text(modeOf(v.ReadWrite, v.VolumeType)), s.size(v.VirtualSize), s.size(v.PhysicalUtilisation), name}})
 	}
-	return w.Flush()
+	return answer[aDisk](s, t)
+}
+
+// answer prints the rows of a table that were asked for.
+func answer[T any](s *session, t *table) error {
+	err := t.choose(s.sort, s.filters)
+	switch {
+	case err != nil:
+		return err
+	case s.json:
+		return printJSON(s.out, values[T](t))
+	}
+	return t.print(s.out, terminalWidth(s.out))
 }
 
 // modeOf is what can be done with a volume's data: "cbt" is a snapshot that has none any
@@ -64,12 +95,11 @@ func modeOf(readWrite bool, kind string) string {
 }
 
 func (s *session) listSRs(ctx context.Context) error {
-	out := s.out
 	srs, err := repository.Attached(ctx)
 	if err != nil {
 		return err
 	}
-	stats, failed := []repository.SRStat{}, error(nil)
+	t, failed := &table{columns: srColumns}, error(nil)
 	for _, sr := range srs {
 		st, err := sr.Stat(ctx)
 		if errors.Is(err, fault.ErrNotAttached) {
@@ -79,32 +109,21 @@ func (s *session) listSRs(ctx context.Context) error {
 			failed = errors.Join(failed, err)
 			continue
 		}
-		stats = append(stats, st)
-	}
-	if s.json {
-		return errors.Join(failed, printJSON(out, stats))
-	}
-	if len(stats) == 0 && failed == nil {
-		fmt.Fprintln(out, "no SR is attached on this host")
-	}
-	if len(stats) == 0 {
-		return failed
-	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "PATH\tHEALTH\tFREE\tTOTAL\tNAME")
-	for _, st := range stats {
-		path, err := repository.SR(st.SR).Path()
+		path, err := sr.Path()
 		if err != nil {
 			return err
 		}
-		health := st.Health[0]
+		health, below := st.Health[0], ""
 		if st.Health[1] != "" {
-			health += ", but see below"
+			health, below = health+", but see below", printable(st.Health[1])
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", oneLine(path), health, units.Bytes(st.FreeSpace), units.Bytes(st.TotalSpace), oneLine(st.Name))
-		if st.Health[1] != "" {
-			fmt.Fprintf(w, "\t%s\n", printable(st.Health[1]))
-		}
+		t.rows = append(t.rows, row{value: attachedSR{st, path}, below: below, cells: []cell{text(path), {raw: st.Health[0], shown: health}, s.size(st.FreeSpace), s.size(st.TotalSpace), text(st.Name)}})
 	}
-	return errors.Join(failed, w.Flush())
+	if len(t.rows) == 0 && !s.json {
+		if failed == nil {
+			fmt.Fprintln(messages, "no SR is attached on this host")
+		}
+		return failed
+	}
+	return errors.Join(failed, answer[attachedSR](s, t))
 }

@@ -53,6 +53,9 @@ func run(args []string, out, errs io.Writer) int {
 		return 2
 	}
 	op := strings.TrimPrefix(c.CommandPath(), root.Name()+" ")
+	if errors.Is(err, os.ErrPermission) && os.Geteuid() != 0 {
+		err = fault.Hint(err, "run it as root: sudo srctl …")
+	}
 	fmt.Fprintf(errs, "srctl %v\n", fault.In(op, repository.Explain(s.directory(args), err)))
 	if errors.Is(err, errUnchecked) {
 		return 3

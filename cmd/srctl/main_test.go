@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -142,14 +143,14 @@ func TestProgressLine(t *testing.T) {
 		width int
 		want  string
 	}{
-		{progress{what: "exporting", total: 1 << 30, done: 1 << 28}, 79, "exporting [########........................] 25 % of 1 GiB, 128 MiB/s, 6s left"},
+		{progress{what: "exporting", total: 1 << 30, done: 1 << 28}, 79, "exporting [#######........................] 25 % of 1 GiB, 128 MiB/s, 6 s left"},
 		{progress{what: "applying", done: 1 << 28}, 79, "applying 256 MiB, 128 MiB/s"},
-		{progress{what: "exporting", total: 1 << 30, done: 1 << 30}, 20, "exporting 100 % of 1"},
+		{progress{what: "exporting", total: 1 << 30, done: 1 << 30}, 20, "exporting 100 % of …"},
 		{progress{what: "exporting", total: 1 << 30, done: 2 << 30}, 0, ""},
 		{progress{what: "exporting", total: 1 << 30}, 79, "exporting"},
 	} {
 		got := c.p.line(2*time.Second, c.width)
-		if len(got) > c.width || !strings.HasPrefix(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(c.want), " ")) && c.want != "" {
+		if columnsOf(got) > c.width || !strings.HasPrefix(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(c.want), " ")) && c.want != "" {
 			t.Errorf("at %d of %d in %d columns: %q, want %q", c.p.done, c.p.total, c.width, got, c.want)
 		}
 	}
@@ -184,5 +185,26 @@ func TestOverwrite(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks*512 > 3<<20 {
 		t.Errorf("%d bytes are allocated, %v", st.Blocks*512, err)
+	}
+}
+
+// The rate is that of late, and so is what is left.
+func TestProgressRate(t *testing.T) {
+	p := &progress{what: "exporting", total: 100 << 30}
+	for range 50 { // ten seconds of a cache, then thirty of a disk
+		p.done += 1 << 30 / 5
+		p.feel(200 * time.Millisecond)
+	}
+	for range 150 {
+		p.done += 10 << 20 / 5
+		p.feel(200 * time.Millisecond)
+	}
+	if rate := p.rate / (1 << 20); rate < 10 || rate > 20 {
+		t.Errorf("%.1f MiB/s, want about 10", rate)
+	}
+	for seconds, want := range map[float64]string{0: "0 s left", 6.2: "7 s left", 90: "90 s left", 600: "10 min left", 3 * 3600: "3 hours left", 1e18: "more than 1000 hours left", math.Inf(1): "more than 1000 hours left"} {
+		if got := remaining(seconds); got != want {
+			t.Errorf("%g: %s, want %s", seconds, got, want)
+		}
 	}
 }

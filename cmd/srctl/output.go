@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"time"
 	"unicode"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +16,8 @@ import (
 
 	"reflinksr/cmd/internal/delta"
 	"reflinksr/internal/overwrite"
+	"reflinksr/internal/repository"
+	"reflinksr/internal/units"
 )
 
 // output is standard output, and remembers that nothing can be written to it: most of what
@@ -58,6 +61,24 @@ func bare(out io.Writer) io.Writer {
 		out = t.Writer
 	}
 	return out
+}
+
+// terminalWidth is how many characters a line of the terminal has: 0 of what is none.
+func terminalWidth(out io.Writer) int {
+	if f, ok := bare(out).(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 0
+}
+
+// bytes writes a size for people, or exactly if that is asked for.
+func (s *session) bytes(n int64) string {
+	if s.exact {
+		return strconv.FormatInt(n, 10)
+	}
+	return units.Bytes(n)
 }
 
 // messages is for what is said to people where standard output is taken by data.
@@ -139,6 +160,30 @@ func (s *stream) End() error {
 		}
 	}
 	return s.file.Sync()
+}
+
+// written is what was written where, for programs.
+type written struct {
+	Path    string         `json:"path"`
+	Key     repository.Key `json:"key"`
+	Bytes   int64          `json:"bytes"`
+	Seconds float64        `json:"seconds"`
+}
+
+// mayAnswer refuses to answer in JSON where the data go.
+func (s *session) mayAnswer(path string) error {
+	if s.json && path == "-" {
+		return misused("--json cannot answer on standard output, which takes the data")
+	}
+	return nil
+}
+
+// wrote tells what was written.
+func (s *session) wrote(path string, w written) error {
+	if s.json {
+		return printJSON(s.out, w)
+	}
+	return said(s.out, path, "%s in %v", s.bytes(w.Bytes), time.Duration(w.Seconds*float64(time.Second)).Round(time.Millisecond))
 }
 
 // said tells what was written, where that is not taken for a part of it.

@@ -14,9 +14,14 @@ import (
 
 // session is what holds for one run of srctl, whatever the command.
 type session struct {
-	json bool    // answers are for programs
-	out  *output // standard output
-	path string  // of the SR that was asked for, "" until it is known
+	json     bool     // answers are for programs
+	exact    bool     // sizes are told in bytes
+	yes      bool     // what cannot be undone is wanted
+	sort     string   // by which column
+	filters  []string // which rows
+	out      *output  // standard output
+	shortest int      // so much of keys is shown
+	path     string   // of the SR that was asked for, "" until it is known
 }
 
 // The groups of commands, in the order of the help.
@@ -37,15 +42,21 @@ func (s *session) root() *cobra.Command {
 this host: it looks at them and their volumes, takes snapshots, copies disks
 out, checks and repairs.
 
-An SR is named by the absolute path of its directory, and must be attached (but
-for check, which looks at both, and rehome, which wants it detached). A volume
-is named by its key, a UUID.
+An SR is called by the path of its directory, its UUID, its name, or where its
+filesystem is mounted, and must be attached (but for check, which looks at both,
+and rehome, which wants it detached). A volume is called by its key, the
+beginning of that (four characters at least), or its name. What may mean several
+is refused, and they are listed.
+
+Before what cannot be undone it asks; where there is no terminal, it refuses
+unless --yes is said.
 
 Data and answers go to standard output, everything else to standard error. The
 exit status is 0 when all went well, 1 when something failed, 2 for arguments
 that make no sense; check has 3 for what could not be checked.`,
 		Example: `  srctl ls
-  srctl ls /srv/tank
+  srctl ls tank
+  srctl snapshot tank web
   srctl snapshot --help`,
 		Args:        unknown,
 		RunE:        incomplete,
@@ -72,6 +83,8 @@ that make no sense; check has 3 for what could not be checked.`,
 		}
 	}
 	root.PersistentFlags().BoolVar(&s.json, "json", false, "answer for programs, in JSON")
+	root.PersistentFlags().BoolVar(&s.exact, "bytes", false, "tell sizes exactly, in bytes")
+	root.PersistentFlags().BoolVarP(&s.yes, "yes", "y", false, "do not ask before what cannot be undone")
 	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error {
 		if s.json && c.Annotations["json"] == "" {
 			return misused("it has no answer in JSON")
@@ -226,11 +239,14 @@ func (s *session) help() *cobra.Command {
 }
 
 func (s *session) version() *cobra.Command {
-	return command("version", "tell which build this is", "version tells the version, and of which commit and with which compiler it was built, as far as\nthat is known.", "  srctl version", 0, 0,
+	return s.answersJSON(command("version", "tell which build this is", "version tells the version, and of which commit and with which compiler it was built, as far as\nthat is known.", "  srctl version", 0, 0,
 		func(context.Context, []string) error {
+			if s.json {
+				return printJSON(s.out, map[string]string{"version": version.Version, "build": version.String()})
+			}
 			_, err := fmt.Fprintln(s.out, "srctl", version.String())
 			return err
-		})
+		}))
 }
 
 // oneDash are flags as they were spelt before, which scripts still have so.

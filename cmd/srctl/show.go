@@ -3,67 +3,68 @@ package main
 import (
 	"context"
 	"fmt"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"reflinksr/internal/repository"
-	"reflinksr/internal/units"
 )
 
 func (s *session) show() *cobra.Command {
-	return s.answersJSON(command("show SR VOLUME", "show one volume: record, extents, what is shared, who has it",
+	return s.takes(s.answersJSON(command("show SR VOLUME", "show one volume: record, extents, what is shared, who has it",
 		`show tells all that is known of a volume: its name and sizes, what it shares with
 others and what destroying it gives back, its device and who has it active, where
 it comes from, and about how long a snapshot of it takes.`,
-		`  srctl show /srv/tank 0a1b2c3d-4e5f-4071-8293-a4b5c6d7e8f9
-  srctl show --json /srv/tank $KEY | jq .gives_back`, 2, 2, s.showVolume))
+		`  srctl show tank web
+  srctl show tank 0a1b2c3d
+  srctl show --json /srv/tank $KEY | jq .gives_back`, 2, 2, s.showVolume)), anSR, aVolume)
 }
 
 func (s *session) showVolume(ctx context.Context, args []string) error {
-	out := s.out
-	key, err := repository.ParseKey(args[1])
+	v, err := s.volumeAt(ctx, args[0], args[1])
 	if err != nil {
 		return err
 	}
-	sr, err := s.at(ctx, args[0])
+	stop := busy("looking at extents")
+	d, err := v.Details(ctx)
+	stop()
 	if err != nil {
 		return err
 	}
-	d, err := repository.Volume{SR: sr, Key: key}.Details(ctx)
-	if err != nil {
-		return err
-	}
+	path := s.disk(d.VolumeStat).Path
 	if s.json {
-		return printJSON(out, d)
+		return printJSON(s.out, struct {
+			repository.Details
+			Path string `json:"path"`
+		}{d, path})
 	}
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	row := func(name string, value any) { fmt.Fprintf(w, "%s\t%v\n", name, value) }
+	p := new(properties)
+	row := p.add
 	row("key", d.Key)
+	row("path", oneLine(path))
 	row("name", oneLine(d.Name))
 	row("description", oneLine(d.Description))
 	row("read-write", d.ReadWrite)
 	switch {
 	case d.DataDestroyed:
 		row("data", "destroyed: a snapshot without data cannot be read, cloned, exported or reverted to; it only tells what others have changed since")
-		row("size", units.Bytes(d.VirtualSize)+" (of the disk that it was)")
-		row("freed", units.Bytes(d.FreedBytes)+pending(d.Pending))
-		row("kept", units.Bytes(d.PhysicalUtilisation)+" (what others share with it, for comparisons)")
-		row("gives back", units.Bytes(d.GivesBack)+" when it is destroyed, with its note of "+units.Bytes(d.NoteBytes))
+		row("size", s.bytes(d.VirtualSize)+" (of the disk that it was)")
+		row("freed", s.bytes(d.FreedBytes)+pending(d.Pending))
+		row("kept", s.bytes(d.PhysicalUtilisation)+" (what others share with it, for comparisons)")
+		row("gives back", s.bytes(d.GivesBack)+" when it is destroyed, with its note of "+s.bytes(d.NoteBytes))
 	case d.Extents < 0:
-		row("size", units.Bytes(d.VirtualSize))
-		row("allocated", units.Bytes(d.PhysicalUtilisation))
+		row("size", s.bytes(d.VirtualSize))
+		row("allocated", s.bytes(d.PhysicalUtilisation))
 		row("extents", "unknown here: the NFS server's filesystem knows")
 	default:
-		row("size", units.Bytes(d.VirtualSize))
-		row("allocated", units.Bytes(d.PhysicalUtilisation))
-		row("shared", units.Bytes(d.SharedBytes))
-		row("exclusive", units.Bytes(d.ExclusiveBytes))
+		row("size", s.bytes(d.VirtualSize))
+		row("allocated", s.bytes(d.PhysicalUtilisation))
+		row("shared", s.bytes(d.SharedBytes))
+		row("exclusive", s.bytes(d.ExclusiveBytes))
 		if d.PinnedBytes > 0 {
-			row("pinned", units.Bytes(d.PinnedBytes)+" (of extents that it uses in part; srctl compact -n tells what giving it back costs)")
+			row("pinned", s.bytes(d.PinnedBytes)+" (of extents that it uses in part; srctl compact --dry-run tells what giving it back costs)")
 		}
-		row("gives back", units.Bytes(d.GivesBack)+" when it is destroyed")
+		row("gives back", s.bytes(d.GivesBack)+" when it is destroyed")
 		row("extents", d.Extents)
 		if d.ReadWrite {
 			row("snapshot", nextSnapshot(d.NextSnapshot))
@@ -83,7 +84,7 @@ func (s *session) showVolume(ctx context.Context, args []string) error {
 	for _, h := range d.Holders {
 		row("active in", h)
 	}
-	return w.Flush()
+	return p.print(s.out, terminalWidth(s.out))
 }
 
 func pending(some bool) string {
