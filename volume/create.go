@@ -21,6 +21,11 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 	if size == 0 {
 		size = SizeUnit
 	}
+	return createWith(handle, name, description, size, sharable, func(f *os.File) error { return setLength(f, RoundUp(size)) })
+}
+
+// createWith makes a volume of at least size bytes of what fill puts into its empty data file.
+func createWith(handle, name, description string, size int64, sharable bool, fill func(*os.File) error) (Volume, error) {
 	if err := checkSize(size); err != nil {
 		return Volume{}, err
 	}
@@ -36,9 +41,7 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 		Name: name, Description: description, ReadWrite: true, Sharable: sharable,
 		SectorSize: s.Meta.Options.SectorSize,
 	}
-	return Add(s, r, s.Meta.Options.Attributes(), func(f *os.File) error {
-		return setLength(f, RoundUp(size))
-	})
+	return Add(s, r, s.Meta.Options.Attributes(), fill)
 }
 
 // Add makes a volume with a new key from a record and whatever fill puts into its

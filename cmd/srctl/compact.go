@@ -19,7 +19,7 @@ const worthwhile = 10
 func (s *session) compact() *cobra.Command {
 	var dry bool
 	var percent int
-	c := s.takes(s.answersJSON(command("compact SR VOLUME", "give back what btrfs keeps of extents that the volume uses in part",
+	c := s.takes(s.answersJSON(command("compact SR VOLUME", "give back what btrfs keeps of extents used in part",
 		`compact gives back what btrfs keeps of extents of which the volume, and nobody else,
 uses only a part, by writing that part anew. It tells beforehand what that brings
 and costs. The volume must be idle. When it is interrupted, what is done stays

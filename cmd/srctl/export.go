@@ -72,10 +72,19 @@ func exportVolumeTo(ctx context.Context, v repository.Volume, target string) (si
 func exportVolume(ctx context.Context, v repository.Volume, to *stream) (size int64, err error) {
 	ctx, stop := untilEnded(ctx)
 	defer stop()
+	err = withProgress(ctx, "exporting", func(moved func(done, total int64)) error {
+		size, err = v.Export(ctx, to, moved)
+		return err
+	})
+	return size, err
+}
+
+// withProgress shows how far do is.
+func withProgress(ctx context.Context, what string, do func(moved func(done, total int64)) error) error {
 	var p *progress
-	size, err = v.Export(ctx, to, func(done, total int64) {
+	err := do(func(done, total int64) {
 		if p == nil {
-			p = newProgress("exporting", total)
+			p = newProgress(what, total)
 		}
 		p.reach(done)
 		if done == total {
@@ -85,7 +94,7 @@ func exportVolume(ctx context.Context, v repository.Volume, to *stream) (size in
 	if err != nil && ctx.Err() == nil && p != nil { // else it may go on yet, and change p
 		p.end()
 	}
-	return size, err
+	return err
 }
 
 // untilEnded is ctx until the process is told to end; the cause says so.

@@ -47,6 +47,9 @@ func (s *session) disk(v repository.VolumeStat) aDisk {
 	return aDisk{v, filepath.Join(s.path, string(v.Key))}
 }
 
+// pathOf is where a volume's data is.
+func (s *session) pathOf(v repository.Volume) string { return filepath.Join(s.path, string(v.Key)) }
+
 func (s *session) list(ctx context.Context, args []string) error {
 	if len(args) == 0 {
 		return s.listSRs(ctx)

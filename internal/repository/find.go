@@ -129,4 +129,3 @@ func called(volumes []VolumeStat, text string) (found []VolumeStat) {
 	}
 	return found
 }
-
