@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"reflinksr/datapath"
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
@@ -29,10 +28,15 @@ func (v Volume) AttachHere(ctx context.Context, domain string, readOnly bool) (d
 	if err == nil {
 		err = uri.Activate(ctx, domain, readOnly)
 	}
-	if err != nil {
-		return "", errors.Join(err, datapath.Detach(string(uri), domain))
+	if err == nil {
+		return device, nil
 	}
-	return device, nil
+	// Another process may have given it to the domain meanwhile, which is not to lose it.
+	note, e := v.noteHere()
+	if _, active := note.Holder(domain); !active {
+		err = errors.Join(err, e, uri.Detach(ctx, domain))
+	}
+	return "", err
 }
 
 // DetachHere takes the volume from a domain of this host that AttachHere gave it to: fault.ErrInvalid if it does not have it. What
@@ -79,4 +83,14 @@ func (v Volume) hereOf(domain string) (uri Datapath, device string, err error) {
 		device = d.Path
 	}
 	return uri, device, nil
+}
+
+// noteHere is what this host notes of the volume's devices.
+func (v Volume) noteHere() (lease.Note, error) {
+	s, err := sr.Open(string(v.SR), dirfs.Unlocked)
+	if err != nil {
+		return lease.Note{}, err
+	}
+	defer s.Close()
+	return lease.NoteOf(s, v.Key)
 }
