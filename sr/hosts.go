@@ -22,7 +22,8 @@ type participant struct {
 	Host     string            `json:"host"`
 	Boot     string            `json:"boot"`
 	Hardware hostinfo.Hardware `json:"hardware"`
-	Name     string            `json:"name"` // of the host, for people
+	Name     string            `json:"name"`              // of the host, for people
+	Release  string            `json:"release,omitempty"` // of the program that attached it there; none before there was a second
 	Attached time.Time         `json:"attached"`
 }
 
@@ -68,13 +69,13 @@ func (s *SR) enlist() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	mine := participant{Format: layout.Format, Host: me.UUID, Boot: me.Boot, Hardware: hostinfo.ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
+	mine := participant{Format: layout.Format, Host: me.UUID, Boot: me.Boot, Hardware: hostinfo.ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second), Release: hostinfo.Release}
 	mine.Name, _ = os.Hostname()
 	if err == nil {
 		if err := mine.mayReplace(there, s.Path); err != nil {
 			return err
 		}
-		if there.Boot == me.Boot {
+		if there.Boot == me.Boot && there.Release == mine.Release {
 			return nil
 		}
 	}

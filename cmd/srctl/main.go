@@ -44,6 +44,7 @@ var commands = []command{
 	{"check", "[-json] [-repair] PATH", "look for what is not as it should be, attached or not; repair what is ours", checkSR},
 	{"lease", "PATH | break PATH KEY | forget PATH HOST", "list who has volumes active; break the lease of a host that has died; break all of them, and forget that the host has the SR attached", leases},
 	{"rehome", "PATH", "accept that a detached SR was moved or restored to another filesystem", relocate},
+	{"doctor", "[-json]", "look whether this host can have SRs, and what is wrong with those that it has: kernel, programs, room, the installed plugin, other hosts' versions; each with what to do. It changes nothing, and fails if something is bad", diagnoseHost},
 	{"version", "", "tell which build this is", tellVersion},
 }
 

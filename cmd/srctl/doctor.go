@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"io"
+	"os/exec"
+	"strings"
+
+	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/doctor"
+	"reflinksr/internal/repository"
+)
+
+// diagnoseHost looks whether this host can have SRs, and what is wrong with those that it has.
+func diagnoseHost(ctx context.Context, args []string, out io.Writer) error {
+	var asJSON bool
+	if _, err := parse("doctor", args, 0, 0, func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, "") }); err != nil {
+		return err
+	}
+	all := append(doctor.Host(), lookAtPlugin())
+	all = append(all, lookAtSRs(ctx)...)
+	if asJSON {
+		e := json.NewEncoder(out)
+		e.SetIndent("", "  ")
+		if err := e.Encode(all); err != nil {
+			return err
+		}
+	} else {
+		for _, f := range all {
+			fmt.Fprintf(out, "%-5s %-14s %s\n", f.Verdict, f.What, f.Text)
+			if f.Remedy != "" {
+				fmt.Fprintf(out, "%20s to do: %s\n", "", f.Remedy)
+			}
+		}
+	}
+	if doctor.Worst(all) == doctor.Bad {
+		return errProblems
+	}
+	return nil
+}
+
+// lookAtPlugin looks at what the toolstack would start.
+func lookAtPlugin() doctor.Finding {
+	root := plugin.Root()
+	if root == "" {
+		return doctor.Finding{What: "plugin", Verdict: doctor.Note, Text: "no toolstack is here that would look for one", Remedy: "on a host of xapi: reflinksr install"}
+	}
+	release, err := installedRelease(root)
+	return judgePlugin(root, release, version.String(), err)
+}
+
+// installedRelease asks the installed programs which version they are.
+func installedRelease(root string) (release string, err error) {
+	programs, err := plugin.Installed(root)
+	for _, path := range programs {
+		out, err := exec.Command(path, "version").Output() // #nosec G204 -- the program that the toolstack runs
+		if err != nil {
+			return "", fmt.Errorf("%s does not run: %w", path, err)
+		}
+		_, text, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+		if release != "" && text != release {
+			return "", fmt.Errorf("%s is %s, the other plugin %s", path, text, release)
+		}
+		release = text
+	}
+	return release, err
+}
+
+func judgePlugin(root, installed, ours string, err error) doctor.Finding {
+	f := doctor.Finding{What: "plugin", Verdict: doctor.Fine, Text: fmt.Sprintf("installed below %s: %s", root, installed)}
+	switch {
+	case err != nil:
+		f.Verdict, f.Text, f.Remedy = doctor.Bad, err.Error(), "run: reflinksr install, then restart the toolstack: xe-toolstack-restart"
+	case installed != ours:
+		f.Verdict, f.Remedy = doctor.Note, "install both from one package"
+		f.Text += "; srctl is " + ours
+	}
+	return f
+}
+
+// lookAtSRs looks at the SRs that are attached here.
+func lookAtSRs(ctx context.Context) (all []doctor.Finding) {
+	srs, err := repository.Attached(ctx)
+	if err != nil {
+		all = append(all, doctor.Finding{What: "SRs", Verdict: doctor.Bad, Text: err.Error()})
+	}
+	for _, one := range srs {
+		path, err := one.Path()
+		if err != nil {
+			path = string(one)
+		}
+		st, err := one.Stat(ctx)
+		all = append(all, judgeSR(path, st, err))
+		if all[len(all)-1].Verdict == doctor.Bad {
+			continue
+		}
+		hosts, err := one.Hosts(ctx)
+		if err != nil {
+			all = append(all, doctor.Finding{What: "hosts", Verdict: doctor.Note, Text: path + ": " + err.Error()})
+		}
+		for _, h := range hosts {
+			if h.Release != version.Version {
+				all = append(all, judgeHost(path, h.Host, h.Name, h.Release))
+			}
+		}
+	}
+	return all
+}
+
+func judgeSR(path string, st repository.SRStat, err error) doctor.Finding {
+	f := doctor.Finding{What: "SR", Verdict: doctor.Fine, Text: path}
+	switch {
+	case err != nil:
+		f.Verdict, f.Text = doctor.Bad, path+": "+err.Error()
+	case st.Health[0] != repository.Healthy:
+		f.Verdict, f.Text = doctor.Bad, st.Health[1]
+	case st.Health[1] != "":
+		f.Verdict, f.Text = doctor.Note, path+": "+st.Health[1]
+	}
+	return f
+}
+
+func judgeHost(path, host, name, release string) doctor.Finding {
+	if release == "" {
+		release = "a version that does not tell"
+	}
+	return doctor.Finding{What: "hosts", Verdict: doctor.Note,
+		Text:   fmt.Sprintf("%s: host %s (%q) has attached it with %s, srctl here is %s", path, host, name, release, version.Version),
+		Remedy: "install the same version on all hosts of the pool, then attach the SR there again"}
+}
