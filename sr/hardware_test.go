@@ -11,16 +11,16 @@ import (
 
 // Another machine is not taken for this one in another boot, nor the other way round.
 func TestParticipantMayReplace(t *testing.T) {
-	me := participant{Format: 1, Host: "h", Boot: "now", Hardware: hostinfo.Hardware{System: "u", NICs: []string{"m"}}}
+	me := Participant{Format: 1, Host: "h", Boot: "now", Hardware: hostinfo.Hardware{System: "u", NICs: []string{"m"}}}
 	for _, c := range []struct {
 		why     string
-		there   participant
+		there   Participant
 		refused bool
 	}{
-		{"this boot", participant{Boot: "now", Hardware: hostinfo.Hardware{System: "x", NICs: []string{"y"}}}, false},
-		{"a former boot", participant{Boot: "then", Hardware: me.Hardware}, false},
-		{"another machine", participant{Boot: "then", Hardware: hostinfo.Hardware{System: "v", NICs: []string{"n"}}}, true},
-		{"nobody can tell", participant{Boot: "then"}, false},
+		{"this boot", Participant{Boot: "now", Hardware: hostinfo.Hardware{System: "x", NICs: []string{"y"}}}, false},
+		{"a former boot", Participant{Boot: "then", Hardware: me.Hardware}, false},
+		{"another machine", Participant{Boot: "then", Hardware: hostinfo.Hardware{System: "v", NICs: []string{"n"}}}, true},
+		{"nobody can tell", Participant{Boot: "then"}, false},
 	} {
 		if err := me.mayReplace(c.there, "/sr"); (err != nil) != c.refused || err != nil && !errors.Is(err, fault.ErrSRInUse) {
 			t.Errorf("%s: %v", c.why, err)

@@ -16,13 +16,14 @@ import (
 	"reflinksr/internal/uuids"
 )
 
-// participant is a host that has the SR attached.
-type participant struct {
+// Participant is a host that has the SR attached.
+type Participant struct {
 	Format   int               `json:"format"`
 	Host     string            `json:"host"`
 	Boot     string            `json:"boot"`
 	Hardware hostinfo.Hardware `json:"hardware"`
-	Name     string            `json:"name"` // of the host, for people
+	Name     string            `json:"name"`              // of the host, for people
+	Release  string            `json:"release,omitempty"` // of the program that attached it there; none before there was a second
 	Attached time.Time         `json:"attached"`
 }
 
@@ -68,13 +69,13 @@ func (s *SR) enlist() error {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	mine := participant{Format: layout.Format, Host: me.UUID, Boot: me.Boot, Hardware: hostinfo.ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second)}
+	mine := Participant{Format: layout.Format, Host: me.UUID, Boot: me.Boot, Hardware: hostinfo.ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second), Release: hostinfo.Release}
 	mine.Name, _ = os.Hostname()
 	if err == nil {
 		if err := mine.mayReplace(there, s.Path); err != nil {
 			return err
 		}
-		if there.Boot == me.Boot {
+		if there.Boot == me.Boot && there.Release == mine.Release {
 			return nil
 		}
 	}
@@ -86,7 +87,7 @@ func (s *SR) enlist() error {
 }
 
 // mayReplace refuses to take another machine's place.
-func (m participant) mayReplace(there participant, path string) error {
+func (m Participant) mayReplace(there Participant, path string) error {
 	if there.Boot == m.Boot {
 		return nil
 	}
@@ -101,7 +102,7 @@ func (m participant) mayReplace(there participant, path string) error {
 	return nil
 }
 
-func readParticipant(hosts *dirfs.Dir, uuid string) (m participant, err error) {
+func readParticipant(hosts *dirfs.Dir, uuid string) (m Participant, err error) {
 	data, err := hosts.Read(uuid, record.Limit)
 	if err != nil {
 		return m, err
@@ -109,7 +110,7 @@ func readParticipant(hosts *dirfs.Dir, uuid string) (m participant, err error) {
 	return parseParticipant(data, hosts.Join(uuid))
 }
 
-func parseParticipant(data []byte, path string) (m participant, err error) {
+func parseParticipant(data []byte, path string) (m Participant, err error) {
 	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
 		return m, fault.Hint(fault.Errorf(fault.ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v)", path, err),
 			"remove it when that host has the SR detached")
@@ -119,6 +120,31 @@ func parseParticipant(data []byte, path string) (m participant, err error) {
 			"update reflinksr on this host")
 	}
 	return m, nil
+}
+
+// Participants lists the hosts that have the SR attached, if hosts share it. Notes that cannot be read are the error.
+func (s *SR) Participants() (all []Participant, failed error) {
+	hosts, err := s.Control.Sub(layout.HostsDir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer hosts.Close()
+	names, failed := hosts.Names()
+	for _, name := range names {
+		if !uuids.IsCanonical(name) {
+			continue
+		}
+		m, err := readParticipant(hosts, name)
+		if err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		all = append(all, m)
+	}
+	return all, failed
 }
 
 // delistTimeout bounds how long a server that is away holds up SR.detach.

@@ -362,16 +362,16 @@ func TestInspectOfNoSR(t *testing.T) {
 
 // Another machine with this host's UUID is told from this one in an earlier boot, by its hardware.
 func TestWhoIsOnTheList(t *testing.T) {
-	mine := participant{Host: "h", Boot: "now", Hardware: hostinfo.Hardware{System: "u", NICs: []string{"m"}}}
+	mine := Participant{Host: "h", Boot: "now", Hardware: hostinfo.Hardware{System: "u", NICs: []string{"m"}}}
 	for _, c := range []struct {
 		why   string
-		there participant
+		there Participant
 		want  error
 	}{
-		{"this boot", participant{Boot: "now"}, nil},
-		{"this machine, before", participant{Boot: "then", Hardware: mine.Hardware}, nil},
-		{"nobody knows", participant{Boot: "then"}, nil},
-		{"another machine", participant{Boot: "then", Name: "twin", Hardware: hostinfo.Hardware{System: "v", NICs: []string{"n"}}}, fault.ErrSRInUse},
+		{"this boot", Participant{Boot: "now"}, nil},
+		{"this machine, before", Participant{Boot: "then", Hardware: mine.Hardware}, nil},
+		{"nobody knows", Participant{Boot: "then"}, nil},
+		{"another machine", Participant{Boot: "then", Name: "twin", Hardware: hostinfo.Hardware{System: "v", NICs: []string{"n"}}}, fault.ErrSRInUse},
 	} {
 		if err := mine.mayReplace(c.there, "/srv/x"); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v", c.why, err)

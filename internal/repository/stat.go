@@ -13,6 +13,9 @@ type SRStat = sr.Stat
 // VolumeStat is what a volume is like, as the toolstack asks.
 type VolumeStat = volume.Volume
 
+// Healthy is the state, the first text of SRStat.Health, of an SR that can be used.
+const Healthy = sr.Healthy
+
 // CBTMetadata is the VolumeType of a volume whose data was destroyed.
 const CBTMetadata = volume.CBTMetadata
 

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
@@ -33,6 +34,7 @@ func Main() int { return MainAs(os.Args[0], os.Args[1:]) }
 // MainAs is Main for a call named by an argument: reflinksr Volume.stat …
 func MainAs(name string, args []string) int {
 	unix.Umask(0o077)
+	hostinfo.Release = version.Version
 	slog.SetDefault(slog.New(syslog{}))
 	p := serve.Process{Argv0: name, Args: args, Stdin: os.Stdin, Stdout: os.Stdout}
 	return p.Serve(context.Background(), callsAt(name), explained)
