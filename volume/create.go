@@ -21,15 +21,17 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 	if size == 0 {
 		size = SizeUnit
 	}
-	return createWith(handle, name, description, size, sharable, func(f *os.File) error { return setLength(f, RoundUp(size)) })
+	r := &Record{Name: name, Description: description, ReadWrite: true, Sharable: sharable}
+	return createWith(handle, r, size, func(f *os.File) error { return setLength(f, RoundUp(size)) })
 }
 
-// createWith makes a volume of at least size bytes of what fill puts into its empty data file.
-func createWith(handle, name, description string, size int64, sharable bool, fill func(*os.File) error) (Volume, error) {
+// createWith makes a volume of at least size bytes from a record and what fill puts into its empty data file. Where the record
+// tells no sector size, it is that of the SR's disks.
+func createWith(handle string, r *Record, size int64, fill func(*os.File) error) (Volume, error) {
 	if err := checkSize(size); err != nil {
 		return Volume{}, err
 	}
-	if err := errors.Join(source.CheckText("name", name), source.CheckText("description", description)); err != nil {
+	if err := errors.Join(source.CheckText("name", r.Name), source.CheckText("description", r.Description)); err != nil {
 		return Volume{}, err
 	}
 	s, err := sr.Open(handle, dirfs.Shared)
@@ -37,9 +39,8 @@ func createWith(handle, name, description string, size int64, sharable bool, fil
 		return Volume{}, err
 	}
 	defer s.Close()
-	r := &Record{
-		Name: name, Description: description, ReadWrite: true, Sharable: sharable,
-		SectorSize: s.Meta.Options.SectorSize,
+	if r.SectorSize == 0 {
+		r.SectorSize = s.Meta.Options.SectorSize
 	}
 	return Add(s, r, s.Meta.Options.Attributes(), fill)
 }

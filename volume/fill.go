@@ -7,10 +7,11 @@ import (
 	"reflinksr/internal/fault"
 )
 
-// CreateFrom makes a volume of size bytes that holds what give gives to a sink: exactly so many, of which zeros are holes. If
-// that fails nothing is left behind, and until all of it is durable there is no volume.
-func CreateFrom(handle, name, description string, size int64, give func(Sink) error) (Volume, error) {
-	return createWith(handle, name, description, size, false, func(f *os.File) error {
+// CreateFrom makes a volume from a record, in which a sector size of 0 is that of the SR's disks. It has size bytes and holds what
+// give gives to a sink: exactly so many, of which zeros are holes. If that fails nothing is left behind, and until all of it is
+// durable there is no volume.
+func CreateFrom(handle string, r *Record, size int64, give func(Sink) error) (Volume, error) {
+	return createWith(handle, r, size, func(f *os.File) error {
 		if err := setLength(f, RoundUp(size)); err != nil {
 			return err
 		}

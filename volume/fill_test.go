@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 )
 
@@ -15,7 +16,7 @@ import (
 func TestCreateFrom(t *testing.T) {
 	handle, path := plain(t)
 	noise := bytes.Repeat([]byte{7}, 10000)
-	v, err := CreateFrom(handle, "copy", "", 1<<20+512, func(to Sink) error {
+	v, err := CreateFrom(handle, &Record{Name: "copy", ReadWrite: true, SectorSize: 4096}, 1<<20+512, func(to Sink) error {
 		_, err := to.Write(noise)
 		return errors.Join(err, to.Zeros(1<<20-int64(len(noise))), func() error { _, err := to.Write(noise[:512]); return err }(), to.End())
 	})
@@ -27,6 +28,9 @@ func TestCreateFrom(t *testing.T) {
 	copy(want[1<<20:], noise[:512])
 	if got, err := os.ReadFile(filepath.Join(path, string(v.Key))); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	if r, err := Load(openSR(t, handle, dirfs.Unlocked), v.Key); err != nil || r.SectorSize != 4096 {
+		t.Errorf("%+v, %v", r, err)
 	}
 	if v.PhysicalUtilisation > 64<<10 {
 		t.Errorf("%d bytes are allocated", v.PhysicalUtilisation)
@@ -40,7 +44,7 @@ func TestCreateFrom(t *testing.T) {
 		"backwards":   func(to Sink) error { return to.Zeros(-1) },
 		"an error":    func(to Sink) error { _, err := to.Write(noise[:1000]); return errors.Join(err, failed) },
 	} {
-		if v, err := CreateFrom(handle, "copy", "", 4096, give); err == nil || v.Key != "" {
+		if v, err := CreateFrom(handle, &Record{Name: "copy", ReadWrite: true}, 4096, give); err == nil || v.Key != "" {
 			t.Errorf("%s: %+v, %v", name, v, err)
 		}
 		if after := files(t, path); !slices.Equal(after, before) {
@@ -48,7 +52,7 @@ func TestCreateFrom(t *testing.T) {
 		}
 	}
 	for _, size := range []int64{0, -1, MaxSize + 1} {
-		if _, err := CreateFrom(handle, "", "", size, func(Sink) error { return nil }); !errors.Is(err, fault.ErrSize) {
+		if _, err := CreateFrom(handle, &Record{}, size, func(Sink) error { return nil }); !errors.Is(err, fault.ErrSize) {
 			t.Errorf("%d: %v", size, err)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -205,6 +206,25 @@ func TestProgressRate(t *testing.T) {
 	for seconds, want := range map[float64]string{0: "0 s left", 6.2: "7 s left", 90: "90 s left", 600: "10 min left", 3 * 3600: "3 hours left", 1e18: "more than 1000 hours left", math.Inf(1): "more than 1000 hours left"} {
 		if got := remaining(seconds); got != want {
 			t.Errorf("%g: %s, want %s", seconds, got, want)
+		}
+	}
+}
+
+// Programs get names as they are, and a terminal nothing that controls it.
+func TestJSONComesThrough(t *testing.T) {
+	for _, name := range []string{"web", "a\nb\tc", "\x1b[31m\u009b2J", "\u202egpj.exe", "👨\u200d👩", "\U000e0041", "日本", "<&>", "\u2028"} {
+		var b bytes.Buffer
+		if err := printJSON(terminal{&b}, map[string]string{"name": name}); err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]string
+		if err := json.Unmarshal(b.Bytes(), &got); err != nil || got["name"] != name {
+			t.Errorf("%q came through as %q: %s, %v", name, got["name"], b.String(), err)
+		}
+		for _, r := range b.String() {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Errorf("%q: %q is printed", name, r)
+			}
 		}
 	}
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
@@ -197,10 +199,27 @@ func said(out io.Writer, path, format string, args ...any) error {
 	return err
 }
 
+// printJSON prints a value for programs. What could control a terminal is escaped, so that it comes through as it is.
 func printJSON(out io.Writer, v any) error {
-	enc := json.NewEncoder(out)
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
 	enc.SetIndent("", "  ")
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	escaped := make([]byte, 0, text.Len())
+	for _, r := range text.String() {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			escaped = utf8.AppendRune(escaped, r)
+		default: // in a string, as all else is printable
+			for _, unit := range utf16.AppendRune(nil, r) {
+				escaped = fmt.Appendf(escaped, `\u%04x`, unit)
+			}
+		}
+	}
+	_, err := out.Write(escaped)
+	return err
 }
 
 // oneLine makes a foreign text safe for a terminal.

@@ -19,7 +19,7 @@ func (s *session) completion() *cobra.Command {
 		Short: "write the shell's part of completing commands, SRs and keys",
 		Long: `completion writes a script by which a shell completes srctl's commands, flags,
 SRs and keys. A package brings it along; else put it where the shell looks, or
-have it read when a shell starts.`,
+have it read when a shell starts. bash needs the package bash-completion for it.`,
 		Example: `  srctl completion bash > /etc/bash_completion.d/srctl
   srctl completion zsh > "${fpath[1]}/_srctl"
   srctl completion fish > ~/.config/fish/completions/srctl.fish

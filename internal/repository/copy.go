@@ -5,12 +5,14 @@ import (
 	"errors"
 
 	"reflinksr/internal/fault"
+	"reflinksr/snapshot"
 	"reflinksr/volume"
 )
 
 // CreateFrom makes a volume of n.Size bytes that holds what give gives to a sink; if that fails nothing is left behind.
 func (s SR) CreateFrom(_ context.Context, n NewVolume, give func(Sink) error) (VolumeStat, error) {
-	return volume.CreateFrom(string(s), n.Name, n.Description, n.Size, give)
+	r := &volume.Record{Name: n.Name, Description: n.Description, ReadWrite: true, Sharable: n.Sharable}
+	return volume.CreateFrom(string(s), r, n.Size, give)
 }
 
 // CopyTo makes a writable volume in another SR with what the volume holds now, which may be in use: by sharing blocks where both
@@ -20,12 +22,11 @@ func (v Volume) CopyTo(ctx context.Context, to SR, moved func(done, total int64)
 	if !errors.Is(err, fault.ErrOtherFS) {
 		return made, err
 	}
-	st, err := v.Stat(ctx)
+	r, size, err := snapshot.CopyOf(string(v.SR), v.Key)
 	if err != nil {
 		return VolumeStat{}, err
 	}
-	n := NewVolume{Name: st.Name, Description: st.Description, Size: st.VirtualSize}
-	return to.CreateFrom(ctx, n, func(sink Sink) error {
+	return volume.CreateFrom(string(to), r, size, func(sink Sink) error {
 		_, err := v.Export(ctx, sink, moved)
 		return err
 	})

@@ -50,10 +50,10 @@ func Find(ctx context.Context, text string, paths []string, below func(sr string
 		return found[0].SR, nil
 	}
 	if len(found) == 0 && strings.Contains(text, "/") && len(paths) > 0 {
-		return "", fault.Hint(fault.Errorf(fault.ErrNotAttached, text, "no SR is attached at %s on this host", paths[0]), "those that are attached are listed by: srctl ls")
+		return "", fault.Hint(fault.Errorf(fault.ErrNotAttached, text, "no SR is attached at %s on this host", paths[0]), "srctl ls lists those that are")
 	}
 	if len(found) == 0 {
-		return "", fault.Hint(fault.Errorf(fault.ErrNotAttached, text, "no SR is attached at %q on this host, nor one with that name or UUID", fault.Shorten(text)), "those that are attached are listed by: srctl ls")
+		return "", fault.Hint(fault.Errorf(fault.ErrNotAttached, text, "no SR is attached at %q on this host, nor one with that name or UUID", fault.Shorten(text)), "srctl ls lists those that are")
 	}
 	var all []string
 	for _, k := range found {
