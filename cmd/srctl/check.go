@@ -74,11 +74,12 @@ func (s *session) checkSR(ctx context.Context, args []string, repair bool) error
 }
 
 func (c checked) print(out io.Writer) error {
+	width := terminalWidth(out)
 	line := func(what string, p repository.Problem) {
-		fmt.Fprintf(out, "%s: %s: %s; --repair: %s\n", what, oneLine(p.Name), printable(p.Text), printable(p.Repair))
+		indented(out, fmt.Sprintf("%s: %s: %s; --repair: %s", what, oneLine(p.Name), printable(p.Text), printable(p.Repair)), 0, width)
 	}
 	for _, p := range c.Repaired {
-		fmt.Fprintf(out, "repaired: %s: %s\n", oneLine(p.Name), printable(p.Text))
+		indented(out, fmt.Sprintf("repaired: %s: %s", oneLine(p.Name), printable(p.Text)), 0, width)
 	}
 	for _, p := range c.Problems {
 		line("problem", p)
