@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/doctor"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
 
 	"github.com/spf13/cobra"
@@ -111,6 +113,9 @@ func lookAtSRs(ctx context.Context) (all []doctor.Finding) {
 			path = string(one)
 		}
 		st, err := one.Stat(ctx)
+		if errors.Is(err, fault.ErrNotAttached) {
+			continue // it was detached meanwhile
+		}
 		all = append(all, judgeSR(path, st, err))
 		if all[len(all)-1].Verdict == doctor.Bad {
 			continue
