@@ -130,17 +130,18 @@ func (s *session) copyDisk(ctx context.Context, args []string) error {
 }
 
 func (s *session) cbt() *cobra.Command {
-	to := func(use, short, example string, do func(context.Context, repository.Volume) error) *cobra.Command {
-		return s.takes(s.answersJSON(command(use+" SR VOLUME", short, use+` says whether snapshots of a volume that are taken from now on can tell changed blocks
-when their data is destroyed (docs/changed-blocks.md).`, example, 2, 2, func(ctx context.Context, args []string) error {
+	to := func(use, short, long string, do func(context.Context, repository.Volume) error) *cobra.Command {
+		return s.takes(s.answersJSON(command(use+" SR VOLUME", short, long, "  srctl cbt "+use+" tank web", 2, 2, func(ctx context.Context, args []string) error {
 			return s.edit(ctx, args, func(v repository.Volume) error { return do(ctx, v) })
 		})), anSR, aVolume)
 	}
 	return family("cbt", "say whether changed blocks may be asked for",
 		`cbt says whether changed blocks of a volume may be asked for, which backup programs do.
 Nothing is tracked for that: it costs nothing.`,
-		to("on", "let changed blocks be asked for", "  srctl cbt on tank web", func(ctx context.Context, v repository.Volume) error { return v.EnableCBT(ctx) }),
-		to("off", "let them not be asked for", "  srctl cbt off tank web", func(ctx context.Context, v repository.Volume) error { return v.DisableCBT(ctx) }))
+		to("on", "let changed blocks be asked for",
+			"on lets changed blocks be asked for: snapshots that are taken from now on may lose their data (data-destroy) and still tell what has changed since.", func(ctx context.Context, v repository.Volume) error { return v.EnableCBT(ctx) }),
+		to("off", "let them not be asked for",
+			"off ends that for snapshots that are taken from now on.", func(ctx context.Context, v repository.Volume) error { return v.DisableCBT(ctx) }))
 }
 
 func (s *session) dataDestroy() *cobra.Command {
