@@ -26,9 +26,10 @@ func (s *session) mount() *cobra.Command {
 		`mount makes the filesystems of a snapshot, one in each partition or one on the whole
 disk, readable below a directory: DIRECTORY/1 is the first partition, DIRECTORY/0
 the whole disk. It tells each on a line: where it is, what it is, its size. What it cannot
-mount (swap, LVM, encrypted ones) it says. Nothing is written, no journal is
-replayed, and programs and devices in them are no such things here; but the kernel
-reads what a guest wrote, so do not mount what a guest may have made to harm you.
+mount (swap, LVM, encrypted ones) it says. What is mounted is a copy that shares
+all blocks and is thrown away in the end: a journal is replayed there, and the snapshot
+stays as it is. Programs and devices are no such things there; but the kernel reads
+what a guest wrote, so do not mount what a guest may have made to harm you.
 
 The snapshot is in use until srctl umount.`,
 		`  SNAPSHOT=$(srctl snapshot tank web)
@@ -90,12 +91,12 @@ func (s *session) mountVolume(ctx context.Context, args []string) (err error) {
 	} else if len(there) > 0 {
 		return fmt.Errorf("%s is not empty: give an empty directory", dir)
 	}
-	for _, program := range []string{"mount", "blkid", "partx"} {
+	for _, program := range []string{"mount", "losetup", "blockdev", "blkid", "partx"} {
 		if !has(program) {
 			return fmt.Errorf("the program %s is missing", program)
 		}
 	}
-	device, err := v.AttachHere(ctx, looker, true)
+	device, err := v.AttachCopyHere(ctx, looker)
 	if err != nil {
 		return err
 	}
@@ -182,9 +183,9 @@ func (p part) look(ctx context.Context, device string) (kind, uuid string) {
 	return kind, uuid
 }
 
-// options are what keeps each filesystem from replaying its journal; of others nobody knows whether they write.
+// options are what each filesystem that is mounted wants beside the others. That of a snapshot of an XFS has the UUID of that.
 var options = map[string]string{
-	"ext2": "", "ext3": "noload", "ext4": "noload", "xfs": "norecovery,nouuid", "btrfs": "rescue=nologreplay", "vfat": "", "ntfs": "", "exfat": "", "iso9660": "", "squashfs": "", "erofs": "",
+	"ext2": "", "ext3": "", "ext4": "", "xfs": ",nouuid", "btrfs": "", "vfat": "", "ntfs": "", "exfat": "", "iso9660": "", "squashfs": "", "erofs": "",
 }
 
 // mount mounts a part below a directory.
@@ -206,18 +207,33 @@ func (p *part) mount(ctx context.Context, device, dir string) error {
 	if err := os.Mkdir(p.Path, 0o700); err != nil {
 		return err
 	}
-	all := fmt.Sprintf("ro,nodev,nosuid,noexec,loop,offset=%d,sizelimit=%d", p.Start, p.Size)
-	if option != "" {
-		all += "," + option
+	loop, err := told(ctx, "losetup", "--find", "--show", "--offset", fmt.Sprint(p.Start), "--sizelimit", fmt.Sprint(p.Size), device)
+	if err == nil {
+		// A device that cannot be written to would keep the journal from being replayed: files would be missing. Its number may still
+		// be marked so for whoever had it before.
+		if _, err = told(ctx, "blockdev", "--setrw", loop); err == nil {
+			_, err = told(ctx, "mount", "-t", p.Type, "-o", "ro,nodev,nosuid,noexec"+option, loop, p.Path)
+		}
+		if err != nil {
+			_, e := told(ctx, "losetup", "--detach", loop)
+			err = errors.Join(err, e)
+		}
 	}
-	c := exec.CommandContext(ctx, "mount", "-t", p.Type, "-o", all, device, p.Path) // #nosec G204 -- the type is one of ours
-	var said bytes.Buffer
-	c.Stderr = &said
-	if err := c.Run(); err != nil {
+	if err != nil {
 		os.Remove(p.Path)
-		return fmt.Errorf("mounting %s: %w: %s", p.Type, err, printable(strings.TrimSpace(said.String())))
 	}
-	return nil
+	return err
+}
+
+// told runs a program for what it prints.
+func told(ctx context.Context, name string, args ...string) (string, error) {
+	var out, errs bytes.Buffer
+	c := exec.CommandContext(ctx, name, args...) // #nosec G204 -- names and arguments are ours
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Run(); err != nil {
+		return "", fmt.Errorf("%s: %w: %s", name, err, printable(strings.TrimSpace(errs.String())))
+	}
+	return strings.TrimSpace(out.String()), nil
 }
 
 // unmount unmounts all that is mounted of parts of a device, and removes the directories.
@@ -242,7 +258,12 @@ func unmount(device string) error {
 		}
 		os.Remove(at) // else it was no directory of ours
 	}
-	for range 100 { // they go by themselves, in a moment
+	for loop := range loops {
+		if _, err := told(context.Background(), "losetup", "--detach", loop); err != nil {
+			return err
+		}
+	}
+	for range 100 { // they go in a moment
 		if loops, err = onTopOf(device); err != nil || len(loops) == 0 {
 			return err
 		}

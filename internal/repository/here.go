@@ -14,6 +14,16 @@ import (
 // AttachHere gives the volume to a domain of this host, to be read or also written to, and returns the path of its device. What
 // fails is taken back. fault.ErrInUse if that domain, or one that excludes it, has it.
 func (v Volume) AttachHere(ctx context.Context, domain string, readOnly bool) (device string, err error) {
+	return v.attachHere(ctx, domain, true, readOnly)
+}
+
+// AttachCopyHere gives a domain of this host a copy of the volume as it is now, that can be written to, and that DetachHere throws
+// away. The volume itself stays as it is, and nobody else has it meanwhile.
+func (v Volume) AttachCopyHere(ctx context.Context, domain string) (device string, err error) {
+	return v.attachHere(ctx, domain, false, false)
+}
+
+func (v Volume) attachHere(ctx context.Context, domain string, persistent, readOnly bool) (device string, err error) {
 	uri, has, err := v.hereOf(domain)
 	if err != nil {
 		return "", err
@@ -21,7 +31,7 @@ func (v Volume) AttachHere(ctx context.Context, domain string, readOnly bool) (d
 	if has != "" {
 		return "", fault.Hint(fault.Errorf(fault.ErrInUse, string(v.Key), "volume %s is attached already, as %s", v.Key, has), "detach it first")
 	}
-	if err := uri.Open(ctx, true); err != nil {
+	if err := uri.Open(ctx, persistent); err != nil {
 		return "", err
 	}
 	device, err = uri.Attach(ctx, domain)
@@ -35,11 +45,14 @@ func (v Volume) AttachHere(ctx context.Context, domain string, readOnly bool) (d
 	note, e := v.noteHere()
 	if _, active := note.Holder(domain); !active {
 		err = errors.Join(err, e, uri.Detach(ctx, domain))
+		if !persistent {
+			err = errors.Join(err, uri.Close(ctx))
+		}
 	}
 	return "", err
 }
 
-// DetachHere takes the volume from a domain of this host that AttachHere gave it to: fault.ErrInvalid if it does not have it. What
+// DetachHere takes the volume from a domain of this host that AttachHere or AttachCopyHere gave it to: fault.ErrInvalid if it does not have it. What
 // was written is durable then.
 func (v Volume) DetachHere(ctx context.Context, domain string) error {
 	uri, has, err := v.hereOf(domain)
@@ -52,7 +65,10 @@ func (v Volume) DetachHere(ctx context.Context, domain string) error {
 	if err := uri.Deactivate(ctx, domain); err != nil {
 		return err
 	}
-	return uri.Detach(ctx, domain)
+	if err := uri.Detach(ctx, domain); err != nil {
+		return err
+	}
+	return uri.Close(ctx)
 }
 
 // DeviceHere is the device by which a domain of this host has the volume: "" if it has none.
