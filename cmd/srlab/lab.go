@@ -240,7 +240,7 @@ func (s *stage) disk(_ bool, args []string) error {
 	}
 	format := map[string][]string{
 		"btrfs": {"mkfs.btrfs", "-q"},
-		"xfs":   {"mkfs.xfs", "-q", "-m", "reflink=1"},
+		"xfs":   {"mkfs.xfs", "-q", "-m", "reflink=1,bigtime=0,inobtcount=0"}, // for the oldest kernel
 	}[args[2]]
 	if format == nil {
 		return fmt.Errorf("no filesystem %q is made here", args[2])

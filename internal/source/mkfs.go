@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
-	"strings"
 
 	"reflinksr/internal/blockdev"
 	"reflinksr/internal/fault"
@@ -72,41 +70,18 @@ func small(device string, size int64, tooSmall error) error {
 		"take a larger one")
 }
 
-// xfsOptions are those that mkfs.xfs is told so that Linux 4.19 can mount what it makes, as far as it knows
-// them. Of those that are not here it knows none by default, or it is found out afterwards.
-var xfsOptions = []struct{ flag, name, value string }{
-	{"-m", "reflink", "1"}, {"-m", "rmapbt", "0"}, {"-m", "inobtcount", "0"}, {"-m", "bigtime", "0"}, {"-m", "metadir", "0"},
-	{"-i", "nrext64", "0"}, {"-i", "exchange", "0"}, {"-n", "parent", "0"},
-}
-
 // mkfsXFS asks this host's mkfs.xfs what it can be told. The error says why it cannot make an SR's filesystem.
 func mkfsXFS(uuid string) (args []string, unable error) {
 	_, usage, err := program.Run("xfsprogs", "mkfs.xfs") // without arguments it tells, and fails
 	if err != nil {
 		return nil, err
 	}
-	if !knows(usage, "reflink") {
+	options, able := xfs.MkfsOptions(usage)
+	if !able {
 		return nil, fault.Hint(fault.Errorf(fault.ErrUnsuitable, "mkfs.xfs", "mkfs.xfs of this host is too old: it has no option reflink"),
 			"leave out mkfs=program")
 	}
-	return xfsArgs(uuid, usage), nil
-}
-
-// xfsArgs are the arguments of a mkfs.xfs that describes itself by usage.
-func xfsArgs(uuid, usage string) []string {
-	args := []string{"-q", "-L", layout.DiskLabel, "-m", "uuid=" + uuid}
-	for _, o := range xfsOptions {
-		if knows(usage, o.name) {
-			args = append(args, o.flag, o.name+"="+o.value)
-		}
-	}
-	return args
-}
-
-// knows says whether the text that mkfs.xfs prints of itself has an option that is 0 or 1.
-func knows(usage, name string) bool {
-	words := strings.FieldsFunc(usage, func(r rune) bool { return strings.ContainsRune(", \t\n[]()", r) })
-	return slices.Contains(words, name+"=0|1")
+	return append([]string{"-q", "-L", layout.DiskLabel, "-m", "uuid=" + uuid}, options...), nil
 }
 
 // format makes a filesystem with the SR's UUID on the disk, if it is still the same.
