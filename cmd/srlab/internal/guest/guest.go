@@ -71,7 +71,7 @@ func run() error {
 		if err := startXen(); err != nil {
 			return err
 		}
-	case "host", "nfs", "ocfs2":
+	case "host", "old", "nfs", "ocfs2":
 	default:
 		return fmt.Errorf("there is no role %q", role)
 	}
