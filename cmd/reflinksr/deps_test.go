@@ -84,7 +84,7 @@ func TestArrows(t *testing.T) {
 		"internal/attached":     {"internal/dirfs", "internal/fault", "internal/layout", "internal/mountinfo", "internal/record", "internal/rundir", "internal/sys", "internal/uuids"},
 		"internal/blockdev":     {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mountinfo", "internal/sys", "internal/uuids", "internal/xfs"},
 		"internal/plainsr":      {"internal/attached", "internal/dirfs", "internal/filesystem", "internal/layout", "internal/rundir"},
-		"internal/mount":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/mountinfo", "internal/procs", "internal/rundir", "internal/sys"},
+		"internal/mount":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/mountinfo", "internal/procs", "internal/rundir", "internal/sys", "internal/xfs"},
 		"internal/overwrite":    {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/layout", "internal/mount", "internal/mountinfo", "internal/program", "internal/sys", "internal/uuids"},
 		"internal/source":       {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/program", "internal/record", "internal/rundir", "internal/sys", "internal/units", "internal/uuids", "internal/xfs"},
 		"sr":                    {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},

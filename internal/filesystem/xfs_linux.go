@@ -57,5 +57,5 @@ func OlderHosts(list []xfs.Feature) string {
 	if len(list) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("hosts with Linux before %s, as XCP-ng 8.3 with 4.19, cannot mount this XFS: it was made with %s", xfs.Since(list), xfs.Names(list))
+	return fmt.Sprintf("hosts with Linux before %s, as XCP-ng 8.3 with 4.19, cannot mount this XFS: it was made with %s", xfs.FirstLinux(list), xfs.Names(list))
 }

@@ -29,9 +29,9 @@ func tooNew(device string, f xfs.Features, kernel hostinfo.Kernel) error {
 	}
 	unknown := xfs.UnknownTo(newer, kernel.Major, kernel.Minor)
 	host := "a host with a newer Linux"
-	if since := xfs.Since(unknown); since != "" {
+	if since := xfs.FirstLinux(unknown); since != "" {
 		host = "a host with Linux " + since + " or later"
 	}
 	return fault.Hint(fault.Errorf(fault.ErrUnsuitable, device, "%s cannot be mounted: its XFS was made with %s, which this host's kernel (%s) does not know", device, xfs.Names(unknown), kernel),
-		"attach the SR on %s, and copy its disks to one whose disk SR.create of this version has formatted: that, every host since Linux 4.19 can mount", host)
+		"attach the SR on %s, and copy its disks to a new one on a disk that this version formats: that, every host since Linux 4.19 can mount", host)
 }

@@ -108,8 +108,8 @@ func Names(list []Feature) string {
 	return strings.Join(names, ", ")
 }
 
-// Since is the first Linux that knows all of them, as 5.10; "" if nobody here can tell.
-func Since(list []Feature) string {
+// FirstLinux is the first Linux that knows all of them, as 5.10; "" if nobody here can tell.
+func FirstLinux(list []Feature) string {
 	var last Feature
 	for _, f := range list {
 		if f.Major == 0 {

@@ -29,8 +29,8 @@ func TestFeatures(t *testing.T) {
 	} {
 		f := ParseFeatures(superblock(5, c.f))
 		list := f.After419()
-		if f != c.f || Names(list) != c.names || len(list) > 0 && Since(list) != c.since {
-			t.Errorf("%+v was read as %+v: %q since %q", c.f, f, Names(list), Since(list))
+		if f != c.f || Names(list) != c.names || len(list) > 0 && FirstLinux(list) != c.since {
+			t.Errorf("%+v was read as %+v: %q since %q", c.f, f, Names(list), FirstLinux(list))
 		}
 	}
 	for why, sb := range map[string][]byte{"version 4": superblock(4, Features{Incompat: 8}), "half": superblock(5, Features{Incompat: 8})[:220], "nothing": nil, "zeros": make([]byte, 512)} {
