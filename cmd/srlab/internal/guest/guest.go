@@ -49,6 +49,9 @@ func run() error {
 	if err := mountAll(); err != nil {
 		return err
 	}
+	if err := seed(); err != nil {
+		return err
+	}
 	os.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
 	os.Setenv("HOME", "/")
 	options, err := cmdline()
