@@ -12,11 +12,8 @@ import (
 	"reflinksr/internal/xfs"
 )
 
-const (
-	blkDiscard  = 0x1277  // BLKDISCARD, linux/fs.h
-	blkZeroOut  = 0x127f  // BLKZEROOUT
-	discardStep = 2 << 30 // bytes at once: a process in the middle of one cannot be killed
-)
+// discardStep is how much is discarded at once, in bytes: a process in the middle of that cannot be killed.
+const discardStep = 2 << 30
 
 // Install makes the disk, which has been cleared, carry that filesystem. It is an unfinished one first and its
 // superblock comes last: whatever happens in between, it can be repeated. What else is on the disk is
@@ -31,14 +28,14 @@ func (d *Disk) Install(i *xfs.Image) error {
 		return err
 	}
 	for at := int64(0); at < d.size; at += discardStep {
-		if onRange(f, blkDiscard, at, min(discardStep, d.size-at)) != nil {
+		if onRange(f, unix.BLKDISCARD, at, min(discardStep, d.size-at)) != nil {
 			break // it keeps what nobody will ask for
 		}
 	}
 	if err := writeBlocks(f, i.Unfinished()); err != nil {
 		return err
 	}
-	if err := onRange(f, blkZeroOut, i.Log.Offset, i.Log.Length); err != nil {
+	if err := onRange(f, unix.BLKZEROOUT, i.Log.Offset, i.Log.Length); err != nil {
 		return fmt.Errorf("%s: writing zeros from byte %d on: %w", d.path, i.Log.Offset, err)
 	}
 	if err := writeBlocks(f, i.Blocks[1:]...); err != nil {
@@ -47,10 +44,14 @@ func (d *Disk) Install(i *xfs.Image) error {
 	return errors.Join(writeBlocks(f, i.Blocks[0]), f.Close())
 }
 
-// writeBlocks writes blocks so that they last.
+// writeBlocks writes blocks so that they last, those that follow one another at once.
 func writeBlocks(f *os.File, blocks ...xfs.Block) error {
-	for _, b := range blocks {
-		if _, err := f.WriteAt(b.Data, b.Offset); err != nil {
+	for i := 0; i < len(blocks); {
+		run := xfs.Block{Offset: blocks[i].Offset}
+		for ; i < len(blocks) && blocks[i].Offset == run.Offset+int64(len(run.Data)); i++ {
+			run.Data = append(run.Data, blocks[i].Data...)
+		}
+		if _, err := f.WriteAt(run.Data, run.Offset); err != nil {
 			return err
 		}
 	}
