@@ -52,7 +52,7 @@ func (c *Client) Register(ctx context.Context) (next time.Duration, err error) {
 	}
 	seconds, err := strconv.ParseFloat(v.text(), 64)
 	if err != nil || seconds != seconds || seconds > 3600 || seconds < -1e9 {
-		return 0, fmt.Errorf("xcp-rrdd answers that the next reading is in %q seconds", v.text())
+		return 0, fmt.Errorf("Plugin.Local.register: xcp-rrdd answers that the next reading is in %q seconds", v.text())
 	}
 	return time.Duration(seconds * float64(time.Second)), nil
 }

@@ -64,7 +64,7 @@ func payload(at time.Time, sources []Source) ([]byte, error) {
 		return nil, err
 	}
 	be := binary.BigEndian
-	data := be.AppendUint64(nil, math.Float64bits(float64(at.UnixNano())/1e9))
+	data := be.AppendUint64(nil, math.Float64bits(float64(at.UnixMicro())/1e6))
 	for _, s := range sources {
 		data = be.AppendUint64(data, s.Value.bits)
 	}
