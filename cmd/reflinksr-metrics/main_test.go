@@ -45,7 +45,7 @@ const (
 
 // host is what the program finds on one.
 type host struct {
-	*testing.T
+	testing.TB
 	dir          string
 	rrdd         *rrdd.Server
 	store        *xenstored.Server
@@ -94,8 +94,8 @@ func (h *host) startStore() {
 	h.Cleanup(h.store.End)
 }
 
-func newHost(t *testing.T) *host {
-	h := &host{T: t, dir: t.TempDir()}
+func newHost(t testing.TB) *host {
+	h := &host{TB: t, dir: t.TempDir()}
 	h.metrics = filepath.Join(h.dir, "metrics")
 	return h
 }
@@ -152,8 +152,7 @@ func (h *host) makeSR() {
 	h.must(err)
 	h.Cleanup(func() {
 		if err := h.sr.Detach(ctx); err != nil {
-			t := h.T
-			t.Error(err)
+			h.Error(err)
 		}
 	})
 }
@@ -187,13 +186,18 @@ func (h *host) unplug(d disk) {
 // backend is what the toolstack writes of a guest's disk.
 func (h *host) backend(domain, vm, name string, d disk) {
 	h.Helper()
+	h.must(xenstored.Write(h.xen, h.backendOf(domain, vm, name, d)))
+}
+
+func (h *host) backendOf(domain, vm, name string, d disk) map[string]string {
+	h.Helper()
 	var st unix.Stat_t
 	h.must(unix.Stat(d.device, &st))
 	at := "/local/domain/0/backend/vbd/" + domain + "/51712/"
-	h.must(xenstored.Write(h.xen, map[string]string{
+	return map[string]string{
 		"/local/domain/" + domain + "/vm": "/vm/" + vm,
 		at + "dev":                        name, at + "params": d.device, at + "physical-device": fmt.Sprintf("%x:%x", unix.Major(st.Rdev), unix.Minor(st.Rdev)),
-	}))
+	}
 }
 
 // io does so many requests of 64 KiB with a device, past the page cache.
