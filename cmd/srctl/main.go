@@ -38,6 +38,7 @@ var commands = []command{
 	{"export", "PATH KEY FILE", "copy a volume, as it is at one moment, to a sparse file outside of any SR; - for a pipe", export},
 	{"changed", "[-json] PATH A B", "tell which blocks of the volume B may differ from those of A, and show where", changed},
 	{"du", "[-json] [PATH]", "tell what every volume occupies, shares, and gives back when it is destroyed", du},
+	{"metrics", "[-textfile FILE] [-within DURATION] [PATH]", "tell figures of the attached SRs, or of one, and of their volumes, for a monitoring system, as OpenMetrics; -textfile: into a file for node_exporter, replaced as a whole; -within: how long extents of volumes are looked at in all, by default 10s; 0s: not", metrics},
 	{"compact", "[-n] [-unused PERCENT] PATH KEY", "give back what btrfs keeps of extents of which the volume, and nobody else, uses only a part, by writing that part anew: told beforehand, with what it costs; -n: only told; -unused: of extents with so much that is of no use, by default 10 percent. The volume must be idle", compact},
 	{"tree", "PATH", "show which volume comes from which, with sizes and ages", tree},
 	{"delta", "export PATH [A|-] B FILE | apply [-overwrite] FILE TARGET | verify FILE", "write what B has that the snapshot A has not (without A: all of it) as a stream; make a file or a block device that holds A hold B (-overwrite: whatever it holds); say whether a stream is whole. FILE, and the TARGET of a whole disk, can be - for a pipe", deltaCmd},
