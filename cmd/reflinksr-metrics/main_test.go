@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/repository"
+	"reflinksr/internal/rrd"
 	"reflinksr/internal/uuids"
 	"reflinksr/scripts/rrdd"
 	"reflinksr/scripts/scratch"
@@ -109,7 +110,11 @@ func (h *host) start() {
 	if err := os.Symlink(self, link); !errors.Is(err, os.ErrExist) {
 		h.must(err)
 	}
-	h.process = exec.Command(link, "-rrdd", filepath.Join(h.dir, "rrdd"), "-xenstore", filepath.Join(h.dir, "socket"), "-uid", uid)
+	args := []string{link, "-rrdd", filepath.Join(h.dir, "rrdd"), "-xenstore", filepath.Join(h.dir, "socket"), "-uid", uid}
+	if os.Getuid() == 0 { // as its unit has it: without any capability
+		args = append([]string{"setpriv", "--bounding-set=-all", "--no-new-privs"}, args...)
+	}
+	h.process = exec.Command(args[0], args[1:]...)
 	h.process.Stdout, h.process.Stderr = h, h
 	h.must(h.process.Start())
 	p, ended := h.process, make(chan error, 1)
@@ -391,6 +396,30 @@ func TestWaits(t *testing.T) {
 		}
 		h.must(h.process.Process.Kill())
 		<-h.ended
+	}
+}
+
+// Each line of the unit is one that systemd knows, and what it starts is what the package has.
+func TestUnit(t *testing.T) {
+	text, err := os.ReadFile("reflinksr-metrics.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := exec.LookPath("systemd-analyze"); err == nil {
+		dir := t.TempDir()
+		program, unit := filepath.Join(dir, "reflinksr-metrics"), filepath.Join(dir, "reflinksr-metrics.service")
+		text := bytes.ReplaceAll(text, []byte("/usr/libexec/reflinksr/reflinksr-metrics"), []byte(program))
+		if err := errors.Join(os.WriteFile(program, nil, 0o700), os.WriteFile(unit, text, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		if out, err := exec.Command("systemd-analyze", "verify", "--man=no", unit).CombinedOutput(); err != nil || strings.Contains(string(out), "reflinksr-metrics.service:") {
+			t.Errorf("%v: %s", err, out)
+		}
+	}
+	for _, line := range []string{"ExecStart=/usr/libexec/reflinksr/reflinksr-metrics", "ConditionPathExists=|" + rrd.Socket, "WantedBy=multi-user.target", "Restart=on-failure"} {
+		if !strings.Contains(string(text), "\n"+line+"\n") {
+			t.Errorf("it has no line %s", line)
+		}
 	}
 }
 

@@ -43,6 +43,7 @@ var commands = []command{
 	{"tree", "PATH", "show which volume comes from which, with sizes and ages", tree},
 	{"delta", "export PATH [A|-] B FILE | apply [-overwrite] FILE TARGET | verify FILE", "write what B has that the snapshot A has not (without A: all of it) as a stream; make a file or a block device that holds A hold B (-overwrite: whatever it holds); say whether a stream is whole. FILE, and the TARGET of a whole disk, can be - for a pipe", deltaCmd},
 	{"check", "[-json] [-repair] PATH", "look for what is not as it should be, attached or not; repair what is ours", checkSR},
+	{"support", "[-within DURATION]", "tell all that is known of the attached SRs, their records and what a check finds, but nothing that is on a disk, as JSON, for a support bundle; -within: how long it may take, by default 1m", support},
 	{"lease", "PATH | break PATH KEY | forget PATH HOST", "list who has volumes active; break the lease of a host that has died; break all of them, and forget that the host has the SR attached", leases},
 	{"rehome", "PATH", "accept that a detached SR was moved or restored to another filesystem", relocate},
 	{"version", "", "tell which build this is", tellVersion},

@@ -111,7 +111,7 @@ func sessions(t *testing.T, files []string) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"x"}, {"ls", "a", "b"}, {"show", "a"}, {"check"}, {"lease", "break", "x"}, {"demo", "x"}, {"ls", "-x"},
-		{"changed", "a", "b"}, {"du", "a", "b"}, {"metrics", "a", "b"}, {"metrics", "-within", "x"}, {"metrics", "-within", "-1s"}, {"compact", "a"}, {"compact", "-unused", "-1", "a", "b"}, {"tree"}, {"delta"}, {"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}} {
+		{"changed", "a", "b"}, {"du", "a", "b"}, {"metrics", "a", "b"}, {"metrics", "-within", "x"}, {"metrics", "-within", "-1s"}, {"support", "a"}, {"compact", "a"}, {"compact", "-unused", "-1", "a", "b"}, {"tree"}, {"delta"}, {"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}} {
 		var out, errs bytes.Buffer
 		if status := run(args, &out, &errs); status != 2 || !strings.Contains(errs.String(), "usage: srctl") || out.Len() > 0 {
 			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())
