@@ -3,7 +3,7 @@ package repository
 import (
 	"context"
 	"errors"
-	"os"
+	"io/fs"
 	"slices"
 
 	"reflinksr/internal/dirfs"
@@ -34,7 +34,7 @@ func (s SR) Records(ctx context.Context) (all []Record, err error) {
 		switch {
 		case err == nil:
 			all = append(all, Record{Name: below + name, Text: string(data)})
-		case !errors.Is(err, os.ErrNotExist): // else it has gone meanwhile
+		case !errors.Is(err, fs.ErrNotExist): // else it has gone meanwhile
 			all = append(all, Record{Name: below + name, Error: fault.Shorten(err.Error())})
 		}
 	}
