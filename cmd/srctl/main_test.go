@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -16,6 +17,7 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/scripts"
+	"reflinksr/scripts/metrictext"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
 )
@@ -33,7 +35,23 @@ func TestMain(m *testing.M) {
 		os.Exit(status)
 	}
 	tests.Waiting()
-	testscript.Main(m, map[string]func(){"srctl": program})
+	testscript.Main(m, map[string]func(){"srctl": program, "metrictext": readMetrics})
+}
+
+// readMetrics tells what a monitoring system reads in a file of metrics, each value in a line.
+func readMetrics() {
+	text, err := os.ReadFile(os.Args[1])
+	var samples []metrictext.Sample
+	if err == nil {
+		samples, err = metrictext.Parse(string(text))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for _, s := range samples {
+		fmt.Println(s)
+	}
 }
 
 // The operator's sessions, on btrfs and on XFS; the quick command has each on one of them.
@@ -93,7 +111,7 @@ func sessions(t *testing.T, files []string) {
 
 func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"x"}, {"ls", "a", "b"}, {"show", "a"}, {"check"}, {"lease", "break", "x"}, {"demo", "x"}, {"ls", "-x"},
-		{"changed", "a", "b"}, {"du", "a", "b"}, {"compact", "a"}, {"compact", "-unused", "-1", "a", "b"}, {"tree"}, {"delta"}, {"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}} {
+		{"changed", "a", "b"}, {"du", "a", "b"}, {"metrics", "a", "b"}, {"metrics", "-within", "x"}, {"metrics", "-within", "-1s"}, {"support", "a"}, {"compact", "a"}, {"compact", "-unused", "-1", "a", "b"}, {"tree"}, {"delta"}, {"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}} {
 		var out, errs bytes.Buffer
 		if status := run(args, &out, &errs); status != 2 || !strings.Contains(errs.String(), "usage: srctl") || out.Len() > 0 {
 			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())

@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"io"
+	"time"
+
+	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/repository"
+)
+
+// supported is what srctl support prints. What could not be found out is null or empty, and Errors says why.
+type supported struct {
+	Version string        `json:"version"`
+	Taken   time.Time     `json:"taken"`
+	SRs     []supportedSR `json:"srs"`
+	Errors  []string      `json:"errors"`
+}
+
+type supportedSR struct {
+	Path    string                  `json:"path"`
+	Stat    *repository.SRStat      `json:"stat"`
+	Volumes []repository.VolumeStat `json:"volumes"`
+	Records []repository.Record     `json:"records"`
+	Check   *repository.Report      `json:"check"`
+	Errors  []string                `json:"errors"`
+}
+
+// support tells all that is known of the attached SRs, but nothing that is on a disk. It is for people who cannot ask again: what fails
+// is told, and the rest as well.
+func support(ctx context.Context, args []string, out io.Writer) error {
+	within := time.Minute
+	args, err := parse("support", args, 0, 0, func(f *flag.FlagSet) { f.DurationVar(&within, "within", within, "") })
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, within, errNoTime)
+	defer cancel()
+	all := supported{Version: version.String(), Taken: time.Now().UTC(), SRs: []supportedSR{}}
+	srs, err := repository.Attached(ctx)
+	if err != nil {
+		all.Errors = append(all.Errors, err.Error())
+	}
+	for _, sr := range srs {
+		all.SRs = append(all.SRs, supportOf(ctx, sr))
+	}
+	return printJSON(out, all)
+}
+
+// errNoTime ends what takes too long.
+var errNoTime = errors.New("there was no more time: -within")
+
+func supportOf(ctx context.Context, sr repository.SR) (s supportedSR) {
+	note := func(what string, err error) {
+		if err != nil {
+			s.Errors = append(s.Errors, what+": "+err.Error())
+		}
+	}
+	path, err := sr.Path()
+	note("path", err)
+	s.Path = path
+	st, err := sr.Stat(ctx)
+	note("stat", err)
+	if err == nil {
+		s.Stat = &st
+	}
+	s.Volumes, err = sr.List(ctx)
+	note("list", err)
+	s.Records, err = sr.Records(ctx)
+	note("records", err)
+	report, err := repository.Check(ctx, path)
+	note("check", err)
+	s.Check = &report
+	return s
+}
