@@ -68,10 +68,10 @@ func takeAway(target, aside string) error {
 func unused() error {
 	attached, err := noted()
 	if err != nil {
-		return fmt.Errorf("whether SRs are attached cannot be told: %w; say --force if none is", err)
+		return fmt.Errorf("whether SRs are attached cannot be told: %w; reflinksr uninstall --force if none is", err)
 	}
 	if len(attached) > 0 {
-		return fmt.Errorf("%d SRs are attached on this host, the first is %s: detach them first, or say --force", len(attached), attached[0])
+		return fmt.Errorf("%d SRs are attached on this host, the first is %s: detach them first; reflinksr uninstall --force takes the plugin away all the same", len(attached), attached[0])
 	}
 	return nil
 }
