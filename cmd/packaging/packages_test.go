@@ -50,7 +50,10 @@ func TestPackages(t *testing.T) {
 func pack(t *testing.T, sources, out string, args ...string) {
 	t.Helper()
 	c := exec.Command("go", append([]string{"run", "./cmd/packaging", "-out", out}, args...)...)
-	c.Dir, c.Env = sources, append(os.Environ(), "SOURCE_DATE_EPOCH=1767225600")
+	c.Dir, c.Env = sources, os.Environ()
+	if git := exec.Command("git", "-C", sources, "log", "-1"); git.Run() != nil {
+		c.Env = append(c.Env, "SOURCE_DATE_EPOCH=1767225600") // sources without their history
+	}
 	output(t, c)
 }
 
