@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -227,6 +228,14 @@ func full(t *testing.T, h host, older, newer string) {
 	h.checkVersion(t, "1.0.1-2", "1.0.0-1")
 	if after := h.ours(t); len(after) != len(before) {
 		t.Errorf("%v, before %v", after, before)
+	}
+	null := filepath.Join(h.root, "dev/null") // for a program that it starts
+	if err := errors.Join(os.Mkdir(filepath.Dir(null), 0o755), os.WriteFile(null, nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	advice, _ := h.command("/usr/sbin/srctl", "doctor").CombinedOutput() // of much that is missing in here
+	if !strings.Contains(string(advice), "by: "+program+" install\n") {
+		t.Errorf("srctl doctor says: %s", advice)
 	}
 
 	mount(unix.MS_REMOUNT, "size=32m")
