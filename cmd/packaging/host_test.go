@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,7 @@ const (
 	program   = "/usr/libexec/reflinksr/reflinksr"
 	volumeDir = pluginRoot + "/volume/org.xen.xapi.storage.reflink"
 	dataDir   = pluginRoot + "/datapath/loop+blkback"
+	unit      = "/usr/lib/systemd/system/reflinksr-metrics.service"
 )
 
 // host is a root directory with a shell and little else: no /proc, no /dev.
@@ -29,19 +31,17 @@ type host struct {
 	version func(t *testing.T) string // of the package, as its manager knows it
 }
 
-// newHost makes one with a shell, which is what runs scriptlets, and another project's plugin.
+// newHost makes one with a shell, which is what runs scripts, what they call, and another project's plugin.
 func newHost(t *testing.T) string {
 	root := t.TempDir()
 	if err := os.Chmod(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	shell, err := filepath.EvalSymlinks("/bin/sh")
-	if err != nil {
-		t.Fatal(err)
-	}
-	copyTo(t, shell, filepath.Join(root, "bin/sh"))
-	for _, library := range regexp.MustCompile(`/\S+`).FindAllString(strings.ReplaceAll(output(t, exec.Command("ldd", shell)), shell+":", ""), -1) {
-		copyTo(t, library, filepath.Join(root, library))
+	for _, name := range []string{"/bin/sh", "/usr/bin/systemctl"} {
+		copyTo(t, name, filepath.Join(root, name))
+		for _, library := range regexp.MustCompile(`/\S+`).FindAllString(output(t, exec.Command("ldd", name)), -1) {
+			copyTo(t, library, filepath.Join(root, library))
+		}
 	}
 	other := filepath.Join(root, pluginRoot, "volume/org.example.other")
 	if err := os.MkdirAll(other, 0o755); err != nil {
@@ -71,6 +71,12 @@ func (h host) in(t *testing.T, args ...string) string {
 
 func (h host) command(args ...string) *exec.Cmd {
 	return exec.Command("chroot", append([]string{h.root}, args...)...)
+}
+
+// metrics says whether the package has the service of disk graphs.
+func (h host) metrics() bool {
+	_, err := os.Stat("../reflinksr-metrics")
+	return err == nil
 }
 
 // ours lists what is on the host and the package's, by its name or by those of its parts: mode, owner, and where links lead.
@@ -115,8 +121,16 @@ func (h host) checkFiles(t *testing.T, documents map[string]string) {
 		"/usr/libexec/reflinksr": "40755 0:0", program: "100755 0:0", "/usr/sbin/srctl": "100755 0:0", "/usr/bin/srtest": "100755 0:0",
 		"/usr/share/man/man8/reflinksr.8.gz": "100644 0:0", "/usr/share/man/man1/srtest.1.gz": "100644 0:0",
 	}
-	for path, is := range documents {
-		want[path] = is
+	maps.Copy(want, documents)
+	if h.metrics() {
+		maps.Copy(want, map[string]string{
+			"/usr/libexec/reflinksr/reflinksr-metrics": "100755 0:0",
+			unit: "100644 0:0",
+			"/etc/systemd/system/multi-user.target.wants/reflinksr-metrics.service": "120777 0:0 " + unit,
+			"/etc/xensource/bugtool/reflinksr.xml":                                  "100644 0:0",
+			"/etc/xensource/bugtool/reflinksr":                                      "40755 0:0",
+			"/etc/xensource/bugtool/reflinksr/stuff.xml":                            "100644 0:0",
+		})
 	}
 	elsewhere := t.TempDir()
 	output(t, exec.Command(filepath.Join(h.root, program), "install", "--root", elsewhere))

@@ -11,8 +11,8 @@ import (
 )
 
 // licences writes those of everything that is linked into the programs: most want to be with the binaries.
-func licences(to string) error {
-	list := exec.Command("go", "list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}", "./cmd/reflinksr", "./cmd/srctl", "./cmd/srtest")
+func licences(to string, shipped []string) error {
+	list := exec.Command("go", append([]string{"list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}"}, shipped...)...)
 	modules, err := list.Output()
 	if err != nil {
 		return fmt.Errorf("%s: %w", list, err)

@@ -47,6 +47,7 @@ func main() {
 // description is what nfpm.yaml needs to know.
 type description struct {
 	Version, Release, Arch, Stage, Time string
+	Metrics                             bool // the sources have the service
 	Completion                          bool // srctl can tell it
 	Ghosts                              []ghost
 }
@@ -68,7 +69,11 @@ func packages(out, number, release string) error {
 	defer os.RemoveAll(stage)
 	d := description{Version: number, Release: release, Arch: runtime.GOARCH, Stage: stage, Time: at.Format(time.RFC3339)}
 	full := number + "-" + release
-	if err := programs(stage, full); err != nil {
+	shipped := []string{"./cmd/reflinksr", "./cmd/srctl", "./cmd/srtest"}
+	if _, err := os.Stat("cmd/reflinksr-metrics"); err == nil {
+		d.Metrics, shipped = true, append(shipped, "./cmd/reflinksr-metrics")
+	}
+	if err := programs(stage, full, shipped); err != nil {
 		return err
 	}
 	if d.Ghosts, err = ghosts(stage); err != nil {
@@ -80,7 +85,7 @@ func packages(out, number, release string) error {
 	if d.Completion, err = completion(stage); err != nil {
 		return err
 	}
-	if err := licences(filepath.Join(stage, "licences")); err != nil {
+	if err := licences(filepath.Join(stage, "licences"), shipped); err != nil {
 		return err
 	}
 	if err := zipped("CHANGELOG.md", filepath.Join(stage, "changelog.gz")); err != nil {
@@ -107,9 +112,9 @@ func sourceTime() (time.Time, error) {
 }
 
 // programs builds what is shipped. What git knows is left out: whoever has only the sources builds the same.
-func programs(stage, full string) error {
-	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false",
-		"-ldflags=-s -w -X reflinksr/cmd/internal/version.Version="+full, "-o", stage, "./cmd/reflinksr", "./cmd/srctl", "./cmd/srtest")
+func programs(stage, full string, shipped []string) error {
+	build := exec.Command("go", append([]string{"build", "-trimpath", "-buildvcs=false",
+		"-ldflags=-s -w -X reflinksr/cmd/internal/version.Version=" + full, "-o", stage}, shipped...)...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOAMD64=v1", "GOFLAGS=", "GOEXPERIMENT=")
 	return run(build)
 }

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 func TestPackages(t *testing.T) {
 	tests.Root(t, "installing packages")
 	tests.Long(t)
-	for _, name := range []string{"rpm", "dnf", "createrepo_c", "dpkg", "dpkg-deb"} {
+	for _, name := range []string{"rpm", "dnf", "createrepo_c", "dpkg", "dpkg-deb", "systemctl"} {
 		if _, err := exec.LookPath(name); err != nil {
 			tests.Skip(t, name, " is not installed")
 		}
