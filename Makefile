@@ -4,7 +4,7 @@
 GO ?= go
 ROOT ?= /
 
-.PHONY: all build install test long scenarios wrong lint fuzz mutants sweep demo bench ci clean
+.PHONY: all build install packages test long scenarios wrong lint fuzz mutants sweep demo bench ci clean
 
 all: build
 
@@ -15,6 +15,11 @@ build:
 # The plugin directories below ROOT (docs/install.md).
 install: build
 	bin/reflinksr install --root $(ROOT)
+
+# The rpm and the deb, in bin/ (docs/install.md). RELEASE tells two packages of one version apart.
+RELEASE ?= 1
+packages:
+	$(GO) run ./cmd/packaging -out bin -release $(RELEASE)
 
 test:
 	$(GO) test ./...
