@@ -52,6 +52,28 @@ func Copy(handle string, key sr.Key, dest string) (volume.Volume, error) {
 	return v, err
 }
 
+// CopyOf is the record of a writable volume that is to hold what a volume holds, in whatever SR, and its size in bytes: it has the
+// same sectors, else a guest could not read it.
+func CopyOf(handle string, key sr.Key) (*volume.Record, int64, error) {
+	s, err := sr.Open(handle, dirfs.Unlocked)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer s.Close()
+	r, err := volume.Load(s, key)
+	if err == nil {
+		err = r.MustHaveData(key)
+	}
+	if err != nil {
+		return nil, 0, err
+	}
+	st, err := volume.StatData(s, key)
+	if err != nil {
+		return nil, 0, err
+	}
+	return derived(r, volume.Copy, key, time.Now()), volume.RoundUp(st.Size), nil
+}
+
 func within(handle string, key sr.Key, kind volume.Kind) (volume.Volume, error) {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {

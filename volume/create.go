@@ -21,10 +21,17 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 	if size == 0 {
 		size = SizeUnit
 	}
+	r := &Record{Name: name, Description: description, ReadWrite: true, Sharable: sharable}
+	return createWith(handle, r, size, func(f *os.File) error { return setLength(f, RoundUp(size)) })
+}
+
+// createWith makes a volume of at least size bytes from a record and what fill puts into its empty data file. Where the record
+// tells no sector size, it is that of the SR's disks.
+func createWith(handle string, r *Record, size int64, fill func(*os.File) error) (Volume, error) {
 	if err := checkSize(size); err != nil {
 		return Volume{}, err
 	}
-	if err := errors.Join(source.CheckText("name", name), source.CheckText("description", description)); err != nil {
+	if err := errors.Join(source.CheckText("name", r.Name), source.CheckText("description", r.Description)); err != nil {
 		return Volume{}, err
 	}
 	s, err := sr.Open(handle, dirfs.Shared)
@@ -32,13 +39,10 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 		return Volume{}, err
 	}
 	defer s.Close()
-	r := &Record{
-		Name: name, Description: description, ReadWrite: true, Sharable: sharable,
-		SectorSize: s.Meta.Options.SectorSize,
+	if r.SectorSize == 0 {
+		r.SectorSize = s.Meta.Options.SectorSize
 	}
-	return Add(s, r, s.Meta.Options.Attributes(), func(f *os.File) error {
-		return setLength(f, RoundUp(size))
-	})
+	return Add(s, r, s.Meta.Options.Attributes(), fill)
 }
 
 // Add makes a volume with a new key from a record and whatever fill puts into its

@@ -31,6 +31,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"sr/create.go createIn":                          "noted in sr.json and never read again",
 		"volume/create.go Add":                           "noted in the record; puts those without a number in order, which this one has",
 		"snapshot/snapshot.go derive":                    "noted in the record and never read again",
+		"snapshot/snapshot.go CopyOf":                    "the same",
 		"datapath/lease/lease.go NewHolder":              "noted in the lease and told to the operator",
 		"sr/hosts.go enlist":                             "noted and told to the operator",
 		"cmd/internal/plugin/main.go explained":          "logged",

@@ -2,56 +2,62 @@ package main
 
 import (
 	"context"
-	"flag"
 	"fmt"
 	"io"
-	"os"
+	"path/filepath"
+	"reflinksr/internal/repository"
 
-	"golang.org/x/term"
-
-	"reflinksr/internal/units"
+	"github.com/spf13/cobra"
 )
 
 // rangesPrinted bounds what is printed: there may be a million.
 const rangesPrinted = 16
 
-func changed(ctx context.Context, args []string, out io.Writer) error {
-	var asJSON bool
-	args, err := parse("changed", args, 3, 3, func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, "") })
+func (s *session) changed() *cobra.Command {
+	return s.takes(s.answersJSON(command("changed SR A B", "tell where a volume may differ from another",
+		`changed tells where the volume B may differ from the volume A, which is where the two
+do not share blocks: offset and length of each range, and a map of the disk, a
+character for each slice: . nothing, - less than half, + half or more, # all of it.`,
+		`  srctl changed /srv/tank $SNAPSHOT $KEY
+  srctl changed --json /srv/tank $SNAPSHOT $KEY | jq .bytes`, 3, 3, s.tellChanges)), anSR, aVolume, aVolume)
+}
+
+func (s *session) tellChanges(ctx context.Context, args []string) error {
+	out := s.out
+	a, b, err := s.volumesAt(ctx, args[0], args[1], args[2])
 	if err != nil {
 		return err
 	}
-	a, b, err := volumesAt(ctx, args[0], args[1], args[2])
-	if err != nil {
-		return err
-	}
+	stop := busy("comparing")
 	c, err := a.ChangesTo(ctx, b.Key)
+	stop()
 	if err != nil {
 		return err
 	}
-	if asJSON {
-		return printJSON(out, c)
+	if s.json {
+		return printJSON(out, struct {
+			repository.Changes
+			Path string `json:"path"` // of the file with the data of B
+		}{c, filepath.Join(s.path, string(b.Key))})
 	}
 	if !c.Related {
 		fmt.Fprintln(out, "the two do not come from one volume: this is what is not empty in the second")
 	}
 	for i, r := range c.Ranges {
 		if i == rangesPrinted {
-			fmt.Fprintf(out, "and %d more ranges: -json lists them all\n", len(c.Ranges)-i)
+			fmt.Fprintf(out, "and %d more ranges: --json lists them all\n", len(c.Ranges)-i)
 			break
 		}
-		fmt.Fprintf(out, "%15d %12s\n", r[0], units.Bytes(r[1]))
+		fmt.Fprintf(out, "%15d %12s\n", r[0], s.bytes(r[1]))
 	}
-	_, err = fmt.Fprintf(out, "%d ranges, %s of %s\n%s\n", len(c.Ranges), units.Bytes(c.Bytes), units.Bytes(c.Size), mapOf(c.Ranges, c.Size, widthOf(out)))
+	_, err = fmt.Fprintf(out, "%d ranges, %s of %s\n%s\n", len(c.Ranges), s.bytes(c.Bytes), s.bytes(c.Size), mapOf(c.Ranges, c.Size, widthOf(out)))
 	return err
 }
 
-// widthOf is how many characters a line of the terminal has.
+// widthOf is how many characters a map has.
 func widthOf(out io.Writer) int {
-	if f, ok := bare(out).(*os.File); ok {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
-			return width
-		}
+	if width := terminalWidth(out); width > 0 {
+		return width
 	}
 	return 64
 }

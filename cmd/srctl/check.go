@@ -3,49 +3,60 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
-	"path/filepath"
 	"strings"
 	"unicode"
 
 	"reflinksr/internal/repository"
+
+	"github.com/spf13/cobra"
 )
 
 // errUnchecked says that there was nothing to check, or that it could not be read.
 var errUnchecked = errors.New("could not be checked")
 
-// checked is what check -json prints. Its shape is described in docs/check.md.
+// checked is what check --json prints. Its shape is described in docs/check.md.
 type checked struct {
 	repository.Report
 	Error string `json:"error"`
 }
 
-func checkSR(ctx context.Context, args []string, out io.Writer) error {
-	var asJSON, repair bool
-	args, err := parse("check", args, 1, 1, func(f *flag.FlagSet) {
-		f.BoolVar(&asJSON, "json", false, "")
-		f.BoolVar(&repair, "repair", false, "")
-	})
+func (s *session) check() *cobra.Command {
+	var repair bool
+	c := s.takes(s.answersJSON(command("check SR", "look for what is not as it should be, and repair it",
+		`check reads a whole SR, attached on this host or not, and tells what is not as it
+should be, what is worth knowing, and what --repair would do about it. Without
+--repair nothing is written.
+
+The exit status is 0 if all is well, 1 if problems were found or remain, 2 for
+arguments that make no sense, and 3 if it could not be checked.`,
+		`  srctl check /srv/tank
+  srctl check --repair /srv/tank
+  srctl check --json /srv/tank | jq '.problems | length'`, 1, 1, func(ctx context.Context, args []string) error { return s.checkSR(ctx, args, repair) })), anSR)
+	c.Flags().BoolVar(&repair, "repair", false, "finish what a crash interrupted, and correct what is ours")
+	return c
+}
+
+func (s *session) checkSR(ctx context.Context, args []string, repair bool) error {
+	out := s.out
+	path, err := s.directoryOf(ctx, args[0])
 	if err != nil {
 		return err
 	}
-	path, err := filepath.Abs(args[0])
-	if err != nil {
-		return err
-	}
+	stop := busy("checking")
 	report, err := repository.Check(ctx, path)
 	var failed error
 	if err == nil && repair {
 		report, failed, err = repository.Repair(ctx, report)
 	}
+	stop()
 	c := checked{Report: report}
 	if err != nil {
 		c.Error = err.Error()
 		err = fmt.Errorf("%w: %w", errUnchecked, err)
 	}
-	if asJSON {
+	if s.json {
 		for _, list := range []*[]repository.Problem{&c.Problems, &c.Notes, &c.Repaired} {
 			if *list == nil {
 				*list = []repository.Problem{}
@@ -63,11 +74,12 @@ func checkSR(ctx context.Context, args []string, out io.Writer) error {
 }
 
 func (c checked) print(out io.Writer) error {
+	width := terminalWidth(out)
 	line := func(what string, p repository.Problem) {
-		fmt.Fprintf(out, "%s: %s: %s; -repair: %s\n", what, oneLine(p.Name), printable(p.Text), printable(p.Repair))
+		indented(out, fmt.Sprintf("%s: %s: %s; --repair: %s", what, oneLine(p.Name), printable(p.Text), printable(p.Repair)), 0, width)
 	}
 	for _, p := range c.Repaired {
-		fmt.Fprintf(out, "repaired: %s: %s\n", oneLine(p.Name), printable(p.Text))
+		indented(out, fmt.Sprintf("repaired: %s: %s", oneLine(p.Name), printable(p.Text)), 0, width)
 	}
 	for _, p := range c.Problems {
 		line("problem", p)
@@ -80,7 +92,7 @@ func (c checked) print(out io.Writer) error {
 	}
 	for kind, n := range printed {
 		if n > notesOfAKind {
-			fmt.Fprintf(out, "note: and %d more of the kind %q: -json lists them all\n", n-notesOfAKind, kind)
+			fmt.Fprintf(out, "note: and %d more of the kind %q: --json lists them all\n", n-notesOfAKind, kind)
 		}
 	}
 	if len(c.Problems) > 0 {

@@ -5,13 +5,13 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
@@ -20,30 +20,40 @@ import (
 	"reflinksr/internal/overwrite"
 	"reflinksr/internal/repository"
 	"reflinksr/internal/sys"
-	"reflinksr/internal/units"
 )
 
-func deltaCmd(ctx context.Context, args []string, out io.Writer) error {
-	if len(args) == 0 {
-		return errUsage
-	}
-	switch args[0] {
-	case "export":
-		return deltaExport(ctx, args[1:], out)
-	case "apply":
-		return deltaApply(args[1:], out)
-	case "verify":
-		return deltaVerify(args[1:], out)
-	}
-	return errUsage
+func (s *session) delta() *cobra.Command {
+	destroy := false
+	apply := s.takes(s.answersJSON(command("apply FILE TARGET", "make a file or a device that holds one volume hold the next",
+		`apply makes a file or a block device that holds what a stream begins with hold what it
+ends with. The stream of a whole disk makes a new file, or is written to a blank
+device, or as a disk to a pipe (-). FILE can be - for a pipe. What is interrupted
+is finished by applying the same stream again.`,
+		`  srctl delta apply disk.full disk.raw
+  srctl delta apply disk-2.delta disk.raw
+  ssh backup cat disk.full | srctl delta apply - /dev/sdx`, 2, 2,
+		func(_ context.Context, args []string) error { return s.deltaApply(args, destroy) })), aFile, aFile)
+	apply.Flags().BoolVar(&destroy, "overwrite", false, "whatever the target holds, if nobody uses it")
+	return family("delta", "incremental backup to streams, and restore",
+		`delta writes what one volume has that an older snapshot has not, or all of it, as a
+stream with checksums, applies such streams, and verifies them.`,
+		s.takes(s.answersJSON(command("export SR [A] B FILE", "write what the volume B has that the snapshot A has not",
+			`export writes what the volume B has that the snapshot A has not; without A (or with -)
+all of it. FILE can be - for a pipe. What is interrupted is continued by the same
+command if B is a snapshot.`,
+			`  srctl delta export tank $MONDAY monday.full
+  srctl delta export tank $MONDAY $TUESDAY tuesday.delta
+  srctl delta export tank $MONDAY - | ssh backup 'cat > monday.full'`, 3, 4, s.deltaExport)), anSR, aVolume, aVolume, aFile),
+		apply,
+		s.takes(s.answersJSON(command("verify FILE", "say whether a stream is whole, and what it is",
+			`verify reads a whole stream, compares its checksums, and tells which volume it makes of
+which. FILE can be - for a pipe.`,
+			`  srctl delta verify tuesday.delta`, 1, 1,
+			func(_ context.Context, args []string) error { return s.deltaVerify(args) })), aFile))
 }
 
 // deltaExport writes what a volume has that a snapshot has not, or all of it.
-func deltaExport(ctx context.Context, args []string, out io.Writer) error {
-	args, err := parse("delta", args, 3, 4, noFlags)
-	if err != nil {
-		return err
-	}
+func (s *session) deltaExport(ctx context.Context, args []string) error {
 	from, to, path := "", args[1], args[2]
 	if len(args) == 4 {
 		from, to, path = args[1], args[2], args[3]
@@ -51,8 +61,11 @@ func deltaExport(ctx context.Context, args []string, out io.Writer) error {
 	if from == "-" {
 		from = ""
 	}
-	sr, err := at(ctx, args[0])
+	sr, err := s.at(ctx, args[0])
 	if err != nil {
+		return err
+	}
+	if err := s.mayAnswer(path); err != nil {
 		return err
 	}
 	if err := mayMake(path); err != nil {
@@ -66,28 +79,30 @@ func deltaExport(ctx context.Context, args []string, out io.Writer) error {
 	defer d.Data.Close()
 	var size int64
 	if path == "-" {
-		size, err = exportToPipe(d, out)
+		size, err = exportToPipe(d, s.out)
 	} else {
 		size, err = exportToFile(d, path)
 	}
 	if err != nil {
 		return err
 	}
-	return said(out, path, "%s in %v", units.Bytes(size), time.Since(start).Round(time.Millisecond))
+	return s.wrote(path, written{Path: path, Key: d.To, Bytes: size, Seconds: time.Since(start).Seconds()})
 }
 
 // deltaOf is the difference between two volumes; all of the second if there is no first.
 func deltaOf(ctx context.Context, sr repository.SR, from, to string) (*repository.Delta, error) {
-	v, err := repository.ParseVolume(sr, to)
+	v, err := sr.Find(ctx, to)
 	if err != nil {
 		return nil, err
 	}
 	var since repository.Volume
 	if from != "" {
-		if since, err = repository.ParseVolume(sr, from); err != nil {
+		if since, err = sr.Find(ctx, from); err != nil {
 			return nil, err
 		}
 	}
+	stop := busy("comparing")
+	defer stop()
 	return v.DeltaSince(ctx, since.Key)
 }
 
@@ -369,10 +384,8 @@ func rename(from, to string) error {
 }
 
 // deltaApply makes a target that holds the one volume hold the other.
-func deltaApply(args []string, out io.Writer) error {
-	destroy := false
-	args, err := parse("delta", args, 2, 2, func(f *flag.FlagSet) { f.BoolVar(&destroy, "overwrite", false, "") })
-	if err != nil {
+func (s *session) deltaApply(args []string, destroy bool) error {
+	if err := s.mayAnswer(args[1]); err != nil {
 		return err
 	}
 	in, name, err := openStream(args[0])
@@ -390,7 +403,7 @@ func deltaApply(args []string, out io.Writer) error {
 		return fmt.Errorf("%s: %w", name, err)
 	}
 	if args[1] == "-" {
-		return applyToPipe(r, name, size, out)
+		return s.applyToPipe(r, name, size)
 	}
 	t, err := openTarget(args[1], r.Header(), destroy)
 	if errors.Is(err, errHolds) {
@@ -399,16 +412,19 @@ func deltaApply(args []string, out io.Writer) error {
 		if err := eachRecord(r, func(delta.Record) error { return nil }); err != nil {
 			return fmt.Errorf("%s: %w: nothing was written", name, err)
 		}
-		_, err = fmt.Fprintf(out, "%s holds volume %s already: nothing was written\n", args[1], r.Header().To)
+		if s.json {
+			return printJSON(s.out, written{Path: args[1], Key: r.Header().To})
+		}
+		_, err = fmt.Fprintf(s.out, "%s holds volume %s already: nothing was written\n", args[1], r.Header().To)
 		return err
 	}
 	if err != nil {
 		return err
 	}
 	defer t.close()
-	p, written := newProgress("applying", size), int64(0)
+	p, wrote := newProgress("applying", size), int64(0)
 	err = eachRecord(r, func(rec delta.Record) error {
-		written += int64(len(rec.Data))
+		wrote += int64(len(rec.Data))
 		p.reach(r.Position())
 		return t.put(rec)
 	})
@@ -422,18 +438,21 @@ func deltaApply(args []string, out io.Writer) error {
 	if err := t.publish(); err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(out, "%s holds volume %s: %s, of which %s were written in %v\n", args[1], t.header.To, units.Bytes(t.header.ToSize), units.Bytes(written), time.Since(start).Round(time.Millisecond))
+	if s.json {
+		return printJSON(s.out, written{Path: args[1], Key: t.header.To, Bytes: wrote, Seconds: time.Since(start).Seconds()})
+	}
+	_, err = fmt.Fprintf(s.out, "%s holds volume %s: %s, of which %s were written in %v\n", args[1], t.header.To, s.bytes(t.header.ToSize), s.bytes(wrote), time.Since(start).Round(time.Millisecond))
 	return err
 }
 
 // applyToPipe writes the disk that a full stream is of: its records come in order, and leave
 // nothing out.
-func applyToPipe(r *delta.Reader, name string, size int64, out io.Writer) error {
+func (s *session) applyToPipe(r *delta.Reader, name string, size int64) error {
 	h := r.Header()
 	if !h.Full() {
 		return fmt.Errorf("%s is what has changed since volume %s, and standard output holds nothing: apply it to a file that does", name, h.From)
 	}
-	s, err := openStdout(out)
+	to, err := openStdout(s.out)
 	if err != nil {
 		return err
 	}
@@ -441,19 +460,19 @@ func applyToPipe(r *delta.Reader, name string, size int64, out io.Writer) error 
 	err = eachRecord(r, func(rec delta.Record) error {
 		p.reach(r.Position())
 		if rec.Data == nil {
-			return s.Zeros(rec.Length)
+			return to.Zeros(rec.Length)
 		}
-		_, err := s.Write(rec.Data)
+		_, err := to.Write(rec.Data)
 		return err
 	})
 	p.end()
 	if err == nil {
-		err = s.End()
+		err = to.End()
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: what was written to standard output is incomplete", name, err)
 	}
-	return said(out, "-", "volume %s, %s in %v", h.To, units.Bytes(h.ToSize), time.Since(start).Round(time.Millisecond))
+	return said(s.out, "-", "volume %s, %s in %v", h.To, s.bytes(h.ToSize), time.Since(start).Round(time.Millisecond))
 }
 
 // openStream opens what a stream is read from, and says what to call it.
@@ -469,11 +488,7 @@ func openStream(path string) (*os.File, string, error) {
 }
 
 // deltaVerify reads a whole stream, and says what it is.
-func deltaVerify(args []string, out io.Writer) error {
-	args, err := parse("delta", args, 1, 1, noFlags)
-	if err != nil {
-		return err
-	}
+func (s *session) deltaVerify(args []string) error {
 	in, name, err := openStream(args[0])
 	if err != nil {
 		return err
@@ -487,12 +502,28 @@ func deltaVerify(args []string, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
+	if s.json {
+		return printJSON(s.out, struct {
+			Path  string          `json:"path"`
+			Key   repository.Key  `json:"key"`
+			Since *repository.Key `json:"since"` // null: it is all of the volume
+			Size  int64           `json:"size"`  // of the volume, in bytes
+		}{name, h.To, sinceOf(h), h.ToSize})
+	}
 	since := "all of it"
 	if !h.Full() {
 		since = "what has changed since volume " + string(h.From)
 	}
-	_, err = fmt.Fprintf(out, "%s is whole: volume %s, %s, %s\n", name, h.To, units.Bytes(h.ToSize), since)
+	_, err = fmt.Fprintf(s.out, "%s is whole: volume %s, %s, %s\n", name, h.To, s.bytes(h.ToSize), since)
 	return err
+}
+
+// sinceOf is the volume from which a stream begins, nil if from none.
+func sinceOf(h delta.Header) *repository.Key {
+	if h.Full() {
+		return nil
+	}
+	return &h.From
 }
 
 // verify reads a whole stream before anything is written, if it can be read twice.

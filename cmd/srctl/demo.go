@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -18,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
@@ -49,14 +49,19 @@ type story struct {
 	plugs  [][2]string       // uri, domain: to be unplugged
 }
 
-func demo(ctx context.Context, args []string, out io.Writer) error {
+func (s *session) demo() *cobra.Command {
 	var kind string
-	_, err := parse("demo", args, 0, 0, func(f *flag.FlagSet) {
-		f.StringVar(&kind, "fs", "", "")
-	})
-	if err != nil {
-		return err
-	}
+	c := command("demo", "show the main job on a throw-away filesystem",
+		`demo makes a throw-away filesystem, an SR on it, and a disk with an ext4; takes a
+snapshot while files are being written, clones it, grows the disk and reverts it,
+and tells how long each call took. It cleans up after itself. It needs root.`,
+		`  srctl demo
+  srctl demo --fs xfs`, 0, 0, func(ctx context.Context, _ []string) error { return demonstrate(ctx, kind, s.out) })
+	c.Flags().StringVar(&kind, "fs", "", "btrfs or xfs (by default the one that can be had)")
+	return c
+}
+
+func demonstrate(ctx context.Context, kind string, out io.Writer) error {
 	if os.Getuid() != 0 {
 		return errors.New("the demonstration mounts a filesystem and attaches loop devices, which needs root: sudo")
 	}
@@ -72,7 +77,7 @@ func demo(ctx context.Context, args []string, out io.Writer) error {
 		}
 	}
 	if kind != "btrfs" && kind != "xfs" {
-		return fmt.Errorf("-fs %s: btrfs or xfs", kind)
+		return fmt.Errorf("--fs %s: btrfs or xfs", kind)
 	}
 	ctx, cancel := signal.NotifyContext(ctx, os.Interrupt, unix.SIGTERM)
 	defer cancel()

@@ -2,8 +2,7 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"flag"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,33 +12,53 @@ import (
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/doctor"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
+
+	"github.com/spf13/cobra"
 )
 
-// diagnoseHost looks whether this host can have SRs, and what is wrong with those that it has.
-func diagnoseHost(ctx context.Context, args []string, out io.Writer) error {
-	var asJSON bool
-	if _, err := parse("doctor", args, 0, 0, func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, "") }); err != nil {
-		return err
-	}
+func (s *session) doctor() *cobra.Command {
+	return s.answersJSON(command("doctor", "look whether this host can have SRs, and what is wrong",
+		`doctor looks whether this host can have SRs, and what is wrong with those that it has:
+kernel, programs, room, the installed plugin, other hosts' versions; each with what to
+do. It changes nothing, and fails if something is bad.`,
+		`  srctl doctor
+  srctl doctor --json | jq '.[] | select(.verdict != "fine")'`, 0, 0, s.diagnoseHost))
+}
+
+func (s *session) diagnoseHost(ctx context.Context, _ []string) error {
+	stop := busy("looking")
 	all := append(doctor.Host(), lookAtPlugin())
 	all = append(all, lookAtSRs(ctx)...)
-	if asJSON {
-		e := json.NewEncoder(out)
-		e.SetIndent("", "  ")
-		if err := e.Encode(all); err != nil {
+	stop()
+	if s.json {
+		if err := printJSON(s.out, all); err != nil {
 			return err
 		}
-	} else {
-		for _, f := range all {
-			fmt.Fprintf(out, "%-5s %-14s %s\n", f.Verdict, f.What, f.Text)
-			if f.Remedy != "" {
-				fmt.Fprintf(out, "%20s to do: %s\n", "", f.Remedy)
-			}
-		}
+	} else if err := printFindings(s.out, all); err != nil {
+		return err
 	}
 	if doctor.Worst(all) == doctor.Bad {
 		return errProblems
+	}
+	return nil
+}
+
+func printFindings(out io.Writer, all []doctor.Finding) error {
+	width := terminalWidth(out)
+	for _, f := range all {
+		texts := wrapped(printable(f.Text), width-21)
+		if f.Remedy != "" {
+			texts = append(texts, wrapped("to do: "+printable(f.Remedy), width-21)...)
+		}
+		lead := fmt.Sprintf("%-5s %-14s", f.Verdict, f.What)
+		for _, text := range texts {
+			if _, err := fmt.Fprintf(out, "%-20s %s\n", lead, text); err != nil {
+				return err
+			}
+			lead = ""
+		}
 	}
 	return nil
 }
@@ -103,6 +122,9 @@ func lookAtSRs(ctx context.Context) (all []doctor.Finding) {
 			path = string(one)
 		}
 		st, err := one.Stat(ctx)
+		if errors.Is(err, fault.ErrNotAttached) {
+			continue // it was detached meanwhile
+		}
 		all = append(all, judgeSR(path, st, err))
 		if all[len(all)-1].Verdict == doctor.Bad {
 			continue

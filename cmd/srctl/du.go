@@ -3,81 +3,105 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
-	"io"
-	"text/tabwriter"
+	"slices"
 
 	"reflinksr/internal/repository"
-	"reflinksr/internal/units"
+
+	"github.com/spf13/cobra"
 )
 
-func du(ctx context.Context, args []string, out io.Writer) error {
-	var asJSON bool
-	args, err := parse("du", args, 0, 1, func(f *flag.FlagSet) { f.BoolVar(&asJSON, "json", false, "") })
-	if err != nil {
-		return err
-	}
+func (s *session) du() *cobra.Command {
+	return s.takes(s.narrowed(s.answersJSON(command("du [SR]", "tell what volumes occupy, share, and give back when destroyed",
+		`du measures every volume of an SR, or of all that are attached: what is allocated,
+what it shares with others and what it has alone, and what destroying it gives
+back at least.`,
+		`  srctl du /srv/tank
+  srctl du --json | jq '.[].volumes[] | select(.gives_back > 1e9)'`, 0, 1, s.measure)), usageColumns), anSR)
+}
+
+func (s *session) measure(ctx context.Context, args []string) (err error) {
 	var srs []repository.SR
 	if len(args) == 0 {
 		srs, err = repository.Attached(ctx)
 	} else {
 		srs = make([]repository.SR, 1)
-		srs[0], err = at(ctx, args[0])
+		srs[0], err = s.at(ctx, args[0])
 	}
 	if err != nil {
 		return err
 	}
 	all, failed := []repository.Usage{}, error(nil)
 	for _, sr := range srs {
+		stop := busy("measuring")
 		u, err := sr.Usage(ctx)
+		stop()
 		failed = errors.Join(failed, err)
 		if u != nil {
 			all = append(all, *u)
 		}
 	}
-	if asJSON {
-		return errors.Join(failed, printJSON(out, all))
-	}
 	for i, u := range all {
-		if i > 0 {
-			fmt.Fprintln(out)
-		}
-		if err := printUsage(out, u); err != nil {
+		t := s.tableOf(u)
+		if err := t.choose(s.sort, s.filters); err != nil {
 			return err
 		}
+		if all[i].Volumes = values[repository.Space](t); s.json {
+			continue
+		}
+		if i > 0 {
+			fmt.Fprintln(s.out)
+		}
+		if err := s.printUsage(u, t); err != nil {
+			return err
+		}
+	}
+	if s.json {
+		return errors.Join(failed, printJSON(s.out, all))
 	}
 	return failed
 }
 
-func printUsage(out io.Writer, u repository.Usage) error {
-	fmt.Fprintln(out, oneLine(u.Path))
-	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "KEY\tMODE\tSIZE\tALLOCATED\tSHARED\tEXCLUSIVE\tGIVES BACK\tNAME")
-	more, pinned := false, false
+var usageColumns = []column{{title: "KEY", cut: keysEnd}, {title: "MODE"}, {title: "SIZE", numbers: true}, {title: "ALLOCATED", numbers: true}, {title: "SHARED", numbers: true},
+	{title: "EXCLUSIVE", numbers: true}, {title: "GIVES BACK", numbers: true}, {title: "NAME", cut: textsEnd}}
+
+func (s *session) tableOf(u repository.Usage) *table {
+	t := &table{columns: usageColumns}
 	for _, v := range u.Volumes {
-		mode, name, back := modeOf(v.ReadWrite, v.VolumeType), oneLine(v.Name), units.Bytes(v.GivesBack)
+		name, back := text(v.Name), s.size(v.GivesBack)
 		if v.VolumeType == repository.CBTMetadata {
-			name += fmt.Sprintf(" (data destroyed: %s freed, noted in %s)", units.Bytes(v.FreedBytes), units.Bytes(v.NoteBytes))
+			name.shown += fmt.Sprintf(" (data destroyed: %s freed, noted in %s)", s.bytes(v.FreedBytes), s.bytes(v.NoteBytes))
 		}
 		if v.PinnedBytes > 0 {
-			name += fmt.Sprintf(" (%s pinned)", units.Bytes(v.PinnedBytes))
-			pinned = true
+			name.shown += fmt.Sprintf(" (%s pinned)", s.bytes(v.PinnedBytes))
 		}
 		if v.GivesBackMore {
-			back, more = back+" +", true
+			back.shown += " +"
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", v.Key, mode, units.Bytes(v.VirtualSize), units.Bytes(v.Allocated), units.Bytes(v.SharedBytes), units.Bytes(v.ExclusiveBytes), back, name)
+		t.rows = append(t.rows, row{value: v, cells: []cell{text(string(v.Key)), text(modeOf(v.ReadWrite, v.VolumeType)), s.size(v.VirtualSize), s.size(v.Allocated), s.size(v.SharedBytes), s.size(v.ExclusiveBytes), back, name}})
 	}
-	if err := w.Flush(); err != nil {
+	return t
+}
+
+func (s *session) printUsage(u repository.Usage, t *table) error {
+	width := terminalWidth(s.out)
+	path := oneLine(u.Path)
+	if width > 0 {
+		path = cut(path, width)
+	}
+	fmt.Fprintln(s.out, path)
+	if err := t.print(s.out, width); err != nil {
 		return err
 	}
-	if more {
-		fmt.Fprintln(out, "+: and what only snapshots without data share with it; they lose that then")
+	if slices.ContainsFunc(u.Volumes, func(v repository.Space) bool { return v.GivesBackMore }) {
+		if err := indented(s.out, "+: and what only snapshots without data share with it; they lose that then", 0, width); err != nil {
+			return err
+		}
 	}
-	if pinned {
-		fmt.Fprintln(out, "pinned: space of extents that the volume uses only a part of; destroying it gives that back as well; srctl compact -n tells what giving it back without that costs")
+	if slices.ContainsFunc(u.Volumes, func(v repository.Space) bool { return v.PinnedBytes > 0 }) {
+		if err := indented(s.out, "pinned: space of extents that the volume uses only a part of; destroying it gives that back as well; srctl compact --dry-run tells what giving it back without that costs", 0, width); err != nil {
+			return err
+		}
 	}
-	_, err := fmt.Fprintf(out, "%d volumes; %s are exclusive to one of them; %s of %s are free on the filesystem\n", len(u.Volumes), units.Bytes(u.Exclusive), units.Bytes(u.FreeSpace), units.Bytes(u.TotalSpace))
-	return err
+	return indented(s.out, fmt.Sprintf("%d volumes; %s are exclusive to one of them; %s of %s are free on the filesystem", len(u.Volumes), s.bytes(u.Exclusive), s.bytes(u.FreeSpace), s.bytes(u.TotalSpace)), 0, width)
 }

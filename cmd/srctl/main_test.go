@@ -5,12 +5,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -109,16 +111,6 @@ func sessions(t *testing.T, files []string) {
 	}
 }
 
-func TestUsage(t *testing.T) {
-	for _, args := range [][]string{nil, {"x"}, {"ls", "a", "b"}, {"show", "a"}, {"check"}, {"lease", "break", "x"}, {"demo", "x"}, {"ls", "-x"},
-		{"changed", "a", "b"}, {"du", "a", "b"}, {"metrics", "a", "b"}, {"metrics", "-within", "x"}, {"metrics", "-within", "-1s"}, {"support", "a"}, {"compact", "a"}, {"compact", "-unused", "-1", "a", "b"}, {"tree"}, {"delta"}, {"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}} {
-		var out, errs bytes.Buffer
-		if status := run(args, &out, &errs); status != 2 || !strings.Contains(errs.String(), "usage: srctl") || out.Len() > 0 {
-			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())
-		}
-	}
-}
-
 // A monitoring system must not take an SR that could not be looked at for a good one.
 func TestCheckOfNothing(t *testing.T) {
 	dir := t.TempDir()
@@ -170,14 +162,14 @@ func TestProgressLine(t *testing.T) {
 		width int
 		want  string
 	}{
-		{progress{what: "exporting", total: 1 << 30, done: 1 << 28}, 79, "exporting [########........................] 25 % of 1 GiB, 128 MiB/s, 6s left"},
+		{progress{what: "exporting", total: 1 << 30, done: 1 << 28}, 79, "exporting [#######........................] 25 % of 1 GiB, 128 MiB/s, 6 s left"},
 		{progress{what: "applying", done: 1 << 28}, 79, "applying 256 MiB, 128 MiB/s"},
-		{progress{what: "exporting", total: 1 << 30, done: 1 << 30}, 20, "exporting 100 % of 1"},
+		{progress{what: "exporting", total: 1 << 30, done: 1 << 30}, 20, "exporting 100 % of …"},
 		{progress{what: "exporting", total: 1 << 30, done: 2 << 30}, 0, ""},
 		{progress{what: "exporting", total: 1 << 30}, 79, "exporting"},
 	} {
 		got := c.p.line(2*time.Second, c.width)
-		if len(got) > c.width || !strings.HasPrefix(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(c.want), " ")) && c.want != "" {
+		if columnsOf(got) > c.width || !strings.HasPrefix(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(c.want), " ")) && c.want != "" {
 			t.Errorf("at %d of %d in %d columns: %q, want %q", c.p.done, c.p.total, c.width, got, c.want)
 		}
 	}
@@ -212,5 +204,45 @@ func TestOverwrite(t *testing.T) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Blocks*512 > 3<<20 {
 		t.Errorf("%d bytes are allocated, %v", st.Blocks*512, err)
+	}
+}
+
+// The rate is that of late, and so is what is left.
+func TestProgressRate(t *testing.T) {
+	p := &progress{what: "exporting", total: 100 << 30}
+	for range 50 { // ten seconds of a cache, then thirty of a disk
+		p.done += 1 << 30 / 5
+		p.feel(200 * time.Millisecond)
+	}
+	for range 150 {
+		p.done += 10 << 20 / 5
+		p.feel(200 * time.Millisecond)
+	}
+	if rate := p.rate / (1 << 20); rate < 10 || rate > 20 {
+		t.Errorf("%.1f MiB/s, want about 10", rate)
+	}
+	for seconds, want := range map[float64]string{0: "0 s left", 6.2: "7 s left", 90: "90 s left", 600: "10 min left", 3 * 3600: "3 hours left", 1e18: "more than 1000 hours left", math.Inf(1): "more than 1000 hours left"} {
+		if got := remaining(seconds); got != want {
+			t.Errorf("%g: %s, want %s", seconds, got, want)
+		}
+	}
+}
+
+// Programs get names as they are, and a terminal nothing that controls it.
+func TestJSONComesThrough(t *testing.T) {
+	for _, name := range []string{"web", "a\nb\tc", "\x1b[31m\u009b2J", "\u202egpj.exe", "👨\u200d👩", "\U000e0041", "日本", "<&>", "\u2028"} {
+		var b bytes.Buffer
+		if err := printJSON(terminal{&b}, map[string]string{"name": name}); err != nil {
+			t.Fatal(err)
+		}
+		var got map[string]string
+		if err := json.Unmarshal(b.Bytes(), &got); err != nil || got["name"] != name {
+			t.Errorf("%q came through as %q: %s, %v", name, got["name"], b.String(), err)
+		}
+		for _, r := range b.String() {
+			if r != '\n' && !unicode.IsPrint(r) {
+				t.Errorf("%q: %q is printed", name, r)
+			}
+		}
 	}
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -11,30 +10,39 @@ import (
 	"strings"
 	"time"
 
+	"github.com/spf13/cobra"
+
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/openmetrics"
 	"reflinksr/internal/repository"
 )
 
-func metrics(ctx context.Context, args []string, out io.Writer) error {
+func (s *session) metrics() *cobra.Command {
 	var textfile string
 	var within time.Duration
-	args, err := parse("metrics", args, 0, 1, func(f *flag.FlagSet) {
-		f.StringVar(&textfile, "textfile", "", "")
-		f.DurationVar(&within, "within", 10*time.Second, "")
-	})
-	if err != nil {
-		return err
-	}
-	if within < 0 {
-		return errUsage
-	}
+	c := s.takes(command("metrics [SR]", "tell figures of SRs and volumes to a monitoring system",
+		`metrics tells figures of the attached SRs, or of one, and of their volumes, as
+OpenMetrics. Into a file for node_exporter they are written as a whole, or not.`,
+		`  srctl metrics
+  srctl metrics --textfile /var/lib/node_exporter/reflinksr.prom`, 0, 1,
+		func(ctx context.Context, args []string) error {
+			if within < 0 {
+				return misused("--within %v: a time from nothing on", within)
+			}
+			return s.tellMetrics(ctx, args, textfile, within)
+		}), anSR)
+	c.Flags().StringVar(&textfile, "textfile", "", "into this file")
+	c.Flags().DurationVar(&within, "within", 10*time.Second, "how long extents of volumes are looked at in all; 0s: not")
+	return c
+}
+
+func (s *session) tellMetrics(ctx context.Context, args []string, textfile string, within time.Duration) (err error) {
 	var srs []repository.SR
 	if len(args) == 0 {
 		srs, err = repository.Attached(ctx)
 	} else {
 		srs = make([]repository.SR, 1)
-		srs[0], err = at(ctx, args[0])
+		srs[0], err = s.at(ctx, args[0])
 	}
 	if err != nil {
 		return err
@@ -43,7 +51,7 @@ func metrics(ctx context.Context, args []string, out io.Writer) error {
 	if textfile != "" {
 		return errors.Join(failed, publish(textfile, text))
 	}
-	_, err = text.WriteTo(out)
+	_, err = text.WriteTo(s.out)
 	return errors.Join(failed, err)
 }
 

@@ -2,18 +2,24 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"strconv"
+	"time"
 	"unicode"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"reflinksr/cmd/internal/delta"
 	"reflinksr/internal/overwrite"
+	"reflinksr/internal/repository"
+	"reflinksr/internal/units"
 )
 
 // output is standard output, and remembers that nothing can be written to it: most of what
@@ -57,6 +63,24 @@ func bare(out io.Writer) io.Writer {
 		out = t.Writer
 	}
 	return out
+}
+
+// terminalWidth is how many characters a line of the terminal has: 0 of what is none.
+func terminalWidth(out io.Writer) int {
+	if f, ok := bare(out).(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width > 0 {
+			return width
+		}
+	}
+	return 0
+}
+
+// bytes writes a size for people, or exactly if that is asked for.
+func (s *session) bytes(n int64) string {
+	if s.exact {
+		return strconv.FormatInt(n, 10)
+	}
+	return units.Bytes(n)
 }
 
 // messages is for what is said to people where standard output is taken by data.
@@ -140,6 +164,30 @@ func (s *stream) End() error {
 	return s.file.Sync()
 }
 
+// written is what was written where, for programs.
+type written struct {
+	Path    string         `json:"path"`
+	Key     repository.Key `json:"key"`
+	Bytes   int64          `json:"bytes"`
+	Seconds float64        `json:"seconds"`
+}
+
+// mayAnswer refuses to answer in JSON where the data go.
+func (s *session) mayAnswer(path string) error {
+	if s.json && path == "-" {
+		return misused("--json cannot answer on standard output, which takes the data")
+	}
+	return nil
+}
+
+// wrote tells what was written.
+func (s *session) wrote(path string, w written) error {
+	if s.json {
+		return printJSON(s.out, w)
+	}
+	return said(s.out, path, "%s in %v", s.bytes(w.Bytes), time.Duration(w.Seconds*float64(time.Second)).Round(time.Millisecond))
+}
+
 // said tells what was written, where that is not taken for a part of it.
 func said(out io.Writer, path, format string, args ...any) error {
 	line := fmt.Sprintf(format, args...)
@@ -149,4 +197,35 @@ func said(out io.Writer, path, format string, args ...any) error {
 	}
 	_, err := fmt.Fprintf(out, "%s: %s\n", path, line)
 	return err
+}
+
+// printJSON prints a value for programs. What could control a terminal is escaped, so that it comes through as it is.
+func printJSON(out io.Writer, v any) error {
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	escaped := make([]byte, 0, text.Len())
+	for _, r := range text.String() {
+		switch {
+		case r == '\n' || unicode.IsPrint(r):
+			escaped = utf8.AppendRune(escaped, r)
+		default: // in a string, as all else is printable
+			for _, unit := range utf16.AppendRune(nil, r) {
+				escaped = fmt.Appendf(escaped, `\u%04x`, unit)
+			}
+		}
+	}
+	_, err := out.Write(escaped)
+	return err
+}
+
+// oneLine makes a foreign text safe for a terminal.
+func oneLine(s string) string {
+	if q := fmt.Sprintf("%q", s); q != `"`+s+`"` {
+		return q
+	}
+	return s
 }

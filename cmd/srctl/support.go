@@ -3,9 +3,9 @@ package main
 import (
 	"context"
 	"errors"
-	"flag"
-	"io"
 	"time"
+
+	"github.com/spf13/cobra"
 
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/repository"
@@ -28,14 +28,19 @@ type supportedSR struct {
 	Errors  []string                `json:"errors"`
 }
 
-// support tells all that is known of the attached SRs, but nothing that is on a disk. It is for people who cannot ask again: what fails
-// is told, and the rest as well.
-func support(ctx context.Context, args []string, out io.Writer) error {
+func (s *session) support() *cobra.Command {
 	within := time.Minute
-	args, err := parse("support", args, 0, 0, func(f *flag.FlagSet) { f.DurationVar(&within, "within", within, "") })
-	if err != nil {
-		return err
-	}
+	c := command("support", "tell all but data of the attached SRs, for a support bundle",
+		`support tells all that is known of the attached SRs, their records and what a check
+finds, but nothing that is on a disk, as JSON. It is for people who cannot ask again:
+what fails is told, and the rest as well.`,
+		`  srctl support > support.json`, 0, 0,
+		func(ctx context.Context, _ []string) error { return s.tellSupport(ctx, within) })
+	c.Flags().DurationVar(&within, "within", within, "how long it may take")
+	return c
+}
+
+func (s *session) tellSupport(ctx context.Context, within time.Duration) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errNoTime)
 	defer cancel()
 	all := supported{Version: version.String(), Taken: time.Now().UTC(), SRs: []supportedSR{}}
@@ -46,11 +51,11 @@ func support(ctx context.Context, args []string, out io.Writer) error {
 	for _, sr := range srs {
 		all.SRs = append(all.SRs, supportOf(ctx, sr))
 	}
-	return printJSON(out, all)
+	return printJSON(s.out, all)
 }
 
 // errNoTime ends what takes too long.
-var errNoTime = errors.New("there was no more time: -within")
+var errNoTime = errors.New("there was no more time: --within")
 
 func supportOf(ctx context.Context, sr repository.SR) (s supportedSR) {
 	note := func(what string, err error) {

@@ -64,7 +64,7 @@ func openTarget(path string, h delta.Header, destroy bool) (*target, error) {
 		return nil, err
 	}
 	if there && st.Mode()&os.ModeDevice != 0 {
-		f, err := overwrite.OpenToOverwrite(path, max(h.FromSize, h.ToSize), destroy, "-overwrite")
+		f, err := overwrite.OpenToOverwrite(path, max(h.FromSize, h.ToSize), destroy, "--overwrite")
 		if err != nil {
 			return nil, err
 		}
@@ -120,7 +120,7 @@ func (t *target) mayBegin(destroy bool) error {
 	case protected != 0:
 		return fmt.Errorf("%s is write-protected, and nothing was written: give another device, or end that: blockdev --setrw, losetup without -r", t.path)
 	case !t.header.Full() && !destroy:
-		return fmt.Errorf("%s is a device, which cannot say what it holds, and this stream is only what has changed since volume %s: apply the streams in order, from the full one on; or, if it holds volume %s, say -overwrite", t.path, t.header.From, t.header.From)
+		return fmt.Errorf("%s is a device, which cannot say what it holds, and this stream is only what has changed since volume %s: apply the streams in order, from the full one on; or, if it holds volume %s, say --overwrite", t.path, t.header.From, t.header.From)
 	}
 	return nil
 }
@@ -197,7 +197,7 @@ func (t *target) takeOver(destroy bool) (err error) {
 	case size != h.FromSize && (holds != string(h.To) || size != h.ToSize):
 		return fmt.Errorf("%s has %d bytes, volume %s has %d: it does not hold that, so what has changed since is no use to it", t.path, size, h.From, h.FromSize)
 	case holds == "" && !destroy:
-		return fmt.Errorf("%s does not tell which volume it holds, and may be anything: what it holds would be lost: apply the streams to a new file, from the full one on; or, if it holds volume %s, say -overwrite", t.path, h.From)
+		return fmt.Errorf("%s does not tell which volume it holds, and may be anything: what it holds would be lost: apply the streams to a new file, from the full one on; or, if it holds volume %s, say --overwrite", t.path, h.From)
 	}
 	if err := rename(t.path, t.partial); err != nil {
 		return err

@@ -3,14 +3,34 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"time"
 
 	"reflinksr/internal/repository"
-	"reflinksr/internal/units"
+
+	"github.com/spf13/cobra"
 )
+
+// relative is a volume and where it comes from, for programs.
+type relative struct {
+	aDisk
+	Created *time.Time         `json:"created"` // null: unknown
+	Origin  *repository.Origin `json:"origin"`  // null: of nothing
+}
+
+func (s *session) relatives(members []repository.Member) []relative {
+	all := []relative{}
+	for _, m := range members {
+		r := relative{aDisk: s.disk(m.VolumeStat), Origin: m.Origin}
+		if !m.Created.IsZero() {
+			r.Created = &m.Created
+		}
+		all = append(all, r)
+	}
+	return all
+}
 
 // node is a volume in the tree of those that come from one.
 type node struct {
@@ -22,17 +42,23 @@ type node struct {
 	printed  bool
 }
 
-func tree(ctx context.Context, args []string, out io.Writer) error {
-	args, err := parse("tree", args, 1, 1, noFlags)
-	if err != nil {
-		return err
-	}
-	sr, err := at(ctx, args[0])
+func (s *session) tree() *cobra.Command {
+	return s.takes(s.answersJSON(command("tree SR", "show which volume comes from which, with sizes and ages",
+		`tree shows the volumes of an SR below those that they were made of, the oldest first.
+One that is no more is shown where others come from it.`,
+		`  srctl tree /srv/tank`, 1, 1, s.showTree)), anSR)
+}
+
+func (s *session) showTree(ctx context.Context, args []string) error {
+	sr, err := s.at(ctx, args[0])
 	if err != nil {
 		return err
 	}
 	members, failed := sr.Family(ctx)
-	if err := printTrees(out, nodesOf(members), time.Now()); err != nil {
+	if s.json {
+		return errors.Join(failed, printJSON(s.out, s.relatives(members)))
+	}
+	if err := s.printTrees(nodesOf(members), time.Now()); err != nil {
 		return err
 	}
 	return failed
@@ -68,17 +94,24 @@ func older(a, b *node) int {
 
 // printTrees begins with those that come from nothing. What is left after that comes
 // from itself, says a damaged record; it is printed all the same.
-func printTrees(out io.Writer, nodes []*node, now time.Time) error {
+func (s *session) printTrees(nodes []*node, now time.Time) error {
+	if s.shortest = 36; terminalWidth(s.out) > 0 {
+		var keys []string
+		for _, n := range nodes {
+			keys = append(keys, string(n.key))
+		}
+		s.shortest = beginning(keys)
+	}
 	for _, n := range nodes {
 		if n.kind == "" {
-			if err := n.print(out, "", "", now); err != nil {
+			if err := s.printNode(n, "", "", now); err != nil {
 				return err
 			}
 		}
 	}
 	for _, n := range nodes {
 		if !n.printed {
-			if err := n.print(out, "", "", now); err != nil {
+			if err := s.printNode(n, "", "", now); err != nil {
 				return err
 			}
 		}
@@ -86,13 +119,17 @@ func printTrees(out io.Writer, nodes []*node, now time.Time) error {
 	return nil
 }
 
-// print prints a volume after lead, and what comes from it below that, after indent.
-func (n *node) print(out io.Writer, lead, indent string, now time.Time) error {
+// printNode prints a volume after lead, and what comes from it below that, after indent.
+func (s *session) printNode(n *node, lead, indent string, now time.Time) error {
 	if n.printed {
 		return nil
 	}
 	n.printed = true
-	if _, err := fmt.Fprintln(out, lead+n.text(now)); err != nil {
+	line := lead + s.textOf(n, now)
+	if width := terminalWidth(s.out); width > 0 {
+		line = cut(line, width)
+	}
+	if _, err := fmt.Fprintln(s.out, line); err != nil {
 		return err
 	}
 	for i, c := range n.children {
@@ -100,16 +137,17 @@ func (n *node) print(out io.Writer, lead, indent string, now time.Time) error {
 		if i == len(n.children)-1 {
 			branch, below = "└─ ", "   "
 		}
-		if err := c.print(out, indent+branch, indent+below, now); err != nil {
+		if err := s.printNode(c, indent+branch, indent+below, now); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (n *node) text(now time.Time) string {
+func (s *session) textOf(n *node, now time.Time) string {
+	key := oneLine(string(n.key)[:min(s.shortest, len(n.key))])
 	if n.volume == nil {
-		return oneLine(string(n.key)) + "  is no more"
+		return key + "  is no more"
 	}
 	what := "volume"
 	if n.kind != "" {
@@ -119,7 +157,7 @@ func (n *node) text(now time.Time) string {
 	if n.volume.VolumeType == repository.CBTMetadata {
 		what, occupied = what+" without data", "kept for comparisons"
 	}
-	return fmt.Sprintf("%s  %s, %s, %s %s, %s  %s", n.key, what, units.Bytes(n.volume.VirtualSize), units.Bytes(n.volume.PhysicalUtilisation), occupied, age(n.created, now), oneLine(n.volume.Name))
+	return fmt.Sprintf("%s  %s, %s, %s %s, %s  %s", key, what, s.bytes(n.volume.VirtualSize), s.bytes(n.volume.PhysicalUtilisation), occupied, age(n.created, now), oneLine(n.volume.Name))
 }
 
 // age is how long ago something was made, in words short enough for a line.

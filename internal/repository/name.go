@@ -10,7 +10,7 @@ import (
 	"reflinksr/volume"
 )
 
-// SR is the handle of an SR that is attached on this host. Only Attach, Attached and At make
+// SR is the handle of an SR that is attached on this host. Only Attach, Attached and Find make
 // one; whatever else a caller has is asked for as any, and is fault.ErrNotAttached.
 type SR string
 
@@ -22,12 +22,6 @@ func Attached(context.Context) ([]SR, error) {
 		all[i] = SR(handle)
 	}
 	return all, err
-}
-
-// At is the SR that is attached at an absolute path: fault.ErrNotAttached if none is.
-func At(_ context.Context, path string) (SR, error) {
-	handle, err := attached.At(path)
-	return SR(handle), err
 }
 
 // Path is the directory of the SR: fault.ErrNotAttached of what is no handle.

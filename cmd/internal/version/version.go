@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime/debug"
 	"strings"
+	"time"
 )
 
 // Version is the release that the sources are, or are on the way to. Whoever builds a
@@ -40,4 +41,22 @@ func describe(version string, info *debug.BuildInfo) string {
 		known = append(known, at)
 	}
 	return fmt.Sprintf("%s (%s)", version, strings.Join(append(known, info.GoVersion), ", "))
+}
+
+// Released is the day from which Version counts: what of a build must have a date has this one where the commit's is not known.
+const Released = "2026-12-01"
+
+// Date is when the commit was made of which this was built; where that is not known, Released.
+func Date() time.Time {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.time" {
+				if at, err := time.Parse(time.RFC3339, s.Value); err == nil {
+					return at.UTC()
+				}
+			}
+		}
+	}
+	day, _ := time.Parse(time.DateOnly, Released)
+	return day
 }

@@ -1,0 +1,143 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"reflinksr/internal/fault"
+	"reflinksr/internal/repository"
+)
+
+// one makes what is done with a volume one of a command's arguments SR VOLUME.
+func (s *session) one(do func(ctx context.Context, v repository.Volume) error) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		v, err := s.volumeAt(ctx, args[0], args[1])
+		if err != nil {
+			return err
+		}
+		return do(ctx, v)
+	}
+}
+
+func (s *session) snapshot() *cobra.Command {
+	return s.takes(s.answersJSON(command("snapshot SR VOLUME", "take a snapshot; prints its key",
+		`snapshot makes a read-only volume with what the volume holds at this moment, and
+prints its key. No data is copied, and a guest may go on writing.`,
+		`  srctl snapshot tank web
+  SNAPSHOT=$(srctl snapshot /srv/tank $KEY)`, 2, 2, s.one(func(ctx context.Context, v repository.Volume) error {
+			stop := busy("taking a snapshot")
+			made, err := v.Snapshot(ctx)
+			stop()
+			return s.made(made, err)
+		}))), anSR, aVolume)
+}
+
+func (s *session) clone() *cobra.Command {
+	return s.takes(s.answersJSON(command("clone SR VOLUME", "make a writable clone; prints its key",
+		`clone makes a writable volume with what the volume holds at this moment, and prints
+its key. No data is copied.`,
+		`  srctl clone tank $SNAPSHOT`, 2, 2, s.one(func(ctx context.Context, v repository.Volume) error {
+			stop := busy("cloning")
+			made, err := v.Clone(ctx)
+			stop()
+			return s.made(made, err)
+		}))), anSR, aVolume)
+}
+
+// made tells the key of a new volume.
+func (s *session) made(v repository.VolumeStat, err error) error {
+	switch {
+	case err != nil:
+		return err
+	case s.json:
+		return printJSON(s.out, s.disk(v))
+	}
+	fmt.Fprintln(s.out, v.Key)
+	return nil
+}
+
+func (s *session) destroy() *cobra.Command {
+	return s.takes(s.answersJSON(command("destroy SR VOLUME...", "destroy volumes that are not in use",
+		`destroy removes volumes, for good. One that somebody has is refused. What they share
+with others stays theirs; srctl du tells what is given back.`,
+		`  srctl destroy tank 0a1b2c3d
+  srctl destroy --yes tank $SNAPSHOT $OLDER`, 2, 1000, s.destroyVolumes)), anSR, aVolume, aVolume, aVolume, aVolume)
+}
+
+func (s *session) destroyVolumes(ctx context.Context, args []string) error {
+	var all []repository.VolumeStat
+	var sr repository.SR
+	for _, arg := range args[1:] {
+		v, err := s.volumeAt(ctx, args[0], arg)
+		if err != nil {
+			return err
+		}
+		st, err := v.Stat(ctx) // one that is damaged can be destroyed
+		if errors.Is(err, fault.ErrVolumeNotFound) {
+			return err // to the toolstack that is success; a person has mistyped
+		}
+		st.Key, sr = v.Key, v.SR
+		all = append(all, st)
+	}
+	question := "destroy " + s.described(all[0])
+	if len(all) > 1 {
+		question = fmt.Sprintf("destroy %d volumes, the first of them %s,", len(all), s.described(all[0]))
+	}
+	if err := s.sure("%s", question); err != nil {
+		return err
+	}
+	gone, failed := []aDisk{}, error(nil)
+	for _, st := range all {
+		if err := (repository.Volume{SR: sr, Key: st.Key}).Destroy(ctx); err != nil {
+			failed = errors.Join(failed, err)
+			continue
+		}
+		gone = append(gone, s.disk(st))
+	}
+	if s.json {
+		return errors.Join(failed, printJSON(s.out, gone))
+	}
+	return failed
+}
+
+// described is a volume in a question.
+func (s *session) described(v repository.VolumeStat) string {
+	text := "volume " + string(v.Key)
+	if v.Name != "" {
+		text += " (" + oneLine(v.Name) + ")"
+	}
+	return text + " of " + s.bytes(v.VirtualSize)
+}
+
+func (s *session) revert() *cobra.Command {
+	return s.takes(s.answersJSON(command("revert SR SNAPSHOT VOLUME", "give a volume the contents of a snapshot",
+		`revert gives a volume the contents of a snapshot. The volume keeps its key; what it
+held is lost, unless it is snapshotted first. It must be idle.`,
+		`  srctl snapshot tank web
+  srctl revert tank $SNAPSHOT web`, 3, 3, func(ctx context.Context, args []string) error {
+			snapshot, v, err := s.volumesAt(ctx, args[0], args[1], args[2])
+			if err != nil {
+				return err
+			}
+			st, err := v.Stat(ctx)
+			if err != nil {
+				return err
+			}
+			if err := s.sure("replace all that %s holds by what snapshot %s does", s.described(st), snapshot.Key); err != nil {
+				return err
+			}
+			stop := busy("reverting")
+			err = v.Revert(ctx, snapshot.Key)
+			stop()
+			if err != nil || !s.json {
+				return err
+			}
+			if st, err = v.Stat(ctx); err != nil {
+				return err
+			}
+			return printJSON(s.out, s.disk(st))
+		})), anSR, aVolume, aVolume)
+}

@@ -1,0 +1,60 @@
+package volume
+
+import (
+	"fmt"
+	"os"
+
+	"reflinksr/internal/fault"
+)
+
+// CreateFrom makes a volume from a record, in which a sector size of 0 is that of the SR's disks. It has size bytes and holds what
+// give gives to a sink: exactly so many, of which zeros are holes. If that fails nothing is left behind, and until all of it is
+// durable there is no volume.
+func CreateFrom(handle string, r *Record, size int64, give func(Sink) error) (Volume, error) {
+	return createWith(handle, r, size, func(f *os.File) error {
+		if err := setLength(f, RoundUp(size)); err != nil {
+			return err
+		}
+		to := &filler{f: f, size: size}
+		if err := give(to); err != nil {
+			return err
+		}
+		if to.at != size {
+			return fmt.Errorf("the new disk's data end after %d of %d bytes", to.at, size)
+		}
+		return nil
+	})
+}
+
+// filler is the sink of a file that holds nothing yet.
+type filler struct {
+	f        *os.File
+	at, size int64
+}
+
+func (to *filler) Write(p []byte) (int, error) {
+	if err := to.room(int64(len(p))); err != nil {
+		return 0, err
+	}
+	n, err := to.f.WriteAt(p, to.at)
+	to.at += int64(n)
+	return n, err
+}
+
+// Zeros leaves a hole.
+func (to *filler) Zeros(n int64) error {
+	if err := to.room(n); err != nil {
+		return err
+	}
+	to.at += n
+	return nil
+}
+
+func (to *filler) End() error { return nil }
+
+func (to *filler) room(n int64) error {
+	if n < 0 || n > to.size-to.at {
+		return fault.Errorf(fault.ErrSize, "size", "the new disk has %d bytes, and more are given for it", to.size)
+	}
+	return nil
+}
