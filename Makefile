@@ -4,17 +4,22 @@
 GO ?= go
 ROOT ?= /
 
-.PHONY: all build install test long scenarios wrong lint fuzz mutants sweep demo bench ci clean
+.PHONY: all build install packages test long scenarios wrong lint fuzz mutants sweep demo bench ci clean
 
 all: build
 
-# The five programs, static, in bin/.
+# The six programs, static, in bin/.
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/reflinksr ./cmd/srctl ./cmd/srtest ./cmd/srcrash ./cmd/srlab
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/reflinksr ./cmd/reflinksr-metrics ./cmd/srctl ./cmd/srtest ./cmd/srcrash ./cmd/srlab
 
 # The plugin directories below ROOT (docs/install.md).
 install: build
 	bin/reflinksr install --root $(ROOT)
+
+# The rpm and the deb, in bin/ (docs/install.md). RELEASE tells two packages of one version apart.
+RELEASE ?= 1
+packages:
+	$(GO) run ./cmd/packaging -out bin -release $(RELEASE)
 
 test:
 	$(GO) test ./...

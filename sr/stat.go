@@ -83,8 +83,15 @@ func (s *SR) Stat(warn func(*SR) string) (Stat, error) {
 			say(warn(s))
 		}
 	}
-	if !s.Meta.Filesystem.MapsExtents() && len(texts) == 0 {
-		say(NoExtents)
+	if len(texts) == 0 { // what is as it is gives way to what can be done something about
+		if !s.Meta.Filesystem.MapsExtents() {
+			say(NoExtents)
+		}
+		newer, e := filesystem.NewerFeatures(s.Root)
+		if err == nil {
+			err = e
+		}
+		say(filesystem.OlderHosts(newer))
 	}
 	st.Health[1] = strings.Join(texts, "; ")
 	return st, errors.Join(err, e)

@@ -25,6 +25,16 @@ func UsageOf(s *sr.SR, key sr.Key) (extent.Usage, error) {
 	return extent.UsageOf(f)
 }
 
+// Glance is UsageOf for who looks often: see extent.Glance.
+func Glance(s *sr.SR, key sr.Key, goOn func() bool) (u extent.Usage, whole bool, err error) {
+	f, err := OpenData(s, key, unix.O_RDONLY)
+	if err != nil {
+		return u, false, err
+	}
+	defer f.Close()
+	return extent.Glance(f, goOn)
+}
+
 // CountExtents is how many extents a volume's data has.
 func CountExtents(s *sr.SR, key sr.Key) (int, error) {
 	f, err := OpenData(s, key, unix.O_RDONLY)

@@ -35,6 +35,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"datapath/lease/lease.go NewHolder":              "noted in the lease and told to the operator",
 		"sr/hosts.go enlist":                             "noted and told to the operator",
 		"cmd/internal/plugin/main.go explained":          "logged",
+		"cmd/internal/plugin/install.go lockRoot":        "a deadline, as in Flock",
 		"datapath/renew.go renew":                        "logged",
 		"sr/manifest.go identityOf":                      "compared for being the same",
 		"sr/manifest.go unlisted":                        "a full filesystem has no room for the list that needs no clock",

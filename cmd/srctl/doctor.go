@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"strings"
 
@@ -66,7 +67,7 @@ func printFindings(out io.Writer, all []doctor.Finding) error {
 func lookAtPlugin() doctor.Finding {
 	root := plugin.Root()
 	if root == "" {
-		return doctor.Finding{What: "plugin", Verdict: doctor.Note, Text: "no toolstack is here that would look for one", Remedy: "on a host of xapi: reflinksr install"}
+		return doctor.Finding{What: "plugin", Verdict: doctor.Note, Text: "no toolstack is here that would look for one", Remedy: "on a host of xapi: " + installer()}
 	}
 	release, err := installedRelease(root)
 	return judgePlugin(root, release, version.String(), err)
@@ -89,13 +90,21 @@ func installedRelease(root string) (release string, err error) {
 	return release, err
 }
 
+// installer is what puts the plugin in place: the package's program, if the package is here.
+func installer() string {
+	if _, err := os.Stat(plugin.Packaged); err == nil {
+		return plugin.Packaged + " install"
+	}
+	return "reflinksr install"
+}
+
 func judgePlugin(root, installed, ours string, err error) doctor.Finding {
 	f := doctor.Finding{What: "plugin", Verdict: doctor.Fine, Text: fmt.Sprintf("installed below %s: %s", root, installed)}
 	switch {
 	case err != nil:
-		f.Verdict, f.Text, f.Remedy = doctor.Bad, err.Error(), "run: reflinksr install, then restart the toolstack: xe-toolstack-restart"
+		f.Verdict, f.Text, f.Remedy = doctor.Bad, err.Error(), "run: "+installer()+", then restart the toolstack: xe-toolstack-restart"
 	case installed != ours:
-		f.Verdict, f.Remedy = doctor.Note, "install both from one package"
+		f.Verdict, f.Remedy = doctor.Note, "install both from one package; from that which is here by: "+installer()
 		f.Text += "; srctl is " + ours
 	}
 	return f

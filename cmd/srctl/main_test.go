@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"io"
 	"math"
 	"os"
@@ -18,6 +19,7 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/scripts"
+	"reflinksr/scripts/metrictext"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
 )
@@ -35,7 +37,23 @@ func TestMain(m *testing.M) {
 		os.Exit(status)
 	}
 	tests.Waiting()
-	testscript.Main(m, map[string]func(){"srctl": program})
+	testscript.Main(m, map[string]func(){"srctl": program, "metrictext": readMetrics})
+}
+
+// readMetrics tells what a monitoring system reads in a file of metrics, each value in a line.
+func readMetrics() {
+	text, err := os.ReadFile(os.Args[1])
+	var samples []metrictext.Sample
+	if err == nil {
+		samples, err = metrictext.Parse(string(text))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for _, s := range samples {
+		fmt.Println(s)
+	}
 }
 
 // The operator's sessions, on btrfs and on XFS; the quick command has each on one of them.

@@ -16,7 +16,7 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"x"}, {"ls", "a", "b"}, {"show", "a"}, {"check"}, {"lease", "break", "x"}, {"demo", "x"}, {"ls", "-x"}, {"ls", "--x"},
 		{"changed", "a", "b"}, {"du", "a", "b"}, {"compact", "a"}, {"compact", "-unused", "-1", "a", "b"}, {"compact", "--unused", "x", "a", "b"}, {"tree"}, {"delta"},
 		{"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}, {"help", "x"}, {"help", "delta", "x"}, {"completion", "x"}, {"completion"}, {"man"}, {"version", "x"},
-		{"demo", "--json"}} {
+		{"demo", "--json"}, {"metrics", "a", "b"}, {"metrics", "--within", "x"}, {"metrics", "--within", "-1s"}, {"support", "a"}} {
 		var out, errs bytes.Buffer
 		if status := run(args, &out, &errs); status != 2 || !strings.Contains(errs.String(), "\nusage: srctl") || out.Len() > 0 {
 			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())

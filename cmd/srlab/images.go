@@ -33,7 +33,10 @@ type images struct {
 	root       *debian.Root
 	hypervisor string
 	kernel     string
+	old        string            // an older one; "" until a machine has it
 	ramdisks   map[string]string // by role
+	self       string            // this program
+	dir        string            // for what is made for this run alone
 }
 
 // Modules of each role. A filesystem asks for its checksums by name, and nothing here
@@ -73,6 +76,7 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 	if err := static(self); err != nil {
 		return nil, err
 	}
+	i.self, i.dir = self, dir
 	if l.plugin == "" {
 		l.plugin = self
 	}
@@ -88,18 +92,9 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 		return nil, err
 	}
 	write := func(role string, fill func(*ramdisk.Writer)) {
-		if err != nil {
-			return
+		if err == nil {
+			err = i.write(role, fill)
 		}
-		var w *ramdisk.Writer
-		i.ramdisks[role] = filepath.Join(dir, role+".cpio")
-		if w, err = ramdisk.Create(i.ramdisks[role]); err != nil {
-			return
-		}
-		w.File("init", self)
-		w.Program(root, "busybox", "busybox")
-		fill(w)
-		err = w.Close()
 	}
 	write("guest", func(w *ramdisk.Writer) {
 		w.Modules(root, guestModules...)
@@ -108,12 +103,8 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 		}
 	})
 	machine := func(w *ramdisk.Writer, modules ...string) {
-		w.File(guest.Plugin, l.plugin)
+		l.fillMachine(i, w)
 		w.Modules(root, append(machineModules, modules...)...)
-		w.File("usr/bin/srctl", l.srctl)
-		for program, as := range map[string]string{"mkfs.ext4": "mkfs.ext4", "e2fsck": "e2fsck", "cp": "gcp"} {
-			w.Program(root, program, as)
-		}
 	}
 	write("xen", func(w *ramdisk.Writer) {
 		machine(w, xenModules...)
@@ -127,7 +118,10 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 		w.File(guest.GuestKernel, i.kernel)
 		w.File(guest.GuestRamdisk, i.ramdisks["guest"])
 	})
-	write("host", func(w *ramdisk.Writer) { machine(w) })
+	write("host", func(w *ramdisk.Writer) {
+		machine(w)
+		w.Program(root, "mkfs.xfs", "mkfs.xfs")
+	})
 	write("nfs", func(w *ramdisk.Writer) {
 		machine(w, nfsModules...)
 		for _, program := range []string{"exportfs", "nfsdcld", "rpc.mountd", "rpc.nfsd", "mount.nfs4", "getent"} {
@@ -147,6 +141,29 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 		err = errors.Join(err, script(w, "join-ocfs2"), script(w, "contend"), script(w, "repeat"))
 	})
 	return i, err
+}
+
+// write makes the ramdisk of a role.
+func (i *images) write(role string, fill func(*ramdisk.Writer)) error {
+	file := filepath.Join(i.dir, role+".cpio")
+	w, err := ramdisk.Create(file)
+	if err != nil {
+		return err
+	}
+	w.File("init", i.self)
+	w.Program(i.root, "busybox", "busybox")
+	fill(w)
+	i.ramdisks[role] = file
+	return w.Close()
+}
+
+// fillMachine puts in what every machine has that is no guest.
+func (l *lab) fillMachine(i *images, w *ramdisk.Writer) {
+	w.File(guest.Plugin, l.plugin)
+	w.File("usr/bin/srctl", l.srctl)
+	for program, as := range map[string]string{"mkfs.ext4": "mkfs.ext4", "e2fsck": "e2fsck", "cp": "gcp"} {
+		w.Program(i.root, program, as)
+	}
 }
 
 // script copies one of programs.

@@ -26,7 +26,7 @@ import (
 
 // scenarios are what the lab plays: NAME/*.txtar are those of srlab NAME.
 //
-//go:embed xen nfs ocfs2
+//go:embed xen nfs ocfs2 kernels
 var scenarios embed.FS
 
 // lab plays scenarios on machines.
@@ -240,7 +240,7 @@ func (s *stage) disk(_ bool, args []string) error {
 	}
 	format := map[string][]string{
 		"btrfs": {"mkfs.btrfs", "-q"},
-		"xfs":   {"mkfs.xfs", "-q", "-m", "reflink=1"},
+		"xfs":   {"mkfs.xfs", "-q", "-m", "reflink=1,bigtime=0,inobtcount=0"}, // for the oldest kernel
 	}[args[2]]
 	if format == nil {
 		return fmt.Errorf("no filesystem %q is made here", args[2])
@@ -261,11 +261,16 @@ func (s *stage) diskFile(name string) string { return filepath.Join(s.dir, name+
 // that several can boot at once.
 func (s *stage) boot(_ bool, args []string) error {
 	if len(args) < 2 {
-		return errors.New("usage: boot NAME xen|host|nfs|ocfs2 [disk=NAME]... [link=CABLE]... [memory=MIB]")
+		return errors.New("usage: boot NAME xen|host|old|nfs|ocfs2 [disk=NAME]... [link=CABLE]... [memory=MIB]")
 	}
 	name, role := args[0], args[1]
 	if s.machines[name] != nil {
 		return fmt.Errorf("%s is on already", name)
+	}
+	if role == "old" {
+		if err := s.addOld(s.ctx); err != nil {
+			return err
+		}
 	}
 	var addresses []string
 	c := machine.Config{
@@ -277,6 +282,9 @@ func (s *stage) boot(_ bool, args []string) error {
 	}
 	if role == "xen" {
 		c.Hypervisor, c.Memory = s.images.hypervisor, 2048
+	}
+	if role == "old" {
+		c.Kernel = s.images.old
 	}
 	for _, arg := range args[2:] {
 		var err error

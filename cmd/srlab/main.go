@@ -21,7 +21,7 @@ import (
 	"reflinksr/scripts"
 )
 
-const usage = `usage: srlab [flag]... xen|nfs|ocfs2|all
+const usage = `usage: srlab [flag]... xen|nfs|ocfs2|kernels|all
        srlab [flag]... fetch   only get the packages
        srlab [flag]... mutants   bugs are sown (testdata/mutants): is each found?
   -run REGEXP     only scenarios, or mutants, whose name matches
@@ -38,7 +38,7 @@ The lab wants a Debian or Ubuntu machine of x86-64 with some 4 GiB of memory, an
 of disk, most of it for its cache. It does not want root.
 `
 
-var kinds = []string{"xen", "nfs", "ocfs2"}
+var kinds = []string{"xen", "nfs", "ocfs2", "kernels"}
 
 func main() {
 	switch {

@@ -10,6 +10,7 @@ import (
 
 	"reflinksr/internal/fault"
 	"reflinksr/internal/uuids"
+	"reflinksr/internal/xfs"
 )
 
 // Superblock is what the first blocks of a disk say of the filesystem that it
@@ -23,6 +24,7 @@ type Superblock struct {
 	Generation uint64 // of btrfs: the highest is the newest
 	Seed       bool   // of btrfs: it is never written to, and others build on it
 	Unfinished bool   // its mkfs, or its end, has not come to its end
+	Features   xfs.Features
 }
 
 const (
@@ -82,7 +84,10 @@ func parseXFS(b []byte) (Superblock, bool) {
 	if len(b) < 128 || string(b[:4]) != "XFSB" {
 		return Superblock{}, false
 	}
-	return Superblock{Kind: "xfs", UUID: uuids.UUID(b[32:48]).String(), Label: text(b[108:120]), Devices: 1, Unfinished: b[126] != 0}, true
+	return Superblock{
+		Kind: "xfs", UUID: uuids.UUID(b[32:48]).String(), Label: text(b[108:120]), Devices: 1, Unfinished: b[126] != 0,
+		Features: xfs.ParseFeatures(b),
+	}, true
 }
 
 // ParseBtrfs reads struct btrfs_super_block (linux/btrfs_tree.h). mkfs.btrfs writes

@@ -55,7 +55,7 @@ func TestSuperblock(t *testing.T) {
 		&btrfs: {Kind: "btrfs", Label: "a label", Devices: 3},
 	} {
 		got, err := readSuperblock(bytes.NewReader(*image))
-		want.UUID, want.DeviceID, want.Generation = got.UUID, got.DeviceID, got.Generation
+		want.UUID, want.DeviceID, want.Generation, want.Features = got.UUID, got.DeviceID, got.Generation, got.Features
 		if err != nil || got != want {
 			t.Errorf("%+v, %v; want %+v", got, err, want)
 		}

@@ -22,6 +22,7 @@ const (
 	Damage         ProblemKind = "damage"     // a file that is missing, unreadable or not what it must be
 	NewerFormat    ProblemKind = "newer"      // a file of a newer version
 	WrongPlace     ProblemKind = "filesystem" // the SR is not on the filesystem that it was made on, or is a copy
+	OlderHosts     ProblemKind = "hosts"      // hosts with older kernels cannot mount the filesystem
 	MissingControl ProblemKind = "control"    // a part of the control directory is missing
 	Orphan         ProblemKind = "orphan"     // data without a record
 	UnknownFile    ProblemKind = "unknown"    // a file in the control directory that is none of ours

@@ -13,7 +13,7 @@ import (
 // the rest, those after it keep silent.
 
 // ofSR are the rules of the SR as such. marker is asked before: if it finds anything, little is sure of the rest.
-var ofSR = []func(*sr.SR, *survey) error{place, control, strangeFiles}
+var ofSR = []func(*sr.SR, *survey) error{place, olderHosts, control, strangeFiles}
 
 // rule looks at what has the key of a volume for one thing that may be wrong, and adds what it finds.
 type rule func(key sr.Key, f *finding) error

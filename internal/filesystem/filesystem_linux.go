@@ -49,12 +49,16 @@ const (
 
 // xfsGeometry is struct xfs_fsop_geom_v1.
 type xfsGeometry struct {
-	_       [64]byte
-	uuid    [16]byte
-	_       [12]byte // sunit, swidth, version
-	flags   uint32
-	_       [12]byte
-	padding [4]byte
+	blocksize uint32
+	_         [24]byte
+	imax      uint32 // percent of it that may be inodes
+	blocks    uint64
+	_         [24]byte
+	uuid      [16]byte
+	_         [12]byte // sunit, swidth, version
+	flags     uint32
+	_         [12]byte
+	padding   [4]byte
 }
 
 // Of identifies the filesystem of the directory.

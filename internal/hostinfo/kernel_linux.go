@@ -26,6 +26,8 @@ func kernelOf(release string) (k Kernel) {
 	return k
 }
 
+func (k Kernel) String() string { return fmt.Sprintf("%d.%d", k.Major, k.Minor) }
+
 // AtLeast says whether it is that version, or a later one.
 func (k Kernel) AtLeast(major, minor int) bool {
 	return k.Major > major || k.Major == major && k.Minor >= minor

@@ -71,6 +71,10 @@ func (d Device) IsThere() (bool, error) {
 	return err == nil, err
 }
 
+// HasNumber says whether the number still is the device's, by what the kernel tells of it: nothing is opened, so that nobody who
+// gives the device back has to wait. An error says that nobody can tell.
+func (d Device) HasNumber() (bool, error) { return d.isInstance() }
+
 // UpdateSize makes the device as long as its file is now. The kernel would also
 // shrink it.
 func (d Device) UpdateSize() error {

@@ -73,6 +73,10 @@ func (m Spec) Mount(point *dirfs.Dir) error {
 			"modprobe %s", m.Kind)
 	case err == unix.EBUSY:
 		return fault.Errorf(fault.ErrSRInUse, m.Source, "%s cannot be mounted: it is in use%s", m.Source, blockdev.UsedBy(m.Source))
+	case err == unix.EINVAL && m.Kind == "xfs":
+		if newer := m.tooNew(); newer != nil {
+			return newer
+		}
 	}
 	return fmt.Errorf("mounting %s (%s) at %s: %w: the kernel's log tells more", m.Source, m.Kind, point.Path(), err)
 }

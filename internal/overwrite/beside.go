@@ -78,10 +78,10 @@ func isTree(sb blockdev.Superblock, block []byte, offset int64) bool {
 		binary.LittleEndian.Uint32(block) == crc32.Checksum(block[32:], crc32.MakeTable(crc32.Castagnoli))
 }
 
-// xfsHeaders are what the blocks of XFS begin with that mkfs.xfs writes, and where in them
-// the filesystem's UUID is (xfs_format.h).
+// xfsHeaders are what the blocks of XFS begin with that mkfs.xfs and growing write, and where in them
+// the filesystem's UUID is (xfs_format.h). The first superblock is of no interest here.
 var xfsHeaders = map[string]int{
-	"XAGF": 64, "XAGI": 296, "XAFL": 8, "AB3B": 32, "AB3C": 32, "IAB3": 32, "FIB3": 32, "RMB3": 32, "R3FC": 32,
+	"XFSB": 32, "XAGF": 64, "XAGI": 296, "XAFL": 8, "AB3B": 32, "AB3C": 32, "IAB3": 32, "FIB3": 32, "RMB3": 32, "R3FC": 32,
 }
 
 // isHeader says whether a block is of those of this XFS. The first one of the disk, and one
@@ -97,7 +97,7 @@ func isHeader(sb blockdev.Superblock, block []byte, offset int64) bool {
 		switch at, is := xfsHeaders[string(part[:min(4, len(part))])]; {
 		case isZero(part):
 		case offset == 0 && i == 0 && len(part) == sector && isZero(part[bootCode:]):
-		case offset == 0 && is && has(sb, part, at):
+		case offset == 0 && i > 0 && is && has(sb, part, at):
 		case offset > 0 && string(part[:min(2, len(part))]) == "IN" && has(sb, part, 160):
 		default:
 			return false

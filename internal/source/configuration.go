@@ -40,6 +40,7 @@ type Configuration struct {
 
 	// For SR.create of a device.
 	Filesystem string // that is made on it: "xfs" or "btrfs"
+	Mkfs       string // how an XFS is made on it: byProgram, byTemplate, or "" for the former if there is a program that can
 	Wipe       bool   // what else is on it may be destroyed
 }
 
@@ -47,13 +48,16 @@ type Configuration struct {
 var FromToolstack = map[string]bool{"SRmaster": true}
 
 // ForCreate says whether a key of a configuration only says how SR.create makes something.
-func ForCreate(key, _ string) bool { return key == "wipe" || key == "filesystem" }
+func ForCreate(key, _ string) bool {
+	return key == "wipe" || key == "filesystem" || key == "mkfs"
+}
 
 // OptionHelp describes every configuration key, for Plugin.query and --help.
 var OptionHelp = map[string]string{
 	"path":            "absolute path of a directory on XFS (reflink=1), btrfs, OCFS2 or an NFS 4.2 export that holds the SR",
 	"device":          "instead of path: a whole disk or partition; creating the SR makes a filesystem on it, attaching mounts that and detaching unmounts it",
 	"filesystem":      "with device, for creating: xfs (default) or btrfs",
+	"mkfs":            "with device, for creating an xfs: program = by this host's mkfs.xfs; template = without it; by default the former if it can make one for Linux 4.19 and later",
 	"wipe":            "with device, for creating: yes = destroy what is on the device; no (default) = refuse a device that is not blank",
 	"filesystem_uuid": "with device: UUID of the filesystem to be looked for on this host's disks (filled in by creating and probing)",
 	"server":          "instead of path, with serverpath: name or IP address of an NFS server; attaching mounts the export (vers=4.2, hard) and detaching unmounts it",
@@ -68,7 +72,7 @@ func Parse(conf map[string]string) (Configuration, error) {
 	c := Configuration{Options: layout.Options{SectorSize: 512}}
 	for name, value := range conf {
 		switch name {
-		case "path", "sr_uuid", "device", "filesystem", "wipe", "filesystem_uuid", "server", "serverpath": // below
+		case "path", "sr_uuid", "device", "filesystem", "mkfs", "wipe", "filesystem_uuid", "server", "serverpath": // below
 		case "sector_size":
 			n, _ := strconv.Atoi(value)
 			if value != "512" && value != "4096" {

@@ -7,6 +7,8 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
+	"reflinksr/internal/layout"
 	"reflinksr/internal/mount"
 	"reflinksr/internal/mountinfo"
 	"reflinksr/internal/overwrite"
@@ -59,7 +61,7 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 		if err != nil {
 			return err
 		}
-		if err := format(d, c.Filesystem, c.UUID, same); err != nil {
+		if err := c.format(d, same); err != nil {
 			return err
 		}
 		sb.Kind = c.Filesystem
@@ -83,12 +85,27 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 			return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q", d.Path(), c.UUID, len(others), fault.Shorten(others[0])),
 				"mount it, and move them away; or make another SR on it, with wipe=yes")
 		}
+		if err := fill(root, sb.Kind, d.Size()); err != nil {
+			return err
+		}
 		return create(root)
 	})
 	if err != nil && made {
 		err = errors.Join(err, d.Unsign(c.UUID))
 	}
 	return err
+}
+
+// fill makes the filesystem as large as the disk, which one that was made of a template may not be yet. One with an
+// SR in it stays as it is: growing that is for who has it attached to decide.
+func fill(root *dirfs.Dir, kind string, size int64) error {
+	if kind != "xfs" {
+		return nil
+	}
+	if _, err := layout.ReadMeta(root); !errors.Is(err, os.ErrNotExist) {
+		return nil // whatever is wrong with it, SR.create tells
+	}
+	return filesystem.GrowXFS(root, size)
 }
 
 // inFilesystem runs do with the root of the SR's filesystem, which is mounted privately if

@@ -33,7 +33,7 @@ var Kinds = []struct {
 	With []string // go with it only
 }{
 	{"path", nil},
-	{"device", []string{"filesystem", "wipe", "filesystem_uuid"}},
+	{"device", []string{"filesystem", "mkfs", "wipe", "filesystem_uuid"}},
 	{"server", []string{"serverpath"}},
 }
 
@@ -82,6 +82,9 @@ func (c *Configuration) parseSource(conf map[string]string) error {
 	return nil
 }
 
+// How a filesystem is made.
+const byProgram, byTemplate = "program", "template"
+
 func (c *Configuration) parseDevice(device string, conf map[string]string) error {
 	switch {
 	case !filepath.IsAbs(device):
@@ -96,6 +99,16 @@ func (c *Configuration) parseDevice(device string, conf map[string]string) error
 			return fault.Errorf(fault.ErrInvalid, "filesystem", "configuration %q is %q, it must be xfs or btrfs", "filesystem", fault.Shorten(kind))
 		}
 		c.Filesystem = kind
+	}
+	if how, given := conf["mkfs"]; given {
+		if how != byProgram && how != byTemplate {
+			return fault.Errorf(fault.ErrInvalid, "mkfs", "configuration %q is %q, it must be program or template", "mkfs", fault.Shorten(how))
+		}
+		if how == byTemplate && c.Filesystem != "xfs" {
+			return fault.Hint(fault.Errorf(fault.ErrInvalid, "mkfs", "configuration \"mkfs\" is %q, and there is a template for xfs only", how),
+				"leave it out, or say filesystem=xfs")
+		}
+		c.Mkfs = how
 	}
 	if wipe, given := conf["wipe"]; given {
 		if wipe != "yes" && wipe != "no" {

@@ -6,11 +6,13 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/loop"
+	"reflinksr/internal/xfs"
 )
 
 // FS is a mounted throw-away filesystem.
@@ -23,11 +25,22 @@ type FS struct {
 // mkfs are the commands that format an image of each kind; -q and -f: no questions.
 var mkfs = map[string][]string{
 	"btrfs":         {"mkfs.btrfs", "-q", "-f"},
-	"xfs":           {"mkfs.xfs", "-q", "-f", "-m", "reflink=1"},
+	"xfs":           {"mkfs.xfs", "-q", "-f"},
 	"xfs-noreflink": {"mkfs.xfs", "-q", "-f", "-m", "reflink=0"},
 	"btrfs-4k":      {"mkfs.btrfs", "-q", "-f"},
-	"xfs-4k":        {"mkfs.xfs", "-q", "-f", "-m", "reflink=1", "-s", "size=4096"},
+	"xfs-4k":        {"mkfs.xfs", "-q", "-f", "-s", "size=4096"},
 	"ext4":          {"mkfs.ext4", "-q", "-F"},
+}
+
+// argsOf are the arguments of the program at path that makes a filesystem of that kind; an XFS becomes one that every host of SRs can mount.
+func argsOf(kind, path string) []string {
+	args := slices.Clone(mkfs[kind][1:])
+	if kind == "xfs" || kind == "xfs-4k" {
+		usage, _ := exec.Command(path).CombinedOutput() // without arguments it tells, and fails
+		options, _ := xfs.MkfsOptions(string(usage))
+		args = append(args, options...)
+	}
+	return args
 }
 
 // Kinds lists the kinds of filesystem that can be made; …-4k is on a disk with sectors
@@ -115,8 +128,9 @@ func (fs *FS) format(size int64) (grow bool, err error) {
 	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
 		return false, err
 	}
+	args := argsOf(fs.Kind, path)
 	for try := 0; ; try++ {
-		out, err := exec.Command(path, append(mkfs[fs.Kind][1:], fs.image)...).CombinedOutput()
+		out, err := exec.Command(path, append(args, fs.image)...).CombinedOutput()
 		if err == nil {
 			return false, nil
 		}

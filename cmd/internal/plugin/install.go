@@ -10,11 +10,12 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/rundir"
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/smapi/serve"
 )
 
@@ -39,59 +40,155 @@ func Directories(root string) (volume, datapath string) {
 }
 
 // Install puts the two plugin directories in place under the root, each complete
-// and in one step: the toolstack watches them, and reads them once.
+// and in one step: the toolstack watches them, and reads them once. If that fails, what was installed before is as it was.
 func Install(args []string, out io.Writer) error {
 	root, _, err := installFlags("install", args)
 	if err != nil {
 		return err
 	}
 	unix.Umask(0o022) // what the toolstack must be able to read
-	program, err := ourselves()
+	self, program, err := ourselves()
 	if err != nil {
 		return fmt.Errorf("reading this program: %w", err)
 	}
+	if program, err = withTrailer(program); err != nil {
+		return err
+	}
+	if err := installAll(root, program); err != nil {
+		remedy := "put that right"
+		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+			remedy = fmt.Sprintf("free %d MiB there", len(directories)*len(program)>>20+1)
+		}
+		return fmt.Errorf("%w; nothing that is installed below %s has changed: %s, then run: %s install --root %s", err, root, remedy, self, root)
+	}
+	for _, d := range directories {
+		fmt.Fprintf(out, "installed %s (%d calls)\n", filepath.Join(root, d.path), len(links(d.calls()))-1)
+	}
+	fmt.Fprintln(out, "the toolstack takes a new version into use when it is restarted: xe-toolstack-restart")
+	return nil
+}
+
+// installAll makes both directories before it puts the first in place, so that what fails for want of
+// space does so before anything has changed.
+func installAll(root string, program []byte) error {
 	if err := makeDir(root); err != nil {
 		return err
 	}
-	program, err = withTrailer(program)
+	unlock, err := lockRoot(root)
 	if err != nil {
 		return err
 	}
-	// Beside the watched directories, on the same filesystem.
-	temp, err := os.MkdirTemp(root, ".reflinksr-install-")
+	defer unlock()
+	// Beside the watched directories: on the same filesystem, and with the security label of such a place.
+	temp, err := os.MkdirTemp(root, unfinished)
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(temp)
 	for _, d := range directories {
-		staged := filepath.Join(temp, filepath.Base(d.path))
-		if err := build(staged, program, links(d.calls())); err != nil {
+		if err := mayReplace(filepath.Join(root, d.path)); err != nil {
 			return err
 		}
-		target := filepath.Join(root, d.path)
-		if err := makeDir(filepath.Dir(target)); err != nil {
+		if err := build(filepath.Join(temp, filepath.Base(d.path)), program, links(d.calls())); err != nil {
 			return err
 		}
-		if err := putInPlace(staged, target); err != nil {
+	}
+	for i, d := range directories {
+		staged, target := filepath.Join(temp, filepath.Base(d.path)), filepath.Join(root, d.path)
+		err := makeDir(filepath.Dir(target))
+		if err == nil {
+			err = putInPlace(staged, target)
+		}
+		if err != nil {
+			for _, done := range directories[:i] {
+				err = errors.Join(err, takeBack(filepath.Join(temp, filepath.Base(done.path)), filepath.Join(root, done.path)))
+			}
 			return err
 		}
-		fmt.Fprintf(out, "installed %s (%d calls)\n", target, len(links(d.calls()))-1)
 	}
 	return nil
 }
 
-// ourselves reads this program. Where /proc is not mounted, in an installer's chroot say,
+// takeBack undoes putInPlace: staged is what was in the target's place before, if anything was.
+func takeBack(staged, target string) error {
+	if _, err := os.Lstat(staged); err == nil {
+		return putInPlace(staged, target)
+	}
+	return os.Rename(target, staged)
+}
+
+// mayReplace refuses a directory that is another project's, of the same name.
+func mayReplace(target string) error {
+	is, err := ours(target)
+	if err == nil && !is {
+		err = fmt.Errorf("%s is another plugin's: it has no %s in it for which its calls stand; remove that plugin first", target, binary)
+	}
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// ours says whether a plugin directory is one of ours: the program is in it, and a link to it for the call that every plugin
+// has. An empty one is nobody's, so it may be.
+func ours(dir string) (bool, error) {
+	st, err := os.Lstat(dir)
+	if err != nil || !st.IsDir() {
+		return false, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil || len(entries) == 0 {
+		return err == nil, err
+	}
+	program, err := os.Lstat(filepath.Join(dir, binary))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || !program.Mode().IsRegular() {
+		return false, err
+	}
+	to, _ := os.Readlink(filepath.Join(dir, "Plugin.query"))
+	return to == binary, nil
+}
+
+// unfinished begins the names of what is not, or not any more, a plugin directory: in the root, which nobody watches.
+const unfinished = ".reflinksr-install-"
+
+// lockRoot keeps other installations out of the root, and removes what one that was killed has left there.
+func lockRoot(root string) (unlock func(), err error) {
+	dir, err := os.Open(root)
+	if err != nil {
+		return nil, err
+	}
+	if err := dirfs.Flock(dir, dirfs.Exclusive, time.Now().Add(dirfs.LockTimeout), false); err != nil {
+		return nil, errors.Join(dirfs.LockError(dir, root, err), dir.Close())
+	}
+	entries, err := os.ReadDir(root)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), unfinished) {
+			err = errors.Join(err, os.RemoveAll(filepath.Join(root, e.Name())))
+		}
+	}
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return func() { dir.Close() }, nil
+}
+
+// ourselves reads this program, and tells where it is. Where /proc is not mounted, in an installer's chroot say,
 // the kernel has told by which path it was started.
-func ourselves() ([]byte, error) {
-	path, err := os.Executable()
+func ourselves() (path string, program []byte, err error) {
+	path, err = os.Executable()
 	if err != nil {
 		started, e := startedAs()
 		if e != nil {
-			return nil, errors.Join(err, e)
+			return "", nil, errors.Join(err, e)
 		}
 		path = started
 	}
-	return os.ReadFile(path) // #nosec G304 -- it is this program
+	program, err = os.ReadFile(path) // #nosec G304 -- it is this program
+	return path, program, err
 }
 
 // startedAs is the path that this process was executed by (getauxval(3), AT_EXECFN).
@@ -198,60 +295,6 @@ func withTrailer(program []byte) ([]byte, error) {
 		return nil, err
 	}
 	return b.Bytes(), nil
-}
-
-// Uninstall takes the plugin directories away, unless SRs are attached.
-func Uninstall(args []string, out io.Writer) error {
-	root, force, err := installFlags("uninstall", args)
-	if err != nil {
-		return err
-	}
-	attached, err := noted()
-	if err != nil && !force {
-		return fmt.Errorf("whether SRs are attached cannot be told: %w; say --force if none is", err)
-	}
-	if len(attached) > 0 && !force {
-		return fmt.Errorf("%d SRs are attached on this host, the first is %s: detach them first, or say --force", len(attached), attached[0])
-	}
-	temp, err := os.MkdirTemp(root, ".reflinksr-uninstall-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(temp)
-	for i := len(directories) - 1; i >= 0; i-- { // the volume plugin first
-		target := filepath.Join(root, directories[i].path)
-		err := os.Rename(target, filepath.Join(temp, filepath.Base(target)))
-		switch {
-		case errors.Is(err, os.ErrNotExist):
-			fmt.Fprintf(out, "%s was not installed\n", target)
-		case err != nil:
-			return err
-		default:
-			fmt.Fprintf(out, "removed %s\n", target)
-		}
-	}
-	fmt.Fprintln(out, "the toolstack forgets a removed plugin when it is restarted: xe-toolstack-restart")
-	return nil
-}
-
-// noted lists the SRs that are attached by the names of their notes: also those whose note
-// cannot be read, because it is damaged or because /proc is not there to do it by.
-func noted() (uuids []string, err error) {
-	dir, err := rundir.Look(rundir.Attached)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Names()
-	for _, name := range names {
-		if uuid, ok := strings.CutSuffix(name, ".json"); ok {
-			uuids = append(uuids, uuid)
-		}
-	}
-	return uuids, err
 }
 
 func installFlags(name string, args []string) (root string, force bool, err error) {

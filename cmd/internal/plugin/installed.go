@@ -9,6 +9,9 @@ import (
 	"reflinksr/internal/smapi/serve"
 )
 
+// Packaged is where packages have the program; installing them puts it in place as well.
+const Packaged = "/usr/libexec/reflinksr/reflinksr"
+
 // Root is where this host's toolstack looks for plugins: "" if it has none.
 func Root() string {
 	for _, root := range roots {

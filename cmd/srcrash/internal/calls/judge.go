@@ -36,7 +36,7 @@ func Subjects(h *Host) (all []explore.Subject) {
 		}
 		all = append(all, &Subject{kase: k, Host: h})
 	}
-	return all
+	return append(all, &onDisk{Host: h})
 }
 
 // Names are the subjects' names.
@@ -44,11 +44,14 @@ func Names() (all []string) {
 	for _, k := range kases {
 		all = append(all, k.name)
 	}
-	return all
+	return append(all, onDiskName)
 }
 
 // On says whether a subject has something to do on a kind of filesystem.
 func On(name, fs string) bool {
+	if name == onDiskName {
+		return fs == onDiskKind
+	}
 	return slices.ContainsFunc(kases, func(k kase) bool { return k.name == name && (k.on == "" || k.on == fs) })
 }
 

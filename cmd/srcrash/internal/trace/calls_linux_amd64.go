@@ -127,6 +127,7 @@ var traced = map[uint64]call{
 	unix.SYS_MMAP:            byFD("mmap", Read, 4),
 	unix.SYS_SYNC_FILE_RANGE: byFD("sync_file_range", Sync, 0),
 	unix.SYS_COPY_FILE_RANGE: byFD("copy_file_range", Change, 2),
+	unix.SYS_UNSHARE:         {"unshare", Read, -1, -1, -1, -1, -1},
 	// A mount made so is to be seen by nobody before move_mount.
 	unix.SYS_FSOPEN:         {"fsopen", Read, -1, -1, -1, -1, -1},
 	unix.SYS_FSCONFIG:       {"fsconfig", Read, -1, -1, -1, -1, -1},
@@ -160,6 +161,10 @@ var requests = map[uint64]request{
 	unix.BLKROSET:            {"BLKROSET", Change},
 	unix.BLKFLSBUF:           {"BLKFLSBUF", Sync},
 	0x8080583a:               {"XFS_IOC_FREE_EOFBLOCKS", Change},
+	0x4010586e:               {"XFS_IOC_FSGROWFSDATA", Change},
+	unix.BLKDISCARD:          {"BLKDISCARD", Change},
+	unix.BLKZEROOUT:          {"BLKZEROOUT", Change},
+	unix.BLKRRPART:           {"BLKRRPART", Change},
 	unix.LOOP_GET_STATUS64:   {"LOOP_GET_STATUS64", Read},
 	unix.FS_IOC_GETFLAGS:     {"FS_IOC_GETFLAGS", Read},
 	0x801c581f:               {"FS_IOC_FSGETXATTR", Read},

@@ -49,6 +49,9 @@ func run() error {
 	if err := mountAll(); err != nil {
 		return err
 	}
+	if err := seed(); err != nil {
+		return err
+	}
 	os.Setenv("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
 	os.Setenv("HOME", "/")
 	options, err := cmdline()
@@ -71,7 +74,7 @@ func run() error {
 		if err := startXen(); err != nil {
 			return err
 		}
-	case "host", "nfs", "ocfs2":
+	case "host", "old", "nfs", "ocfs2":
 	default:
 		return fmt.Errorf("there is no role %q", role)
 	}
