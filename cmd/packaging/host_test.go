@@ -73,8 +73,8 @@ func (h host) command(args ...string) *exec.Cmd {
 	return exec.Command("chroot", append([]string{h.root}, args...)...)
 }
 
-// metrics says whether the package has the service of disk graphs.
-func (h host) metrics() bool {
+// withMetrics says whether the package has the service of disk graphs.
+func withMetrics() bool {
 	_, err := os.Stat("../reflinksr-metrics")
 	return err == nil
 }
@@ -122,7 +122,7 @@ func (h host) checkFiles(t *testing.T, documents map[string]string) {
 		"/usr/share/man/man8/reflinksr.8.gz": "100644 0:0", "/usr/share/man/man1/srtest.1.gz": "100644 0:0",
 	}
 	maps.Copy(want, documents)
-	if h.metrics() {
+	if withMetrics() {
 		maps.Copy(want, map[string]string{
 			"/usr/libexec/reflinksr/reflinksr-metrics": "100755 0:0",
 			unit: "100644 0:0",
