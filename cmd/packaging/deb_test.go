@@ -11,7 +11,7 @@ import (
 // onDebian is what is on such a host besides what is on every one.
 var onDebian = map[string]string{
 	"/usr/share/doc/reflinksr": "40755 0:0", "/usr/share/doc/reflinksr/changelog.gz": "100644 0:0",
-	"/usr/share/doc/reflinksr/copyright": "100644 0:0",
+	"/usr/share/doc/reflinksr/copyright": "100644 0:0", "/usr/share/zsh/vendor-completions/_srctl": "100644 0:0",
 }
 
 func debHost(t *testing.T) host {

@@ -11,7 +11,7 @@ import (
 )
 
 // licences writes those of everything that is linked into the programs: most want to be with the binaries.
-func licences(to string, shipped []string) error {
+func licences(to string) error {
 	list := exec.Command("go", append([]string{"list", "-deps", "-f", "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}"}, shipped...)...)
 	modules, err := list.Output()
 	if err != nil {

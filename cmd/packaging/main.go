@@ -44,11 +44,12 @@ func main() {
 	}
 }
 
+// shipped are the programs in the packages.
+var shipped = []string{"./cmd/reflinksr", "./cmd/reflinksr-metrics", "./cmd/srctl", "./cmd/srtest"}
+
 // description is what nfpm.yaml needs to know.
 type description struct {
 	Version, Release, Arch, Stage, Time string
-	Metrics                             bool // the sources have the service
-	Completion                          bool // srctl can tell it
 	Ghosts                              []ghost
 }
 
@@ -69,11 +70,7 @@ func packages(out, number, release string) error {
 	defer os.RemoveAll(stage)
 	d := description{Version: number, Release: release, Arch: runtime.GOARCH, Stage: stage, Time: at.Format(time.RFC3339)}
 	full := number + "-" + release
-	shipped := []string{"./cmd/reflinksr", "./cmd/srctl", "./cmd/srtest"}
-	if _, err := os.Stat("cmd/reflinksr-metrics"); err == nil {
-		d.Metrics, shipped = true, append(shipped, "./cmd/reflinksr-metrics")
-	}
-	if err := programs(stage, full, shipped); err != nil {
+	if err := programs(stage, full); err != nil {
 		return err
 	}
 	if d.Ghosts, err = ghosts(stage); err != nil {
@@ -82,10 +79,10 @@ func packages(out, number, release string) error {
 	if err := manuals(stage, full, at); err != nil {
 		return err
 	}
-	if d.Completion, err = completion(stage); err != nil {
+	if err := completion(stage); err != nil {
 		return err
 	}
-	if err := licences(filepath.Join(stage, "licences"), shipped); err != nil {
+	if err := licences(filepath.Join(stage, "licences")); err != nil {
 		return err
 	}
 	if err := zipped("CHANGELOG.md", filepath.Join(stage, "changelog.gz")); err != nil {
@@ -112,7 +109,7 @@ func sourceTime() (time.Time, error) {
 }
 
 // programs builds what is shipped. What git knows is left out: whoever has only the sources builds the same.
-func programs(stage, full string, shipped []string) error {
+func programs(stage, full string) error {
 	build := exec.Command("go", append([]string{"build", "-trimpath", "-buildvcs=false",
 		"-ldflags=-s -w -X reflinksr/cmd/internal/version.Version=" + full, "-o", stage}, shipped...)...)
 	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOAMD64=v1", "GOFLAGS=", "GOEXPERIMENT=")
@@ -138,30 +135,21 @@ func ghosts(stage string) (found []ghost, err error) {
 }
 
 // completion has srctl write what a shell needs to complete its arguments.
-func completion(stage string) (told bool, err error) {
+func completion(stage string) error {
 	dir := filepath.Join(stage, "completion")
 	if err := os.Mkdir(dir, 0o755); err != nil {
-		return false, err
+		return err
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {
 		text, err := exec.Command(filepath.Join(stage, "srctl"), "completion", shell).Output()
-		if unknown(err) {
-			return false, nil
-		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(dir, shell), text, 0o644)
 		}
 		if err != nil {
-			return false, fmt.Errorf("srctl completion %s: %w", shell, err)
+			return fmt.Errorf("srctl completion %s: %w", shell, err)
 		}
 	}
-	return true, nil
-}
-
-// unknown says that a program has no such command.
-func unknown(err error) bool {
-	var exit *exec.ExitError
-	return errors.As(err, &exit) && exit.ExitCode() == 2
+	return nil
 }
 
 // write has nfpm make the packages.

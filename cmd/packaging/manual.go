@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,16 +20,16 @@ func manuals(stage, full string, at time.Time) error {
 	}
 	srctl := exec.Command(filepath.Join(stage, "srctl"), "man", dir)
 	srctl.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", at.Unix()))
-	if said, err := srctl.CombinedOutput(); err != nil && !unknown(err) {
-		return fmt.Errorf("srctl man: %w\n%s", err, said)
+	if err := run(srctl); err != nil {
+		return err
 	}
-	for name, section := range map[string]string{"reflinksr": "8", "srtest": "1"} {
+	for name, section := range map[string]string{"reflinksr": "8", "reflinksr-metrics": "8", "srtest": "1"} {
 		about, err := exec.Command("go", "list", "-f", "{{.Doc}}", "./cmd/"+name).Output()
 		if err != nil {
 			return fmt.Errorf("what %s is: %w", name, err)
 		}
 		usage, err := exec.Command(filepath.Join(stage, name), "--help").CombinedOutput()
-		if err != nil && !unknown(err) {
+		if exit := new(exec.ExitError); err != nil && !(errors.As(err, &exit) && exit.ExitCode() == 2) { // usage
 			return fmt.Errorf("%s --help: %w\n%s", name, err, usage)
 		}
 		page := manual(name, section, full, at, strings.TrimSpace(string(about)), string(usage))
@@ -79,7 +80,7 @@ func manual(name, section, full string, at time.Time, about, usage string) strin
 		if rest, first := strings.CutPrefix(line, "usage:"); first {
 			line = "      " + rest
 		}
-		text := strings.TrimLeft(line, " ")
+		text := strings.TrimLeft(line, " \t")
 		indent := len(line) - len(text)
 		switch term, of, _ := strings.Cut(text, "  "); {
 		case text == "":

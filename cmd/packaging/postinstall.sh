@@ -7,7 +7,7 @@
 # The service of disk graphs, whose unit says where it is of use. It begins with the first installation, and goes on with the new
 # program after an upgrade; who has switched it off finds it so.
 unit=reflinksr-metrics.service
-if [ -x /usr/bin/systemctl ] && [ -e /usr/lib/systemd/system/$unit ]; then
+if [ -x /usr/bin/systemctl ]; then
 	how=try-restart
 	case $1.$2 in
 	1. | configure.) # rpm; dpkg, which tells the former version

@@ -6,7 +6,7 @@ case $1 in
 		/usr/libexec/reflinksr/reflinksr uninstall --root /usr/libexec/xapi-storage-script || exit 1
 	fi
 	unit=reflinksr-metrics.service
-	if [ -x /usr/bin/systemctl ] && [ -e /usr/lib/systemd/system/$unit ]; then
+	if [ -x /usr/bin/systemctl ]; then
 		systemctl disable $unit || :
 		if [ -d /run/systemd/system ]; then
 			systemctl stop $unit || :

@@ -13,7 +13,7 @@ import (
 var onRPM = map[string]string{
 	"/usr/share/doc/reflinksr": "40755 0:0", "/usr/share/doc/reflinksr/CHANGELOG.md": "100644 0:0",
 	"/usr/share/licenses/reflinksr": "40755 0:0", "/usr/share/licenses/reflinksr/LICENSE": "100644 0:0",
-	"/usr/share/licenses/reflinksr/LICENSES-of-all-parts": "100644 0:0",
+	"/usr/share/licenses/reflinksr/LICENSES-of-all-parts": "100644 0:0", "/usr/share/zsh/site-functions/_srctl": "100644 0:0",
 }
 
 // rpmHost is a host with rpm alone, which knows that there is a shell from nobody.
