@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -52,7 +53,11 @@ func TestSROnNewDisks(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer room.Remove()
-	for _, d := range newDisks[:tests.Share(2, len(newDisks))] {
+	due := newDisks[:2]
+	if tests.All() {
+		due = slices.Concat(due, tests.Due(newDisks[2:], 6))
+	}
+	for _, d := range due {
 		t.Run(fmt.Sprintf("%s %d MiB of %d", d.mkfs, d.size>>20, d.sector), func(t *testing.T) { d.test(t, root, room.Dir) })
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,7 +23,7 @@ import (
 )
 
 const usage = `usage: srlab [flag]... xen|nfs|ocfs2|kernels|all
-       srlab [flag]... fetch   only get the packages
+       srlab [flag]... fetch [kernels]   only get the packages; with kernels, the old kernel's as well
        srlab [flag]... mutants   bugs are sown (testdata/mutants): is each found?
   -run REGEXP     only scenarios, or mutants, whose name matches
   -fs xfs|btrfs   only on this filesystem; by default on both
@@ -128,6 +129,11 @@ func run() error {
 		return err
 	}
 	if wanted[0] == "fetch" {
+		if slices.Contains(wanted, "kernels") {
+			if err := l.addOld(l.ctx); err != nil {
+				return err
+			}
+		}
 		l.tell("everything is there")
 		return nil
 	}

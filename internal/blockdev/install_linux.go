@@ -19,14 +19,11 @@ const discardStep = 2 << 30
 // superblock comes last: whatever happens in between, it can be repeated. What else is on the disk is
 // discarded, where the disk can do that, as mkfs does.
 func (d *Disk) Install(i *xfs.Image) error {
-	f, err := d.Claim(unix.O_RDWR)
+	f, err := d.ClaimAny(unix.O_RDWR) // whose it is Clear has just asked
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	if err := d.FreeByOverlaps(); err != nil {
-		return err
-	}
 	for at := int64(0); at < d.size; at += discardStep {
 		if onRange(f, unix.BLKDISCARD, at, min(discardStep, d.size-at)) != nil {
 			break // it keeps what nobody will ask for
