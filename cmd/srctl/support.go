@@ -32,8 +32,7 @@ type supportedSR struct {
 // is told, and the rest as well.
 func support(ctx context.Context, args []string, out io.Writer) error {
 	within := time.Minute
-	args, err := parse("support", args, 0, 0, func(f *flag.FlagSet) { f.DurationVar(&within, "within", within, "") })
-	if err != nil {
+	if _, err := parse("support", args, 0, 0, func(f *flag.FlagSet) { f.DurationVar(&within, "within", within, "") }); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errNoTime)
