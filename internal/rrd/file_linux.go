@@ -23,7 +23,7 @@ type File struct {
 // CreateFile makes the file at a path, with nothing measured. It gets its name when it is whole, for the daemon registers what it
 // finds; and it is always a new one, which a daemon that has the plugin registered does not see: deregister it before.
 func CreateFile(path string, at time.Time) (_ *File, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { // #nosec G301 -- as the daemon makes it
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
 	}
 	made := path + ".tmp" // by which name the daemon leaves it alone

@@ -22,7 +22,7 @@ const (
 	typeWatch         = 4
 	typeWatchEvent    = 15
 	typeError         = 16
-	typeDirectoryPart = 34
+	typeDirectoryPart = 22
 )
 
 // payloadMax is XENSTORE_PAYLOAD_MAX: no message has more bytes after its header.

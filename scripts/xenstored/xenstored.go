@@ -1,5 +1,5 @@
 // Package xenstored is a xenstored for tests, on a socket. It speaks as much of the public protocol (Xen's docs/misc/xenstore.txt) as who
-// reads a host's disks needs. Xen's own does not run where there is no Xen.
+// reads a host's disks needs; Xen's own clients are content with it. Xen's daemon does not run where there is no Xen.
 package xenstored
 
 import (
@@ -21,11 +21,13 @@ const (
 	directory = 1
 	read      = 2
 	watch     = 4
+	begin     = 6 // a transaction; each request is carried out at once all the same
+	end       = 7
 	write     = 11
 	remove    = 13
 	event     = 15
 	refusal   = 16
-	part      = 34
+	part      = 22
 )
 
 const most = 4096 // bytes of a message after its header
@@ -119,6 +121,12 @@ func (s *Server) serve(c *connection) {
 // answer answers a request; after is for when the answer was given.
 func (s *Server) answer(c *connection, kind uint32, body string) (payload, refused string, after func()) {
 	after = func() {}
+	switch kind {
+	case begin:
+		return "1\x00", "", after
+	case end:
+		return "OK\x00", "", after
+	}
 	path, rest, ok := strings.Cut(body, "\x00")
 	if !ok || !strings.HasPrefix(path, "/") {
 		return "", "EINVAL", after
