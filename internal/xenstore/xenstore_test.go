@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"path/filepath"
@@ -82,6 +83,59 @@ func TestListInParts(t *testing.T) {
 		if names, err := c.Directory(top); err != nil || !equal(names, want) {
 			t.Errorf("%d: %d names, %v", n, len(names), err)
 		}
+	}
+}
+
+// A list that changes while it is read in parts is read anew; one that always changes, or ends in the middle, is an error.
+func TestListChanges(t *testing.T) {
+	type part struct {
+		kind    uint32
+		payload string
+	}
+	big := part{typeError, "E2BIG\x00"}
+	for what, c := range map[string]struct {
+		says []part
+		want []string
+		err  string
+	}{
+		"anew":      {[]part{big, {22, "1\x00a\x00b\x00"}, {22, "2\x00c\x00\x00"}, {22, "2\x00d\x00"}, {22, "2\x00e\x00\x00"}}, []string{"d", "e"}, ""},
+		"emptied":   {[]part{big, {22, "1\x00a\x00"}, {22, "2\x00\x00"}, {22, "2\x00\x00"}}, nil, ""},
+		"ever anew": {append([]part{big}, slices.Repeat([]part{{22, "1\x00a\x00"}, {22, "2\x00b\x00"}}, attempts)...), nil, "changes all the time"},
+		"gone":      {[]part{big, {22, "1\x00a\x00"}, {typeError, "ENOENT\x00"}}, nil, "does not exist"},
+		"no names":  {[]part{big, {22, "1\x00a\x00"}, {22, "1\x00"}}, nil, "half an answer"},
+		"no part":   {[]part{big, {22, "1"}}, nil, "half an answer"},
+	} {
+		socket := filepath.Join(t.TempDir(), "socket")
+		l, err := net.Listen("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			for _, p := range c.says {
+				var h header
+				if binary.Read(conn, binary.NativeEndian, &h) != nil {
+					return
+				}
+				io.CopyN(io.Discard, conn, int64(h.Length))
+				binary.Write(conn, binary.NativeEndian, header{Type: p.kind, Request: h.Request, Length: uint32(len(p.payload))})
+				conn.Write([]byte(p.payload))
+			}
+		}()
+		client, err := Open([]string{socket})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := client.Directory("/x")
+		if c.err == "" && (err != nil || !slices.Equal(got, c.want)) || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+			t.Errorf("%s: %q, %v", what, got, err)
+		}
+		client.Close()
+		l.Close()
 	}
 }
 
