@@ -24,12 +24,12 @@ func (v Volume) AttachHere(ctx context.Context, domain string, readOnly bool) (d
 	if err := uri.Open(ctx, true); err != nil {
 		return "", err
 	}
-	device, err = uri.Attach(ctx, domain)
+	paths, err := uri.Attach(ctx, domain)
 	if err == nil {
 		err = uri.Activate(ctx, domain, readOnly)
 	}
 	if err == nil {
-		return device, nil
+		return paths.Device, nil
 	}
 	// Another process may have given it to the domain meanwhile, which is not to lose it.
 	note, e := v.noteHere()
