@@ -12,22 +12,27 @@ import (
 	"reflinksr/volume"
 )
 
+// Paths are the ways to get at an attached volume.
+type Paths struct {
+	Device string // a block device
+	File   string // a link to its file, or "": only dom0 may have that, see offersFile
+}
+
 // Attach makes the volume a device on this host for a domain, and returns its path. Several
 // domains share one device; attaching one again returns it again. Nobody may use it before
 // activating it.
-func Attach(uri, domain string) (device string, err error) {
+func Attach(uri, domain string) (p Paths, err error) {
 	if err := checkDomain(domain); err != nil {
-		return "", err
+		return p, err
 	}
 	v, err := begin(uri)
 	if err != nil {
-		return "", err
+		return p, err
 	}
 	defer v.end()
 	if err := v.must(); err != nil {
-		return "", err
+		return p, err
 	}
-	var d loop.Device
 	err = v.lockedToRenew(func(s *sr.SR) error {
 		r, err := volume.LoadForChange(s, v.key)
 		if err == nil {
@@ -41,13 +46,13 @@ func Attach(uri, domain string) (device string, err error) {
 			return err
 		}
 		defer f.Close()
-		d, err = v.attach(s, r, f, writable, domain)
+		d, err := v.attach(s, r, f, writable, domain)
+		if err == nil {
+			p = Paths{Device: d.Path(), File: v.offerFile(s, r, domain)}
+		}
 		return err
 	})
-	if err != nil {
-		return "", err
-	}
-	return d.Path(), nil
+	return p, err
 }
 
 func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, domain string) (_ loop.Device, err error) {

@@ -49,6 +49,9 @@ func (v *session) deactivate(domain string) error {
 	if err == nil && h.Write {
 		err = v.flush(devices)
 	}
+	if err == nil && h.Write && lease.IsDom0(domain) {
+		err = v.flushFile(devices)
+	}
 	if err != nil && h.Write {
 		return err
 	}

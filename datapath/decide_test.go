@@ -196,3 +196,33 @@ func TestRecovery(t *testing.T) {
 		}
 	}
 }
+
+// A disk's file is for dom0 if nobody else may write to the disk while dom0 has it active.
+func TestOffersFile(t *testing.T) {
+	nonpersistent := lease.Note{Nonpersistent: true}
+	for _, c := range []struct {
+		domain                         string
+		note                           lease.Note
+		readWrite, sharable, clustered bool
+		want                           bool
+	}{
+		{"0", lease.Note{}, true, false, false, true},
+		{"u0-a", lease.Note{}, true, false, false, true},
+		{"u0_a", lease.Note{}, false, false, false, true},
+		{"u0_a", lease.Note{}, false, false, true, true},
+		{"u0_a", lease.Note{}, true, false, true, false},
+		{"0", lease.Note{}, true, true, false, false},
+		{"0", lease.Note{}, true, true, true, false},
+		{"0", nonpersistent, true, false, false, false},
+		{"0", nonpersistent, false, false, false, false},
+		{"1", lease.Note{}, true, false, false, false},
+		{"u0", lease.Note{}, true, false, false, false},
+		{"u01", lease.Note{}, true, false, false, false},
+		{"00", lease.Note{}, true, false, false, false},
+		{"u1_0", lease.Note{}, false, false, false, false},
+	} {
+		if got := offersFile(c.domain, c.note, c.readWrite, c.sharable, c.clustered); got != c.want {
+			t.Errorf("%+v: %v", c, got)
+		}
+	}
+}

@@ -40,6 +40,9 @@ func Detach(uri, domain string) error {
 		v.unreadable = nil
 	}
 	v.state.Domains = slices.DeleteFunc(v.state.Domains, func(d string) bool { return d == domain })
+	if !v.state.InDom0() {
+		v.unlink()
+	}
 	if _, active := v.state.Holder(domain); active {
 		// It could not be deactivated; it does not go on all the same.
 		v.state.Active = slices.DeleteFunc(v.state.Active, func(h lease.Holder) bool { return h.Domain == domain })

@@ -14,11 +14,11 @@ func Example() {
 	if err := datapath.Open(uri, true); err != nil { // what it writes is to last
 		log.Fatal(err)
 	}
-	device, err := datapath.Attach(uri, domain)
+	paths, err := datapath.Attach(uri, domain)
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(device)
+	fmt.Println(paths.Device)
 	if err := datapath.Activate(uri, domain, false); err != nil { // the lease: it is the only writer
 		log.Fatal(err)
 	}

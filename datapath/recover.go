@@ -59,6 +59,9 @@ func recoverAll(s *sr.SR, how recovery) error {
 	if e := lease.SweepLocks(s.Meta.UUID); e != nil {
 		slog.Warn("locks of notes stay until the SR is attached again", "sr", s.Path, "err", e)
 	}
+	if e := sweepLinks(s); e != nil {
+		slog.Warn("links to files of disks that nobody has stay until the SR is attached again", "sr", s.Path, "err", e)
+	}
 	s.Close() // each volume opens it again
 	for uri, what := range uris {
 		if e := recoverVolume(uri, what, how); e != nil {

@@ -81,6 +81,7 @@ func (v *session) must() error { return v.unreadable }
 // well by none.
 func (v *session) end() {
 	if v.state.Empty() && v.unreadable == nil {
+		v.unlink() // first: a link without a note would be found only when the SR is attached
 		v.dir.Remove(v.name + ".json")
 		v.dir.Remove(v.name + ".json.new")
 		v.lock.Discard()

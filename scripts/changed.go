@@ -143,7 +143,8 @@ func (s *script) changed(_ bool, args []string) error {
 	if length > 0 {
 		count = (offset+length-1)/piece + 1 - first
 	}
-	if want := (count + 7) / 8; int64(len(bits)) < want || exactly && int64(len(bits)) > want {
+	// Whole words, as backup clients read it, have up to 31 bits more.
+	if want := (count + 7) / 8; int64(len(bits)) < want || exactly && int64(len(bits)) > (count+31)/32*4 {
 		return fmt.Errorf("the bitmap has %d bytes, want %d for %d blocks", len(bits), want, count)
 	}
 	for i := range int64(len(bits)) * 8 {

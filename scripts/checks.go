@@ -192,6 +192,7 @@ func (s *script) leak(_ bool, _ []string) error {
 		for _, uuid := range s.uuids {
 			states, _ := filepath.Glob("/run/reflinksr/volume/" + uuid + ".*")
 			left = append(left, states...)
+			left = append(left, fileLinks(uuid)...)
 		}
 		for _, fs := range s.filesystems {
 			left = append(left, leftIn(fs.Dir)...)
@@ -205,6 +206,12 @@ func (s *script) leak(_ bool, _ []string) error {
 		return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
 	}
 	return nil
+}
+
+// fileLinks lists the links below /dev by which dom0 may read disks of an SR as files.
+func fileLinks(uuid string) []string {
+	links, _ := filepath.Glob("/dev/reflinksr/" + uuid + ".*")
+	return links
 }
 
 func (s *script) isImage(name string) bool {

@@ -88,6 +88,9 @@ func (s *script) cleanUp() {
 		for _, state := range states {
 			os.Remove(state)
 		}
+		for _, link := range fileLinks(uuid) {
+			os.Remove(link)
+		}
 	}
 	s.unmountSRs()
 	owned.Detach(s.loopsWhere(s.isImage)) // of blockdevice

@@ -67,6 +67,9 @@ func init() {
 			{"changed", "changed [exactly] A B [offset=BYTES] [length=BYTES] [START+LENGTH]...", "Volume.list_changed_blocks reports every block of 64 KiB in which B holds something else than A (read now; of a volume without data what it held at its last sum), and all blocks of the ranges; exactly: no others than those", (*script).changed},
 			{"compared", "compared [exactly] A B [START+LENGTH]...", "Volume.compare lists the blocks of the ranges; exactly: no others", (*script).compared},
 		}},
+		{"Backups", "Take them as the toolstack's clients do.", []verb{
+			{"backup", "backup NAME SNAPSHOT [BASE]", "copy the snapshot into the file NAME, or, where that holds what BASE held, what changed since, as Xen Orchestra does: by Volume.list_changed_blocks, in blocks of 2 MiB, by NBD (nbdkit). It fails where a full backup would be made instead, or if the copy is not what the snapshot holds", (*script).backup},
+		}},
 		{"Space", "See what takes how much, and what is shared.", []verb{
 			{"shared", "shared VOLUME SIZE", "(own) so many bytes of the volume's file are shared with others, by FIEMAP", (*script).shared},
 			{"exclusive", "exclusive VOLUME SIZE", "(own) so many are not", (*script).exclusive},
@@ -86,7 +89,7 @@ func init() {
 		}},
 		{"The end", "See that nothing is left; wait for it.", []verb{
 			{"loops", "loops VOLUME N", "(own) N loop devices of this host have the volume's file behind them", (*script).loops},
-			{"leak", "leak", "nothing is left: no loop device, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data, nothing mounted for an SR that is not attached", (*script).leak},
+			{"leak", "leak", "nothing is left: no loop device, no link to a disk's file, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data, nothing mounted for an SR that is not attached", (*script).leak},
 			{"retry", "retry DURATION VERB [ARG]...", "repeat the verb until it succeeds, at most so long", (*script).retry},
 		}},
 	}

@@ -32,6 +32,10 @@ func (d disk) take(f *os.File) error {
 	if stall <= tolerable {
 		return reflink.CloneFile(f, d.data)
 	}
+	if err := d.onlyByDevice(); err != nil {
+		slog.Warn("the disk is cloned at once, which holds up its guest", "key", d.key, "expected", stall, "why", err)
+		return reflink.CloneFile(f, d.data)
+	}
 	// EINVAL: there are files that only CloneFile can clone, which tries without checksums as well.
 	err = d.takeInUse(f, stall)
 	if !precopy.IsNoMoment(err) && !errors.Is(err, unix.EINVAL) {
@@ -88,8 +92,24 @@ func (d disk) takeInUse(f *os.File, stall time.Duration) error {
 	if !slices.EqualFunc(now, d.devices, sameDevice) {
 		return fmt.Errorf("%w: it was attached anew meanwhile", precopy.ErrGaveUp)
 	}
+	if err := d.onlyByDevice(); err != nil {
+		return err
+	}
 	slog.Info("the disk was cloned while it was in use", "key", d.key, "took", result.Took, "expected_at_once", stall,
 		"from", base, "pieces", result.Pieces, "rounds", result.Rounds, "cloned_again", result.Again, "longest_clone", result.Longest, "percentile_99", result.P99)
+	return nil
+}
+
+// onlyByDevice refuses a disk to whose file dom0 may write, past the device and what is told of its writes. One that dom0 had, and has closed
+// again, precopy sees by itself.
+func (d disk) onlyByDevice() error {
+	note, err := lease.NoteOf(d.sr, d.key)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: what is attached of it cannot be read: %w", precopy.ErrGaveUp, err)
+	case note.InDom0():
+		return fmt.Errorf("%w: dom0 has its file", precopy.ErrGaveUp)
+	}
 	return nil
 }
 

@@ -134,8 +134,8 @@ func Resize(handle string, key sr.Key, size int64) error {
 		if err != nil {
 			return err
 		}
-		length := RoundUp(size)
-		if length < st.Size {
+		length, ok := grown(st.Size, size)
+		if !ok {
 			return fault.Errorf(fault.ErrSize, string(key), "volume %s has %d bytes and cannot shrink to %d", key, st.Size, size)
 		}
 		if length > st.Size {

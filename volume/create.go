@@ -19,10 +19,10 @@ import (
 // Create makes an empty volume of at least size bytes: of 0 the smallest there is.
 func Create(handle, name, description string, size int64, sharable bool) (Volume, error) {
 	if size == 0 {
-		size = SizeUnit
+		size = 1
 	}
 	r := &Record{Name: name, Description: description, ReadWrite: true, Sharable: sharable}
-	return createWith(handle, r, size, func(f *os.File) error { return setLength(f, RoundUp(size)) })
+	return createWith(handle, r, size, func(f *os.File) error { return setLength(f, RoundUpNew(size)) })
 }
 
 // createWith makes a volume of at least size bytes from a record and what fill puts into its empty data file. Where the record

@@ -63,28 +63,28 @@ func files(t *testing.T, path string) (names []string) {
 // A volume from its creation to its end.
 func TestLifeOfAVolume(t *testing.T) {
 	handle, path := plain(t)
-	v := create(t, handle, SizeUnit+1)
-	if v.VirtualSize != 2*SizeUnit || v.Name != "disk" || !v.ReadWrite || v.PhysicalUtilisation > SizeUnit {
+	v := create(t, handle, NewSizeUnit+1)
+	if v.VirtualSize != 2*NewSizeUnit || v.Name != "disk" || !v.ReadWrite || v.PhysicalUtilisation > SizeUnit {
 		t.Errorf("made: %+v", v)
 	}
 	key := v.Key
 	for _, err := range []error{
 		SetName(handle, key, "other"), SetDescription(handle, key, "Ω"), Set(handle, key, "k", "1"), Set(handle, key, "l", "2"),
-		Unset(handle, key, "k"), Unset(handle, key, "never was"), Resize(handle, key, 3*SizeUnit), Resize(handle, key, 3*SizeUnit-5),
+		Unset(handle, key, "k"), Unset(handle, key, "never was"), Resize(handle, key, 3*NewSizeUnit), Resize(handle, key, 3*NewSizeUnit-5),
 	} {
 		if err != nil {
 			t.Error(err)
 		}
 	}
 	now, err := Stat(handle, key)
-	if err != nil || now.Name != "other" || now.Description != "Ω" || len(now.Keys) != 1 || now.Keys["l"] != "2" || now.VirtualSize != 3*SizeUnit || now.UUID != v.UUID {
+	if err != nil || now.Name != "other" || now.Description != "Ω" || len(now.Keys) != 1 || now.Keys["l"] != "2" || now.VirtualSize != 3*NewSizeUnit || now.UUID != v.UUID {
 		t.Errorf("changed: %+v, %v", now, err)
 	}
-	if st, err := os.Stat(filepath.Join(path, string(key))); err != nil || st.Size() != 3*SizeUnit || st.Mode().Perm() != 0o600 {
+	if st, err := os.Stat(filepath.Join(path, string(key))); err != nil || st.Size() != 3*NewSizeUnit || st.Mode().Perm() != 0o600 {
 		t.Errorf("data: %+v, %v", st, err)
 	}
 	all, err := List(handle)
-	if err != nil || len(all) != 1 || all[0].Key != v.Key || all[0].VirtualSize != 3*SizeUnit {
+	if err != nil || len(all) != 1 || all[0].Key != v.Key || all[0].VirtualSize != 3*NewSizeUnit {
 		t.Errorf("listed: %+v, %v", all, err)
 	}
 	s := openSR(t, handle, dirfs.Shared)
@@ -105,7 +105,7 @@ func TestLifeOfAVolume(t *testing.T) {
 // What cannot be done is refused by its class, and leaves all as it was.
 func TestRefusals(t *testing.T) {
 	handle, path := plain(t)
-	v := create(t, handle, 2*SizeUnit)
+	v := create(t, handle, 2*NewSizeUnit)
 	key, before := v.Key, files(t, path)
 	record, err := os.ReadFile(filepath.Join(path, string(key)+".inf"))
 	if err != nil {
@@ -114,7 +114,7 @@ func TestRefusals(t *testing.T) {
 	none := sr.Key("00000000-0000-4000-8000-000000000000")
 	long := strings.Repeat("x", 1<<20)
 	for what, c := range map[string]struct{ err, want error }{
-		"smaller":          {Resize(handle, key, SizeUnit), fault.ErrSize},
+		"smaller":          {Resize(handle, key, NewSizeUnit), fault.ErrSize},
 		"negative":         {Resize(handle, key, -1), fault.ErrSize},
 		"endless":          {Resize(handle, key, 1<<62+1), fault.ErrSize},
 		"no volume":        {SetName(handle, none, "x"), fault.ErrVolumeNotFound},
@@ -145,7 +145,7 @@ func TestRefusals(t *testing.T) {
 // A record that cannot be changed here is left alone: of a newer version, of what has no data any more, a snapshot's.
 func TestRecordsThatStay(t *testing.T) {
 	handle, path := plain(t)
-	v := create(t, handle, SizeUnit)
+	v := create(t, handle, NewSizeUnit)
 	inf := filepath.Join(path, string(v.Key)+".inf")
 	for text, want := range map[string]error{
 		`{"format":99,"name":"n","size":2097152}`:                        fault.ErrNewer,
@@ -157,14 +157,14 @@ func TestRecordsThatStay(t *testing.T) {
 		if err := os.WriteFile(inf, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := Resize(handle, v.Key, 2*SizeUnit); !errors.Is(err, want) {
+		if err := Resize(handle, v.Key, 2*NewSizeUnit); !errors.Is(err, want) {
 			t.Errorf("%s: %v", text, err)
 		}
 		now, err := os.ReadFile(inf)
 		if err != nil || want != nil && string(now) != text || want == nil && !strings.Contains(string(now), `"x"`) {
 			t.Errorf("%s became %s, %v", text, now, err)
 		}
-		if err := os.Truncate(filepath.Join(path, string(v.Key)), SizeUnit); err != nil {
+		if err := os.Truncate(filepath.Join(path, string(v.Key)), NewSizeUnit); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -173,7 +173,7 @@ func TestRecordsThatStay(t *testing.T) {
 // A list has what can be described, and what is damaged as well: it is not taken for gone.
 func TestListOfDamage(t *testing.T) {
 	handle, path := plain(t)
-	good, noData, noRecord, rubbish := create(t, handle, SizeUnit), create(t, handle, SizeUnit), create(t, handle, SizeUnit), create(t, handle, SizeUnit)
+	good, noData, noRecord, rubbish := create(t, handle, NewSizeUnit), create(t, handle, NewSizeUnit), create(t, handle, NewSizeUnit), create(t, handle, NewSizeUnit)
 	if err := errors.Join(
 		os.Remove(filepath.Join(path, string(noData.Key))),
 		os.Remove(filepath.Join(path, string(noRecord.Key)+".inf")),
@@ -204,7 +204,7 @@ func TestListOfDamage(t *testing.T) {
 // A volume that somebody has is not destroyed, nor made longer from where its device is not.
 func TestVolumeInUse(t *testing.T) {
 	handle, path := plain(t)
-	v := create(t, handle, SizeUnit)
+	v := create(t, handle, NewSizeUnit)
 	s := openSR(t, handle, dirfs.Shared)
 	me, err := hostinfo.ThisHost()
 	if err != nil {
@@ -217,7 +217,7 @@ func TestVolumeInUse(t *testing.T) {
 	if err := DestroyIn(s, v.Key); !errors.Is(err, fault.ErrInUse) || !strings.Contains(err.Error(), there.Host) {
 		t.Errorf("destroyed while another host has it: %v", err)
 	}
-	if err := Resize(handle, v.Key, 2*SizeUnit); !errors.Is(err, fault.ErrElsewhere) {
+	if err := Resize(handle, v.Key, 2*NewSizeUnit); !errors.Is(err, fault.ErrElsewhere) {
 		t.Errorf("resized while another host has it: %v", err)
 	}
 	if held, damaged, err := BreakLease(handle, v.Key); err != nil || damaged || len(held) != 1 || held[0].Host != there.Host {
@@ -243,7 +243,7 @@ func TestVolumeInUse(t *testing.T) {
 // What is destroyed with a disk is the clone that the toolstack made of it for one boot, and nothing that only is called so.
 func TestCloneOnBootGoesAlong(t *testing.T) {
 	handle, _ := plain(t)
-	disk, clone, other := create(t, handle, SizeUnit), create(t, handle, SizeUnit), create(t, handle, SizeUnit)
+	disk, clone, other := create(t, handle, NewSizeUnit), create(t, handle, NewSizeUnit), create(t, handle, NewSizeUnit)
 	s := openSR(t, handle, dirfs.Shared)
 	r, err := Load(s, clone.Key)
 	if err != nil {
@@ -286,7 +286,7 @@ func TestSequenceOfVolumes(t *testing.T) {
 // An SR goes with its volumes, and with nothing that is somebody's; not while one is in use.
 func TestDestroySR(t *testing.T) {
 	handle, path := plain(t)
-	v := create(t, handle, SizeUnit)
+	v := create(t, handle, NewSizeUnit)
 	foreign := filepath.Join(path, "README")
 	if err := os.WriteFile(foreign, []byte("somebody's"), 0o600); err != nil {
 		t.Fatal(err)

@@ -35,16 +35,38 @@ type Volume struct {
 // CBTMetadata is the type of a volume whose data was destroyed.
 const CBTMetadata = "CBT_Metadata"
 
-// SizeUnit is what virtual sizes are rounded up to, in bytes: a tail that is no
+// SizeUnit is what the virtual sizes of disks are whole multiples of, in bytes: a tail that is no
 // whole sector would be lost to the guest.
 const SizeUnit = 4096
+
+// NewSizeUnit is what new sizes are rounded up to, in bytes, as those of VHDs are: Xen Orchestra reads
+// changed blocks in pieces of it. Disks that are there already keep what they have until they grow.
+const NewSizeUnit = 2 << 20
 
 // MaxSize bounds virtual sizes, in bytes: 1 EiB, an eighth of what XFS and btrfs
 // can address. A filesystem with a lower limit answers for itself.
 const MaxSize = 1 << 60
 
 // RoundUp is the virtual size of a disk whose file has size bytes.
-func RoundUp(size int64) int64 { return (size + SizeUnit - 1) / SizeUnit * SizeUnit }
+func RoundUp(size int64) int64 { return wholeUnits(size, SizeUnit) }
+
+// RoundUpNew is the virtual size of a disk that is made for size bytes. MaxSize is one.
+func RoundUpNew(size int64) int64 { return wholeUnits(size, NewSizeUnit) }
+
+func wholeUnits(size, unit int64) int64 { return (size + unit - 1) / unit * unit }
+
+// grown is the length that a disk whose file has now bytes gets if it shall have size. One that is as long as what was asked for,
+// rounded up as when it was made, stays as it is; ok is false if it would have to shrink.
+func grown(now, size int64) (length int64, ok bool) {
+	have := RoundUp(now)
+	switch {
+	case RoundUp(size) == have, RoundUpNew(size) == have:
+		return have, true
+	case size < have:
+		return 0, false
+	}
+	return RoundUpNew(size), true
+}
 
 // checkSize refuses what is no disk's size. That of a new disk may be 0, and that of one
 // that there is may not: it would be shorter than it was.

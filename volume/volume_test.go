@@ -75,6 +75,9 @@ func TestSizes(t *testing.T) {
 		if got := RoundUp(size); got != want {
 			t.Errorf("%d is rounded up to %d, want %d", size, got, want)
 		}
+		if got := RoundUpNew(size); got < size || got-size >= NewSizeUnit || got%NewSizeUnit != 0 || got > MaxSize {
+			t.Errorf("a disk of %d gets %d", size, got)
+		}
 		if err := checkSize(size); err != nil {
 			t.Error(err)
 		}
@@ -191,6 +194,22 @@ func TestVolumeOnTheWire(t *testing.T) {
 	for _, name := range []string{"key", "name", "description", "read_write", "sharable", "virtual_size", "physical_utilisation", "uri", "keys"} {
 		if v, ok := fields[name]; !ok || string(v) == "null" {
 			t.Errorf("required field %s is %s in %s", name, v, data)
+		}
+	}
+}
+
+// A disk grows to what is asked for, rounded up, and keeps its length where it was made for as much.
+func TestGrown(t *testing.T) {
+	const unit = NewSizeUnit
+	for _, c := range []struct{ now, size, want int64 }{
+		{2 * unit, 2 * unit, 2 * unit}, {2 * unit, 2*unit - 1, 2 * unit}, {2 * unit, unit + 1, 2 * unit},
+		{2 * unit, unit, 0}, {2 * unit, 1, 0}, {2 * unit, 2*unit + 1, 3 * unit}, {unit, 1, unit},
+		{3 << 20, 3 << 20, 3 << 20}, {3 << 20, 3<<20 - 1, 3 << 20}, {3 << 20, 3<<20 - 4096, 0}, {3 << 20, 1, 0}, {3 << 20, 3<<20 + 1, 4 << 20},
+		{1000, 1000, 4096}, {1000, 1, 4096}, {1000, 4096, 4096}, {1000, 4097, unit}, {1_000_001, 999_424, 0}, {1_000_001, 1_000_002, 1_003_520},
+		{0, 1, unit}, {unit, MaxSize, MaxSize}, {unit, MaxSize - 1, MaxSize}, {MaxSize - 4096, MaxSize, MaxSize}, {MaxSize, MaxSize - unit, 0},
+	} {
+		if got, ok := grown(c.now, c.size); got != c.want || ok != (c.want > 0) {
+			t.Errorf("of %d bytes for %d: %d, %v, want %d", c.now, c.size, got, ok, c.want)
 		}
 	}
 }

@@ -175,8 +175,9 @@ func (h *host) plug(domain string) disk {
 	v, err := h.sr.Create(ctx, repository.NewVolume{Name: "disk " + domain, Size: 64 << 20})
 	h.must(err)
 	d := disk{uri: repository.Datapath(v.URI[0]), domain: domain}
-	d.device, err = d.uri.Attach(ctx, domain)
+	paths, err := d.uri.Attach(ctx, domain)
 	h.must(err)
+	d.device = paths.Device
 	h.Cleanup(func() { h.unplug(d) })
 	h.must(d.uri.Activate(ctx, domain, false))
 	return d

@@ -67,6 +67,14 @@ func NoteName(uuid string, key sr.Key) string { return uuid + "." + string(key) 
 // Empty says that the note says nothing.
 func (n Note) Empty() bool { return len(n.Domains) == 0 && !n.Nonpersistent && !n.Stuck }
 
+// IsDom0 says whether a domain is dom0 itself: the toolstack calls it 0, or u0 and what it wants the disk for.
+func IsDom0(domain string) bool {
+	return domain == "0" || strings.HasPrefix(domain, "u0-") || strings.HasPrefix(domain, "u0_")
+}
+
+// InDom0 says whether dom0 has the volume attached. Then it may read and write its file, past the device.
+func (n Note) InDom0() bool { return slices.ContainsFunc(n.Domains, IsDom0) }
+
 // Attached says whether a domain has the volume attached.
 func (n Note) Attached(domain string) bool { return slices.Contains(n.Domains, domain) }
 

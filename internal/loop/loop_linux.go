@@ -89,6 +89,14 @@ func (d Device) Flush() error {
 	return d.with(func(f *os.File, _ *unix.LoopInfo64) error { return f.Sync() })
 }
 
+// DropCache has whoever reads the device next read its file, of which this host may keep something else while anybody has the
+// device open.
+func (d Device) DropCache() error {
+	return d.with(func(f *os.File, _ *unix.LoopInfo64) error {
+		return unix.IoctlSetInt(int(f.Fd()), unix.BLKFLSBUF, 0)
+	})
+}
+
 // with opens the device, makes sure that it is bound to its file, and runs do:
 // while it is open its number cannot become another file's. ErrGone if it is not.
 func (d Device) with(do func(*os.File, *unix.LoopInfo64) error) error {

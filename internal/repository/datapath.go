@@ -11,9 +11,12 @@ func (d Datapath) Open(_ context.Context, persistent bool) error {
 	return datapath.Open(string(d), persistent)
 }
 
-// Attach makes the volume a block device of this host for a domain, and returns its path. No
+// Paths are the ways to get at an attached volume.
+type Paths = datapath.Paths
+
+// Attach makes the volume a block device of this host for a domain, and a file as well for dom0. No
 // one may use it before Activate.
-func (d Datapath) Attach(_ context.Context, domain string) (device string, err error) {
+func (d Datapath) Attach(_ context.Context, domain string) (Paths, error) {
 	return datapath.Attach(string(d), domain)
 }
 

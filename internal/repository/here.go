@@ -34,12 +34,12 @@ func (v Volume) attachHere(ctx context.Context, domain string, persistent, readO
 	if err := uri.Open(ctx, persistent); err != nil {
 		return "", err
 	}
-	device, err = uri.Attach(ctx, domain)
+	paths, err := uri.Attach(ctx, domain)
 	if err == nil {
 		err = uri.Activate(ctx, domain, readOnly)
 	}
 	if err == nil {
-		return device, nil
+		return paths.Device, nil
 	}
 	// Another process may have given it to the domain meanwhile, which is not to lose it.
 	note, e := v.noteHere()

@@ -114,7 +114,7 @@ type (
 		Path string `json:"path"`
 	}
 	File struct {
-		Path string `json:"path"`
+		Path string `json:"path" about:"below /dev: the toolstack cuts that off"`
 	}
 	Nbd struct {
 		URI string `json:"uri" about:"nbd:unix:SOCKET:exportname=NAME"`

@@ -241,7 +241,7 @@ func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, 
 		err = fault.Hint(fault.Errorf(fault.ErrUnrelated, string(b), "volumes %s and %s do not come from one volume", a, b),
 			"make a full backup")
 	}
-	bits := make([]byte, (count+7)/8)
+	bits := make([]byte, bitmapLength(count))
 	if err == nil && p.a != p.b {
 		bits, err = changedBits(first, count, p.a.size, p.b.size, func(from, to int64, add func(start, end int64)) error {
 			return p.differences(ctx, from, to, add)
@@ -256,7 +256,7 @@ func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, 
 // Of a block in which one of them ends, the other has more. That counts as a change
 // whatever it is: of destroyed data it is not known.
 func changedBits(first, count, oldSize, newSize int64, differences func(from, to int64, add func(start, end int64)) error) ([]byte, error) {
-	bits := make([]byte, (count+7)/8)
+	bits := make([]byte, bitmapLength(count))
 	err := differences(first*granularity, min((first+count)*granularity, newSize), func(start, end int64) {
 		mark(bits, start/granularity-first, (end-1)/granularity-first)
 	})
@@ -267,6 +267,10 @@ func changedBits(first, count, oldSize, newSize int64, differences func(from, to
 	}
 	return bits, err
 }
+
+// bitmapLength is how many bytes tell of count blocks: whole words of 32 bits. Xen Orchestra reads them as such, and where the last one is cut
+// off makes a full backup instead. What is beyond the disk has not changed.
+func bitmapLength(count int64) int64 { return (count + 31) / 32 * 4 }
 
 // window is the blocks of a disk that hold a range of bytes.
 func window(d *disk, offset, length int64) (first, count int64, err error) {
@@ -287,7 +291,7 @@ func window(d *disk, offset, length int64) (first, count int64, err error) {
 	}
 	first = offset / granularity
 	count = (offset+length-1)/granularity + 1 - first
-	if (count+7)/8 > bitmapLimit {
+	if bitmapLength(count) > bitmapLimit {
 		return 0, 0, fault.Hint(fault.Errorf(fault.ErrSize, "length", "the length is %d: at most %s can be told of at once", length, units.Bytes(bitmapLimit*8*granularity)),
 			"ask for parts")
 	}

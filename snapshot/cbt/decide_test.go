@@ -83,7 +83,7 @@ func TestChangedBits(t *testing.T) {
 			}
 			return nil
 		})
-		if err != nil || int64(len(bits)) != (count+7)/8 {
+		if err != nil || int64(len(bits)) != (count+31)/32*4 {
 			t.Fatal(len(bits), err)
 		}
 		for n := range int64(len(bits)) * 8 {

@@ -24,7 +24,7 @@ const domain = "1"
 
 func (b *bed) attach(d *modelDisk) (err error) {
 	v := &device{uri: volume.URIAt(b.dir, b.uuid, d.key)}
-	path, err := datapath.Attach(v.uri, domain)
+	paths, err := datapath.Attach(v.uri, domain)
 	if err != nil {
 		return err
 	}
@@ -35,7 +35,7 @@ func (b *bed) attach(d *modelDisk) (err error) {
 	if d.writable {
 		flags = os.O_RDWR
 	}
-	if v.file, err = os.OpenFile(path, flags, 0); err != nil {
+	if v.file, err = os.OpenFile(paths.Device, flags, 0); err != nil {
 		return err
 	}
 	d.device = v

@@ -26,6 +26,10 @@ func (h *history) create() bool {
 	size := int64(1+h.rand.IntN(256)) * 4096 * int64(1+h.rand.IntN(8)) // up to 8 MiB
 	v, err := volume.Create(h.handle, "disk", "", size, false)
 	h.must(err)
+	if h.rand.IntN(4) > 0 { // as earlier versions made it, which rounded less
+		h.must(os.Truncate(filepath.Join(h.dir, string(v.Key)), size))
+		v.VirtualSize = size
+	}
 	d := &modelDisk{writable: true, bytes: make([]byte, v.VirtualSize)}
 	h.add(v, d)
 	if h.rand.IntN(5) > 0 {
@@ -237,7 +241,9 @@ func (h *history) resize() bool {
 	size := len(d.bytes) + 4096*h.rand.IntN(256)
 	h.note("resize %s to %d", d, size)
 	h.must(volume.Resize(h.handle, d.key, int64(size)))
-	d.bytes = append(d.bytes, make([]byte, size-len(d.bytes))...)
+	v, err := volume.Stat(h.handle, d.key)
+	h.must(err)
+	d.bytes = append(d.bytes, make([]byte, int(v.VirtualSize)-len(d.bytes))...)
 	d.changed = h.now
 	return true
 }

@@ -75,7 +75,7 @@ func (s *seen) judgeBitmap(c ChangedBlocks, a, b *modelDisk, first, count int64)
 	if err != nil {
 		return err
 	}
-	if int64(len(bits)) != (count+7)/8 {
+	if int64(len(bits)) != (count+31)/32*4 {
 		return fmt.Errorf("%d bytes of bitmap for %d blocks", len(bits), count)
 	}
 	s.comparisons++

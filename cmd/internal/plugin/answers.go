@@ -66,10 +66,15 @@ func asChangedBlocks(c repository.ChangedBlocks) smapi.ChangedBlocks {
 	return smapi.ChangedBlocks{Granularity: c.Granularity, Bitmap: smapi.Bitmap(c.Bitmap)}
 }
 
-// asBackend presents a block device to xen-blkback ("vbd") and to programs of this host.
-func asBackend(path string) smapi.Backend {
-	return smapi.Backend{Implementations: []smapi.Implementation{
-		{XenDisk: &smapi.XenDisk{Params: path, Extra: map[string]string{}, BackendType: "vbd"}},
-		{BlockDevice: &smapi.BlockDevice{Path: path}},
+// asBackend presents a block device to xen-blkback ("vbd") and to programs of this host, and to those the file. Of
+// the two xapi takes the file, which has holes, and static-vdis what comes first: a device is what HA's daemon writes to.
+func asBackend(p repository.Paths) smapi.Backend {
+	b := smapi.Backend{Implementations: []smapi.Implementation{
+		{XenDisk: &smapi.XenDisk{Params: p.Device, Extra: map[string]string{}, BackendType: "vbd"}},
+		{BlockDevice: &smapi.BlockDevice{Path: p.Device}},
 	}}
+	if p.File != "" {
+		b.Implementations = append(b.Implementations, smapi.Implementation{File: &smapi.File{Path: p.File}})
+	}
+	return b
 }

@@ -170,8 +170,8 @@ var kases = []kase{
 	{name: "Volume.destroy/block_owner", sharing: true, prepare: destroyedData("first", "second", "third"), args: ofVolume("second")},
 	{name: "Volume.destroy/of_destroyed", sharing: true, prepare: destroyedData("second"), args: ofVolume("first")},
 	{name: "Volume.compose", sharing: true, again: over, prepare: (*world).leaf, args: compose},
-	{name: "Volume.compose/unrelated", sharing: true, again: over, between: composed, prepare: layer(8 * block), args: compose},
-	{name: "Volume.compose/longer", sharing: true, again: over, between: composed, prepare: layer(9 * block), args: compose},
+	{name: "Volume.compose/unrelated", sharing: true, again: over, between: composed, prepare: layer(diskSize), args: compose},
+	{name: "Volume.compose/longer", sharing: true, again: over, between: composed, prepare: layer(diskSize + 1), args: compose},
 	{name: "Volume.resize", args: resize(2 * diskSize)},
 	{name: "Volume.resize/active", device: true, begin: plugged(attach, activate), args: resize(2 * diskSize)},
 
@@ -188,6 +188,13 @@ var kases = []kase{
 	{name: "Datapath.deactivate", device: true, begin: plugged(attach, activate), args: ofDatapath("main", "1")},
 	{name: "Datapath.detach", device: true, begin: plugged(attach), args: ofDatapath("main", "1")},
 	{name: "Datapath.detach/active", device: true, begin: plugged(attach, activate), args: ofDatapath("main", "1")},
+	{name: "Datapath.attach/dom0", device: true, args: ofDatapath("main", "0")},
+	{name: "Datapath.attach/dom0_beside_a_guest", device: true, begin: plugged(attach), args: ofDatapath("main", "u0_a")},
+	{name: "Datapath.deactivate/dom0", device: true, begin: func(w *world) error { return w.plug("main", "0", attach, activate) }, args: ofDatapath("main", "0")},
+	{name: "Datapath.detach/dom0", device: true, begin: func(w *world) error { return w.plug("main", "0", attach) }, args: ofDatapath("main", "0")},
+	{name: "Datapath.detach/dom0_beside_a_guest", device: true, begin: func(w *world) error {
+		return errors.Join(w.plug("main", "1", attach), w.plug("main", "u0_a", attach))
+	}, args: ofDatapath("main", "u0_a")},
 	{name: "Datapath.close", device: true, begin: plugged(open), args: ofDatapath("main", "")},
 
 	// What must not be done, and is not whatever cannot be looked at.

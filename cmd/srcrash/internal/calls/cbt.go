@@ -27,7 +27,7 @@ type kept struct {
 	Alone  []int64 // and in no other file
 }
 
-// track makes main a disk of eight blocks with changed block tracking and three
+// track gives main changed block tracking, contents in its first eight blocks, and three
 // snapshots. Which of the four have the same block:
 //
 //	first   a a a a a a a .
@@ -37,9 +37,7 @@ type kept struct {
 //
 // Of some blocks only a piece was written anew.
 func (w *world) track() error {
-	err := errors.Join(
-		w.call(w.resize("main", 8*block), nil),
-		w.call(smapi.VolumeEnableCBT{SR: w.handle("sr"), Key: w.key("main")}, nil))
+	err := w.call(smapi.VolumeEnableCBT{SR: w.handle("sr"), Key: w.key("main")}, nil)
 	for i := range 7 { // one by one: btrfs frees what was written at once only at once
 		err = errors.Join(err, w.write("main", i*block, block))
 	}

@@ -651,7 +651,7 @@ func (v *verdict) session() {
 // giveBack takes the disk from every domain. Nothing is left then.
 func (v *verdict) giveBack() {
 	w := v.c.world
-	for _, domain := range []string{"1", "2"} {
+	for _, domain := range []string{"1", "2", "0", "u0_a"} {
 		for _, method := range []string{"Datapath.deactivate", "Datapath.detach"} {
 			if err := w.call(rig.OfDatapath(method, w.uri("main"), domain), nil); err != nil {
 				v.add("%v", err)

@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"reflinksr/cmd/srcrash/internal/disk"
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/sys"
@@ -286,6 +287,20 @@ func (w *world) host() (host, error) {
 		}
 		name := filepath.Base(path)
 		h.Notes[names.in(name[37:])] = fmt.Sprintf("%+v", n)
+		if slices.ContainsFunc(n.Domains, lease.IsDom0) {
+			h.Notes[names.in(name[37:])] += " in dom0"
+		}
+	}
+	// A link to a file is dom0's. Without one dom0 has the device.
+	links, err := w.links()
+	if err != nil {
+		return h, err
+	}
+	for _, path := range links {
+		name := names.in(filepath.Base(path)[37:] + ".json")
+		if !strings.Contains(h.Notes[name], " in dom0") {
+			h.Notes[name] += " and a link that is nobody's"
+		}
 	}
 	devices, err := w.devices()
 	for _, d := range devices {

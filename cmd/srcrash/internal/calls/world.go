@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/datapath"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/smapi"
@@ -66,7 +67,7 @@ type world struct {
 	truth   map[string][]byte // contents of snapshots whose data may be destroyed
 }
 
-const diskSize = 256 << 10 // bytes
+const diskSize = 4 << 20 // bytes
 
 func newWorld(h *Host) *world {
 	w := &world{Host: h, dir: h.Dir, keys: map[string]sr.Key{}, adopted: map[sr.Key]bool{}, uuids: map[string]string{}}
@@ -165,7 +166,20 @@ func (w *world) clearRun() error {
 			return err
 		}
 	}
-	return nil
+	links, err := w.links()
+	for _, link := range links {
+		err = errors.Join(err, os.Remove(link))
+	}
+	return err
+}
+
+// links are those to files of disks that dom0 may have.
+func (w *world) links() (all []string, err error) {
+	for _, uuid := range w.uuids {
+		some, e := filepath.Glob(filepath.Join(datapath.FileDir, uuid+".*"))
+		all, err = append(all, some...), errors.Join(err, e)
+	}
+	return all, err
 }
 
 // restore makes the host know what was saved.

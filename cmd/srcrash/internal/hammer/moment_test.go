@@ -41,7 +41,7 @@ func TestStatIsOfOneMoment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v, err := volume.Create(handle, "0", "", volume.SizeUnit, false)
+	v, err := volume.Create(handle, "0", "", volume.NewSizeUnit, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +57,7 @@ func TestStatIsOfOneMoment(t *testing.T) {
 					return
 				}
 				name, err := strconv.ParseInt(v.Name, 10, 64)
-				if units := v.VirtualSize/volume.SizeUnit - 1; err != nil || units > name {
+				if units := v.VirtualSize/volume.NewSizeUnit - 1; err != nil || units > name {
 					t.Errorf("the volume has the name %q and the size of %d", v.Name, units)
 					return
 				}
@@ -68,7 +68,7 @@ func TestStatIsOfOneMoment(t *testing.T) {
 		if err := volume.SetName(handle, key, fmt.Sprint(i)); err != nil {
 			t.Error(err)
 		}
-		if err := volume.Resize(handle, key, volume.SizeUnit*(i+1)); err != nil {
+		if err := volume.Resize(handle, key, volume.NewSizeUnit*(i+1)); err != nil {
 			t.Error(err)
 		}
 	}

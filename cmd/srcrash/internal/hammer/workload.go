@@ -342,7 +342,7 @@ func (w *worker) act(c choice) {
 	case "Volume.resize":
 		if e.Size = int64(c.size) << 20; c.n%4 > 0 {
 			// Longer than ever before.
-			e.Size = maxSize<<20 + w.grown.Add(1)*volume.SizeUnit
+			e.Size = maxSize<<20 + w.grown.Add(1)*volume.NewSizeUnit
 		}
 		request = smapi.VolumeResize{SR: w.sr, Key: v.key, NewSize: e.Size}
 	default:
