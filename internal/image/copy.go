@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"io"
+
+	"reflinksr/internal/fault"
 )
 
 // Sink takes a disk from its beginning to its end.
@@ -145,23 +147,32 @@ func (c *copying) give(p []byte) error {
 	return nil
 }
 
-// Copy gives a sink a raw disk of which nobody knows the size yet, in the order in which it comes, until ctx ends.
-func Copy(ctx context.Context, to Sink, from io.Reader, moved func(done, total int64)) error {
-	c, buffer := copying{to: to}, make([]byte, pieceSize)
+// Copy gives a sink a raw disk of which nobody knows the size yet, in the order in which it comes, until ctx ends. If that it is raw
+// is only guessed, what ends as a fixed VHD does is refused.
+func Copy(ctx context.Context, to Sink, from io.Reader, guessed bool, moved func(done, total int64)) error {
+	c, buffer, last := copying{to: to}, make([]byte, pieceSize), make([]byte, 0, 2*vhdFooter)
 	for {
 		if err := context.Cause(ctx); err != nil {
 			return err
 		}
 		n, err := io.ReadFull(from, buffer)
-		last := err == io.EOF || err == io.ErrUnexpectedEOF
-		if err != nil && !last {
+		ended := err == io.EOF || err == io.ErrUnexpectedEOF
+		if err != nil && !ended {
 			return err
 		}
 		if err := c.give(buffer[:n]); err != nil {
 			return err
 		}
-		if moved(c.at, 0); last {
-			return to.End()
+		last = append(last[max(0, len(last)-vhdFooter):], buffer[max(0, n-vhdFooter):n]...)
+		last = append(last[:0], last[max(0, len(last)-vhdFooter):]...)
+		if !ended {
+			moved(c.at, 0)
+			continue
 		}
+		if guessed && isFixed(last, c.at) {
+			return fault.Hint(fault.Errorf(fault.ErrInvalid, "standard input", "what came ends as a fixed VHD does"), "say --format vhd, or, if it is a raw disk all the same, --format raw")
+		}
+		moved(c.at, c.at)
+		return to.End()
 	}
 }

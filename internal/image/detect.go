@@ -16,15 +16,20 @@ func Detect(r io.ReaderAt, size int64) (string, error) {
 	if format := Begins(begin); format != "" {
 		return format, nil
 	}
-	// A fixed VHD has a footer only.
-	foot, err := footerOf(f, size-vhdFooter)
-	if err != nil {
+	end := make([]byte, min(size, vhdFooter))
+	if err := f.data(end, size-int64(len(end))); err != nil {
 		return "", err
 	}
-	if foot != nil && binary.BigEndian.Uint32(foot[60:]) == vhdFixed && binary.BigEndian.Uint64(foot[48:]) == uint64(size-vhdFooter) { // #nosec G115 -- there is one
+	if isFixed(end, size) {
 		return "vhd", nil
 	}
 	return "raw", nil
+}
+
+// isFixed says whether a file of so many bytes, of which these are the last, is a fixed VHD, which has no other sign.
+func isFixed(end []byte, size int64) bool {
+	return len(end) == vhdFooter && string(end[:8]) == "conectix" && summed(end, 64) &&
+		binary.BigEndian.Uint32(end[60:]) == vhdFixed && binary.BigEndian.Uint64(end[48:]) == uint64(size-vhdFooter) // #nosec G115 -- not negative
 }
 
 // Begins tells the format of an image by its first 512 bytes: "" if that is raw, or a fixed VHD.

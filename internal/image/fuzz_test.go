@@ -12,7 +12,7 @@ import (
 )
 
 func FuzzQcow2(f *testing.F) {
-	f.Add(tinyQcow2(f)[:70000])
+	f.Add(tinyQcow2(f)[:200])
 	qemuSeeds(f, "qcow2", "-o cluster_size=512", "-c -o cluster_size=512", "-c -o cluster_size=1k,compression_type=zstd", "-o compat=0.10,cluster_size=512", "-c -o compat=0.10,cluster_size=4k", "-o extended_l2=on,cluster_size=16k")
 	fuzz(f, "qcow2", nil)
 }
@@ -45,7 +45,7 @@ func qemuSeeds(f *testing.F, format string, options ...string) {
 	}
 	dir := f.TempDir()
 	raw := bytes.Repeat([]byte("some text "), 800)
-	if err := os.WriteFile(filepath.Join(dir, "raw"), append(raw, make([]byte, 32<<10-len(raw)+512)...), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, "raw"), append(raw, make([]byte, 12<<10-len(raw)+512)...), 0o600); err != nil {
 		f.Fatal(err)
 	}
 	for _, o := range options {

@@ -42,13 +42,9 @@ func Open(path string, o Options) (*Image, error) {
 	return read(f, o, func(path string) (*file, error) { return openFile(path, false, o.MayRead) })
 }
 
-// OpenFile reads an image that is open already, and may name no others. It is closed with the image.
-func OpenFile(f *os.File, name string, o Options) (*Image, error) {
-	in, err := fileOf(f, name, true)
-	if err != nil {
-		return nil, err
-	}
-	return read(in, o, nil)
+// OpenAt reads an image of so many bytes that is open already, and may name no others. It is not closed with the image.
+func OpenAt(r io.ReaderAt, size int64, name string, o Options) (*Image, error) {
+	return read(&file{ReaderAt: r, name: name, size: size, close: func() error { return nil }}, o, nil)
 }
 
 // openFile opens a file without waiting for anything that it may be instead.
