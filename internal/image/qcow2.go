@@ -138,7 +138,7 @@ func (q *qcow2) packed(e uint64, at, offset int64) (span, error) {
 		packed: &packed{q.method, int(length), int(q.cluster), offset % q.cluster}}, nil
 }
 
-// most a table of the first level may have, in entries, as qemu has it: 32 MiB.
+// mostL1 is how many entries a table of the first level may have, as qemu has it: 32 MiB.
 const mostL1 = 4 << 20
 
 // firstTable looks whether the table of the first level can be what the file says.

@@ -21,7 +21,6 @@ type qemuImage struct {
 	make   string // commands; $d is a raw disk
 	format string // of image, as qemu calls it
 	ours   string // as we call it; "" the same
-	file   string // image if it is ""
 	snap   string
 }
 

@@ -152,7 +152,7 @@ func memoryFile(path string, all []byte) *file {
 	return &file{ReaderAt: bytes.NewReader(all), name: path, path: path, size: int64(len(all)), close: func() error { return nil }}
 }
 
-// whole is all of a disk.
+// wholeDisk is all of a disk.
 type wholeDisk struct{ bytes.Buffer }
 
 func (w *wholeDisk) Zeros(n int64) error { _, err := w.Write(make([]byte, n)); return err }

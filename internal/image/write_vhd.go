@@ -4,7 +4,6 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"os"
-	"time"
 
 	"reflinksr/internal/fault"
 )
@@ -129,12 +128,10 @@ func (w *vhdWriter) footer() ([]byte, error) {
 	p := make([]byte, vhdFooter)
 	copy(p, "conectix")
 	copy(p[28:], "tap\x00")
-	since := time.Since(time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC))
 	cylinders, heads, sectors := geometry(w.disk / sectorSize)
 	binary.BigEndian.PutUint32(p[8:], 2)
 	binary.BigEndian.PutUint32(p[12:], 0x00010000)
 	binary.BigEndian.PutUint64(p[16:], vhdFooter)
-	binary.BigEndian.PutUint32(p[24:], uint32(since/time.Second)) // #nosec G115 -- until 2136
 	binary.BigEndian.PutUint32(p[32:], 0x00010003)
 	binary.BigEndian.PutUint64(p[40:], uint64(w.disk)) // #nosec G115 -- not negative
 	binary.BigEndian.PutUint64(p[48:], uint64(w.disk)) // #nosec G115 -- not negative
