@@ -5,6 +5,7 @@ import (
 	"os"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // CreateFrom makes a volume from a record, in which a sector size of 0 is that of the SR's disks. It has size bytes and holds what
@@ -47,6 +48,7 @@ type filler struct {
 	at, size int64
 	grows    bool  // the file is as long as it has to be
 	length   int64 // of the file then
+	written  sys.Writeback
 }
 
 // ahead is by how much a file that grows is longer than what it holds, in bytes: at its end XFS allocates more than is written,
@@ -59,6 +61,7 @@ func (to *filler) Write(p []byte) (int, error) {
 	}
 	n, err := to.f.WriteAt(p, to.at)
 	to.at += int64(n)
+	to.written.Wrote(to.f, to.at)
 	return n, err
 }
 

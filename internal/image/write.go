@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/sys"
 )
 
 // Writable are the formats that can be written.
@@ -29,11 +30,13 @@ func NewWriter(f *os.File, format string, size int64) (Sink, error) {
 type rawWriter struct {
 	f        *os.File
 	at, size int64
+	written  sys.Writeback
 }
 
 func (w *rawWriter) Write(p []byte) (int, error) {
 	n, err := w.f.WriteAt(p, w.at)
 	w.at += int64(n)
+	w.written.Wrote(w.f, w.at)
 	return n, err
 }
 
@@ -88,6 +91,7 @@ type batch struct {
 	f     *os.File
 	at    int64
 	first []byte // which grows over what follows it in memory
+	done  sys.Writeback
 }
 
 // add takes a piece of p, which begins at an index of that.
@@ -110,5 +114,6 @@ func (b *batch) flush() error {
 		return nil
 	}
 	_, err := b.f.WriteAt(first, b.at)
+	b.done.Wrote(b.f, b.at+int64(len(first)))
 	return err
 }
