@@ -40,7 +40,7 @@ has ended, without a name, on the SR's filesystem.`,
 		`  srctl import tank debian-12.qcow2 --name debian
   srctl import tank --snapshot before-upgrade old.qcow2
   srctl import disk.vmdk
-  curl -sL https://example.com/disk.raw.xz | xz -d | srctl import tank - --name web`, 1, 2,
+  xz -dc disk.raw.xz | srctl import tank - --name web`, 1, 2,
 		func(ctx context.Context, args []string) error { return s.importDisk(ctx, args, i) })), anSR, aFile)
 	c.Flags().StringVar(&i.name, "name", "", "the disk's `NAME`, instead of the file's")
 	c.Flags().StringVar(&i.description, "description", "", "a `TEXT` about it")
