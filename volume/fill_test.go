@@ -57,3 +57,29 @@ func TestCreateFrom(t *testing.T) {
 		}
 	}
 }
+
+// A disk is as long as what was given for it, whole sectors, and its zeros are holes.
+func TestCreateAsLong(t *testing.T) {
+	handle, path := plain(t)
+	v, err := CreateAsLong(handle, &Record{Name: "stream", ReadWrite: true}, func(to Sink) error {
+		_, err := to.Write([]byte("some"))
+		return errors.Join(err, to.Zeros(3<<20))
+	})
+	if err != nil || v.VirtualSize != 3<<20+4096 || v.PhysicalUtilisation > 64<<10 || v.Name != "stream" {
+		t.Fatalf("%+v, %v", v, err)
+	}
+	got, err := os.ReadFile(filepath.Join(path, string(v.Key)))
+	if err != nil || string(got[:4]) != "some" || !bytes.Equal(got[4:], make([]byte, 3<<20+4092)) {
+		t.Errorf("%d bytes, %v", len(got), err)
+	}
+	before := files(t, path)
+	if _, err := CreateAsLong(handle, &Record{}, func(Sink) error { return nil }); !errors.Is(err, fault.ErrSize) {
+		t.Errorf("of nothing: %v", err)
+	}
+	if _, err := CreateAsLong(handle, &Record{}, func(to Sink) error { return to.Zeros(MaxSize + 1) }); !errors.Is(err, fault.ErrSize) {
+		t.Errorf("of too much: %v", err)
+	}
+	if after := files(t, path); !slices.Equal(after, before) {
+		t.Errorf("it leaves %q, was %q", after, before)
+	}
+}

@@ -70,24 +70,28 @@ func TestSessions(t *testing.T) {
 }
 
 // slow are sessions that the quick command leaves to make long.
-var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar", "mount.txtar"}
+var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar", "mount.txtar", "import.txtar"}
 
 // What the documents tell an operator to type is what works.
 func TestRecipes(t *testing.T) {
 	tests.Root(t, "an SR for the recipes")
-	session, err := os.ReadFile("testdata/recipes/backup.txtar")
-	if err != nil {
-		t.Fatal(err)
+	var all []string
+	for _, name := range []string{"backup", "import"} {
+		session, err := os.ReadFile("testdata/recipes/" + name + ".txtar")
+		if err != nil {
+			t.Fatal(err)
+		}
+		document, err := os.ReadFile("../../docs/" + name + ".md")
+		if err != nil {
+			t.Fatal(err)
+		}
+		both := filepath.Join(t.TempDir(), name+".txtar")
+		if err := os.WriteFile(both, append(append(session, "-- "+name+".md --\n"...), document...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, both)
 	}
-	document, err := os.ReadFile("../../docs/backup.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	both := filepath.Join(t.TempDir(), "backup.txtar")
-	if err := os.WriteFile(both, append(append(session, "-- backup.md --\n"...), document...), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	sessions(t, []string{both})
+	sessions(t, all)
 }
 
 func sessions(t *testing.T, files []string) {

@@ -71,7 +71,7 @@ that make no sense; check has 3 for what could not be checked.`,
 	}{
 		{looking, []*cobra.Command{s.ls(), s.show(), s.tree(), s.du(), s.changed(), s.metrics()}},
 		{changing, []*cobra.Command{s.create(), s.snapshot(), s.clone(), s.revert(), s.rename(), s.describe(), s.resize(), s.cbt(), s.dataDestroy(), s.destroy(), s.compact()}},
-		{moving, []*cobra.Command{s.copy(), s.export(), s.delta()}},
+		{moving, []*cobra.Command{s.copy(), s.importing(), s.export(), s.delta()}},
 		{using, []*cobra.Command{s.attach(), s.detach(), s.mount(), s.umount()}},
 		{keeping, []*cobra.Command{s.check(), s.doctor(), s.support(), s.lease(), s.rehome()}},
 		{telling, []*cobra.Command{s.demo(), s.version(), s.help(), s.completion(), s.man()}},

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -145,6 +146,25 @@ func MayWriteFile(path string) error {
 			"give a file that is in none; to write to a volume, attach it, and give its device")
 	}
 	return nil
+}
+
+// MayRead refuses an open file for a tool that reads whole disks from where it is told to: one that somebody writes to, for what is
+// read is of no one moment; and one in an SR's directory, for the page cache may not have what the disk of a guest holds,
+// and to read it into that can cost the guest an error (docs/scaling.md).
+func MayRead(f *os.File) error {
+	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
+	if err != nil {
+		return err
+	}
+	dir, err := attached.Containing(path)
+	if err != nil {
+		return err
+	}
+	if dir != "" {
+		return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is in the directory of an SR, %s", path, dir),
+			"srctl copy makes another disk of a volume, and srctl export a file")
+	}
+	return FileIsFree(path)
 }
 
 // FileOfNoDevice refuses a file that a loop device is of: what is behind a block device

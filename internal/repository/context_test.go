@@ -73,13 +73,20 @@ func TestEndOfContext(t *testing.T) {
 	ended, cancel := context.WithCancelCause(context.Background())
 	cancel(over)
 	for name, do := range map[string]func(context.Context) error{
-		"comparing":                   func(ctx context.Context) error { _, err := disk.Compare(ctx, snapshot.Key); return err },
-		"comparing with nothing":      func(ctx context.Context) error { _, err := disk.Compare(ctx, ""); return err },
-		"telling changes":             func(ctx context.Context) error { _, err := snapshot.ChangesTo(ctx, disk.Key); return err },
-		"measuring":                   func(ctx context.Context) error { _, err := sr.Usage(ctx); return err },
-		"listing origins":             func(ctx context.Context) error { _, err := sr.Family(ctx); return err },
-		"listing leases":              func(ctx context.Context) error { _, err := sr.Leases(ctx); return err },
-		"checking":                    func(ctx context.Context) error { _, err := Check(ctx, path); return err },
+		"comparing":              func(ctx context.Context) error { _, err := disk.Compare(ctx, snapshot.Key); return err },
+		"comparing with nothing": func(ctx context.Context) error { _, err := disk.Compare(ctx, ""); return err },
+		"telling changes":        func(ctx context.Context) error { _, err := snapshot.ChangesTo(ctx, disk.Key); return err },
+		"measuring":              func(ctx context.Context) error { _, err := sr.Usage(ctx); return err },
+		"listing origins":        func(ctx context.Context) error { _, err := sr.Family(ctx); return err },
+		"listing leases":         func(ctx context.Context) error { _, err := sr.Leases(ctx); return err },
+		"checking":               func(ctx context.Context) error { _, err := Check(ctx, path); return err },
+		"importing": func(ctx context.Context) error {
+			v, err := sr.Import(ctx, NewVolume{Size: 4096}, func(to Sink) error { return to.Zeros(4096) })
+			if err == nil {
+				err = (Volume{sr, v.Key}).Destroy(ctx)
+			}
+			return err
+		},
 		"exporting":                   func(ctx context.Context) error { _, err := disk.Export(ctx, &sink{}, ignore); return err },
 		"telling a delta of the same": func(ctx context.Context) error { return delta(ctx, snapshot, snapshot.Key) },
 		"telling a delta of nothing":  func(ctx context.Context) error { return delta(ctx, snapshot, "") },

@@ -17,6 +17,11 @@ type Sink = volume.Sink
 // When ctx ends it ends with the cause, and does not wait for a sink that takes nothing more:
 // whoever ends it uses the sink no more.
 func (v Volume) Export(ctx context.Context, to Sink, moved func(done, total int64)) (size int64, err error) {
+	return v.ExportTo(ctx, func(int64) (Sink, error) { return to, nil }, moved)
+}
+
+// ExportTo is Export to a sink that must know the size of the disk, in bytes, before it takes anything.
+func (v Volume) ExportTo(ctx context.Context, begin func(size int64) (Sink, error), moved func(done, total int64)) (size int64, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return 0, err // a snapshot for nothing would hold up the guest
 	}
@@ -24,7 +29,10 @@ func (v Volume) Export(ctx context.Context, to Sink, moved func(done, total int6
 	if err != nil {
 		return 0, err
 	}
-	err = abandoning(ctx, func() error { return volume.CopyOut(ctx, string(v.SR), made.Key, to, moved) })
+	to, err := begin(made.VirtualSize)
+	if err == nil {
+		err = abandoning(ctx, func() error { return volume.CopyOut(ctx, string(v.SR), made.Key, to, moved) })
+	}
 	if e := (Volume{v.SR, made.Key}).Destroy(context.WithoutCancel(ctx)); e != nil {
 		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", made.Key, e))
 	}
