@@ -340,7 +340,7 @@ func (w *worker) act(c choice) {
 		e.Pair = c.pair
 		request = smapi.VolumeUnset{SR: w.sr, Key: v.key, K: pairs[e.Pair]}
 	case "Volume.resize":
-		if e.Size = int64(c.size) << 20; c.n%4 > 0 {
+		if e.Size = int64((c.size+1)/2) * volume.NewSizeUnit; c.n%4 > 0 {
 			// Longer than ever before.
 			e.Size = maxSize<<20 + w.grown.Add(1)*volume.NewSizeUnit
 		}
