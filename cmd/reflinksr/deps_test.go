@@ -38,7 +38,7 @@ func TestPluginLinksLittle(t *testing.T) {
 		"encoding/xml":                     "what speaks it is another program",
 		"reflinksr/internal/image":         "formats of images are for those who import and export",
 		"github.com/klauspost/compress":    "the same",
-		"reflinksr/internal/nbd":           "the same",
+		"reflinksr/internal/nbd":           "whoever serves or reads somebody's disk is another program",
 		"reflinksr/scripts":                "scenarios are for the testers' program",
 		"reflinksr/internal/smapi/invoke":  "it answers calls, and makes none",
 		"reflinksr/internal/plainsr":       "SRs on filesystems that cannot share blocks are for tests",
@@ -63,6 +63,7 @@ func TestArrows(t *testing.T) {
 	may := map[string][]string{
 		"internal/fault":        {},
 		"internal/loop":         {},
+		"internal/nbd":          {"internal/sys"},
 		"internal/smapi":        {},
 		"internal/sys":          {},
 		"internal/units":        {},

@@ -73,6 +73,7 @@ func Dial(ctx context.Context, network, address, name string, o Options) (*Clien
 // Connect is Dial over a connection that there is. It belongs to the Client, and is closed if that cannot be. The context is for
 // choosing the disk only; without a deadline of its own that takes Options.Silence at most.
 func Connect(ctx context.Context, conn net.Conn, name string, o Options) (*Client, error) {
+	roomy(conn)
 	c := newClient(conn, o)
 	conn.SetDeadline(time.Now().Add(c.silence))
 	stop := context.AfterFunc(ctx, func() { conn.SetDeadline(time.Now()) })

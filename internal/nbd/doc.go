@@ -6,10 +6,9 @@
 //   - tapdisk, which mirrors a disk of an SMAPIv1 SR into ours (block-nbd.c in https://github.com/xapi-project/blktap): it
 //     asks for the export "tapdisk_client" with a NUL at its end, knows no option but that, and sends WRITE and DISC.
 //     So any name is the disk's.
-//   - a server behind xapi's proxy, which may know nothing but WRITE, and whom one connection is all that can be made to:
+//   - a server behind xapi's proxy, which may know nothing but WRITE, and to which only one connection can be made:
 //     Options.Plain asks no question that it could take amiss.
 //
 // Both ends take the other for hostile: what it sends is bounded in length, number and (until it has told what it
-// wants) time, and is never believed. NBD_CMD_CACHE is not offered: it would fill the page cache, which nothing of ours
-// may do with a disk that a guest writes to.
+// wants) time, and is never believed. NBD_CMD_CACHE is not offered: who copies a disk reads it once.
 package nbd

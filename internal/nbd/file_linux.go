@@ -6,18 +6,21 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/extent"
 	"reflinksr/internal/sys"
 )
 
-// File is a Backend: a file of its own size, or a block device. It goes through the page cache.
+// File is a Backend: a file of its own size, or a block device. It goes through the page cache, so it must be no file that a loop
+// device writes to past that (docs/scaling.md, "Who else reads the file"): serve the device.
 type File struct {
 	f    *os.File
 	size int64
 	kept bool
+
+	known atomic.Pointer[[2]int64] // a stretch of data, unless it was made a hole since
 
 	mu           sync.Mutex
 	changed      sync.Cond
@@ -129,6 +132,7 @@ func cannot(err error) bool {
 }
 
 func (d *File) fallocate(mode uint32, offset, length int64) error {
+	defer d.known.Store(nil)
 	err := sys.Do(func() error { return unix.Fallocate(int(d.f.Fd()), mode|unix.FALLOC_FL_KEEP_SIZE, offset, length) })
 	if err != nil {
 		return &os.PathError{Op: "fallocate", Path: d.f.Name(), Err: err}
@@ -136,36 +140,48 @@ func (d *File) fallocate(mode uint32, offset, length int64) error {
 	return nil
 }
 
-var errEnough = errors.New("enough")
-
 // Extents tells of holes what the filesystem does; all of a device is data.
 func (d *File) Extents(offset, length int64, most int) ([]Extent, error) {
 	var extents []Extent
-	at, end := offset, offset+length
-	add := func(to int64, hole bool) error {
-		if to > at {
-			extents = append(extents, Extent{to - at, hole, hole})
+	for at, end := offset, offset+length; at < end && len(extents) < most; {
+		from, to, err := d.data(at, end)
+		if cannot(err) {
+			from, to = at, end
+		} else if err != nil {
+			return nil, err
+		}
+		if from > at {
+			extents = append(extents, Extent{Length: from - at, Hole: true, Zero: true})
+			at = from
+		}
+		if to = min(to, end); to > at && len(extents) < most {
+			extents = append(extents, Extent{Length: to - at})
 			at = to
 		}
-		if len(extents) >= most {
-			return errEnough
-		}
-		return nil
 	}
-	err := extent.EachData(d.f, offset, end, func(from, to int64) error {
-		if err := add(from, true); err != nil {
-			return err
-		}
-		return add(to, false)
-	})
-	switch {
-	case errors.Is(err, errEnough):
-		return extents, nil
-	case cannot(err):
-		return []Extent{{Length: length}}, nil
-	case err != nil:
-		return nil, err
-	}
-	add(end, true)
 	return extents, nil
+}
+
+// data is the first stretch at or after a place that is no hole; from the end on if there is none before that. Looking for a hole
+// takes time by what is in front of it, so the last answer is kept. It cannot do harm: what has become a hole since may be taken for
+// data.
+func (d *File) data(at, end int64) (from, to int64, err error) {
+	if k := d.known.Load(); k != nil && k[0] <= at && at < k[1] {
+		return at, k[1], nil
+	}
+	for {
+		if from, err = d.f.Seek(at, unix.SEEK_DATA); errors.Is(err, unix.ENXIO) || err == nil && from >= end {
+			return end, end, nil
+		}
+		if err == nil {
+			to, err = d.f.Seek(from, unix.SEEK_HOLE)
+		}
+		if err != nil {
+			return 0, 0, err
+		}
+		if to > from { // else it was punched in between
+			d.known.Store(&[2]int64{from, to})
+			return from, to, nil
+		}
+	}
 }

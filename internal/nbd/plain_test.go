@@ -1,6 +1,7 @@
 package nbd
 
 import (
+	"bytes"
 	"context"
 	"math/rand/v2"
 	"net"
@@ -14,7 +15,7 @@ import (
 	"reflinksr/scripts/tests"
 )
 
-// disk is a file of random bytes, a hole, and zeros that are written, served.
+// disk is an empty file.
 func disk(t testing.TB, size int64) *os.File {
 	t.Helper()
 	f, err := os.Create(filepath.Join(t.TempDir(), "disk"))
@@ -108,13 +109,17 @@ func run(t testing.TB, name string, args ...string) string {
 func other(t testing.TB, socket string, name string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(tool(t, name), args...)
-	cmd.Stderr = os.Stderr
+	var says bytes.Buffer
+	cmd.Stderr = &says
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		cmd.Process.Kill()
 		cmd.Wait()
+		if t.Failed() {
+			t.Logf("%s says:\n%s", name, says.Bytes())
+		}
 	})
 	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
 		conn, err := net.Dial("unix", socket)

@@ -75,6 +75,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 func (s *Server) ServeConn(ctx context.Context, conn net.Conn) error {
 	defer conn.Close()
 	c := &connection{server: s, conn: conn, size: s.Backend.Size()}
+	roomy(conn)
 	c.in.Reset(conn)
 	c.out.begin(conn)
 	c.left.begin(inFlight)

@@ -349,10 +349,22 @@ func TestNoServer(t *testing.T) {
 // ask reads 512 bytes of a server that says what is given whatever it hears.
 func ask(t testing.TB, says []byte) error {
 	theirs, ours := net.Pipe()
-	go io.Copy(io.Discard, ours)
+	over := make(chan bool)
+	defer func() { <-over }()
 	go func() {
+		defer close(over)
+		defer ours.Close()
+		heard := 4 + 16 + 1 // flags, and the option
+		if len(says) >= 152 {
+			ours.Write(says[:18])
+			io.CopyN(io.Discard, ours, int64(heard))
+			ours.Write(says[18:152])
+			io.CopyN(io.Discard, ours, requestSize)
+			ours.Write(says[152:])
+			return
+		}
+		go io.Copy(io.Discard, ours)
 		ours.Write(says)
-		ours.Close()
 	}()
 	c, err := Connect(context.Background(), theirs, "x", Options{})
 	if err != nil {
@@ -407,11 +419,12 @@ func TestSilenceAndNonsense(t *testing.T) {
 		c := newClient(theirs, o)
 		c.size, c.structured = 4096, true
 		go c.receive()
-		go io.Copy(io.Discard, ours)
 		go func() {
+			io.CopyN(io.Discard, ours, requestSize)
 			for _, p := range s.pieces {
 				ours.Write(p)
 			}
+			io.Copy(io.Discard, ours)
 		}()
 		_, err := c.ReadAt(make([]byte, 512), 256)
 		if (err == nil) != (s.want == "") || err != nil && !strings.Contains(err.Error(), s.want) {
