@@ -184,13 +184,17 @@ func copyTo(t *testing.T, from *File, contents []byte, c *Client) {
 	}
 }
 
-// The kernel's client attaches the disk, where the kernel has one.
+// nbd-client lists the disk; the kernel attaches it, where it has devices for that.
 func TestKernelsClient(t *testing.T) {
-	if _, err := os.Stat("/dev/nbd0"); err != nil {
-		t.Skip("the kernel has no nbd devices (modprobe nbd)")
-	}
 	f, contents := patchwork(t)
-	socket := serve(t, &Server{Backend: file(t, f, false), ReadOnly: true})
+	socket := serve(t, &Server{Backend: file(t, f, false), ReadOnly: true, Name: "disk"})
+	if said := run(t, "nbd-client", "-l", "-unix", socket); !strings.Contains(said, "disk") {
+		t.Error(said)
+	}
+	if _, err := os.Stat("/dev/nbd0"); err != nil {
+		t.Logf("not attached: the kernel has no nbd devices (modprobe nbd): %v", err)
+		return
+	}
 	run(t, "nbd-client", "-unix", socket, "/dev/nbd0", "-N", "x", "-readonly")
 	defer run(t, "nbd-client", "-d", "/dev/nbd0")
 	if got, err := os.ReadFile("/dev/nbd0"); err != nil || !bytes.Equal(got, contents) {
