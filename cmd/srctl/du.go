@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
 
 	"github.com/spf13/cobra"
@@ -36,6 +37,9 @@ func (s *session) measure(ctx context.Context, args []string) (err error) {
 		stop := busy("measuring")
 		u, err := sr.Usage(ctx)
 		stop()
+		if errors.Is(err, fault.ErrNotAttached) && len(args) == 0 {
+			continue // it was detached while this host's SRs were measured
+		}
 		failed = errors.Join(failed, err)
 		if u != nil {
 			all = append(all, *u)

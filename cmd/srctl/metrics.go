@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/openmetrics"
 	"reflinksr/internal/repository"
 )
@@ -47,7 +48,7 @@ func (s *session) tellMetrics(ctx context.Context, args []string, textfile strin
 	if err != nil {
 		return err
 	}
-	text, failed := measured(ctx, srs, within)
+	text, failed := measured(ctx, srs, len(args) == 0, within)
 	if textfile != "" {
 		return errors.Join(failed, publish(textfile, text))
 	}
@@ -55,16 +56,20 @@ func (s *session) tellMetrics(ctx context.Context, args []string, textfile strin
 	return errors.Join(failed, err)
 }
 
-// measured makes a text of all SRs. Each gets its part of the time for extents, and what one leaves the next has.
-func measured(ctx context.Context, srs []repository.SR, within time.Duration) (*openmetrics.Text, error) {
+// measured makes a text of SRs, the whole of this host's or one that was asked for. Each gets its part of the time for extents, and what one leaves the next has.
+func measured(ctx context.Context, srs []repository.SR, whole bool, within time.Duration) (*openmetrics.Text, error) {
 	begun := time.Now()
 	deadline := begun.Add(within)
 	var failed error
-	failures := 0
+	failures, gone := 0, 0
 	f := newFamilies()
 	for i, sr := range srs {
 		left := max(0, time.Until(deadline)) / time.Duration(len(srs)-i)
 		m, err := sr.Metrics(ctx, left)
+		if errors.Is(err, fault.ErrNotAttached) && whole {
+			gone++
+			continue // it was detached while this host's SRs were measured
+		}
 		if err != nil {
 			failed = errors.Join(failed, err)
 			failures++
@@ -73,7 +78,7 @@ func measured(ctx context.Context, srs []repository.SR, within time.Duration) (*
 		f.add(m)
 	}
 	f.build.Add(1, "version", version.String())
-	f.srs.Add(float64(len(srs)))
+	f.srs.Add(float64(len(srs) - gone))
 	f.failed.Add(float64(failures))
 	f.took.Add(time.Since(begun).Seconds())
 	return f.text, failed
