@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"reflinksr/cmd/internal/version"
+	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
 )
 
@@ -49,6 +50,9 @@ func (s *session) tellSupport(ctx context.Context, within time.Duration) error {
 		all.Errors = append(all.Errors, err.Error())
 	}
 	for _, sr := range srs {
+		if _, err := sr.Stat(ctx); errors.Is(err, fault.ErrNotAttached) {
+			continue // it was detached while this host's SRs were asked
+		}
 		all.SRs = append(all.SRs, supportOf(ctx, sr))
 	}
 	return printJSON(s.out, all)
