@@ -115,12 +115,15 @@ func sweepLinks(s *sr.SR) error {
 // flushFile makes durable what dom0 wrote to the disk's file, and has the devices read it. To fsync a device is to fsync its file; where it
 // is gone, the file is fsynced itself.
 func (v *session) flushFile(devices []loop.Device) error {
+	flushed := false // one that has gone since was not
 	for _, d := range devices {
-		if err := d.DropCache(); err != nil && !errors.Is(err, loop.ErrGone) {
+		err := d.DropCache()
+		if err != nil && !errors.Is(err, loop.ErrGone) {
 			return fmt.Errorf("volume %s: what was written to its file cannot be seen by its device: %w", v.key, err)
 		}
+		flushed = flushed || err == nil
 	}
-	if len(devices) > 0 {
+	if flushed {
 		return nil
 	}
 	return v.locked(func(s *sr.SR) error {

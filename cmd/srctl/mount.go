@@ -183,9 +183,10 @@ func (p part) look(ctx context.Context, device string) (kind, uuid string) {
 	return kind, uuid
 }
 
-// options are what each filesystem that is mounted wants beside the others. That of a snapshot of an XFS has the UUID of that.
+// options are what each filesystem that is mounted wants beside the others. That of a snapshot of an XFS has the UUID of that. An ext4 says
+// itself what its errors do to the kernel, and may say that they are to stop it.
 var options = map[string]string{
-	"ext2": "", "ext3": "", "ext4": "", "xfs": ",nouuid", "btrfs": "", "vfat": "", "ntfs": "", "exfat": "", "iso9660": "", "squashfs": "", "erofs": "",
+	"ext2": ",errors=remount-ro", "ext3": ",errors=remount-ro", "ext4": ",errors=remount-ro", "xfs": ",nouuid", "btrfs": "", "vfat": "", "ntfs": "", "exfat": "", "iso9660": "", "squashfs": "", "erofs": "",
 }
 
 // mount mounts a part below a directory.
