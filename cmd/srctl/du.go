@@ -21,14 +21,8 @@ back at least.`,
   srctl du --json | jq '.[].volumes[] | select(.gives_back > 1e9)'`, 0, 1, s.measure)), usageColumns), anSR)
 }
 
-func (s *session) measure(ctx context.Context, args []string) (err error) {
-	var srs []repository.SR
-	if len(args) == 0 {
-		srs, err = repository.Attached(ctx)
-	} else {
-		srs = make([]repository.SR, 1)
-		srs[0], err = s.at(ctx, args[0])
-	}
+func (s *session) measure(ctx context.Context, args []string) error {
+	srs, err := s.someOrAll(ctx, args)
 	if err != nil {
 		return err
 	}

@@ -36,6 +36,21 @@ func (s *session) at(ctx context.Context, text string) (repository.SR, error) {
 	return sr, err
 }
 
+// someOrAll finds the attached SRs that are called so: all of this host, if none is.
+func (s *session) someOrAll(ctx context.Context, texts []string) ([]repository.SR, error) {
+	if len(texts) == 0 {
+		return repository.Attached(ctx)
+	}
+	srs := make([]repository.SR, len(texts))
+	for i, text := range texts {
+		var err error
+		if srs[i], err = s.at(ctx, text); err != nil {
+			return nil, err
+		}
+	}
+	return srs, nil
+}
+
 // directoryOf is that of an SR which need not be attached: what there is of that path, or the attached one that is called so.
 func (s *session) directoryOf(ctx context.Context, text string) (string, error) {
 	path, err := filepath.Abs(text)

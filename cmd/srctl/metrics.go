@@ -37,14 +37,8 @@ OpenMetrics. Into a file for node_exporter they are written as a whole, or not.`
 	return c
 }
 
-func (s *session) tellMetrics(ctx context.Context, args []string, textfile string, within time.Duration) (err error) {
-	var srs []repository.SR
-	if len(args) == 0 {
-		srs, err = repository.Attached(ctx)
-	} else {
-		srs = make([]repository.SR, 1)
-		srs[0], err = s.at(ctx, args[0])
-	}
+func (s *session) tellMetrics(ctx context.Context, args []string, textfile string, within time.Duration) error {
+	srs, err := s.someOrAll(ctx, args)
 	if err != nil {
 		return err
 	}

@@ -1,11 +1,10 @@
 package lease
 
 import (
-	"errors"
 	"log/slog"
-	"os"
 	"strings"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/loop"
 	"reflinksr/internal/rundir"
 	"reflinksr/internal/uuids"
@@ -21,25 +20,11 @@ type Disk struct {
 
 // Disks lists the devices of this host by its notes, whatever SR they are of. No SR is opened for that, and no device: who only
 // wants to know what they do holds up nobody. What cannot be read is left out, and logged.
-func Disks() ([]Disk, error) {
-	dir, err := rundir.Look(rundir.Volumes)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Names()
-	if err != nil {
-		return nil, err
-	}
-	var all []Disk
-	for _, file := range names {
-		name, isNote := strings.CutSuffix(file, ".json")
+func Disks() (all []Disk, err error) {
+	err = rundir.EachNote(rundir.Volumes, func(dir *dirfs.Dir, name string) error {
 		uuid, key, _ := strings.Cut(name, ".")
-		if !isNote || !uuids.IsCanonical(uuid) || !uuids.IsCanonical(key) {
-			continue
+		if !uuids.IsCanonical(uuid) || !uuids.IsCanonical(key) {
+			return nil
 		}
 		note, err := ReadNote(dir, name)
 		there := false
@@ -52,6 +37,7 @@ func Disks() ([]Disk, error) {
 		if there {
 			all = append(all, Disk{uuid, sr.Key(key), note.Device()})
 		}
-	}
-	return all, nil
+		return nil
+	})
+	return all, err
 }

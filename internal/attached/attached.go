@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"strings"
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
@@ -144,34 +143,22 @@ func Find(handle string) (SR, error) {
 
 // Handles lists the handles of the SRs attached on this host.
 func Handles() ([]string, error) {
-	dir, err := rundir.Look(rundir.Attached)
-	if errors.Is(err, os.ErrNotExist) {
-		return []string{}, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Names()
-	if err != nil {
-		return nil, err
-	}
 	handles := []string{}
-	for _, name := range names {
-		uuid, ok := strings.CutSuffix(name, ".json")
-		if !ok {
-			continue
-		}
+	err := rundir.EachNote(rundir.Attached, func(_ *dirfs.Dir, uuid string) error {
 		a, err := Lookup(uuid)
 		switch {
 		case err == nil:
 			handles = append(handles, a.Handle())
 		case errors.Is(err, os.ErrNotExist): // detached meanwhile
 		case fault.Unseen(err):
-			return nil, err // it can be read again in a moment, and is attached
+			return err // it can be read again in a moment, and is attached
 		default:
 			slog.Error("an attached SR is left out", "uuid", uuid, "err", err)
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return handles, nil
 }

@@ -2,10 +2,9 @@ package attached
 
 import (
 	"encoding/json"
-	"errors"
-	"os"
 	"strings"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/record"
 	"reflinksr/internal/rundir"
 )
@@ -27,32 +26,20 @@ type Note struct {
 }
 
 // NoteOfFile finds the note of a volume whose device is of that file; nil if there is none.
-func NoteOfFile(dev, ino uint64) (*Note, error) {
-	dir, err := rundir.Look(rundir.Volumes)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Names()
-	if err != nil {
-		return nil, err
-	}
-	for _, name := range names {
-		// <uuid of the SR>.<key>.json, see package datapath/lease.
-		key, is := strings.CutSuffix(name, ".json")
-		if !is || len(key) != 73 {
-			continue
+func NoteOfFile(dev, ino uint64) (found *Note, err error) {
+	err = rundir.EachNote(rundir.Volumes, func(dir *dirfs.Dir, key string) error {
+		// <uuid of the SR>.<key>, see package datapath/lease.
+		if found != nil || len(key) != 73 {
+			return nil
 		}
 		note := Note{Volume: "volume " + key[37:] + " of SR " + key[:36]}
 		// One that is damaged says nothing of this file; the name that the device was
 		// given still does.
-		data, err := dir.Read(name, record.Limit)
+		data, err := dir.Read(key+".json", record.Limit)
 		if err == nil && json.Unmarshal(data, &note) == nil && note.Ino == ino && note.Dev == dev {
-			return &note, nil
+			found = &note
 		}
-	}
-	return nil, nil
+		return nil
+	})
+	return found, err
 }

@@ -1,7 +1,10 @@
 package rundir
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"reflinksr/internal/dirfs"
 )
@@ -47,4 +50,29 @@ func Look(name string) (*dirfs.Dir, error) {
 	}
 	defer top.Close()
 	return top.Sub(name)
+}
+
+// EachNote calls do for every note in a subdirectory of Path, with its name without .json, until do fails. Where nothing was ever
+// noted there is none.
+func EachNote(subdirectory string, do func(dir *dirfs.Dir, name string) error) error {
+	dir, err := Look(subdirectory)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	names, err := dir.Names()
+	if err != nil {
+		return err
+	}
+	for _, file := range names {
+		if name, isNote := strings.CutSuffix(file, ".json"); isNote {
+			if err := do(dir, name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

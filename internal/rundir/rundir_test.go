@@ -4,7 +4,10 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
+
+	"reflinksr/internal/dirfs"
 )
 
 // Looking makes nothing; opening makes what only root may read, whatever was there.
@@ -40,5 +43,33 @@ func TestOpen(t *testing.T) {
 	}
 	if _, err := Look("other"); !errors.Is(err, os.ErrNotExist) {
 		t.Error(err)
+	}
+}
+
+// Notes are told one by one, without what is no note; none of a place that is not there is no error; whoever fails is the last.
+func TestEachNote(t *testing.T) {
+	was := Path
+	Path = filepath.Join(t.TempDir(), "run")
+	defer func() { Path = was }()
+	var seen []string
+	see := func(_ *dirfs.Dir, name string) error { seen = append(seen, name); return nil }
+	if err := EachNote("sr", see); err != nil || seen != nil {
+		t.Errorf("nothing is there: %q, %v", seen, err)
+	}
+	if err := os.MkdirAll(filepath.Join(Path, "sr"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"a.json", "b.json", "b.lock", ".json.new"} {
+		if err := os.WriteFile(filepath.Join(Path, "sr", name), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := EachNote("sr", see); err != nil || !slices.Equal(slices.Sorted(slices.Values(seen)), []string{"a", "b"}) {
+		t.Errorf("seen %q, %v", seen, err)
+	}
+	enough := errors.New("enough")
+	seen = nil
+	if err := EachNote("sr", func(_ *dirfs.Dir, name string) error { seen = append(seen, name); return enough }); err != enough || len(seen) != 1 {
+		t.Errorf("after a failure: %q, %v", seen, err)
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/rundir"
 )
 
@@ -79,19 +79,9 @@ func unused() error {
 // noted lists the SRs that are attached by the names of their notes: also those whose note
 // cannot be read, because it is damaged or because /proc is not there to do it by.
 func noted() (uuids []string, err error) {
-	dir, err := rundir.Look(rundir.Attached)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	defer dir.Close()
-	names, err := dir.Names()
-	for _, name := range names {
-		if uuid, ok := strings.CutSuffix(name, ".json"); ok {
-			uuids = append(uuids, uuid)
-		}
-	}
+	err = rundir.EachNote(rundir.Attached, func(_ *dirfs.Dir, uuid string) error {
+		uuids = append(uuids, uuid)
+		return nil
+	})
 	return uuids, err
 }
