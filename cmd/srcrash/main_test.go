@@ -6,9 +6,14 @@ import (
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/srcrash/internal/calls"
@@ -31,7 +36,7 @@ func TestMain(m *testing.M) {
 	if status, again := scratch.Isolate(); again {
 		os.Exit(status)
 	}
-	if len(os.Args) > 1 && os.Args[1] == "worker" {
+	if len(os.Args) > 1 && (os.Args[1] == "worker" || os.Args[1] == "sweep") {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
 	os.Exit(m.Run())
@@ -68,6 +73,63 @@ func TestCompactIsInterrupted(t *testing.T) {
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
+}
+
+// A sweep that is interrupted, wherever it is, leaves no device and no directory.
+func TestSweepIsInterrupted(t *testing.T) {
+	needRoot(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	bound := func() (files []string) {
+		notes, _ := filepath.Glob("/sys/block/loop*/loop/backing_file")
+		for _, note := range notes {
+			// Worker and directory, as any mount namespace sees them.
+			if file, err := os.ReadFile(note); err == nil && strings.Contains(string(file), "/srcrash-") && strings.Contains(string(file), "/worker-") {
+				files = append(files, strings.TrimSpace(string(file)))
+			}
+		}
+		return files
+	}
+	others := bound()
+	for i := range 2 {
+		c := exec.Command(self, "sweep", "-run", "^(Datapath.attach|SR.destroy/in_use)$", "-j", "2", "-dir", dir)
+		var out bytes.Buffer
+		c.Stdout, c.Stderr = &out, &out
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		for begun := time.Now(); !slices.ContainsFunc(bound(), func(file string) bool { return strings.Contains(file, filepath.Base(dir)) }); time.Sleep(10 * time.Millisecond) {
+			if time.Since(begun) > time.Minute {
+				c.Process.Kill()
+				c.Wait()
+				t.Fatalf("it has not begun: %s", &out)
+			}
+		}
+		time.Sleep(time.Duration(i)*time.Second + time.Second/2)
+		if err := c.Process.Signal(unix.SIGINT); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Wait(); err == nil {
+			t.Errorf("it ended as if nothing had been: %s", &out)
+		}
+		left, err := os.ReadDir(dir)
+		if err != nil || len(left) > 0 {
+			t.Errorf("left: %v, %v", left, err)
+		}
+	}
+	// What is mounted goes with the last process that sees it, and its devices a moment later.
+	var left []string
+	for range 200 {
+		left = slices.DeleteFunc(bound(), func(file string) bool { return slices.Contains(others, file) || !strings.Contains(file, filepath.Base(dir)) })
+		if len(left) == 0 {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Errorf("devices are left: %q", left)
 }
 
 // due is the part of the situations that runs.

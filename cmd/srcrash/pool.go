@@ -10,7 +10,9 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -168,11 +170,22 @@ func (w *worker) stop() error {
 	return w.command.Wait()
 }
 
-// endChildren kills the calls that this process has started.
-func endChildren() {
+// endingTimeout is how long a call that was killed may take to go: it may be in the middle of a system call, on a busy machine.
+const endingTimeout = 30 * time.Second
+
+// endCalls kills the calls that this process has started, waits until they are gone, and lets none begin: for a process that is about
+// to end. A call that goes on could still make a device.
+func endCalls() {
+	syscall.ForkLock.RLock() // and keeps it: whoever starts a process needs it alone
 	ours := owned.ChildOf(os.Getpid())
-	for _, pid := range owned.Processes(ours) {
-		owned.Signal(pid, unix.SIGKILL, ours)
+	for end := time.Now().Add(endingTimeout); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		left := slices.DeleteFunc(owned.Processes(ours), owned.Ended)
+		if len(left) == 0 {
+			return
+		}
+		for _, pid := range left {
+			owned.Signal(pid, unix.SIGKILL, ours)
+		}
 	}
 }
 
@@ -194,14 +207,10 @@ func work(args []string, out io.Writer) error {
 	signal.Notify(signals, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	go func() {
 		<-signals
-		// The mounts go with this process, devices would not. A call that goes on could
-		// still make one: it is ended first, and so is what is started meanwhile.
+		// The mounts go with this process, devices would not.
 		disk.Stop()
-		for range 20 {
-			endChildren()
-			host.Release()
-			time.Sleep(5 * time.Millisecond)
-		}
+		endCalls()
+		host.Release()
 		os.Exit(1)
 	}()
 	engines := map[string]*explore.Engine{}

@@ -55,7 +55,13 @@ func InGroup(group int) func(pid int) bool {
 	}
 }
 
-type stat struct{ parent, group, session int }
+// Ended says whether a process is no more, but perhaps for somebody's waiting for it.
+func Ended(pid int) bool { s, ok := statOf(pid); return !ok || s.state == "Z" || s.state == "X" }
+
+type stat struct {
+	state                  string
+	parent, group, session int
+}
 
 // statOf reads proc_pid_stat(5), where a name in brackets may hold anything.
 func statOf(pid int) (s stat, ok bool) {
@@ -63,7 +69,6 @@ func statOf(pid int) (s stat, ok bool) {
 	if err != nil {
 		return s, false
 	}
-	var state string
-	_, err = fmt.Sscan(string(data[bytes.LastIndexByte(data, ')')+1:]), &state, &s.parent, &s.group, &s.session)
+	_, err = fmt.Sscan(string(data[bytes.LastIndexByte(data, ')')+1:]), &s.state, &s.parent, &s.group, &s.session)
 	return s, err == nil
 }
