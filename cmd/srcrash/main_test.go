@@ -123,7 +123,9 @@ func TestSweepIsInterrupted(t *testing.T) {
 	// What is mounted goes with the last process that sees it, and its devices a moment later.
 	var left []string
 	for range 200 {
-		left = slices.DeleteFunc(bound(), func(file string) bool { return slices.Contains(others, file) || !strings.Contains(file, filepath.Base(dir)) })
+		left = slices.DeleteFunc(bound(), func(file string) bool {
+			return slices.Contains(others, file) || !strings.Contains(file, filepath.Base(dir))
+		})
 		if len(left) == 0 {
 			return
 		}
