@@ -41,6 +41,7 @@ func Detach(uri, domain string) error {
 	}
 	v.state.Domains = slices.DeleteFunc(v.state.Domains, func(d string) bool { return d == domain })
 	if !v.state.InDom0() {
+		v.tellOfReaders()
 		v.unlink()
 	}
 	if _, active := v.state.Holder(domain); active {

@@ -13,6 +13,7 @@ import (
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/loop"
+	"reflinksr/internal/procs"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -82,6 +83,17 @@ func (v *session) unlink() {
 	}
 	if err != nil && err != unix.ENOENT {
 		slog.Error("a link to a disk's file stays until its SR is attached", "key", v.key, "err", err)
+	}
+}
+
+// tellOfReaders logs which programs still have the file open by the link that is about to go. They cannot be made to close it, and while one of
+// them reads it, the next guest's flush can fail.
+func (v *session) tellOfReaders() {
+	if _, err := os.Lstat(filepath.Join(FileDir, v.name)); err != nil {
+		return // nobody got it
+	}
+	for _, pid := range procs.Openers(string(v.key), v.state.Dev, v.state.Ino) {
+		slog.Warn("a program of dom0 still has the file of a disk open that is given back: end it before a guest has the disk", "key", v.key, "program", procs.Describe(pid))
 	}
 }
 

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"crypto/rand"
 	"errors"
+	"fmt"
+	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"unsafe"
 
@@ -175,4 +179,39 @@ func aligned() []byte {
 	b := make([]byte, 8192)
 	skip := 4096 - int(uintptr(unsafe.Pointer(&b[0]))%4096)
 	return b[skip : skip+4096]
+}
+
+// A program that still has the file when dom0 gives the disk back is told of.
+func TestProgramThatKeepsTheFile(t *testing.T) {
+	_, v := attachedDisk(t)
+	uri := v.URI[0]
+	var log bytes.Buffer
+	defer slog.SetDefault(slog.Default())
+	slog.SetDefault(slog.New(slog.NewTextHandler(&log, nil)))
+	for _, keeps := range []bool{false, true} {
+		paths, err := datapath.Attach(uri, "0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := os.Open(paths.File)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := exec.Command("sleep", "100")
+		if keeps {
+			c.Stdin = f
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		log.Reset()
+		err = datapath.Detach(uri, "0")
+		told := strings.Contains(log.String(), fmt.Sprintf("process %d (sleep", c.Process.Pid))
+		c.Process.Kill()
+		c.Wait()
+		if err != nil || told != keeps {
+			t.Errorf("kept open: %v; told: %v, %v\n%s", keeps, told, err, &log)
+		}
+	}
 }

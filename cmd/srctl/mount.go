@@ -28,8 +28,9 @@ disk, readable below a directory: DIRECTORY/1 is the first partition, DIRECTORY/
 the whole disk. It tells each on a line: where it is, what it is, its size. What it cannot
 mount (swap, LVM, encrypted ones) it says. What is mounted is a copy that shares
 all blocks and is thrown away in the end: a journal is replayed there, and the snapshot
-stays as it is. Programs and devices are no such things there; but the kernel reads
-what a guest wrote, so do not mount what a guest may have made to harm you.
+stays as it is. Programs and devices are no such things there, and a symbolic link is
+not followed (since Linux 5.10), for a guest's could lead to this host's files. But the kernel
+reads what a guest wrote, so do not mount what a guest may have made to harm you.
 
 The snapshot is in use until srctl umount.`,
 		`  SNAPSHOT=$(srctl snapshot tank web)
@@ -215,6 +216,11 @@ func (p *part) mount(ctx context.Context, device, dir string) error {
 		if _, err = told(ctx, "blockdev", "--setrw", loop); err == nil {
 			_, err = told(ctx, "mount", "-t", p.Type, "-o", "ro,nodev,nosuid,noexec"+option, loop, p.Path)
 		}
+		if err == nil {
+			if err = followNoLinks(p.Path); err != nil {
+				err = errors.Join(err, unix.Unmount(p.Path, unix.UMOUNT_NOFOLLOW))
+			}
+		}
 		if err != nil {
 			_, e := told(ctx, "losetup", "--detach", loop)
 			err = errors.Join(err, e)
@@ -224,6 +230,15 @@ func (p *part) mount(ctx context.Context, device, dir string) error {
 		os.Remove(p.Path)
 	}
 	return err
+}
+
+// followNoLinks has symbolic links below a mount point lead nowhere, also not to files of this host: cp -r and the like follow those that
+// they are given. Kernels before 5.10 ignore the flag, and mount(8) of that time does not know its name.
+func followNoLinks(path string) error {
+	if err := unix.Mount("", path, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|unix.MS_NODEV|unix.MS_NOSUID|unix.MS_NOEXEC|unix.MS_NOSYMFOLLOW, ""); err != nil {
+		return fmt.Errorf("remounting %s so that no link is followed: %w", oneLine(path), err)
+	}
+	return nil
 }
 
 // told runs a program for what it prints.

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -23,6 +25,27 @@ func HasOpen(pid int, want *unix.Stat_t) bool {
 		}
 	}
 	return false
+}
+
+// Openers lists the processes that have a file open, but for this one: a file is known by its last name and its numbers. Only what has
+// the name is looked at, for other files may be on filesystems that do not answer. One that ends meanwhile is not listed.
+func Openers(name string, dev, ino uint64) (pids []int) {
+	all, _ := os.ReadDir("/proc")
+	for _, dir := range all {
+		pid, err := strconv.Atoi(dir.Name())
+		if err != nil || pid == os.Getpid() {
+			continue
+		}
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+		if slices.ContainsFunc(fds, func(fd string) bool {
+			var st unix.Stat_t
+			path, err := os.Readlink(fd)
+			return err == nil && filepath.Base(path) == name && unix.Stat(fd, &st) == nil && st.Dev == dev && st.Ino == ino
+		}) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
 }
 
 // Describe names a process for an operator: its number, the call that it makes, and since when.
