@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"reflinksr/internal/blockdev"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/filesystem"
@@ -12,6 +13,7 @@ import (
 	"reflinksr/internal/mount"
 	"reflinksr/internal/mountinfo"
 	"reflinksr/internal/overwrite"
+	"reflinksr/internal/xfs"
 )
 
 // CreateAtPath runs create with the directory of the configuration, open.
@@ -84,6 +86,8 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 		} else if len(others) > 0 {
 			return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s carries the filesystem of SR %s without the SR, but with %d other files, as %q", d.Path(), c.UUID, len(others), fault.Shorten(others[0])),
 				"mount it, and move them away; or make another SR on it, with wipe=yes")
+		} else if err := mountable419(root, d, sb.Features); err != nil {
+			return err
 		}
 		if err := fill(root, sb.Kind, d.Size()); err != nil {
 			return err
@@ -94,6 +98,16 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 		err = errors.Join(err, d.Unsign(c.UUID))
 	}
 	return err
+}
+
+// mountable419 refuses an XFS without an SR in it that Linux 4.19 cannot mount: whoever made it was stopped before looking at it.
+func mountable419(root *dirfs.Dir, d *blockdev.Disk, features xfs.Features) error {
+	newer := features.After419()
+	if _, err := layout.ReadMeta(root); len(newer) == 0 || !errors.Is(err, os.ErrNotExist) {
+		return nil // whatever is wrong with it, SR.create tells
+	}
+	return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s carries an XFS without an SR that Linux 4.19 cannot mount (%s)", d.Path(), xfs.Names(newer)),
+		"wipefs --all %s, and make the SR with wipe=yes", d.Path())
 }
 
 // fill makes the filesystem as large as the disk, which one that was made of a template may not be yet. One with an
