@@ -1,7 +1,6 @@
 package sr
 
 import (
-	"encoding/json"
 	"errors"
 	"log/slog"
 	"os"
@@ -12,20 +11,9 @@ import (
 	"reflinksr/internal/fault"
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/layout"
-	"reflinksr/internal/record"
+	"reflinksr/internal/participant"
 	"reflinksr/internal/uuids"
 )
-
-// Participant is a host that has the SR attached.
-type Participant struct {
-	Format   int               `json:"format"`
-	Host     string            `json:"host"`
-	Boot     string            `json:"boot"`
-	Hardware hostinfo.Hardware `json:"hardware"`
-	Name     string            `json:"name"`              // of the host, for people
-	Release  string            `json:"release,omitempty"` // of the program that attached it there; none before there was a second
-	Attached time.Time         `json:"attached"`
-}
 
 // enlist is SR.enlist for SR.attach, once the SR is recovered.
 func enlist(a attached.SR) error {
@@ -65,65 +53,24 @@ func (s *SR) enlist() error {
 		return err
 	}
 	defer hosts.Close()
-	there, err := readParticipant(hosts, me.UUID)
+	there, err := participant.Read(hosts, me.UUID)
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	mine := Participant{Format: layout.Format, Host: me.UUID, Boot: me.Boot, Hardware: hostinfo.ThisHardware(), Attached: time.Now().UTC().Truncate(time.Second), Release: hostinfo.Release}
-	mine.Name, _ = os.Hostname()
+	mine := participant.ThisHost(me)
 	if err == nil {
-		if err := mine.mayReplace(there, s.Path); err != nil {
+		if err := mine.MayReplace(there, s.Path); err != nil {
 			return err
 		}
 		if there.Boot == me.Boot && there.Release == mine.Release {
 			return nil
 		}
 	}
-	data, err := json.Marshal(mine)
-	if err != nil {
-		return err
-	}
-	return s.Replace(hosts, me.UUID, data)
-}
-
-// mayReplace refuses to take another machine's place.
-func (m Participant) mayReplace(there Participant, path string) error {
-	if there.Boot == m.Boot {
-		return nil
-	}
-	same, known := m.Hardware.Same(there.Hardware)
-	if known && !same {
-		return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "SR %s is attached by another machine with this host's UUID %s (%q, since %s), as machines have that were installed from one image", path, m.Host, fault.Shorten(there.Name), there.Attached.Format(time.RFC3339)),
-			"give one of them another identity (remove /etc/machine-id and run systemd-machine-id-setup, or install XCP-ng anew), then attach the SR again; if that machine is no more, or was this one before it was rebuilt, run: srctl lease forget %s %s", path, m.Host)
-	}
-	if !known {
-		slog.Warn("a host with this UUID has attached the SR in another boot, and nobody can tell whether that was this machine", "sr", path, "host", m.Host)
-	}
-	return nil
-}
-
-func readParticipant(hosts *dirfs.Dir, uuid string) (m Participant, err error) {
-	data, err := hosts.Read(uuid, record.Limit)
-	if err != nil {
-		return m, err
-	}
-	return parseParticipant(data, hosts.Join(uuid))
-}
-
-func parseParticipant(data []byte, path string) (m Participant, err error) {
-	if err := json.Unmarshal(data, &m); err != nil || m.Format < 1 {
-		return m, fault.Hint(fault.Errorf(fault.ErrDamaged, path, "%s, which tells of a host that has the SR attached, cannot be read (%v)", path, err),
-			"remove it when that host has the SR detached")
-	}
-	if m.Format > layout.Format {
-		return m, fault.Hint(fault.Errorf(fault.ErrNewer, path, "%s has format %d, this version knows %d", path, m.Format, layout.Format),
-			"update reflinksr on this host")
-	}
-	return m, nil
+	return s.Replace(hosts, me.UUID, mine.Marshal())
 }
 
 // Participants lists the hosts that have the SR attached, if hosts share it. Notes that cannot be read are the error.
-func (s *SR) Participants() (all []Participant, failed error) {
+func (s *SR) Participants() (all []participant.Host, failed error) {
 	hosts, err := s.Control.Sub(layout.HostsDir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -137,7 +84,7 @@ func (s *SR) Participants() (all []Participant, failed error) {
 		if !uuids.IsCanonical(name) {
 			continue
 		}
-		m, err := readParticipant(hosts, name)
+		m, err := participant.Read(hosts, name)
 		if err != nil {
 			failed = errors.Join(failed, err)
 			continue
@@ -185,7 +132,7 @@ func delist(a attached.SR) {
 		return
 	}
 	defer hosts.Close()
-	if there, err := readParticipant(hosts, me.UUID); err == nil && there.Boot == me.Boot {
+	if there, err := participant.Read(hosts, me.UUID); err == nil && there.Boot == me.Boot {
 		if err := hosts.Remove(me.UUID); err != nil {
 			slog.Warn("this host stays on the list of those that have the SR attached", "sr", a.Path, "err", err)
 		}

@@ -12,7 +12,6 @@ import (
 	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
-	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/plainsr"
 )
@@ -357,30 +356,6 @@ func TestInspectOfNoSR(t *testing.T) {
 	}
 	if _, err := Inspect("relative"); !errors.Is(err, fault.ErrInvalid) {
 		t.Error(err)
-	}
-}
-
-// Another machine with this host's UUID is told from this one in an earlier boot, by its hardware.
-func TestWhoIsOnTheList(t *testing.T) {
-	mine := Participant{Host: "h", Boot: "now", Hardware: hostinfo.Hardware{System: "u", NICs: []string{"m"}}}
-	for _, c := range []struct {
-		why   string
-		there Participant
-		want  error
-	}{
-		{"this boot", Participant{Boot: "now"}, nil},
-		{"this machine, before", Participant{Boot: "then", Hardware: mine.Hardware}, nil},
-		{"nobody knows", Participant{Boot: "then"}, nil},
-		{"another machine", Participant{Boot: "then", Name: "twin", Hardware: hostinfo.Hardware{System: "v", NICs: []string{"n"}}}, fault.ErrSRInUse},
-	} {
-		if err := mine.mayReplace(c.there, "/srv/x"); !errors.Is(err, c.want) {
-			t.Errorf("%s: %v", c.why, err)
-		}
-	}
-	for text, want := range map[string]error{`{"format":1,"host":"h"}`: nil, `{"format":99}`: fault.ErrNewer, `{}`: fault.ErrDamaged, `x`: fault.ErrDamaged} {
-		if _, err := parseParticipant([]byte(text), "p"); !errors.Is(err, want) {
-			t.Errorf("%s: %v", text, err)
-		}
 	}
 }
 

@@ -33,7 +33,7 @@ func TestClockDecidesNothing(t *testing.T) {
 		"snapshot/snapshot.go derive":                    "noted in the record and never read again",
 		"snapshot/snapshot.go CopyOf":                    "the same",
 		"datapath/lease/lease.go NewHolder":              "noted in the lease and told to the operator",
-		"sr/hosts.go enlist":                             "noted and told to the operator",
+		"internal/participant/participant.go ThisHost":   "noted and told to the operator",
 		"cmd/internal/plugin/main.go explained":          "logged",
 		"cmd/internal/plugin/install.go lockRoot":        "a deadline, as in Flock",
 		"datapath/renew.go renew":                        "logged",

@@ -71,6 +71,7 @@ func TestArrows(t *testing.T) {
 		"internal/xfs":          {"internal/uuids"},
 		"internal/diskstat":     {},
 		"internal/openmetrics":  {},
+		"internal/participant":  {"internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/record"},
 		"internal/xenstore":     {},
 		"internal/rrd":          {"internal/diskstat"},
 		"internal/extent":       {"internal/fault", "internal/hostinfo", "internal/sys"},
@@ -95,7 +96,7 @@ func TestArrows(t *testing.T) {
 		"internal/mount":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/mountinfo", "internal/procs", "internal/rundir", "internal/sys", "internal/xfs"},
 		"internal/overwrite":    {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/layout", "internal/mount", "internal/mountinfo", "internal/program", "internal/sys", "internal/uuids"},
 		"internal/source":       {"internal/attached", "internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/program", "internal/record", "internal/rundir", "internal/sys", "internal/units", "internal/uuids", "internal/xfs"},
-		"sr":                    {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/mount", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
+		"sr":                    {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/participant", "internal/mount", "internal/record", "internal/reflink", "internal/rundir", "internal/source", "internal/sys", "internal/uuids"},
 		"datapath/lease":        {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "internal/uuids", "sr"},
 		"internal/probe":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/source", "sr"},
 		"volume":                {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/source", "internal/sys", "internal/units", "sr"},
@@ -104,7 +105,7 @@ func TestArrows(t *testing.T) {
 		"snapshot/precopy":      {"internal/extent", "internal/reflink", "internal/sys", "internal/track"},
 		"snapshot/cbt":          {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/reflink", "internal/sys", "internal/units", "sr", "volume"},
 		"internal/check":        {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/reflink", "internal/rundir", "internal/sys", "internal/uuids", "snapshot/cbt", "sr", "volume"},
-		"internal/repository":   {"datapath", "datapath/lease", "internal/attached", "internal/check", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/probe", "internal/record", "internal/source", "snapshot", "snapshot/cbt", "sr", "volume"},
+		"internal/repository":   {"datapath", "datapath/lease", "internal/attached", "internal/check", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/participant", "internal/probe", "internal/record", "internal/source", "snapshot", "snapshot/cbt", "sr", "volume"},
 	}
 	for _, name := range goList(t, "reflinksr/sr/...", "reflinksr/volume/...", "reflinksr/snapshot/...", "reflinksr/datapath/...", "reflinksr/internal/...") {
 		if may[strings.TrimPrefix(name, "reflinksr/")] == nil {
