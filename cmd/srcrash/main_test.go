@@ -52,11 +52,11 @@ func needRoot(t *testing.T) {
 	}
 }
 
-// A small part of the sweep: every mode, on both filesystems. In parts it is a third of the situations.
+// A small part of the sweep: every mode, on both filesystems. In parts it is a third of the situations and another part of the places.
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/block_owner|Datapath.detach/active)$", "-every", due(3), "-part", tests.Share("1/60", "1/25"), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/block_owner|Datapath.detach/active)$", "-every", due(3), "-part", places(25, 60), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -140,11 +140,19 @@ func due(n int) string {
 	return fmt.Sprintf("%d/%d", k, parts)
 }
 
+// places is the part of the places at which a call is interrupted: one of so many if the whole runs; in parts another with every number.
+func places(whole, inParts int) string {
+	if k, parts := tests.Part(inParts); parts > 1 {
+		return fmt.Sprintf("%d/%d", k, parts)
+	}
+	return fmt.Sprintf("1/%d", whole)
+}
+
 // What cannot be looked at is no guard's answer: a part of what would find that it is.
 func TestLooks(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", due(2), "-part", tests.Share("1/30", "1/8")}, &out)
+	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", due(2), "-part", places(8, 30)}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}

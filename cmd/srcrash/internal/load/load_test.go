@@ -29,9 +29,14 @@ func needsRoot(t *testing.T) {
 // some of each kind.
 func TestLoad(t *testing.T) {
 	needsRoot(t)
-	all := strings.Join(names((&run{}).loads()), ",")
-	t.Run("btrfs", func(t *testing.T) { testLoad(t, "btrfs", tests.Share("direct,mixed,lost,buffered,ext4", all)) })
-	t.Run("xfs", func(t *testing.T) { testLoad(t, "xfs", tests.Share("direct,wal,killed,buffered,ext4", all)) })
+	all := names((&run{}).loads())
+	for turn, fs := range []string{"btrfs", "xfs"} {
+		loads := tests.Turn(all, turn)
+		if !tests.All() {
+			loads = [][]string{{"direct", "mixed", "lost", "buffered", "ext4"}, {"direct", "wal", "killed", "buffered", "ext4"}}[turn]
+		}
+		t.Run(fs, func(t *testing.T) { testLoad(t, fs, strings.Join(loads, ",")) })
+	}
 }
 
 func testLoad(t *testing.T, fs, loads string) {
