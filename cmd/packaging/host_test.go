@@ -130,6 +130,14 @@ func (h host) checkFiles(t *testing.T, documents map[string]string) {
 		"/etc/xensource/bugtool/reflinksr/stuff.xml":                            "100644 0:0",
 	}
 	maps.Copy(want, documents)
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil || len(pages) < 10 {
+		t.Fatal(pages, err)
+	}
+	want["/usr/share/doc/reflinksr/README.md"], want["/usr/share/doc/reflinksr/docs"] = "100644 0:0", "40755 0:0"
+	for _, page := range pages {
+		want["/usr/share/doc/reflinksr/docs/"+filepath.Base(page)] = "100644 0:0"
+	}
 	elsewhere := t.TempDir()
 	output(t, exec.Command(filepath.Join(h.root, program), "install", "--root", elsewhere))
 	for _, dir := range []string{volumeDir, dataDir} {

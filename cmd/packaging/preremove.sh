@@ -2,7 +2,8 @@
 # (rpm: 1; dpkg: upgrade). While an SR is attached that is refused, and the package stays.
 case $1 in
 0 | remove)
-	if [ -d /usr/libexec/xapi-storage-script ]; then
+	# Without the program nothing can be asked, and nothing works any more.
+	if [ -d /usr/libexec/xapi-storage-script ] && [ -x /usr/libexec/reflinksr/reflinksr ]; then
 		/usr/libexec/reflinksr/reflinksr uninstall --root /usr/libexec/xapi-storage-script || exit 1
 	fi
 	unit=reflinksr-metrics.service

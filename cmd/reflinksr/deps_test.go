@@ -82,7 +82,7 @@ func TestArrows(t *testing.T) {
 		"internal/program":      {"internal/fault"},
 		"internal/record":       {"internal/fault"},
 		"internal/track":        {"internal/sys"},
-		"internal/doctor":       {"internal/hostinfo", "internal/program", "internal/sys", "internal/track", "internal/units"},
+		"internal/doctor":       {"internal/hostinfo", "internal/program", "internal/sys", "internal/track", "internal/units", "internal/xfs"},
 		"internal/smapi/invoke": {"internal/smapi"},
 		"internal/smapi/serve":  {"internal/fault", "internal/smapi"},
 		"internal/reflink":      {"internal/extent", "internal/sys"},

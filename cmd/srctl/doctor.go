@@ -101,6 +101,8 @@ func installer() string {
 func judgePlugin(root, installed, ours string, err error) doctor.Finding {
 	f := doctor.Finding{What: "plugin", Verdict: doctor.Fine, Text: fmt.Sprintf("installed below %s: %s", root, installed)}
 	switch {
+	case errors.Is(err, plugin.ErrAnother):
+		f.Verdict, f.Text, f.Remedy = doctor.Bad, err.Error(), "remove that plugin, if its SRs are detached; then run: "+installer()+", and restart the toolstack: xe-toolstack-restart"
 	case err != nil:
 		f.Verdict, f.Text, f.Remedy = doctor.Bad, err.Error(), "run: "+installer()+", then restart the toolstack: xe-toolstack-restart"
 	case installed != ours:

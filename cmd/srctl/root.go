@@ -252,7 +252,7 @@ func (s *session) version() *cobra.Command {
 }
 
 // oneDash are flags as they were spelt before, which scripts still have so.
-var oneDash = regexp.MustCompile(`^-(json|fs|repair|overwrite|unused)(=.*)?$`)
+var oneDash = regexp.MustCompile(`^-(json|fs|repair|overwrite|unused|textfile|within|format)(=.*)?$`)
 
 // withLongFlags gives flags of one dash the second one.
 func withLongFlags(args []string) []string {

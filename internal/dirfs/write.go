@@ -40,6 +40,14 @@ func (d *Dir) WriteNew(name string, data ...[]byte) (err error) {
 // Publish gives the file name the contents data, atomically but not durably:
 // for directories that do not outlive the boot.
 func (d *Dir) Publish(name string, data []byte) error {
+	err := d.publish(name, data)
+	if errors.Is(err, unix.ENOSPC) {
+		err = fault.Hint(err, "make room in the filesystem of %s (df -h, df -i), which has nothing to do with that of disks", d.Path())
+	}
+	return err
+}
+
+func (d *Dir) publish(name string, data []byte) error {
 	temp := name + ".new"
 	if err := d.Remove(temp); err != nil {
 		return err

@@ -43,8 +43,11 @@ func TestVerdicts(t *testing.T) {
 		{"no SELinux", judgeSELinux("", os.ErrNotExist), Fine, ""},
 		{"SELinux that watches", enforced("0"), Fine, ""},
 		{"SELinux", enforced("1"), Note, "restorecon"},
-		{"mkfs", judgeProgram("mkfs.xfs", "xfsprogs", "nothing", nil), Fine, ""},
-		{"no mkfs", judgeProgram("mkfs.xfs", "xfsprogs", "an SR on a device cannot have XFS", errors.New("not there")), Note, "install the package xfsprogs"},
+		{"mkfs", judgeProgram("mkfs.btrfs", "btrfs-progs", "nothing", nil), Fine, ""},
+		{"no mkfs", judgeProgram("mkfs.btrfs", "btrfs-progs", "an SR on a device cannot have btrfs", errors.New("not there")), Note, "install the package btrfs-progs"},
+		{"mkfs.xfs", judgeMkfsXFS("[-m reflink=0|1,bigtime=0|1]", nil), Fine, "it is installed"},
+		{"an old mkfs.xfs", judgeMkfsXFS("[-m crc=0|1]", nil), Fine, "too old to know reflink"},
+		{"no mkfs.xfs", judgeMkfsXFS("", errors.New("not there")), Fine, "gets an XFS without it"},
 	} {
 		if c.is.Verdict != c.verdict || !strings.Contains(c.is.Text+" "+c.is.Remedy, c.says) || c.is.What == "" || c.is.Text == "" {
 			t.Errorf("%s: %+v, want %s and %q", c.name, c.is, c.verdict, c.says)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/program"
+	"reflinksr/internal/xfs"
 )
 
 // lookAtFilesystems tells which of the filesystems that share blocks the kernel knows, or could load.
@@ -68,18 +69,34 @@ func judgeFilesystems(known string, modules []string, err error) []Finding {
 
 // tools are the programs that calls start, and what cannot be done without them.
 var tools = []struct{ name, pack, without string }{
-	{"mkfs.xfs", "xfsprogs", "an SR on a device cannot have XFS"},
 	{"mkfs.btrfs", "btrfs-progs", "an SR on a device cannot have btrfs"},
 	{"blkid", "util-linux", "no SR can be made on a device: nothing tells whether the device is blank"},
 	{"getent", "glibc-common (or libc-bin)", "the server of an export can be given by its address only"},
 }
 
 func lookAtPrograms() (all []Finding) {
+	_, usage, err := program.Run("xfsprogs", "mkfs.xfs") // without arguments it tells what it can do, and fails
+	all = append(all, judgeMkfsXFS(usage, err))
 	for _, tool := range tools {
 		_, err := program.Find(tool.pack, tool.name)
 		all = append(all, judgeProgram(tool.name, tool.pack, tool.without, err))
 	}
 	return all
+}
+
+// judgeMkfsXFS says how SRs on a device get their XFS. They do in any case.
+func judgeMkfsXFS(usage string, err error) Finding {
+	f := Finding{What: "mkfs.xfs", Verdict: Fine}
+	_, able := xfs.MkfsOptions(usage)
+	switch {
+	case err != nil:
+		f.Text = "it is not installed, and an SR on a device of 512 MiB and more gets an XFS without it"
+	case !able:
+		f.Text = "it is too old to know reflink, and an SR on a device of 512 MiB and more gets an XFS without it"
+	default:
+		f.Text = "it is installed, and makes the XFS of SRs on a device"
+	}
+	return f
 }
 
 func judgeProgram(name, pack, without string, err error) Finding {

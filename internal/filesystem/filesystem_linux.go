@@ -200,13 +200,16 @@ func Probe(d *dirfs.Dir, a reflink.Attributes) error {
 			return fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this OCFS2 was made without reflink: tunefs.ocfs2 --fs-features=refcount", d.Path())
 		case "xfs":
 			return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: this XFS was made without reflink", d.Path()),
-				"make a new one with mkfs.xfs -m reflink=1, or use btrfs")
+				"make a new one with %s, or use btrfs", mkfsXFS)
 		}
 		return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s: %s cannot share blocks between files", d.Path(), kind),
-			"use XFS (mkfs.xfs -m reflink=1) or btrfs")
+			"use XFS (%s) or btrfs", mkfsXFS)
 	}
 	return err
 }
+
+// mkfsXFS makes an XFS that shares blocks, and that Linux 4.19 can mount.
+const mkfsXFS = "mkfs.xfs -m reflink=1,bigtime=0,inobtcount=0; before xfsprogs 5.10 -m reflink=1"
 
 // scratch makes a file without a name.
 func scratch(d *dirfs.Dir) (*os.File, error) {

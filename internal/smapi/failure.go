@@ -65,7 +65,7 @@ var NumberedErrors = []struct {
 	{SRExists, "The SR exists already"},
 	{NoSpace, "There is insufficient space"},
 	{SRUnavailable, "The SR is not available"},
-	{SRNotCreatable, "The SR cannot be created here"},
+	{SRNotCreatable, "The SR cannot be made or used here"},
 	{VDINotLoadable, "The VDI cannot be loaded"},
 	{InvalidVDIType, "Invalid VDI type"},
 	{InvalidSize, "VDI Invalid size"},

@@ -58,6 +58,11 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 		return err
 	}
 	made := sb.UUID != c.UUID || sb.Unfinished
+	if !made && c.Wipe && len(sb.Features.After419()) > 0 {
+		if made, err = c.isBare(d, sb); err != nil {
+			return err
+		}
+	}
 	if made {
 		same, err := overwrite.MayFormat(d, sb, c.Wipe, false)
 		if err != nil {
@@ -107,7 +112,18 @@ func mountable419(root *dirfs.Dir, d *blockdev.Disk, features xfs.Features) erro
 		return nil // whatever is wrong with it, SR.create tells
 	}
 	return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s carries an XFS without an SR that Linux 4.19 cannot mount (%s)", d.Path(), xfs.Names(newer)),
-		"wipefs --all %s, and make the SR with wipe=yes", d.Path())
+		"make the SR with wipe=yes")
+}
+
+// isBare says whether there is nothing in the disk's filesystem, which is XFS.
+func (c Configuration) isBare(d *blockdev.Disk, sb blockdev.Superblock) (bare bool, err error) {
+	m := mount.Spec{Source: d.Path(), Kind: sb.Kind, Flags: mount.Flags, Data: mount.Options(sb.Kind)}
+	err = c.inFilesystem(m, func(root *dirfs.Dir) error {
+		names, err := root.Names()
+		bare = len(names) == 0
+		return err
+	})
+	return bare, err
 }
 
 // fill makes the filesystem as large as the disk, which one that was made of a template may not be yet. One with an

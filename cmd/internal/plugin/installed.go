@@ -22,6 +22,9 @@ func Root() string {
 	return ""
 }
 
+// ErrAnother says that a directory has the name of ours and is not.
+var ErrAnother = errors.New("another plugin's")
+
 // Installed lists the programs that are installed below a root. It is an error if their directories are not complete.
 func Installed(root string) (programs []string, err error) {
 	for _, d := range directories {
@@ -38,6 +41,9 @@ func Installed(root string) (programs []string, err error) {
 func complete(dir string, calls []serve.Handler) error {
 	if _, err := os.Stat(dir); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%s is not there", dir)
+	}
+	if _, err := os.Stat(filepath.Join(dir, binary)); errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("%s is %w", dir, ErrAnother)
 	}
 	for _, name := range links(calls) {
 		st, err := os.Stat(filepath.Join(dir, name))

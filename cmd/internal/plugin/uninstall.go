@@ -64,14 +64,22 @@ func takeAway(target, aside string) error {
 	return os.RemoveAll(aside)
 }
 
+// itself is how this program is called on a command line: the package's is in no PATH.
+func itself() string {
+	if self, err := os.Executable(); err == nil {
+		return self
+	}
+	return binary
+}
+
 // unused is an error while SRs are attached.
 func unused() error {
 	attached, err := noted()
 	if err != nil {
-		return fmt.Errorf("whether SRs are attached cannot be told: %w; reflinksr uninstall --force if none is", err)
+		return fmt.Errorf("whether SRs are attached cannot be told: %w; %s uninstall --force if none is", err, itself())
 	}
 	if len(attached) > 0 {
-		return fmt.Errorf("%d SRs are attached on this host, the first is %s: detach them first; reflinksr uninstall --force takes the plugin away all the same", len(attached), attached[0])
+		return fmt.Errorf("%d SRs are attached on this host, the first is %s: detach them first; %s uninstall --force takes the plugin away all the same", len(attached), attached[0], itself())
 	}
 	return nil
 }
