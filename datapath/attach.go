@@ -41,6 +41,9 @@ func Attach(uri, domain string) (p Paths, err error) {
 		if err != nil {
 			return err
 		}
+		if err := v.mayHave(s, domain); err != nil {
+			return err
+		}
 		f, writable, err := v.file(s, r)
 		if err != nil {
 			return err

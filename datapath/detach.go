@@ -67,6 +67,9 @@ func Detach(uri, domain string) error {
 	if err != nil {
 		slog.Error("a device could not be detached; attaching and detaching the SR try again", "key", v.key, "err", err)
 	}
+	if v.state.Nonpersistent && v.state.For == domain {
+		return v.discard()
+	}
 	if lost && gone {
 		if err := v.publish(); err != nil {
 			slog.Error("a lease could not be given back; attaching the SR will", "key", v.key, "err", err)

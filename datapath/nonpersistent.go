@@ -25,8 +25,25 @@ func (v *session) discard() error {
 	if err := v.removeNonpersistent(); err != nil {
 		return err
 	}
-	v.state.Nonpersistent, v.state.Used = false, false
+	v.state.Nonpersistent, v.state.For, v.state.Used = false, "", false
 	return v.save()
+}
+
+// mayHave refuses a domain a volume of which another has a nonpersistent disk for itself. What is left of that, when the other
+// has gone without a word, is discarded.
+func (v *session) mayHave(s *sr.SR, domain string) error {
+	if !v.state.Nonpersistent || v.state.For == "" || v.state.For == domain {
+		return nil
+	}
+	if len(v.state.Domains) > 0 {
+		return fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: a copy of it that is thrown away is attached to domain %s, for that alone", v.key, v.state.For),
+			"detach it there (srctl umount)")
+	}
+	if err := v.removeStale(s); err != nil {
+		return err
+	}
+	v.state.Nonpersistent, v.state.For, v.state.Used = false, "", false
+	return nil
 }
 
 func (v *session) removeNonpersistent() error {

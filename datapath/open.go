@@ -17,7 +17,18 @@ import (
 // Open says what attach will present: the volume itself, or, with persistent
 // false, a clone of it as it is now, which close throws away. Whatever an earlier
 // session left undone is cleaned up.
-func Open(uri string, persistent bool) error {
+func Open(uri string, persistent bool) error { return open(uri, persistent, "") }
+
+// OpenFor is Open for a nonpersistent disk that only one domain gets, and that is gone when it is detached from that. Who attaches
+// the volume for another domain never gets it, however OpenFor's caller ends.
+func OpenFor(uri, domain string) error {
+	if err := checkDomain(domain); err != nil {
+		return err
+	}
+	return open(uri, false, domain)
+}
+
+func open(uri string, persistent bool, domain string) error {
 	v, err := begin(uri)
 	if err != nil {
 		return err
@@ -27,7 +38,7 @@ func Open(uri string, persistent bool) error {
 		return err
 	}
 	if len(v.state.Domains) > 0 {
-		if v.state.Nonpersistent != persistent {
+		if v.state.Nonpersistent != persistent && v.state.For == domain {
 			return v.locked(func(*sr.SR) error { return nil }) // as it is already
 		}
 		return fault.Hint(fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: attached to domain %s", v.key, v.state.Domains[0]),
@@ -44,7 +55,7 @@ func Open(uri string, persistent bool) error {
 		if err := v.removeStale(s); err != nil {
 			return err
 		}
-		v.state.Used, v.state.Host = false, ""
+		v.state.Used, v.state.Host, v.state.For = false, "", domain
 		if v.state.Nonpersistent = !persistent; v.state.Nonpersistent {
 			v.state.Host = v.me.UUID
 			if err := v.makeNonpersistent(s, r); err != nil {

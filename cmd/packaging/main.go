@@ -127,7 +127,10 @@ func ghosts(stage string) (found []ghost, err error) {
 		if err != nil || strings.Count(name, "/") == 0 { // the root and the two below it are the toolstack's
 			return err
 		}
-		kind := map[fs.FileMode]string{0: "0o100755", fs.ModeDir: "0o40755", fs.ModeSymlink: "0o120777"}[e.Type()]
+		if e.Type() == fs.ModeSymlink {
+			return nil // see nfpm.yaml
+		}
+		kind := map[fs.FileMode]string{0: "0o100755", fs.ModeDir: "0o40755"}[e.Type()]
 		found = append(found, ghost{filepath.Join(pluginRoot, name), kind})
 		return nil
 	})

@@ -41,6 +41,7 @@ func TestPackages(t *testing.T) {
 	t.Run("reproducible", func(t *testing.T) { reproducible(t, sources, older) })
 	t.Run("el7", func(t *testing.T) { readableByEL7(t, one(t, older, "*.rpm")) })
 	t.Run("rpm", func(t *testing.T) { withRPM(t, one(t, older, "*.rpm"), one(t, newer, "*.rpm")) })
+	t.Run("rpm beside another plugin", func(t *testing.T) { besideAnother(t, one(t, older, "*.rpm")) })
 	t.Run("rpm with a full filesystem", func(t *testing.T) { full(t, rpmHost(t), one(t, older, "*.rpm"), one(t, newer, "*.rpm")) })
 	t.Run("deb", func(t *testing.T) { withDeb(t, one(t, older, "*.deb"), one(t, newer, "*.deb")) })
 	t.Run("deb with a full filesystem", func(t *testing.T) { full(t, debHost(t), one(t, older, "*.deb"), one(t, newer, "*.deb")) })

@@ -62,8 +62,9 @@ func withRPM(t *testing.T, older, newer string) {
 		t.Errorf("rpm finds changed: %s", said)
 	}
 	whose := []string{"--root", h.root, "-qf", "--qf", "%{NAME}-%{VERSION}\n"}
-	for path := range h.ours(t) {
-		if !strings.HasPrefix(path, "/etc/systemd/") { // what systemctl makes is nobody's
+	for path, is := range h.ours(t) {
+		link := strings.HasPrefix(path, pluginRoot) && strings.HasPrefix(is, "120777")
+		if !strings.HasPrefix(path, "/etc/systemd/") && !link { // what systemctl makes is nobody's, nor are names that every plugin has
 			whose = append(whose, path)
 		}
 	}
@@ -113,6 +114,30 @@ func watched(t *testing.T, calls ...string) (stop func()) {
 		end.Store(true)
 		if looks := <-done; looks < 1000 {
 			t.Errorf("%d looks: nobody watched", looks)
+		}
+	}
+}
+
+// Another project's plugin that has the name of ours is not touched: not by an installation, nor by a removal.
+func besideAnother(t *testing.T, packet string) {
+	h := rpmHost(t)
+	theirs := filepath.Join(h.root, dataDir)
+	if err := os.MkdirAll(theirs, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	calls := []string{"Plugin.Query", "Datapath.attach", "Datapath.detach", "Datapath.open", "datapath.py"}
+	for _, call := range calls {
+		if err := os.WriteFile(filepath.Join(theirs, call), []byte("#!/bin/sh\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if said := h.install(t, packet); !strings.Contains(said, "is another plugin's") {
+		t.Errorf("nothing is said of it: %s", said)
+	}
+	output(t, h.remove)
+	for _, call := range calls {
+		if _, err := os.Stat(filepath.Join(theirs, call)); err != nil {
+			t.Error(err)
 		}
 	}
 }

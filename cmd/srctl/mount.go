@@ -87,10 +87,8 @@ func (s *session) mountVolume(ctx context.Context, args []string) (err error) {
 	if err != nil {
 		return err
 	}
-	if there, err := os.ReadDir(dir); err != nil {
+	if err := emptied(dir); err != nil {
 		return err
-	} else if len(there) > 0 {
-		return fmt.Errorf("%s is not empty: give an empty directory", dir)
 	}
 	for _, program := range []string{"mount", "losetup", "blockdev", "blkid", "partx"} {
 		if !has(program) {
@@ -130,6 +128,24 @@ func (s *session) mountVolume(ctx context.Context, args []string) (err error) {
 	for _, p := range mounted {
 		if _, err := fmt.Fprintf(s.out, "%s  %s, %s\n", oneLine(p.Path), p.Type, s.bytes(p.Size)); err != nil {
 			return err
+		}
+	}
+	return nil
+}
+
+// emptied refuses a directory with anything in it, but for empty directories of parts, which a mount that was killed has left.
+func emptied(dir string) error {
+	there, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range there {
+		_, err := strconv.ParseUint(entry.Name(), 10, 8)
+		if err == nil {
+			err = unix.Rmdir(filepath.Join(dir, entry.Name()))
+		}
+		if err != nil {
+			return fmt.Errorf("%s is not empty: give an empty directory", dir)
 		}
 	}
 	return nil

@@ -21,13 +21,14 @@ import (
 // a directory of rundir, which needs no space on the SR and goes with the boot, and
 // changed by package datapath only.
 type Note struct {
-	Domains       []string `json:"domains"`    // attached
-	Active        []Holder `json:"active"`     // those of them that may use the volume
-	Nonpersistent bool     `json:"throw_away"` // opened with persistent=false
-	Used          bool     `json:"used"`       // the nonpersistent disk has been attached
-	Host          string   `json:"host"`       // by which the nonpersistent disk is named: what this host was called then
-	Stuck         bool     `json:"stuck"`      // the device of no domain could not be unbound
-	Dev           uint64   `json:"dev"`        // of the file behind the device
+	Domains       []string `json:"domains"`       // attached
+	Active        []Holder `json:"active"`        // those of them that may use the volume
+	Nonpersistent bool     `json:"throw_away"`    // opened with persistent=false
+	For           string   `json:"for,omitempty"` // the domain for which alone the nonpersistent disk is; "" if for any
+	Used          bool     `json:"used"`          // the nonpersistent disk has been attached
+	Host          string   `json:"host"`          // by which the nonpersistent disk is named: what this host was called then
+	Stuck         bool     `json:"stuck"`         // the device of no domain could not be unbound
+	Dev           uint64   `json:"dev"`           // of the file behind the device
 	Ino           uint64   `json:"ino"`
 
 	Number   int           `json:"number"`   // of the device, /dev/loopN, once it is bound

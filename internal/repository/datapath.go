@@ -11,6 +11,11 @@ func (d Datapath) Open(_ context.Context, persistent bool) error {
 	return datapath.Open(string(d), persistent)
 }
 
+// OpenFor is Open for a copy that only one domain gets, and that is thrown away when it is detached from that.
+func (d Datapath) OpenFor(_ context.Context, domain string) error {
+	return datapath.OpenFor(string(d), domain)
+}
+
 // Paths are the ways to get at an attached volume.
 type Paths = datapath.Paths
 

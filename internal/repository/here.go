@@ -31,7 +31,12 @@ func (v Volume) attachHere(ctx context.Context, domain string, persistent, readO
 	if has != "" {
 		return "", fault.Hint(fault.Errorf(fault.ErrInUse, string(v.Key), "volume %s is attached already, as %s", v.Key, has), "detach it first")
 	}
-	if err := uri.Open(ctx, persistent); err != nil {
+	if persistent {
+		err = uri.Open(ctx, true)
+	} else {
+		err = uri.OpenFor(ctx, domain)
+	}
+	if err != nil {
 		return "", err
 	}
 	paths, err := uri.Attach(ctx, domain)
@@ -45,9 +50,6 @@ func (v Volume) attachHere(ctx context.Context, domain string, persistent, readO
 	note, e := v.noteHere()
 	if _, active := note.Holder(domain); !active {
 		err = errors.Join(err, e, uri.Detach(ctx, domain))
-		if !persistent {
-			err = errors.Join(err, uri.Close(ctx))
-		}
 	}
 	return "", err
 }
@@ -65,10 +67,7 @@ func (v Volume) DetachHere(ctx context.Context, domain string) error {
 	if err := uri.Deactivate(ctx, domain); err != nil {
 		return err
 	}
-	if err := uri.Detach(ctx, domain); err != nil {
-		return err
-	}
-	return uri.Close(ctx)
+	return uri.Detach(ctx, domain)
 }
 
 // DeviceHere is the device by which a domain of this host has the volume: "" if it has none.

@@ -121,7 +121,7 @@ func takeBack(staged, target string) error {
 func mayReplace(target string) error {
 	is, err := ours(target)
 	if err == nil && !is {
-		err = fmt.Errorf("%s is another plugin's: it has no %s in it for which its calls stand; remove that plugin first", target, binary)
+		err = fmt.Errorf("%s is another plugin's, or has files of one: its calls are not all links to a %s in it; remove that plugin first", target, binary)
 	}
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -129,8 +129,8 @@ func mayReplace(target string) error {
 	return err
 }
 
-// ours says whether a plugin directory is one of ours: the program is in it, and a link to it for the call that every plugin
-// has. An empty one is nobody's, so it may be.
+// ours says whether a plugin directory is one of ours: the program is in it, a link to it for the call that every plugin
+// has, and no other program, which somebody would have put over one of ours. An empty one is nobody's, so it may be.
 func ours(dir string) (bool, error) {
 	st, err := os.Lstat(dir)
 	if err != nil || !st.IsDir() {
@@ -146,6 +146,12 @@ func ours(dir string) (bool, error) {
 	}
 	if err != nil || !program.Mode().IsRegular() {
 		return false, err
+	}
+	for _, e := range entries {
+		st, err := e.Info()
+		if err == nil && e.Name() != binary && st.Mode().IsRegular() && st.Size() > 0 {
+			return false, nil
+		}
 	}
 	to, _ := os.Readlink(filepath.Join(dir, "Plugin.query"))
 	return to == binary, nil

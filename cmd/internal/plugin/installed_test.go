@@ -1,6 +1,7 @@
 package plugin
 
 import (
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -36,5 +37,42 @@ func TestInstalled(t *testing.T) {
 		if programs, err := Installed(root); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q, %v: want %q", programs, err, c.says)
 		}
+	}
+}
+
+// A directory with another plugin's programs in it is not taken for ours, also if ours are there as well.
+func TestAnothersPrograms(t *testing.T) {
+	root := t.TempDir()
+	install := func() error { return Install([]string{"-root", root}, io.Discard) }
+	if err := install(); err != nil {
+		t.Fatal(err)
+	}
+	attach := filepath.Join(root, directories[0].path, "Datapath.attach")
+	if err := os.Remove(attach); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(attach, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := install(); err == nil || !strings.Contains(err.Error(), "has files of one") {
+		t.Errorf("installed over it: %v", err)
+	}
+	if err := Uninstall([]string{"-root", root, "-force"}, io.Discard); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(attach); err != nil || string(text) != "#!/bin/sh\n" {
+		t.Errorf("it was touched: %q, %v", text, err)
+	}
+	if err := os.RemoveAll(filepath.Join(root, directories[0].path)); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.MkdirAll(filepath.Dir(attach), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(attach, []byte("#!/bin/sh\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Installed(root); !errors.Is(err, ErrAnother) {
+		t.Errorf("a directory without our program: %v", err)
 	}
 }
