@@ -146,8 +146,13 @@ func TestInterrupted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	log, err := rig.PrivateLog()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &run{snapshots: 1 << 20, writes: 1 << 30, seed: 1, out: io.Discard}
+	r := &run{snapshots: 1 << 20, writes: 1 << 30, seed: 1, out: io.Discard, log: log}
 	done := make(chan error)
 	go func() {
 		_, err := r.all(ctx, []setup{{"xfs", false}}, p)
