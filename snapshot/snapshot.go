@@ -21,19 +21,24 @@ import (
 // The volume may be active and written to: the result is what its disk would hold
 // after a power cut at one moment.
 func Snapshot(handle string, key sr.Key) (volume.Volume, error) {
-	return within(handle, key, volume.Snapshot)
+	return within(handle, key, volume.Snapshot, nil)
+}
+
+// Labelled is Snapshot, of which it is said from its beginning what it is called and what it is for.
+func Labelled(handle string, key sr.Key, label volume.Label) (volume.Volume, error) {
+	return within(handle, key, volume.Snapshot, &label)
 }
 
 // Clone makes a writable volume with the contents that the volume has now.
 func Clone(handle string, key sr.Key) (volume.Volume, error) {
-	return within(handle, key, volume.Clone)
+	return within(handle, key, volume.Clone, nil)
 }
 
 // Copy makes a writable volume in the SR dest. On another filesystem than the
 // source's that is ErrOtherFS.
 func Copy(handle string, key sr.Key, dest string) (volume.Volume, error) {
 	if dest == handle {
-		return within(handle, key, volume.Copy)
+		return within(handle, key, volume.Copy, nil)
 	}
 	src, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
@@ -45,7 +50,7 @@ func Copy(handle string, key sr.Key, dest string) (volume.Volume, error) {
 		return volume.Volume{}, err
 	}
 	defer dst.Close()
-	v, err := derive(src, key, dst, volume.Copy)
+	v, err := derive(src, key, dst, volume.Copy, nil)
 	if errors.Is(err, unix.EXDEV) {
 		err = fault.Errorf(fault.ErrOtherFS, string(key), "volume %s: SR %s is on another filesystem than %s and cannot share its blocks", key, dst.Path, src.Path)
 	}
@@ -74,18 +79,18 @@ func CopyOf(handle string, key sr.Key) (*volume.Record, int64, error) {
 	return derived(r, volume.Copy, key, time.Now()), volume.RoundUp(st.Size), nil
 }
 
-func within(handle string, key sr.Key, kind volume.Kind) (volume.Volume, error) {
+func within(handle string, key sr.Key, kind volume.Kind, label *volume.Label) (volume.Volume, error) {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
 		return volume.Volume{}, err
 	}
 	defer s.Close()
-	return derive(s, key, s, kind)
+	return derive(s, key, s, kind, label)
 }
 
 // derive makes a volume in dst that shares all blocks with a volume of src. Name
-// and description are copied, the caller's keys are not.
-func derive(src *sr.SR, key sr.Key, dst *sr.SR, kind volume.Kind) (volume.Volume, error) {
+// and description are copied if no label is given, the caller's keys are not.
+func derive(src *sr.SR, key sr.Key, dst *sr.SR, kind volume.Kind, label *volume.Label) (volume.Volume, error) {
 	// Shared: several snapshots at once do not disturb each other, and everything
 	// that would change what they copy is kept out.
 	lock, err := src.LockVolume(key, dirfs.Shared)
@@ -105,7 +110,13 @@ func derive(src *sr.SR, key sr.Key, dst *sr.SR, kind volume.Kind) (volume.Volume
 		return volume.Volume{}, err
 	}
 	defer disk.data.Close()
-	return volume.Add(dst, derived(r, kind, key, time.Now()), disk.attrs, func(f *os.File) error {
+	made := derived(r, kind, key, time.Now())
+	if label != nil {
+		if err := label.On(made); err != nil {
+			return volume.Volume{}, err
+		}
+	}
+	return volume.Add(dst, made, disk.attrs, func(f *os.File) error {
 		if err := disk.take(f); err != nil {
 			return err
 		}

@@ -126,16 +126,16 @@ func TestNewestSnapshot(t *testing.T) {
 	}
 	var made []volume.Volume
 	for range 3 {
-		one, err := derive(s, key, s, volume.Snapshot)
+		one, err := derive(s, key, s, volume.Snapshot, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		made = append(made, one)
 	}
-	if _, err := derive(s, key, s, volume.Clone); err != nil {
+	if _, err := derive(s, key, s, volume.Clone, nil); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := derive(s, made[0].Key, s, volume.Snapshot); err != nil {
+	if _, err := derive(s, made[0].Key, s, volume.Snapshot, nil); err != nil {
 		t.Fatal(err)
 	}
 	if newest, err := newestOf(s, key); err != nil || newest != made[2].Key {

@@ -16,6 +16,7 @@ import (
 	"reflinksr/internal/fault"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/record"
+	"reflinksr/internal/source"
 	"reflinksr/sr"
 )
 
@@ -212,6 +213,18 @@ func (r *Record) save(s *sr.SR, key sr.Key) error {
 func (r *Record) Derive(from *Record) {
 	r.after = from.Sequence
 	r.Name, r.Description, r.unknown = from.Name, from.Description, from.unknown.Only("name", "description")
+}
+
+// Label is what a new volume is called, and the pairs of the caller's that it has from its beginning.
+type Label struct {
+	Name, Description string
+	Keys              map[string]string
+}
+
+// On labels a new record: fault.ErrInvalid if the texts cannot be a volume's.
+func (l Label) On(r *Record) error {
+	r.Name, r.Description, r.Keys = l.Name, l.Description, l.Keys
+	return errors.Join(source.CheckText("name", l.Name), source.CheckText("description", l.Description))
 }
 
 func (r *Record) encode() ([]byte, error) {

@@ -23,16 +23,31 @@ func (s *session) one(do func(ctx context.Context, v repository.Volume) error) f
 }
 
 func (s *session) snapshot() *cobra.Command {
-	return s.takes(s.answersJSON(command("snapshot SR VOLUME", "take a snapshot; prints its key",
+	var t tagging
+	c := s.takes(s.answersJSON(command("snapshot SR VOLUME", "take a snapshot; prints its key",
 		`snapshot makes a read-only volume with what the volume holds at this moment, and
-prints its key. No data is copied, and a guest may go on writing.`,
+prints its key. No data is copied, and a guest may go on writing.
+
+With --keep it is one of a row, called as the disk is and when it was taken, and older ones of
+the row are destroyed if they are not to be kept any more: of each of so many last hours,
+days, weeks (from Monday), months or years, in UTC, that have one the last is kept, and of
+the last so many all. No other snapshot is touched: none that was not taken with this --tag
+of this disk, none that is in use, and none that srctl backup begins with. The newest is
+always kept, and so is what is later than now, for the clock was put back then. To keep one
+for good, clone it. If thinning out fails, the new snapshot is there all the same, its key
+is printed, and the exit status is 1.`,
 		`  srctl snapshot tank web
-  SNAPSHOT=$(srctl snapshot /srv/tank $KEY)`, 2, 2, s.one(func(ctx context.Context, v repository.Volume) error {
-			stop := busy("taking a snapshot")
-			made, err := v.Snapshot(ctx)
-			stop()
-			return s.made(made, err)
+  SNAPSHOT=$(srctl snapshot /srv/tank $KEY)
+  srctl snapshot tank web --name 'before the upgrade'
+  srctl snapshot tank web --keep hourly=24,daily=7,weekly=4
+  srctl snapshot tank web --keep last=3 --tag upgrades`, 2, 2, s.one(func(ctx context.Context, v repository.Volume) error {
+			return s.takeSnapshot(ctx, v, t)
 		}))), anSR, aVolume)
+	c.Flags().StringVar(&t.name, "name", "", "its `NAME`")
+	c.Flags().StringVar(&t.tag, "tag", "", "the `TAG` of the row that it is one of, \"keep\" where --keep is said")
+	c.Flags().StringVar(&t.keep, "keep", "", "what is kept: `RULES` like last=3,hourly=24,daily=7,weekly=4,monthly=12,yearly=5")
+	takesTime(c, &t.at)
+	return c
 }
 
 func (s *session) clone() *cobra.Command {

@@ -133,16 +133,35 @@ func headerOf(d *repository.Delta) delta.Header {
 // exportToFile writes beside the file, and gives it its name when it is whole. What an
 // interrupted export left is continued.
 func exportToFile(d *repository.Delta, path string) (size int64, err error) {
-	f, err := openPartial(path)
-	if err != nil {
+	f, err := exportToPartial(d, path)
+	if f == nil {
 		return 0, err
 	}
 	defer f.Close()
-	partial := f.Name()
+	if err == nil {
+		size, err = sizeOf(f)
+	}
+	if err != nil {
+		if !d.ReadWrite {
+			err = fmt.Errorf("%w; what was written is in %s, and the same command continues there", err, f.Name())
+		}
+		return 0, err
+	}
+	return size, rename(f.Name(), path)
+}
+
+// exportToPartial writes all of a stream durably to what path is called until it is whole. The file is nil if nothing was written,
+// and may hold a part if there is an error.
+func exportToPartial(d *repository.Delta, path string) (*os.File, error) {
+	f, err := openPartial(path)
+	if err != nil {
+		return nil, err
+	}
 	b := bufio.NewWriterSize(f, delta.MaxData)
 	w, err := continueExport(f, b, d)
 	if err != nil {
-		return 0, fmt.Errorf("%s: %w", partial, err)
+		f.Close()
+		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	if w != nil {
 		err = writeDelta(w, d)
@@ -153,16 +172,7 @@ func exportToFile(d *repository.Delta, path string) (size int64, err error) {
 	if err == nil {
 		err = f.Sync()
 	}
-	if err == nil {
-		size, err = sizeOf(f)
-	}
-	if err != nil {
-		if !d.ReadWrite {
-			err = fmt.Errorf("%w; what was written is in %s, and the same command continues there", err, partial)
-		}
-		return 0, err
-	}
-	return size, rename(partial, path)
+	return f, err
 }
 
 // openPartial opens what a file is called until it is whole, made if absent, for nobody
@@ -376,7 +386,12 @@ func rename(from, to string) error {
 	if err != nil {
 		return fmt.Errorf("renaming %s to %s: %w: it is whole, and only lacks its name", from, to, err)
 	}
-	dir, err := os.Open(filepath.Dir(to))
+	return syncDirectory(filepath.Dir(to))
+}
+
+// syncDirectory makes what has happened to the names in a directory durable.
+func syncDirectory(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}

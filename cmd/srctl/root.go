@@ -64,14 +64,14 @@ that make no sense; check has 3 for what could not be checked.`,
 		Annotations: map[string]string{"family": "yes"},
 	}
 	root.AddGroup(&cobra.Group{ID: looking, Title: "Look at SRs and volumes:"}, &cobra.Group{ID: changing, Title: "Change volumes:"},
-		&cobra.Group{ID: moving, Title: "Copy disks:"}, &cobra.Group{ID: using, Title: "Use disks on this host:"}, &cobra.Group{ID: keeping, Title: "Keep an SR in order:"}, &cobra.Group{ID: telling, Title: "About srctl:"})
+		&cobra.Group{ID: moving, Title: "Back up and copy disks:"}, &cobra.Group{ID: using, Title: "Use disks on this host:"}, &cobra.Group{ID: keeping, Title: "Keep an SR in order:"}, &cobra.Group{ID: telling, Title: "About srctl:"})
 	for _, g := range []struct {
 		id       string
 		commands []*cobra.Command
 	}{
 		{looking, []*cobra.Command{s.ls(), s.show(), s.tree(), s.du(), s.changed(), s.metrics()}},
 		{changing, []*cobra.Command{s.create(), s.snapshot(), s.clone(), s.revert(), s.rename(), s.describe(), s.resize(), s.cbt(), s.dataDestroy(), s.destroy(), s.compact()}},
-		{moving, []*cobra.Command{s.copy(), s.importing(), s.export(), s.delta()}},
+		{moving, []*cobra.Command{s.backup(), s.backups(), s.restore(), s.copy(), s.importing(), s.export(), s.delta()}},
 		{using, []*cobra.Command{s.attach(), s.detach(), s.mount(), s.umount()}},
 		{keeping, []*cobra.Command{s.check(), s.doctor(), s.support(), s.lease(), s.rehome()}},
 		{telling, []*cobra.Command{s.demo(), s.version(), s.help(), s.completion(), s.man()}},

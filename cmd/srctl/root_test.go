@@ -16,7 +16,8 @@ func TestUsage(t *testing.T) {
 	for _, args := range [][]string{nil, {"x"}, {"ls", "a", "b"}, {"show", "a"}, {"check"}, {"lease", "break", "x"}, {"demo", "x"}, {"ls", "-x"}, {"ls", "--x"},
 		{"changed", "a", "b"}, {"du", "a", "b"}, {"compact", "a"}, {"compact", "-unused", "-1", "a", "b"}, {"compact", "--unused", "x", "a", "b"}, {"tree"}, {"delta"},
 		{"delta", "export", "a", "b"}, {"delta", "apply", "a"}, {"delta", "x"}, {"help", "x"}, {"help", "delta", "x"}, {"completion", "x"}, {"completion"}, {"man"}, {"version", "x"},
-		{"demo", "--json"}, {"metrics", "a", "b"}, {"metrics", "--within", "x"}, {"metrics", "--within", "-1s"}, {"support", "a"}} {
+		{"demo", "--json"}, {"metrics", "a", "b"}, {"metrics", "--within", "x"}, {"metrics", "--within", "-1s"}, {"support", "a"},
+		{"backup", "a", "b"}, {"backup", "--keep", "x", "a", "b", "c"}, {"backup", "--full-every", "0", "a", "b", "c"}, {"backups"}, {"backups", "a", "b", "c"}, {"restore", "a"}, {"restore", "a", "b"}, {"restore", "--to", "a", "b", "c", "d"}, {"restore", "--name", "x", "a", "b", "c"}, {"restore", "--to", "a", "--overwrite", "b", "c"}} {
 		var out, errs bytes.Buffer
 		if status := run(args, &out, &errs); status != 2 || !strings.Contains(errs.String(), "\nusage: srctl") || out.Len() > 0 {
 			t.Errorf("%q: exit %d, %q, %q", args, status, out.String(), errs.String())

@@ -11,7 +11,7 @@ import (
 
 // CreateFrom makes a volume of n.Size bytes that holds what give gives to a sink; if that fails nothing is left behind.
 func (s SR) CreateFrom(_ context.Context, n NewVolume, give func(Sink) error) (VolumeStat, error) {
-	r := &volume.Record{Name: n.Name, Description: n.Description, ReadWrite: true, Sharable: n.Sharable}
+	r := &volume.Record{Name: n.Name, Description: n.Description, ReadWrite: true, Sharable: n.Sharable, SectorSize: n.SectorSize}
 	return volume.CreateFrom(string(s), r, n.Size, give)
 }
 

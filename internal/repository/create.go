@@ -25,6 +25,7 @@ type NewVolume struct {
 	Name, Description string
 	Size              int64 // bytes, at least
 	Sharable          bool  // several guests may write to it
+	SectorSize        int   // bytes, where it is made of what a disk held; 0: that of the SR's disks
 }
 
 // Create makes an empty volume. A size that no disk can have is fault.ErrSize.

@@ -20,7 +20,7 @@ func (s SR) Import(ctx context.Context, n NewVolume, give func(Sink) error) (Vol
 	if n.Size >= 0 {
 		return s.CreateFrom(ctx, n, abandoned)
 	}
-	r := &volume.Record{Name: n.Name, Description: n.Description, ReadWrite: true, Sharable: n.Sharable}
+	r := &volume.Record{Name: n.Name, Description: n.Description, ReadWrite: true, Sharable: n.Sharable, SectorSize: n.SectorSize}
 	return volume.CreateAsLong(string(s), r, abandoned)
 }
 

@@ -110,3 +110,18 @@ func (r *Reader) finish(checksum uint32, records, length int64, sum uint32) erro
 	r.checksum, r.position, r.ended = checksum, r.position+recordSize, true
 	return io.EOF
 }
+
+// Ends refuses a stream of size bytes that is cut off, for it has no end record. What is before that is not read.
+func Ends(stream io.ReaderAt, size int64) error {
+	if size < headerSize+recordSize {
+		return cut(io.ErrUnexpectedEOF, size)
+	}
+	end := make([]byte, recordSize)
+	if _, err := stream.ReadAt(end, size-recordSize); err != nil {
+		return cut(err, size)
+	}
+	if string(end[:4]) != kindEnd {
+		return cut(io.ErrUnexpectedEOF, size)
+	}
+	return nil
+}
