@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 
 	"golang.org/x/sys/unix"
 
@@ -57,11 +58,11 @@ const pieceSize = 1 << 20
 
 // CopyOut gives a volume's data to a sink, until ctx ends: then the error is its cause. moved
 // is told how many bytes of how many are done; holes, which nobody has to wait for, do not
-// count.
+// count. from is how many bytes of the disk the sink has already.
 //
 // The volume must be read-only: reading the file of one that a guest writes to past the page cache can cost that guest an
 // error (docs/scaling.md).
-func CopyOut(ctx context.Context, handle string, key sr.Key, to Sink, moved func(done, total int64)) error {
+func CopyOut(ctx context.Context, handle string, key sr.Key, from int64, to Sink, moved func(done, total int64)) error {
 	s, err := sr.Open(handle, dirfs.Unlocked)
 	if err != nil {
 		return err
@@ -84,14 +85,27 @@ func CopyOut(ctx context.Context, handle string, key sr.Key, to Sink, moved func
 	if err != nil {
 		return err
 	}
+	return CopyFile(ctx, f, st.Size, from, to, moved)
+}
+
+// CopyFile is CopyOut of a file that nobody writes to, which holds a disk of so many bytes: what it does not have at its end is zeros.
+func CopyFile(ctx context.Context, f *os.File, size, from int64, to Sink, moved func(done, total int64)) error {
+	st, err := sys.Fstat(f)
+	if err != nil {
+		return err
+	}
+	if from > size {
+		return fmt.Errorf("the disk has %d bytes, and a copy of it cannot go on after %d", size, from)
+	}
+	length := min(st.Size, size)
 	done, total := int64(0), int64(0)
-	err = extent.EachData(f, 0, st.Size, func(start, end int64) error { total += end - start; return nil })
+	err = extent.EachData(f, from, length, func(start, end int64) error { total += end - start; return nil })
 	if err != nil {
 		return err
 	}
 	moved(done, total)
-	at, buffer := int64(0), make([]byte, pieceSize)
-	err = extent.EachData(f, 0, st.Size, func(start, end int64) error {
+	at, buffer := from, make([]byte, pieceSize)
+	err = extent.EachData(f, from, length, func(start, end int64) error {
 		if err := to.Zeros(start - at); err != nil {
 			return err
 		}
@@ -113,7 +127,7 @@ func CopyOut(ctx context.Context, handle string, key sr.Key, to Sink, moved func
 		return nil
 	})
 	if err == nil {
-		err = to.Zeros(st.Size - at)
+		err = to.Zeros(size - at)
 	}
 	if err == nil {
 		err = to.End()

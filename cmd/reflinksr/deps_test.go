@@ -75,7 +75,7 @@ func TestArrows(t *testing.T) {
 		"internal/xenstore":     {},
 		"internal/rrd":          {"internal/diskstat"},
 		"internal/extent":       {"internal/fault", "internal/hostinfo", "internal/sys"},
-		"internal/image":        {"internal/fault", "internal/sys"},
+		"internal/image":        {"internal/extent", "internal/fault", "internal/sys"},
 		"internal/hostinfo":     {"internal/sys", "internal/uuids"},
 		"internal/mountinfo":    {"internal/sys"},
 		"internal/procs":        {"internal/sys"},

@@ -44,8 +44,8 @@ func (s *session) checkSR(ctx context.Context, args []string, repair bool) error
 	if err != nil {
 		return err
 	}
-	stop := busy("checking")
-	report, err := repository.Check(ctx, path)
+	moved, stop := busyCounting("checking")
+	report, err := repository.Check(ctx, path, moved)
 	var failed error
 	if err == nil && repair {
 		report, failed, err = repository.Repair(ctx, report)
@@ -98,8 +98,7 @@ func (c checked) print(out io.Writer) error {
 	if len(c.Problems) > 0 {
 		return nil
 	}
-	_, err := fmt.Fprintf(out, "%s: %d volumes, all as it should be\n", oneLine(c.Path), c.Volumes)
-	return err
+	return indented(out, fmt.Sprintf("%s: %d volumes, all as it should be", oneLine(c.Path), c.Volumes), 0, width)
 }
 
 // printable makes a sentence with foreign names in it safe for a terminal.

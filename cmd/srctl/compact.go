@@ -42,7 +42,9 @@ func (s *session) compactVolume(ctx context.Context, args []string, dry bool, pe
 	if err != nil {
 		return err
 	}
+	stopped := busy("looking at extents")
 	plan, err := v.PlanCompaction(ctx, percent)
+	stopped()
 	if err != nil {
 		return err
 	}

@@ -32,7 +32,7 @@ is finished by applying the same stream again.`,
 		`  srctl delta apply disk.full disk.raw
   srctl delta apply disk-2.delta disk.raw
   ssh backup cat disk.full | srctl delta apply - /dev/sdx`, 2, 2,
-		func(_ context.Context, args []string) error { return s.deltaApply(args, destroy) })), aFile, aFile)
+		func(ctx context.Context, args []string) error { return s.deltaApply(ctx, args, destroy) })), aFile, aFile)
 	apply.Flags().BoolVar(&destroy, "overwrite", false, "whatever the target holds, if nobody uses it")
 	return family("delta", "incremental backup to streams, and restore",
 		`delta writes what one volume has that an older snapshot has not, or all of it, as a
@@ -72,18 +72,23 @@ func (s *session) deltaExport(ctx context.Context, args []string) error {
 		return err
 	}
 	start := time.Now()
+	ctx, stop := untilEnded(ctx)
+	defer stop()
 	d, err := deltaOf(ctx, sr, from, to)
 	if err != nil {
 		return err
 	}
-	defer d.Data.Close()
-	var size int64
-	if path == "-" {
-		size, err = exportToPipe(d, s.out)
-	} else {
-		size, err = exportToFile(d, path)
-	}
+	size, err := endable(ctx, func() (int64, error) {
+		defer d.Data.Close()
+		if path == "-" {
+			return exportToPipe(d, s.out)
+		}
+		return exportToFile(d, path)
+	})
 	if err != nil {
+		if partial := path + ".partial"; ctx.Err() != nil && path != "-" && !d.ReadWrite && isThere(partial) {
+			err = goesOn(err, partial)
+		}
 		return err
 	}
 	return s.wrote(path, written{Path: path, Key: d.To, Bytes: size, Seconds: time.Since(start).Seconds()})
@@ -143,7 +148,7 @@ func exportToFile(d *repository.Delta, path string) (size int64, err error) {
 	}
 	if err != nil {
 		if !d.ReadWrite {
-			err = fmt.Errorf("%w; what was written is in %s, and the same command continues there", err, f.Name())
+			err = goesOn(err, f.Name())
 		}
 		return 0, err
 	}
@@ -399,7 +404,7 @@ func syncDirectory(path string) error {
 }
 
 // deltaApply makes a target that holds the one volume hold the other.
-func (s *session) deltaApply(args []string, destroy bool) error {
+func (s *session) deltaApply(ctx context.Context, args []string, destroy bool) error {
 	if err := s.mayAnswer(args[1]); err != nil {
 		return err
 	}
@@ -420,6 +425,8 @@ func (s *session) deltaApply(args []string, destroy bool) error {
 	if args[1] == "-" {
 		return s.applyToPipe(r, name, size)
 	}
+	ctx, stop := untilEnded(ctx)
+	defer stop()
 	t, err := openTarget(args[1], r.Header(), destroy)
 	if errors.Is(err, errHolds) {
 		// To the end all the same: whoever writes to a pipe is not hung up on, and what is in
@@ -430,23 +437,28 @@ func (s *session) deltaApply(args []string, destroy bool) error {
 		if s.json {
 			return printJSON(s.out, written{Path: args[1], Key: r.Header().To})
 		}
-		_, err = fmt.Fprintf(s.out, "%s holds volume %s already: nothing was written\n", args[1], r.Header().To)
-		return err
+		return s.tell("%s holds volume %s already: nothing was written", args[1], r.Header().To)
 	}
 	if err != nil {
 		return err
 	}
 	defer t.close()
-	p, wrote := newProgress("applying", size), int64(0)
-	err = eachRecord(r, func(rec delta.Record) error {
-		wrote += int64(len(rec.Data))
-		p.reach(r.Position())
-		return t.put(rec)
+	wrote, err := endable(ctx, func() (wrote int64, err error) {
+		p := newProgress("applying", size)
+		defer p.end()
+		err = eachRecord(r, func(rec delta.Record) error {
+			if err := context.Cause(ctx); err != nil {
+				return err
+			}
+			wrote += int64(len(rec.Data))
+			p.reach(r.Position())
+			return t.put(rec)
+		})
+		if err == nil {
+			err = t.finish()
+		}
+		return wrote, err
 	})
-	p.end()
-	if err == nil {
-		err = t.finish()
-	}
 	if err != nil {
 		return fmt.Errorf("%s: %w: %s is incomplete now: apply a whole copy of the same stream to %s", name, err, t.name(), args[1])
 	}
@@ -456,8 +468,7 @@ func (s *session) deltaApply(args []string, destroy bool) error {
 	if s.json {
 		return printJSON(s.out, written{Path: args[1], Key: t.header.To, Bytes: wrote, Seconds: time.Since(start).Seconds()})
 	}
-	_, err = fmt.Fprintf(s.out, "%s holds volume %s: %s, of which %s were written in %v\n", args[1], t.header.To, s.bytes(t.header.ToSize), s.bytes(wrote), time.Since(start).Round(time.Millisecond))
-	return err
+	return s.tell("%s holds volume %s: %s, of which %s were written in %v", args[1], t.header.To, s.bytes(t.header.ToSize), s.bytes(wrote), time.Since(start).Round(time.Millisecond))
 }
 
 // applyToPipe writes the disk that a full stream is of: its records come in order, and leave
@@ -529,8 +540,7 @@ func (s *session) deltaVerify(args []string) error {
 	if !h.Full() {
 		since = "what has changed since volume " + string(h.From)
 	}
-	_, err = fmt.Fprintf(s.out, "%s is whole: volume %s, %s, %s\n", name, h.To, s.bytes(h.ToSize), since)
-	return err
+	return s.tell("%s is whole: volume %s, %s, %s", name, h.To, s.bytes(h.ToSize), since)
 }
 
 // sinceOf is the volume from which a stream begins, nil if from none.

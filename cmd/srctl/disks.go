@@ -126,7 +126,7 @@ func (s *session) copyDisk(ctx context.Context, args []string) error {
 		return err
 	})
 	s.path = there
-	return s.made(made, err)
+	return s.made(made, beginsAnew(ctx, err))
 }
 
 func (s *session) cbt() *cobra.Command {

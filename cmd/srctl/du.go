@@ -28,8 +28,8 @@ func (s *session) measure(ctx context.Context, args []string) error {
 	}
 	all, failed := []repository.Usage{}, error(nil)
 	for _, sr := range srs {
-		stop := busy("measuring")
-		u, err := sr.Usage(ctx)
+		moved, stop := busyCounting("measuring")
+		u, err := sr.Usage(ctx, moved)
 		stop()
 		if errors.Is(err, fault.ErrNotAttached) && len(args) == 0 {
 			continue // it was detached while this host's SRs were measured

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/fault"
 	"reflinksr/internal/image"
 	"reflinksr/internal/repository"
 )
@@ -25,7 +26,11 @@ SR, or to a pipe (-). The volume may be in use: a snapshot is copied that lasts 
 long as the copying does. The file has its name when it is whole.
 
 The file is raw, or qcow2 (version 3), or a dynamic VHD: as --format says, else as
-its name ends. A pipe takes only raw.`,
+its name ends. A pipe takes only raw.
+
+What is interrupted is in FILE.partial, and the same command goes on there if VOLUME
+is a snapshot, after reading what is there. A disk that can be written to may hold
+something else by then: it begins anew.`,
 		`  srctl export tank web /backup/web.raw
   srctl export tank web /backup/web.qcow2
   srctl export --format vhd tank web /backup/web.disk
@@ -82,10 +87,10 @@ func (s *session) exportDisk(ctx context.Context, args []string, format string) 
 	if target == "-" {
 		var to *stream
 		if to, err = openStdout(s.out); err == nil {
-			size, err = exportVolume(ctx, v, func(int64) (repository.Sink, error) { return to, nil })
+			size, err = exportVolume(ctx, v, func(context.Context, int64) (repository.Sink, int64, error) { return to, 0, nil })
 		}
 	} else {
-		size, err = exportVolumeTo(ctx, v, target, format)
+		size, err = s.exportVolumeTo(ctx, v, target, format)
 	}
 	if err != nil {
 		return err
@@ -94,28 +99,41 @@ func (s *session) exportDisk(ctx context.Context, args []string, format string) 
 }
 
 // exportVolumeTo writes beside the file, and gives it its name when it is whole.
-func exportVolumeTo(ctx context.Context, v repository.Volume, target, format string) (size int64, err error) {
+func (s *session) exportVolumeTo(ctx context.Context, v repository.Volume, target, format string) (size int64, err error) {
+	st, err := v.Stat(ctx)
+	if err != nil {
+		return 0, err
+	}
+	of := noteOf{Key: v.Key}
+	if !st.ReadWrite {
+		if of, err = s.noteFor(v); err != nil {
+			return 0, err
+		}
+	}
 	partial, err := openPartial(target)
 	if err != nil {
 		return 0, err
 	}
 	defer partial.Close()
-	if err = partial.Truncate(0); err == nil { // whatever an interrupted export left
-		size, err = exportVolume(ctx, v, func(size int64) (repository.Sink, error) { return image.NewWriter(partial, format, size) })
-	}
+	n := &noting{f: partial, of: of, changes: st.ReadWrite}
+	size, err = exportVolume(ctx, v, func(ctx context.Context, size int64) (repository.Sink, int64, error) {
+		return n.begin(ctx, format, size)
+	})
 	if err != nil {
-		os.Remove(partial.Name())
+		return 0, n.abandoned(err)
+	}
+	if err := rename(partial.Name(), target); err != nil {
 		return 0, err
 	}
-	return size, rename(partial.Name(), target)
+	return size, n.forget()
 }
 
 // exportVolume copies a volume. Who is ended takes its snapshot along.
-func exportVolume(ctx context.Context, v repository.Volume, begin func(size int64) (repository.Sink, error)) (size int64, err error) {
+func exportVolume(ctx context.Context, v repository.Volume, begin func(ctx context.Context, size int64) (repository.Sink, int64, error)) (size int64, err error) {
 	ctx, stop := untilEnded(ctx)
 	defer stop()
 	err = withProgress(ctx, "exporting", func(moved func(done, total int64)) error {
-		size, err = v.ExportTo(ctx, begin, moved)
+		size, err = v.ExportTo(ctx, func(size int64) (repository.Sink, int64, error) { return begin(ctx, size) }, moved)
 		return err
 	})
 	return size, err
@@ -137,6 +155,39 @@ func withProgress(ctx context.Context, what string, do func(moved func(done, tot
 		p.end()
 	}
 	return err
+}
+
+// endable does something until ctx ends, and then does not wait for it: the process ends, whatever that is writing.
+func endable[T any](ctx context.Context, do func() (T, error)) (T, error) {
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	go func() {
+		value, err := do()
+		done <- result{value, err}
+	}()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-ctx.Done():
+		return *new(T), context.Cause(ctx)
+	}
+}
+
+// beginsAnew says of what was ended that there is nothing of it.
+func beginsAnew(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return fault.Hint(err, "no disk was made, and nothing is left of it: the same command begins anew")
+	}
+	return err
+}
+
+// isThere says whether there is a file of that name.
+func isThere(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
 // untilEnded is ctx until the process is told to end; the cause says so.

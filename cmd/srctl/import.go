@@ -77,7 +77,7 @@ func (s *session) importDisk(ctx context.Context, args []string, i importing) er
 		made, err = fromImage(ctx, sr, n, m, moved)
 		return err
 	})
-	return s.made(made, err)
+	return s.made(made, beginsAnew(ctx, err))
 }
 
 // intoSR is the SR that is named, or the only one.

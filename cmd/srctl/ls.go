@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -20,7 +23,7 @@ var (
 func (s *session) ls() *cobra.Command {
 	return s.takes(s.narrowed(s.answersJSON(command("ls [SR]", "list the attached SRs, or the volumes of one",
 		`ls lists the SRs that are attached on this host with their health and their free
-space, or the volumes of an SR: rw can be written to, ro is a snapshot, and cbt
+space, those that are FULL or LOW on space first, or the volumes of an SR: rw can be written to, ro is a snapshot, and cbt
 one whose data was destroyed.
 
 On a terminal keys and names are cut so that a line fits; in a pipe they are whole.`,
@@ -56,6 +59,9 @@ func (s *session) list(ctx context.Context, args []string) error {
 	}
 	sr, err := s.at(ctx, args[0])
 	if err != nil {
+		return err
+	}
+	if err := s.warnOfShortage(ctx, sr); err != nil {
 		return err
 	}
 	volumes, err := sr.List(ctx)
@@ -97,6 +103,29 @@ func modeOf(readWrite bool, kind string) string {
 	return "ro"
 }
 
+// pressing is where an SR's row comes: without room before all others.
+func pressing(r row) int {
+	switch repository.Shortage(r.value.(attachedSR).SRStat) {
+	case "":
+		return 2
+	case repository.Full:
+		return 0
+	}
+	return 1
+}
+
+// warnOfShortage says, before anything else, that an SR has hardly any room left.
+func (s *session) warnOfShortage(ctx context.Context, sr repository.SR) error {
+	st, err := sr.Stat(ctx)
+	if err != nil {
+		return err
+	}
+	if short := repository.Shortage(st); short != "" {
+		return indented(messages, short+": "+printable(st.Health[1]), 0, terminalWidth(os.Stderr))
+	}
+	return nil
+}
+
 func (s *session) listSRs(ctx context.Context) error {
 	srs, err := repository.Attached(ctx)
 	if err != nil {
@@ -120,8 +149,12 @@ func (s *session) listSRs(ctx context.Context) error {
 		if st.Health[1] != "" {
 			health, below = health+", but see below", printable(st.Health[1])
 		}
+		if short := repository.Shortage(st); short != "" {
+			health = short + ", see below"
+		}
 		t.rows = append(t.rows, row{value: attachedSR{st, path}, below: below, cells: []cell{text(path), {raw: st.Health[0], shown: health}, s.size(st.FreeSpace), s.size(st.TotalSpace), text(st.Name)}})
 	}
+	slices.SortStableFunc(t.rows, func(a, b row) int { return cmp.Compare(pressing(a), pressing(b)) })
 	if len(t.rows) == 0 && !s.json {
 		if failed == nil {
 			fmt.Fprintln(messages, "no SR is attached on this host")

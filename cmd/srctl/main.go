@@ -36,12 +36,7 @@ func run(args []string, out, errs io.Writer) int {
 	// Whoever hangs up on us is an error of the write, and not our end: what was begun is
 	// taken back. (Not ignored: programs that are started would inherit that.)
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE)
-	slog.SetDefault(slog.New(slog.NewTextHandler(errs, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
-		if a.Key == slog.TimeKey { // it is now
-			return slog.Attr{}
-		}
-		return a
-	}})))
+	slog.SetDefault(slog.New(warnings{out: errs}))
 	s := &session{out: &output{Writer: out}}
 	root := s.root()
 	root.SetArgs(withLongFlags(args))

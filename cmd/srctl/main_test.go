@@ -70,13 +70,13 @@ func TestSessions(t *testing.T) {
 }
 
 // slow are sessions that the quick command leaves to make long.
-var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar", "mount.txtar", "import.txtar", "backup_killed.txtar", "backup_kept.txtar", "snapshot_kept_stuck.txtar"}
+var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar", "mount.txtar", "import.txtar", "backup_killed.txtar", "backup_kept.txtar", "snapshot_kept_stuck.txtar", "export_resumed.txtar", "watch.txtar", "srs.txtar"}
 
 // What the documents tell an operator to type is what works.
 func TestRecipes(t *testing.T) {
 	tests.Root(t, "an SR for the recipes")
 	var all []string
-	for _, name := range []string{"backup", "import"} {
+	for _, name := range []string{"backup", "import", "tour"} {
 		session, err := os.ReadFile("testdata/recipes/" + name + ".txtar")
 		if err != nil {
 			t.Fatal(err)
@@ -175,6 +175,15 @@ func TestProgressLine(t *testing.T) {
 		got := c.p.line(2*time.Second, c.width)
 		if columnsOf(got) > c.width || !strings.HasPrefix(strings.Join(strings.Fields(got), " "), strings.Join(strings.Fields(c.want), " ")) && c.want != "" {
 			t.Errorf("at %d of %d in %d columns: %q, want %q", c.p.done, c.p.total, c.width, got, c.want)
+		}
+	}
+}
+
+// Of volumes it is told how many are done, and how long the rest takes.
+func TestCountedLine(t *testing.T) {
+	for done, want := range map[int64]string{0: "checking 0 of 300 volumes", 100: "checking 100 of 300 volumes, 50/s, 4 s left", 300: "checking 300 of 300 volumes, 150/s, 0 s left"} {
+		if got := countedLine("checking", done, 300, 2*time.Second); got != want {
+			t.Errorf("%q, want %q", got, want)
 		}
 	}
 }

@@ -188,6 +188,11 @@ func (s *session) wrote(path string, w written) error {
 	return said(s.out, path, "%s in %v", s.bytes(w.Bytes), time.Duration(w.Seconds*float64(time.Second)).Round(time.Millisecond))
 }
 
+// tell prints a sentence, in lines that the terminal has room for.
+func (s *session) tell(format string, args ...any) error {
+	return indented(s.out, fmt.Sprintf(format, args...), 0, terminalWidth(s.out))
+}
+
 // said tells what was written, where that is not taken for a part of it.
 func said(out io.Writer, path, format string, args ...any) error {
 	line := fmt.Sprintf(format, args...)
@@ -201,9 +206,16 @@ func said(out io.Writer, path, format string, args ...any) error {
 
 // printJSON prints a value for programs. What could control a terminal is escaped, so that it comes through as it is.
 func printJSON(out io.Writer, v any) error {
+	return printIndented(out, v, "  ")
+}
+
+// printJSONLine prints it in one line.
+func printJSONLine(out io.Writer, v any) error { return printIndented(out, v, "") }
+
+func printIndented(out io.Writer, v any, indent string) error {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
-	enc.SetIndent("", "  ")
+	enc.SetIndent("", indent)
 	if err := enc.Encode(v); err != nil {
 		return err
 	}

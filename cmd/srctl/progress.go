@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
@@ -29,6 +30,32 @@ type progress struct {
 // busy tells, after a second, that something is being done, and for how long: of what nobody can say how much there is.
 // Whoever stops it may print.
 func busy(what string) (stop func()) {
+	return busyWith(func(passed time.Duration) string {
+		return fmt.Sprintf("%s, for %v now", what, passed.Round(time.Second))
+	})
+}
+
+// busyCounting is busy with volumes, of which moved is told how many are done. It may be told by several at once.
+func busyCounting(what string) (moved func(done, total int64), stop func()) {
+	var done, total atomic.Int64
+	stop = busyWith(func(passed time.Duration) string { return countedLine(what, done.Load(), total.Load(), passed) })
+	return func(d, t int64) {
+		done.Store(d)
+		total.Store(t)
+	}, stop
+}
+
+// countedLine is what is shown of so many volumes.
+func countedLine(what string, done, total int64, passed time.Duration) string {
+	text := fmt.Sprintf("%s %d of %d volumes", what, done, total)
+	if done > 0 {
+		text += fmt.Sprintf(", %.0f/s, %s", math.Ceil(float64(done)/passed.Seconds()), remaining(passed.Seconds()/float64(done)*float64(total-done)))
+	}
+	return text
+}
+
+// busyWith shows a line, after a second, and every second.
+func busyWith(line func(passed time.Duration) string) (stop func()) {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
 		return func() {}
 	}
@@ -49,7 +76,7 @@ func busy(what string) (stop func()) {
 				if err != nil || width <= 0 {
 					width = 80
 				}
-				fmt.Fprint(os.Stderr, "\r\x1b[K"+cut(fmt.Sprintf("%s, for %v now", what, time.Since(start).Round(time.Second)), width-1))
+				fmt.Fprint(os.Stderr, "\r\x1b[K"+cut(line(time.Since(start)), width-1))
 			}
 		}
 	}()

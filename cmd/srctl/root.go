@@ -46,8 +46,9 @@ out, checks and repairs.
 An SR is called by the path of its directory, its UUID, its name, or where its
 filesystem is mounted, and must be attached (but for check, which looks at both,
 and rehome, which wants it detached). A volume is called by its key, the
-beginning of that (four characters at least), or its name. What may mean several
-is refused, and they are listed.
+beginning of that (four characters at least), or its name, which means the disk
+where its snapshots have the same. What may mean several is refused, and they are
+listed.
 
 Before what cannot be undone it asks; where there is no terminal, it refuses
 unless --yes is said.
@@ -69,11 +70,11 @@ that make no sense; check has 3 for what could not be checked.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{looking, []*cobra.Command{s.ls(), s.show(), s.tree(), s.du(), s.changed(), s.metrics()}},
+		{looking, []*cobra.Command{s.ls(), s.show(), s.tree(), s.du(), s.changed(), s.watch(), s.metrics()}},
 		{changing, []*cobra.Command{s.create(), s.snapshot(), s.clone(), s.revert(), s.rename(), s.describe(), s.resize(), s.cbt(), s.dataDestroy(), s.destroy(), s.compact()}},
 		{moving, []*cobra.Command{s.backup(), s.backups(), s.restore(), s.copy(), s.importing(), s.export(), s.delta()}},
 		{using, []*cobra.Command{s.attach(), s.detach(), s.mount(), s.umount()}},
-		{keeping, []*cobra.Command{s.check(), s.doctor(), s.support(), s.lease(), s.rehome()}},
+		{keeping, []*cobra.Command{s.srs(), s.check(), s.doctor(), s.support(), s.lease(), s.rehome()}},
 		{telling, []*cobra.Command{s.demo(), s.version(), s.help(), s.completion(), s.man()}},
 	} {
 		for _, c := range g.commands {

@@ -79,7 +79,7 @@ func supportOf(ctx context.Context, sr repository.SR) (s supportedSR) {
 	note("list", err)
 	s.Records, err = sr.Records(ctx)
 	note("records", err)
-	report, err := repository.Check(ctx, path)
+	report, err := repository.Check(ctx, path, func(int64, int64) {})
 	note("check", err)
 	s.Check = &report
 	return s

@@ -16,6 +16,8 @@ type Disk struct {
 	SR     string // its UUID
 	Key    sr.Key
 	Device loop.Device
+
+	Domains []string // that have it
 }
 
 // Disks lists the devices of this host by its notes, whatever SR they are of. No SR is opened for that, and no device: who only
@@ -35,7 +37,7 @@ func Disks() (all []Disk, err error) {
 			slog.Warn("what is noted of a volume's device cannot be read", "sr", uuid, "key", key, "err", err)
 		}
 		if there {
-			all = append(all, Disk{uuid, sr.Key(key), note.Device()})
+			all = append(all, Disk{uuid, sr.Key(key), note.Device(), note.Domains})
 		}
 		return nil
 	})

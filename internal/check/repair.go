@@ -17,7 +17,7 @@ import (
 // leases of volumes that are no more. s is open Shared. What it cannot repair does
 // not keep it from the rest.
 func Repair(s *sr.SR) error {
-	report, err := ExamineVolumes(context.Background(), s)
+	report, err := ExamineVolumes(context.Background(), s, func(int64, int64) {})
 	if err != nil {
 		return err
 	}

@@ -43,6 +43,6 @@ func (r *Report) Join(problems []Problem) {
 
 // Volumes is the problems of ExamineVolumes.
 func Volumes(s *sr.SR) ([]Problem, error) {
-	r, err := ExamineVolumes(context.Background(), s)
+	r, err := ExamineVolumes(context.Background(), s, func(int64, int64) {})
 	return r.Problems, err
 }

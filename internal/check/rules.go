@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"sync/atomic"
 
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -36,8 +37,9 @@ var ofAll = []func(e *examination, keys []sr.Key, all []finding) []Problem{linea
 
 // ExamineVolumes looks over a whole SR, attached or not. It writes nothing. What calls are
 // doing at the same time is told from what interrupted calls left: a problem is one
-// only if it is still there while no call changes the volume. When ctx ends, it ends with the cause.
-func ExamineVolumes(ctx context.Context, s *sr.SR) (Report, error) {
+// only if it is still there while no call changes the volume. When ctx ends, it ends with the cause. moved
+// is told how many volumes of how many were looked at, by several at once.
+func ExamineVolumes(ctx context.Context, s *sr.SR, moved func(done, total int64)) (Report, error) {
 	survey, err := surveyOf(s)
 	if err != nil {
 		return Report{}, err
@@ -56,9 +58,11 @@ func ExamineVolumes(ctx context.Context, s *sr.SR) (Report, error) {
 	keys := e.keys()
 	all := make([]finding, len(keys))
 	errs := make([]error, len(keys))
+	var done atomic.Int64
 	volume.Parallel(len(keys), func(i int) {
 		if ctx.Err() == nil {
 			all[i], errs[i] = e.confirmed(keys[i])
+			moved(done.Add(1), int64(len(keys)))
 		}
 	})
 	if err := cmp.Or(context.Cause(ctx), errors.Join(errs...)); err != nil {

@@ -139,7 +139,7 @@ func found(t *testing.T, path string) (lines []string) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	r, err := ExamineVolumes(t.Context(), s)
+	r, err := ExamineVolumes(t.Context(), s, func(int64, int64) {})
 	if err != nil {
 		t.Fatal(err)
 	}

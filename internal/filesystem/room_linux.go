@@ -23,6 +23,26 @@ type Room struct {
 	inodes      uint64 // that are free
 }
 
+// What Shortage says.
+const (
+	Full = "FULL" // nothing is left, or nothing that is of use
+	Low  = "LOW"  // hardly anything
+)
+
+// usable is what a filesystem has to have left, in bytes, for it not to be full: XFS keeps some blocks for itself.
+const usable = 1 << 20
+
+// Shortage says in a word that a filesystem, or a quota, has hardly any room left, in bytes; else "".
+func Shortage(free, total int64) string {
+	switch {
+	case free < usable:
+		return Full
+	case free < min(total/20, nearlyFull):
+		return Low
+	}
+	return ""
+}
+
 // A filesystem is told to be nearly full when less than a twentieth of it is left, at most
 // nearlyFull, or inodes for about a hundred disks, each of which has three.
 const (
@@ -75,10 +95,10 @@ func (r Room) Warning() string {
 		what, of = "the quota", " of "+r.quota
 	}
 	const remedy = ", or destroy snapshots and disks"
-	switch {
-	case r.Free <= 0:
+	switch Shortage(r.Free, r.Total) {
+	case Full:
 		all = append(all, what+of+" is used up: guests' writes fail, and nothing can be made: "+r.raise+remedy)
-	case r.Free < min(r.Total/20, nearlyFull):
+	case Low:
 		all = append(all, what+of+" is nearly used up: "+units.Bytes(r.Free)+" of "+units.Bytes(r.Total)+" are left: "+r.raise+remedy)
 	}
 	if r.counted && r.Free > 0 {

@@ -13,11 +13,11 @@ import (
 // Writable are the formats that can be written.
 var Writable = []string{"raw", "qcow2", "vhd"}
 
-// NewWriter is a sink that makes an image of so many bytes in an empty file, of which all is durable after End.
-func NewWriter(f *os.File, format string, size int64) (Sink, error) {
+// NewWriter makes an image of a disk of so many bytes in an empty file.
+func NewWriter(f *os.File, format string, size int64) (Writer, error) {
 	switch format {
 	case "raw":
-		return &rawWriter{f: f, size: size}, nil
+		return &rawWriter{f: &appended{File: f}, size: size}, nil
 	case "qcow2":
 		return newQcow2Writer(f, size)
 	case "vhd":
@@ -28,7 +28,7 @@ func NewWriter(f *os.File, format string, size int64) (Sink, error) {
 
 // rawWriter leaves a hole for zeros.
 type rawWriter struct {
-	f        *os.File
+	f        *appended
 	at, size int64
 	written  sys.Writeback
 }
@@ -36,7 +36,7 @@ type rawWriter struct {
 func (w *rawWriter) Write(p []byte) (int, error) {
 	n, err := w.f.WriteAt(p, w.at)
 	w.at += int64(n)
-	w.written.Wrote(w.f, w.at)
+	w.written.Wrote(w.f.File, w.at)
 	return n, err
 }
 
@@ -88,7 +88,7 @@ func isZero(p []byte) bool {
 
 // batch writes what is next to one another at once.
 type batch struct {
-	f     *os.File
+	f     *appended
 	at    int64
 	first []byte // which grows over what follows it in memory
 	done  sys.Writeback
@@ -114,6 +114,6 @@ func (b *batch) flush() error {
 		return nil
 	}
 	_, err := b.f.WriteAt(first, b.at)
-	b.done.Wrote(b.f, b.at+int64(len(first)))
+	b.done.Wrote(b.f.File, b.at+int64(len(first)))
 	return err
 }

@@ -10,7 +10,7 @@ import (
 // qcow2Writer writes a qcow2 image of version 3. Clusters have their places in the order in which they come, the tables after what
 // they are about, the header last: what is not finished is no image.
 type qcow2Writer struct {
-	f       *os.File
+	f       *appended
 	disk    int64
 	bits    uint
 	cluster int64
@@ -28,7 +28,8 @@ type qcow2Writer struct {
 const copied = 1 << 63
 
 func newQcow2Writer(f *os.File, size int64) (*qcow2Writer, error) {
-	w := &qcow2Writer{f: f, disk: size, bits: 16, batch: batch{f: f}, here: -1}
+	to := &appended{File: f}
+	w := &qcow2Writer{f: to, disk: size, bits: 16, batch: batch{f: to}, here: -1}
 	if size > 1<<47 { // a table of the first level has 32 MiB at most, and is kept in memory
 		w.bits = 21
 	}
@@ -123,7 +124,7 @@ func (w *qcow2Writer) End() error {
 	if err := w.f.Sync(); err != nil { // the header says that all of it is there
 		return err
 	}
-	if _, err := w.f.WriteAt(w.header(l1, table, clusters), 0); err != nil {
+	if _, err := w.f.File.WriteAt(w.header(l1, table, clusters), 0); err != nil {
 		return err
 	}
 	return w.f.Sync()

@@ -11,7 +11,7 @@ import (
 // vhdWriter writes a dynamic VHD. Blocks have their places in the order in which they come, so that their data begin at a whole
 // page; the copy of the footer is written last: what is not finished is no image.
 type vhdWriter struct {
-	f     *os.File
+	f     *appended
 	disk  int64
 	at    int64  // of the disk
 	next  int64  // the next free place in the file
@@ -33,7 +33,8 @@ func newVHDWriter(f *os.File, size int64) (*vhdWriter, error) {
 		return nil, fault.Hint(fault.Errorf(fault.ErrSize, "size", "a disk of %d bytes does not fit into a VHD, which has at most %d", size, int64(vhdLargest)), "export it as qcow2 or raw")
 	}
 	entries := (size + vhdBlock - 1) / vhdBlock
-	w := &vhdWriter{f: f, disk: size, here: -1, table: make([]byte, (4*entries+511)/512*512), batch: batch{f: f}}
+	to := &appended{File: f}
+	w := &vhdWriter{f: to, disk: size, here: -1, table: make([]byte, (4*entries+511)/512*512), batch: batch{f: to}}
 	for i := range w.table {
 		w.table[i] = 0xff
 	}
@@ -109,14 +110,14 @@ func (w *vhdWriter) End() error {
 		p  []byte
 		at int64
 	}{{header, vhdFooter}, {w.table, vhdTable}, {foot, w.next}} {
-		if _, err := w.f.WriteAt(part.p, part.at); err != nil {
+		if _, err := w.f.File.WriteAt(part.p, part.at); err != nil {
 			return err
 		}
 	}
 	if err := w.f.Sync(); err != nil { // the copy of the footer says that all of it is there
 		return err
 	}
-	if _, err := w.f.WriteAt(foot, 0); err != nil {
+	if _, err := w.f.File.WriteAt(foot, 0); err != nil {
 		return err
 	}
 	return w.f.Sync()

@@ -26,8 +26,8 @@ type Report struct {
 
 // Check looks over the SR in a directory, attached or not, and writes nothing.
 // fault.ErrSRNotFound if there is none. On an error the report has what was found until then.
-// When ctx ends it is the cause.
-func Check(ctx context.Context, path string) (Report, error) {
+// When ctx ends it is the cause. moved is told how many volumes of how many were looked at, by several at once.
+func Check(ctx context.Context, path string, moved func(done, total int64)) (Report, error) {
 	c := Report{Path: path}
 	s, err := sr.Inspect(path)
 	if err != nil {
@@ -35,7 +35,7 @@ func Check(ctx context.Context, path string) (Report, error) {
 	}
 	defer s.Close()
 	c.UUID = s.Meta.UUID
-	r, err := check.ExamineVolumes(ctx, s)
+	r, err := check.ExamineVolumes(ctx, s, moved)
 	if err == nil && !r.Gone {
 		var more []Problem
 		more, err = check.ExamineDestroyed(s, r.DataDestroyed)

@@ -76,10 +76,10 @@ func TestEndOfContext(t *testing.T) {
 		"comparing":              func(ctx context.Context) error { _, err := disk.Compare(ctx, snapshot.Key); return err },
 		"comparing with nothing": func(ctx context.Context) error { _, err := disk.Compare(ctx, ""); return err },
 		"telling changes":        func(ctx context.Context) error { _, err := snapshot.ChangesTo(ctx, disk.Key); return err },
-		"measuring":              func(ctx context.Context) error { _, err := sr.Usage(ctx); return err },
+		"measuring":              func(ctx context.Context) error { _, err := sr.Usage(ctx, ignore); return err },
 		"listing origins":        func(ctx context.Context) error { _, err := sr.Family(ctx); return err },
 		"listing leases":         func(ctx context.Context) error { _, err := sr.Leases(ctx); return err },
-		"checking":               func(ctx context.Context) error { _, err := Check(ctx, path); return err },
+		"checking":               func(ctx context.Context) error { _, err := Check(ctx, path, ignore); return err },
 		"importing": func(ctx context.Context) error {
 			v, err := sr.Import(ctx, NewVolume{Size: 4096}, func(to Sink) error { return to.Zeros(4096) })
 			if err == nil {

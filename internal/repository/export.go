@@ -17,26 +17,52 @@ type Sink = volume.Sink
 // When ctx ends it ends with the cause, and does not wait for a sink that takes nothing more:
 // whoever ends it uses the sink no more.
 func (v Volume) Export(ctx context.Context, to Sink, moved func(done, total int64)) (size int64, err error) {
-	return v.ExportTo(ctx, func(int64) (Sink, error) { return to, nil }, moved)
+	return v.ExportTo(ctx, func(int64) (Sink, int64, error) { return to, 0, nil }, moved)
 }
 
-// ExportTo is Export to a sink that must know the size of the disk, in bytes, before it takes anything.
-func (v Volume) ExportTo(ctx context.Context, begin func(size int64) (Sink, error), moved func(done, total int64)) (size int64, err error) {
+// ExportTo is Export to a sink that must know the size of the disk, in bytes, before it takes anything. begin says how many bytes of
+// the disk the sink has already, which can only be of a volume that cannot be written to.
+//
+// What such a volume holds is kept for as long as it is read, by a file without a name: nothing stays behind, however it ends.
+func (v Volume) ExportTo(ctx context.Context, begin func(size int64) (to Sink, from int64, err error), moved func(done, total int64)) (size int64, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return 0, err // a snapshot for nothing would hold up the guest
+	}
+	st, err := v.Stat(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if !st.ReadWrite {
+		return v.exportReadOnly(ctx, begin, moved)
 	}
 	made, err := v.Snapshot(ctx)
 	if err != nil {
 		return 0, err
 	}
-	to, err := begin(made.VirtualSize)
+	to, from, err := begin(made.VirtualSize)
 	if err == nil {
-		err = abandoning(ctx, func() error { return volume.CopyOut(ctx, string(v.SR), made.Key, to, moved) })
+		err = abandoning(ctx, func() error { return volume.CopyOut(ctx, string(v.SR), made.Key, from, to, moved) })
 	}
 	if e := (Volume{v.SR, made.Key}).Destroy(context.WithoutCancel(ctx)); e != nil {
 		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", made.Key, e))
 	}
 	return made.VirtualSize, err
+}
+
+func (v Volume) exportReadOnly(ctx context.Context, begin func(size int64) (Sink, int64, error), moved func(done, total int64)) (size int64, err error) {
+	d, err := v.DeltaSince(ctx, "")
+	if err != nil {
+		return 0, err
+	}
+	to, from, err := begin(d.ToSize)
+	if err != nil {
+		d.Data.Close()
+		return 0, err
+	}
+	return d.ToSize, abandoning(ctx, func() error {
+		defer d.Data.Close() // whoever abandons this still reads it
+		return volume.CopyFile(ctx, d.Data, d.ToSize, from, to, moved)
+	})
 }
 
 // abandoning waits for do, or for the end of ctx, of which the cause is the error then.

@@ -85,7 +85,8 @@ func matching(known []Known, text string, paths []string, below func(sr string) 
 // leastPrefix is how many characters of a key are enough to name a volume, if no other begins so.
 const leastPrefix = 4
 
-// Find is the volume of the SR that a person calls so: by its key, its beginning, or its name. fault.ErrVolumeNotFound if there is
+// Find is the volume of the SR that a person calls so: by its key, its beginning, or its name, which is that of a disk before those
+// of its snapshots. fault.ErrVolumeNotFound if there is
 // none, fault.ErrInvalid if there are several.
 func (s SR) Find(ctx context.Context, text string) (Volume, error) {
 	if key, err := ParseKey(strings.ToLower(text)); err == nil {
@@ -127,5 +128,23 @@ func called(volumes []VolumeStat, text string) (found []VolumeStat) {
 			found = append(found, v)
 		}
 	}
+	if disk := diskAmong(found); disk >= 0 {
+		return found[disk : disk+1]
+	}
 	return found
+}
+
+// diskAmong is which of several volumes can be written to, if the others are read-only and have its name, as its snapshots do: -1
+// if that is not so.
+func diskAmong(found []VolumeStat) int {
+	disk := -1
+	for i, v := range found {
+		switch {
+		case v.Name != found[0].Name, v.ReadWrite && disk >= 0:
+			return -1
+		case v.ReadWrite:
+			disk = i
+		}
+	}
+	return disk
 }

@@ -38,7 +38,10 @@ func TestMatching(t *testing.T) {
 
 // A volume is called by its key, the beginning of that, or its name; whatever may mean several means none.
 func TestCalled(t *testing.T) {
-	volumes := []VolumeStat{{Key: "abcd1111-x", Name: "web"}, {Key: "abcd2222-x", Name: "web"}, {Key: "12345678-x", Name: "abcd1"}, {Key: "99999999-x", Name: ""}, {Key: "77777777-x", Name: "a"}}
+	volumes := []VolumeStat{{Key: "abcd1111-x", Name: "web"}, {Key: "abcd2222-x", Name: "web"}, {Key: "12345678-x", Name: "abcd1"}, {Key: "99999999-x", Name: ""}, {Key: "77777777-x", Name: "a"},
+		{Key: "aaaa1111-x", Name: "mail"}, {Key: "aaaa2222-x", Name: "mail", ReadWrite: true}, {Key: "aaaa3333-x", Name: "mail"},
+		{Key: "bbbb1111-x", Name: "twice", ReadWrite: true}, {Key: "bbbb2222-x", Name: "twice", ReadWrite: true}, {Key: "bbbb3333-x", Name: "twice"},
+		{Key: "cccc1111-x", Name: "dddd", ReadWrite: true}, {Key: "dddd1111-x", Name: "other"}}
 	for text, want := range map[string][]Key{
 		"abcd1":  {"abcd1111-x", "12345678-x"},
 		"abcd11": {"abcd1111-x"},
@@ -50,6 +53,9 @@ func TestCalled(t *testing.T) {
 		"":       nil,
 		"a":      {"77777777-x"},
 		"we":     nil,
+		"mail":   {"aaaa2222-x"}, // its snapshots are called as the disk
+		"twice":  {"bbbb1111-x", "bbbb2222-x", "bbbb3333-x"},
+		"dddd":   {"cccc1111-x", "dddd1111-x"},
 	} {
 		var got []Key
 		for _, v := range called(volumes, text) {

@@ -25,7 +25,7 @@ func Repair(ctx context.Context, before Report) (after Report, failed, err error
 		return before, nil, err
 	}
 	failed = repair(before.Path, before.UUID)
-	after, err = Check(ctx, before.Path)
+	after, err = Check(ctx, before.Path, func(int64, int64) {})
 	if errors.Is(err, fault.ErrSRNotFound) {
 		after.UUID, err = before.UUID, nil // it had been destroyed, and now it is erased
 	}

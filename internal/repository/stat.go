@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -12,6 +13,17 @@ type SRStat = sr.Stat
 
 // VolumeStat is what a volume is like, as the toolstack asks.
 type VolumeStat = volume.Volume
+
+// Full is what Shortage says of an SR that has no space left.
+const Full = filesystem.Full
+
+// Shortage says of a healthy SR in a word that it has hardly any space left: FULL, LOW, else "".
+func Shortage(st SRStat) string {
+	if st.Health[0] != Healthy {
+		return ""
+	}
+	return filesystem.Shortage(st.FreeSpace, st.TotalSpace)
+}
 
 // Healthy is the state, the first text of SRStat.Health, of an SR that can be used.
 const Healthy = sr.Healthy

@@ -42,8 +42,8 @@ type Space struct {
 
 // Usage measures every volume, which walks over all their extents: fault.ErrNoExtents on NFS.
 // Volumes that cannot be measured are left out, and are the error. It is nil of an SR that is
-// not there.
-func (s SR) Usage(ctx context.Context) (*Usage, error) {
+// not there. moved is told how many volumes of how many are measured.
+func (s SR) Usage(ctx context.Context, moved func(done, total int64)) (*Usage, error) {
 	open, err := sr.Open(string(s), dirfs.Unlocked)
 	if err != nil {
 		return nil, err
@@ -61,7 +61,8 @@ func (s SR) Usage(ctx context.Context) (*Usage, error) {
 		return nil, err
 	}
 	var failed error
-	for _, key := range keys {
+	for i, key := range keys {
+		moved(int64(i), int64(len(keys)))
 		if err := context.Cause(ctx); err != nil {
 			return u, errors.Join(failed, err)
 		}
