@@ -8,9 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
-	"reflinksr/internal/fault"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
@@ -56,39 +54,12 @@ type Sink interface {
 // pieceSize is how much of a disk is moved at once, in bytes.
 const pieceSize = 1 << 20
 
-// CopyOut gives a volume's data to a sink, until ctx ends: then the error is its cause. moved
-// is told how many bytes of how many are done; holes, which nobody has to wait for, do not
+// CopyFile gives a sink what a file holds, until ctx ends: then the error is its cause. It is a disk of so many bytes: what the file does
+// not have at its end is zeros. moved is told how many bytes of how many are done; holes, which nobody has to wait for, do not
 // count. from is how many bytes of the disk the sink has already.
 //
-// The volume must be read-only: reading the file of one that a guest writes to past the page cache can cost that guest an
+// Nobody may write to the file: to read that of a disk that a guest writes to past the page cache can cost that guest an
 // error (docs/scaling.md).
-func CopyOut(ctx context.Context, handle string, key sr.Key, from int64, to Sink, moved func(done, total int64)) error {
-	s, err := sr.Open(handle, dirfs.Unlocked)
-	if err != nil {
-		return err
-	}
-	defer s.Close()
-	r, err := Load(s, key)
-	if err != nil {
-		return err
-	}
-	if r.ReadWrite {
-		return fault.Hint(fault.Errorf(fault.ErrInvalid, string(key), "volume %s is writable, and reading its file could cost a guest that writes to it an error", key),
-			"take a snapshot of it, and read that")
-	}
-	f, err := OpenData(s, key, unix.O_RDONLY)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	st, err := sys.Fstat(f)
-	if err != nil {
-		return err
-	}
-	return CopyFile(ctx, f, st.Size, from, to, moved)
-}
-
-// CopyFile is CopyOut of a file that nobody writes to, which holds a disk of so many bytes: what it does not have at its end is zeros.
 func CopyFile(ctx context.Context, f *os.File, size, from int64, to Sink, moved func(done, total int64)) error {
 	st, err := sys.Fstat(f)
 	if err != nil {

@@ -15,27 +15,31 @@ import (
 )
 
 func (s *session) create() *cobra.Command {
-	var name, description string
-	var sharable bool
+	var n repository.NewVolume
 	c := s.takes(s.answersJSON(command("create SR SIZE", "make an empty disk; prints its key",
 		`create makes an empty disk of at least SIZE bytes (10G, 1.5T, 4096), thin: it takes
 space as it is written to. The toolstack sees it at its next scan of the SR.`,
 		`  srctl create tank 10G --name web
   KEY=$(srctl create tank 1.5T)`, 2, 2, func(ctx context.Context, args []string) error {
-			size, err := units.Parse(args[1])
-			if err != nil {
+			var err error
+			if n.Size, err = units.Parse(args[1]); err != nil {
 				return err
+			}
+			if n.SectorSize != 0 && n.SectorSize != 512 && n.SectorSize != 4096 {
+				return misused("--sector-size %d: sectors have 512 or 4096 bytes", n.SectorSize)
 			}
 			sr, err := s.at(ctx, args[0])
 			if err != nil {
 				return err
 			}
-			made, err := sr.Create(ctx, repository.NewVolume{Name: name, Description: description, Size: size, Sharable: sharable})
+			made, err := sr.Create(ctx, n)
 			return s.made(made, err)
 		})), anSR)
-	c.Flags().StringVar(&name, "name", "", "its `NAME`")
-	c.Flags().StringVar(&description, "description", "", "a `TEXT` about it")
-	c.Flags().BoolVar(&sharable, "sharable", false, "several guests may write to it at once")
+	c.Flags().StringVar(&n.Name, "name", "", "its `NAME`")
+	c.Flags().StringVar(&n.Description, "description", "", "a `TEXT` about it")
+	c.Flags().BoolVar(&n.Sharable, "sharable", false, "several guests may write to it at once")
+	c.Flags().IntVar(&n.SectorSize, "sector-size", 0, "sectors of so many `BYTES`, 512 or 4096, whatever other disks of the SR have")
+	c.Flags().BoolVar(&n.Exact, "exact", false, "no larger than SIZE: without it sizes are rounded up to 2 MiB, which backup programs ask for")
 	return c
 }
 
@@ -166,7 +170,7 @@ since.`,
 }
 
 // domain is what srctl is called among those that have volumes active.
-const domain = "srctl"
+const domain = repository.Operator
 
 func (s *session) attach() *cobra.Command {
 	readOnly := false

@@ -31,7 +31,7 @@ func main() {
 }
 
 // run is one run of srctl, and returns its exit status: 0, 1 if something failed, 2 if the arguments make no sense, and 3 if
-// there was nothing to check.
+// there was nothing to check, or a disk that migrates is in use still.
 func run(args []string, out, errs io.Writer) int {
 	// Whoever hangs up on us is an error of the write, and not our end: what was begun is
 	// taken back. (Not ignored: programs that are started would inherit that.)
@@ -59,7 +59,7 @@ func run(args []string, out, errs io.Writer) int {
 		err = fault.Hint(err, "run it as root: sudo srctl …")
 	}
 	fmt.Fprintf(errs, "srctl %v\n", fault.In(op, repository.Explain(s.directory(args), err)))
-	if errors.Is(err, errUnchecked) {
+	if errors.Is(err, errUnchecked) || errors.Is(err, errHasIt) {
 		return 3
 	}
 	return 1

@@ -55,7 +55,8 @@ unless --yes is said.
 
 Data and answers go to standard output, everything else to standard error. The
 exit status is 0 when all went well, 1 when something failed, 2 for arguments
-that make no sense; check has 3 for what could not be checked.`,
+that make no sense; check has 3 for what could not be checked, and migrate for a
+disk that is in use still.`,
 		Example: `  srctl ls
   srctl ls tank
   srctl snapshot tank web
@@ -70,9 +71,9 @@ that make no sense; check has 3 for what could not be checked.`,
 		id       string
 		commands []*cobra.Command
 	}{
-		{looking, []*cobra.Command{s.ls(), s.show(), s.tree(), s.du(), s.changed(), s.watch(), s.metrics()}},
+		{looking, []*cobra.Command{s.ls(), s.show(), s.tree(), s.du(), s.changed(), s.checksum(), s.watch(), s.metrics()}},
 		{changing, []*cobra.Command{s.create(), s.snapshot(), s.clone(), s.revert(), s.rename(), s.describe(), s.resize(), s.cbt(), s.dataDestroy(), s.destroy(), s.compact()}},
-		{moving, []*cobra.Command{s.backup(), s.backups(), s.restore(), s.copy(), s.importing(), s.export(), s.delta()}},
+		{moving, []*cobra.Command{s.backup(), s.backups(), s.restore(), s.copy(), s.migrate(), s.importing(), s.export(), s.delta()}},
 		{using, []*cobra.Command{s.attach(), s.detach(), s.mount(), s.umount()}},
 		{keeping, []*cobra.Command{s.srs(), s.check(), s.doctor(), s.support(), s.lease(), s.rehome()}},
 		{telling, []*cobra.Command{s.demo(), s.version(), s.help(), s.completion(), s.man()}},

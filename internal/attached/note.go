@@ -12,6 +12,9 @@ import (
 // IsDom0 says whether a domain is dom0: the toolstack calls it u0_<what for>.
 func IsDom0(domain string) bool { return domain == "0" || strings.HasPrefix(domain, "u0") }
 
+// Operator is what the domain is called for which srctl attach gives this host a disk.
+const Operator = "srctl"
+
 // Note is what package datapath/lease notes of the device of a volume, as far as it says
 // whose that is.
 type Note struct {

@@ -20,7 +20,7 @@ import (
 
 // OpenToOverwrite opens a block device for a tool that writes to it without making a
 // filesystem, for nobody else to use meanwhile. What is in use is refused, whatever may be
-// destroyed: the device of a volume too, unless this host itself has it, as dom0, to write
+// destroyed: the device of a volume too, unless this host itself has it, as dom0 or by srctl attach, to write
 // to it. What carries anything is refused unless that may be destroyed; the error says what
 // would be, and by which flag.
 func OpenToOverwrite(path string, size int64, destroy bool, flag string) (*os.File, error) {
@@ -72,7 +72,7 @@ func (t target) refused(size int64) error {
 		return fault.Errorf(fault.ErrSize, t.path, "%s has %d bytes, and needs %d", t.path, t.size, size)
 	case t.owner != "" && !t.own:
 		return fault.Hint(fault.Errorf(fault.ErrSRInUse, t.path, "%s is not to be written to: it is %s", t.path, t.owner),
-			"give a disk to dom0 alone (in the toolstack: a VBD of dom0), and take the device that dom0 has then")
+			"give a disk to this host alone (srctl attach; in the toolstack a VBD of dom0), and take the device that it has then")
 	case t.member != "":
 		return fault.Hint(fault.Errorf(fault.ErrSRInUse, t.path, "%s is %s", t.path, t.member),
 			"write to that")
@@ -103,7 +103,7 @@ func mayOverwrite(d *blockdev.Disk, destroy bool, flag string) error {
 }
 
 // isOwnToWrite says whether a guest's disk is one that dom0, and nobody else, was given to
-// write to: as the toolstack does for whoever restores a backup.
+// write to: as the toolstack does for whoever restores a backup, and srctl attach for its operator.
 func isOwnToWrite(d *blockdev.Disk) bool {
 	if strings.HasPrefix(filepath.Base(d.Path()), "xvd") {
 		return blockdev.ControlDomain() // by way of its own front end
@@ -121,13 +121,14 @@ func isOwnToWrite(d *blockdev.Disk) bool {
 
 // isDom0s says whether nobody but dom0 has a device, and dom0 to write to it.
 func isDom0s(note *attached.Note) bool {
+	here := func(domain string) bool { return attached.IsDom0(domain) || domain == attached.Operator }
 	for _, domain := range note.Domains {
-		if !attached.IsDom0(domain) {
+		if !here(domain) {
 			return false
 		}
 	}
 	for _, holder := range note.Active {
-		if holder.Write && attached.IsDom0(holder.Domain) {
+		if holder.Write && here(holder.Domain) {
 			return true
 		}
 	}

@@ -25,10 +25,17 @@ type NewVolume struct {
 	Name, Description string
 	Size              int64 // bytes, at least
 	Sharable          bool  // several guests may write to it
-	SectorSize        int   // bytes, where it is made of what a disk held; 0: that of the SR's disks
+	SectorSize        int   // bytes; 0: that of the SR's disks
+	Exact             bool  // it is no larger than it must be, though programs ask for whole units of 2 MiB
 }
 
 // Create makes an empty volume. A size that no disk can have is fault.ErrSize.
-func (s SR) Create(_ context.Context, n NewVolume) (VolumeStat, error) {
+func (s SR) Create(ctx context.Context, n NewVolume) (VolumeStat, error) {
+	if n.SectorSize != 0 || n.Exact {
+		if !n.Exact {
+			n.Size = volume.RoundUpNew(n.Size)
+		}
+		return s.CreateFrom(ctx, n, func(to Sink) error { return to.Zeros(n.Size) })
+	}
 	return volume.Create(string(s), n.Name, n.Description, n.Size, n.Sharable)
 }

@@ -23,34 +23,13 @@ func (v Volume) Export(ctx context.Context, to Sink, moved func(done, total int6
 // ExportTo is Export to a sink that must know the size of the disk, in bytes, before it takes anything. begin says how many bytes of
 // the disk the sink has already, which can only be of a volume that cannot be written to.
 //
-// What such a volume holds is kept for as long as it is read, by a file without a name: nothing stays behind, however it ends.
+// What it holds is kept for as long as it is read, by a file without a name: nothing stays behind, however this ends. Of a volume that
+// can be written to that is of a snapshot, which is destroyed before anything is read.
 func (v Volume) ExportTo(ctx context.Context, begin func(size int64) (to Sink, from int64, err error), moved func(done, total int64)) (size int64, err error) {
 	if err := context.Cause(ctx); err != nil {
 		return 0, err // a snapshot for nothing would hold up the guest
 	}
-	st, err := v.Stat(ctx)
-	if err != nil {
-		return 0, err
-	}
-	if !st.ReadWrite {
-		return v.exportReadOnly(ctx, begin, moved)
-	}
-	made, err := v.Snapshot(ctx)
-	if err != nil {
-		return 0, err
-	}
-	to, from, err := begin(made.VirtualSize)
-	if err == nil {
-		err = abandoning(ctx, func() error { return volume.CopyOut(ctx, string(v.SR), made.Key, from, to, moved) })
-	}
-	if e := (Volume{v.SR, made.Key}).Destroy(context.WithoutCancel(ctx)); e != nil {
-		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", made.Key, e))
-	}
-	return made.VirtualSize, err
-}
-
-func (v Volume) exportReadOnly(ctx context.Context, begin func(size int64) (Sink, int64, error), moved func(done, total int64)) (size int64, err error) {
-	d, err := v.DeltaSince(ctx, "")
+	d, err := v.kept(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -63,6 +42,29 @@ func (v Volume) exportReadOnly(ctx context.Context, begin func(size int64) (Sink
 		defer d.Data.Close() // whoever abandons this still reads it
 		return volume.CopyFile(ctx, d.Data, d.ToSize, from, to, moved)
 	})
+}
+
+// kept keeps what the volume holds now.
+func (v Volume) kept(ctx context.Context) (*Delta, error) {
+	st, err := v.Stat(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !st.ReadWrite {
+		return v.DeltaSince(ctx, "")
+	}
+	made, err := v.SnapshotAs(ctx, Label{Name: st.Name, Description: "made to read the disk, and of no use any more: whoever was to destroy it was killed"})
+	if err != nil {
+		return nil, err
+	}
+	d, err := Volume{v.SR, made.Key}.DeltaSince(ctx, "")
+	if e := (Volume{v.SR, made.Key}).Destroy(context.WithoutCancel(ctx)); e != nil {
+		err = errors.Join(err, fmt.Errorf("the snapshot %s stays behind: %w", made.Key, e))
+	}
+	if err != nil && d != nil {
+		d.Data.Close()
+	}
+	return d, err
 }
 
 // abandoning waits for do, or for the end of ctx, of which the cause is the error then.

@@ -5,11 +5,15 @@ import (
 	"errors"
 
 	"reflinksr/datapath/lease"
+	"reflinksr/internal/attached"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
+
+// Operator is the domain for which srctl gives this host a disk. What writes where it is told to may write to that.
+const Operator = attached.Operator
 
 // AttachHere gives the volume to a domain of this host, to be read or also written to, and returns the path of its device. What
 // fails is taken back. fault.ErrInUse if that domain, or one that excludes it, has it.
