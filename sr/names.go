@@ -23,7 +23,8 @@ const PendingCBT = ".todo"
 // StagedName takes apart the name of a file in staging: a volume's key and what
 // the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of the
 // record, ".new" of its lease, ".todo.new" of what it knows of changed blocks, ".revert"
-// ".composed" and ".renewed" new data, or what it has replaced. Others begin with a key and a dot as well (package
+// ".composed" and ".renewed" new data, or what it has replaced, ".base" what converted disks have in common (package
+// volume), and ".base.new" that before it is whole. Others begin with a key and a dot as well (package
 // datapath's nonpersistent disks) and are not ours to judge.
 func StagedName(name string) (key Key, kind string, ok bool) {
 	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
@@ -31,7 +32,7 @@ func StagedName(name string) (key Key, kind string, ok bool) {
 	}
 	key, kind = Key(name[:36]), name[36:]
 	switch kind {
-	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", renewed, PendingCBT + ".new":
+	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", renewed, PendingCBT + ".new", base, base + ".new":
 		return key, kind, true
 	}
 	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, NonpersistentSuffix)
@@ -42,6 +43,12 @@ func StagedName(name string) (key Key, kind string, ok bool) {
 func Renewed(key Key) string { return string(key) + renewed }
 
 const renewed = ".renewed"
+
+// Base names the staged file of what several disks have in common that are being converted, and none of them holds alone. It is
+// of use to nobody else, and stays until the conversion has come to its end.
+func Base(key Key) string { return string(key) + base }
+
+const base = ".base"
 
 // Composed names the staged data of a composition: new before its commit, old after it.
 func Composed(key Key) string { return string(key) + ".composed" }

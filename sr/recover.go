@@ -68,7 +68,7 @@ func (s *SR) finishOrUndo(key Key) error {
 			return err
 		}
 	}
-	for _, kind := range []string{"", ".revert", ".composed", ".new", PendingCBT + ".new", ".inf.new", ".inf"} {
+	for _, kind := range []string{"", ".revert", ".composed", ".new", PendingCBT + ".new", base + ".new", ".inf.new", ".inf"} {
 		if err := s.Staging.Remove(string(key) + kind); err != nil {
 			return err
 		}

@@ -73,29 +73,37 @@ func Add(s *sr.SR, r *Record, attrs reflink.Attributes, fill func(*os.File) erro
 	if err != nil {
 		return Volume{}, err
 	}
+	if err := addStaged(s, key, r, st); err != nil {
+		return Volume{}, err
+	}
+	return describe(s, key, r, st), nil
+}
+
+// addStaged makes a volume of data that are staged, durable, and like st. The caller holds the key's lock.
+func addStaged(s *sr.SR, key sr.Key, r *Record, st *unix.Stat_t) error {
 	if err := r.enumerate(s); err != nil {
-		return Volume{}, fmt.Errorf("numbering the new volume: %w", err)
+		return fmt.Errorf("numbering the new volume: %w", err)
 	}
 	r.Size = advisory(st.Size)
 	r.Created = time.Now().UTC().Truncate(time.Second)
 	data, err := r.encode()
 	if err != nil {
-		return Volume{}, err
+		return err
 	}
 	if err := s.Staging.WriteNew(sr.Record(key), data); err != nil {
-		return Volume{}, fmt.Errorf("writing the new volume's record: %w", err)
+		return fmt.Errorf("writing the new volume's record: %w", err)
 	}
 	if err := s.Staging.Rename(sr.Data(key), s.Root, sr.Data(key)); err != nil {
-		return Volume{}, err
+		return err
 	}
 	if err := s.Staging.Rename(sr.Record(key), s.Root, sr.Record(key)); err != nil {
-		return Volume{}, err
+		return err
 	}
 	if err := s.Root.Sync(); err != nil {
-		return Volume{}, fmt.Errorf("making the new volume durable: %w", err)
+		return fmt.Errorf("making the new volume durable: %w", err)
 	}
 	s.RememberNew(key)
-	return describe(s, key, r, st), nil
+	return nil
 }
 
 // takeBack undoes Add from wherever it got to, in an order that recovery can

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"reflinksr/cmd/internal/xapidb"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
 )
@@ -75,11 +76,39 @@ func (s *session) made(v repository.VolumeStat, err error) error {
 }
 
 func (s *session) destroy() *cobra.Command {
-	return s.takes(s.answersJSON(command("destroy SR VOLUME...", "destroy volumes that are not in use",
+	unused, u := false, unusing{}
+	c := s.takes(s.answersJSON(command("destroy SR VOLUME...", "destroy volumes that are not in use, or all that nobody uses",
 		`destroy removes volumes, for good. One that somebody has is refused. What they share
-with others stays theirs; srctl du tells what is given back.`,
+with others stays theirs; srctl du tells what is given back.
+
+With --unused it removes all disks of the SR that nothing uses as far as the
+toolstack's database tells, once it has listed them: nothing in that names them but
+the SR and other disks: no VM, template or snapshot of a VM has a VBD of them, and
+none is suspended to them; they are of the type user (and not, say, of HA); nobody has
+them attached; and they had been there for an hour when the database was written.
+Snapshots are kept; with --snapshots those go too that nothing names and whose disk goes
+or is gone. What the database does not have is listed, and kept. The database must not
+be older than an hour: on the pool's master it is `+xapidb.Default+`; elsewhere it has to
+be copied from there (xe pool-dump-database file-name=FILE) and named by --database.`,
 		`  srctl destroy tank 0a1b2c3d
-  srctl destroy --yes tank $SNAPSHOT $OLDER`, 2, 1000, s.destroyVolumes)), anSR, aVolume, aVolume, aVolume, aVolume)
+  srctl destroy --yes tank $SNAPSHOT $OLDER
+  srctl destroy --unused tank`, 1, 1000, func(ctx context.Context, args []string) error {
+			switch {
+			case unused && len(args) > 1:
+				return misused("--unused finds the volumes itself: %q is one argument too many", args[1])
+			case unused:
+				return s.destroyUnused(ctx, args[0], u)
+			case u != unusing{}:
+				return misused("--snapshots and --database are for --unused")
+			case len(args) == 1:
+				return misused("one more argument is missing")
+			}
+			return s.destroyVolumes(ctx, args)
+		})), anSR, aVolume, aVolume, aVolume, aVolume)
+	c.Flags().BoolVar(&unused, "unused", false, "all that nothing uses")
+	c.Flags().BoolVar(&u.snapshots, "snapshots", false, "of what nothing uses, snapshots as well")
+	c.Flags().StringVar(&u.database, "database", "", "`FILE` with the toolstack's database")
+	return c
 }
 
 func (s *session) destroyVolumes(ctx context.Context, args []string) error {

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		os.Exit(status)
 	}
 	tests.Waiting()
-	testscript.Main(m, map[string]func(){"srctl": program, "metrictext": readMetrics})
+	testscript.Main(m, map[string]func(){"srctl": program, "metrictext": readMetrics, "vhdtree": treeProgram})
 }
 
 // readMetrics tells what a monitoring system reads in a file of metrics, each value in a line.
@@ -70,7 +70,8 @@ func TestSessions(t *testing.T) {
 }
 
 // slow are sessions that the quick command leaves to make long.
-var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar", "mount.txtar", "import.txtar", "backup_killed.txtar", "backup_kept.txtar", "snapshot_kept_stuck.txtar", "export_resumed.txtar", "watch.txtar", "srs.txtar"}
+var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar", "mount.txtar", "import.txtar", "backup_killed.txtar", "backup_kept.txtar", "snapshot_kept_stuck.txtar",
+	"convert.txtar", "convert_killed.txtar", "convert_refused.txtar", "export_resumed.txtar", "watch.txtar", "srs.txtar", "migrate.txtar"}
 
 // What the documents tell an operator to type is what works.
 func TestRecipes(t *testing.T) {

@@ -73,7 +73,7 @@ disk that is in use still.`,
 	}{
 		{looking, []*cobra.Command{s.ls(), s.show(), s.tree(), s.du(), s.changed(), s.checksum(), s.watch(), s.metrics()}},
 		{changing, []*cobra.Command{s.create(), s.snapshot(), s.clone(), s.revert(), s.rename(), s.describe(), s.resize(), s.cbt(), s.dataDestroy(), s.destroy(), s.compact()}},
-		{moving, []*cobra.Command{s.backup(), s.backups(), s.restore(), s.copy(), s.migrate(), s.importing(), s.export(), s.delta()}},
+		{moving, []*cobra.Command{s.backup(), s.backups(), s.restore(), s.copy(), s.migrate(), s.importing(), s.convert(), s.export(), s.delta()}},
 		{using, []*cobra.Command{s.attach(), s.detach(), s.mount(), s.umount()}},
 		{keeping, []*cobra.Command{s.srs(), s.check(), s.doctor(), s.support(), s.lease(), s.rehome()}},
 		{telling, []*cobra.Command{s.demo(), s.version(), s.help(), s.completion(), s.man()}},

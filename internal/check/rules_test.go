@@ -64,6 +64,8 @@ func TestRules(t *testing.T) {
 		{"adopted data of an odd length", map[string]string{aKey + ".inf": `{"name":"n","size":1}`, aKey: "x"}, []string{"size " + aKey + " note"}},
 		{"an interrupted creation", map[string]string{staging + aKey: "x", staging + aKey + ".inf": record}, []string{
 			"unfinished " + staging + aKey + " repair", "unfinished " + staging + aKey + ".inf repair"}},
+		{"an interrupted conversion", map[string]string{staging + aKey + ".base": "x", staging + aKey + ".base.new": "x"}, []string{
+			"unfinished " + staging + aKey + ".base note", "unfinished " + staging + aKey + ".base.new repair"}},
 		{"an interrupted change", map[string]string{aKey + ".inf": record, staging + aKey + ".inf.new": ""}, []string{"unfinished " + staging + aKey + ".inf.new repair"}},
 		{"an interrupted destruction", map[string]string{aKey: "x", staging + aKey + ".inf": record}, []string{"unfinished " + staging + aKey + ".inf repair"}},
 		{"an interrupted SR.set_name", map[string]string{staging + "sr.json.new": "{}"}, []string{"unfinished " + staging + "sr.json.new repair"}},

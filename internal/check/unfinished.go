@@ -33,6 +33,10 @@ func (e *examination) unfinished(key sr.Key, f *finding) error {
 		}
 		p := Problem{Kind: Unfinished, Name: s.Relative(s.Staging, string(key)+kind), Key: key, Repairable: true}
 		p.Text, p.Repair = interrupted(kind, committed, data, staged)
+		if kind == sr.Base("") {
+			p.Note, p.Repairable = true, false
+			p.Text, p.Repair = "what disks that are being converted have in common, of a conversion that goes on or was interrupted", nothing("srctl convert goes on with it, and srctl convert --abandon removes it")
+		}
 		isDir, err := s.Staging.IsDir(string(key) + kind)
 		if err != nil {
 			return err
@@ -79,6 +83,8 @@ func interrupted(kind string, committed, data bool, staged map[string]bool) (tex
 		return "data, " + left + "attach: the volume has its own, with the same contents", "removes it"
 	case sr.PendingCBT + ".new":
 		return "changed blocks, " + left + "destruction of data", "removes it"
+	case sr.Base("") + ".new":
+		return "data, " + left + "conversion", "removes it"
 	case ".new":
 		return "a lease, " + left + "activation or deactivation", "removes it"
 	}

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -23,6 +24,70 @@ func FuzzVHD(f *testing.F) {
 	f.Add(tinyVHD(64<<10, map[int][]byte{4: fill[:600]}, 2, "base.vhd", 1, "W2ru", "MacX", "name"))
 	qemuSeeds(f, "vpc", "-o subformat=fixed,force_size=on")
 	fuzz(f, "vhd", map[string][]byte{"base.vhd": tinyVHD(64<<10, map[int][]byte{3: fill}, 1, "", 0)})
+}
+
+// A file of a tree tells what it has itself, and that is what a reader finds in it where it says that there are data; or it is refused in
+// one line.
+func FuzzVHDTree(f *testing.F) {
+	fill := bytes.Repeat([]byte{9}, 4096)
+	f.Add(tinyVHD(64<<10, map[int][]byte{3: fill, 5: fill[:1000]}, 1, "", 0))
+	f.Add(tinyVHD(64<<10, map[int][]byte{4: fill[:600]}, 2, "base.vhd", 1, "W2ru", "MacX", "name"))
+	in, err := os.Create(filepath.Join(f.TempDir(), "image"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { in.Close() })
+	f.Fuzz(func(t *testing.T, all []byte) {
+		if err := errors.Join(in.Truncate(0), in.Truncate(int64(len(all)))); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.WriteAt(summedUp(bytes.Clone(all)), 0); err != nil {
+			t.Fatal(err)
+		}
+		d, err := OpenVHD(in, "image")
+		if err != nil {
+			told(t, err)
+			return
+		}
+		ctx := context.Background()
+		if err := d.Check(ctx); err != nil {
+			told(t, err)
+			return
+		}
+		end, own := int64(0), int64(0)
+		if err := d.Own(ctx, func(at, length int64) error {
+			if at < end || length <= 0 || length > d.Size-at {
+				t.Fatalf("%d bytes at %d, after %d of %d", length, at, end, d.Size)
+			}
+			end, own = at+length, own+length
+			return nil
+		}); err != nil {
+			told(t, err)
+			return
+		}
+		if own > 1<<20 {
+			return // that takes long
+		}
+		copied := int64(0)
+		if err := d.CopyOwn(ctx, nowhere{t, end}, func(n int64) { copied += n }); err != nil || copied != own {
+			t.Fatalf("%d bytes are copied of %d: %v", copied, own, err)
+		}
+	})
+}
+
+// nowhere takes changes of a disk that end there.
+type nowhere struct {
+	t   *testing.T
+	end int64
+}
+
+func (n nowhere) WriteAt(p []byte, at int64) (int, error) { return len(p), n.ZeroAt(at, int64(len(p))) }
+
+func (n nowhere) ZeroAt(at, length int64) error {
+	if at < 0 || length <= 0 || at+length > n.end {
+		n.t.Fatalf("%d bytes at %d, of %d", length, at, n.end)
+	}
+	return nil
 }
 
 func FuzzVMDK(f *testing.F) {

@@ -22,6 +22,12 @@ func FileIsFree(path string) error {
 	if err := FileOfNoDevice(path); err != nil {
 		return err
 	}
+	return NotWritten(path)
+}
+
+// NotWritten is FileIsFree for who only reads, and of many files: it does not look through all loop devices, of which the one that
+// writes to the file has it open, too.
+func NotWritten(path string) error {
 	// O_NONBLOCK: a pipe has no writer yet; it is told what is wrong with that later.
 	fd, err := sys.Retry(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

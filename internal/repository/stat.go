@@ -2,7 +2,9 @@ package repository
 
 import (
 	"context"
+	"time"
 
+	"reflinksr/internal/dirfs"
 	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 	"reflinksr/volume"
@@ -40,3 +42,20 @@ func (s SR) List(context.Context) ([]VolumeStat, error) { return volume.List(str
 
 // Stat describes the volume.
 func (v Volume) Stat(context.Context) (VolumeStat, error) { return volume.Stat(string(v.SR), v.Key) }
+
+// Made tells when the volume was made, which nobody knows of an adopted one (zero), and what it is a snapshot of: "" of what is none.
+func (v Volume) Made(context.Context) (at time.Time, of Key, err error) {
+	s, err := sr.Open(string(v.SR), dirfs.Unlocked)
+	if err != nil {
+		return at, "", err
+	}
+	defer s.Close()
+	r, err := volume.Load(s, v.Key)
+	if err != nil {
+		return at, "", err
+	}
+	if r.Origin != nil && r.Origin.Kind == volume.Snapshot {
+		of = r.Origin.Of
+	}
+	return r.Created, of, nil
+}
