@@ -110,7 +110,7 @@ func (g *gatherer) learn() (err error) {
 		return err
 	}
 	guests := map[string][]xenstore.Disk{}
-	for _, d := range disks {
+	for _, d := range oneOfEach(disks) {
 		name, err := deviceOf(d)
 		if err != nil || !plain(d) {
 			continue // it is just being made or ended, or no blkback of ours
@@ -122,6 +122,21 @@ func (g *gatherer) learn() (err error) {
 	}
 	g.guests = guests
 	return nil
+}
+
+// oneOfEach leaves one disk of each VM by each name, for a graph has one value: while a VM is migrated within this host,
+// two domains have its disks. It is the one that is in use, else that of the later domain.
+func oneOfEach(disks []xenstore.Disk) []xenstore.Disk {
+	type named struct{ vm, name string }
+	one := map[named]xenstore.Disk{}
+	for _, d := range disks {
+		of := named{d.VM, d.Name}
+		was, twice := one[of]
+		if !twice || d.Connected && !was.Connected || d.Connected == was.Connected && d.Domain > was.Domain {
+			one[of] = d
+		}
+	}
+	return slices.Collect(maps.Values(one))
 }
 
 func deviceOf(d xenstore.Disk) (string, error) {

@@ -20,6 +20,7 @@ import (
 	"reflinksr/internal/repository"
 	"reflinksr/internal/rrd"
 	"reflinksr/internal/uuids"
+	"reflinksr/internal/xenstore"
 	"reflinksr/scripts/rrdd"
 	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
@@ -327,7 +328,24 @@ func TestGraphs(t *testing.T) {
 		}
 	}
 
+	// While a VM is migrated within the host, two domains have its disk.
+	inUse := h.backendOf("7", vm7, "xvda", a)
+	inUse["/local/domain/0/backend/vbd/7/51712/state"] = "4"
+	h.must(xenstored.Write(h.xen, inUse))
+	h.backend("10", vm7, "xvda", a)
+	h.backend("11", vm7, "xvda", b)
+	h.backend("8", vm8, "xvdc", b)
+	before = h.await("each once", h.has(vm7+" vbd_xvda", vm8+" vbd_xvdc"))
+	h.io(a, true, 1)
+	h.await("64 KiB written by the one that is in use", func(g graphs) bool {
+		return g["vm "+vm7+" vbd_xvda_write"] == before["vm "+vm7+" vbd_xvda_write"]+64<<10
+	})
+	h.backend("10", vm8, "xvdc", b)
+	h.backend("11", vm8, "xvdc", b)
+
 	h.backend("8", vm8, "xvda", b)
+	h.backend("10", vm8, "xvda", b)
+	h.backend("11", vm8, "xvda", b)
 	before = h.await("the second guest's disk, of the same name", both)
 	h.io(b, false, 8)
 	h.await("512 KiB read", func(g graphs) bool {
@@ -365,6 +383,25 @@ func TestGraphs(t *testing.T) {
 	}
 	if log := h.log(); strings.Count(log, "no graphs for now") != 1 || !strings.Contains(log, "graphs again") || strings.Count(log, "only SRs have graphs") != 1 || !strings.Contains(log, "tells again") {
 		t.Errorf("it said:\n%s", log)
+	}
+}
+
+// Of disks of one name that a VM has by several domains, one counts: that which is in use, else that of the later domain.
+func TestOneOfEach(t *testing.T) {
+	used := func(d xenstore.Disk) xenstore.Disk { d.Connected = true; return d }
+	a, b, c := xenstore.Disk{Domain: 3, VM: vm7, Name: "xvda"}, xenstore.Disk{Domain: 9, VM: vm7, Name: "xvda"}, xenstore.Disk{Domain: 10, VM: vm7, Name: "xvda"}
+	others := []xenstore.Disk{{Domain: 9, VM: vm7, Name: "xvdb"}, {Domain: 4, VM: vm8, Name: "xvda"}}
+	for _, tt := range []struct {
+		disks []xenstore.Disk
+		want  xenstore.Disk
+	}{
+		{[]xenstore.Disk{a}, a}, {[]xenstore.Disk{c, a, b}, c}, {[]xenstore.Disk{a, c, b}, c}, {[]xenstore.Disk{used(a), b}, used(a)}, {[]xenstore.Disk{b, used(a)}, used(a)},
+		{[]xenstore.Disk{used(a), used(b), c}, used(b)},
+	} {
+		got := oneOfEach(append(tt.disks, others...))
+		if len(got) != 3 || !slices.Contains(got, tt.want) || !slices.Contains(got, others[0]) || !slices.Contains(got, others[1]) {
+			t.Errorf("%+v: %+v", tt.disks, got)
+		}
 	}
 }
 

@@ -118,30 +118,39 @@ func lookAtSRs(ctx context.Context) (all []doctor.Finding) {
 	if err != nil {
 		all = append(all, doctor.Finding{What: "SRs", Verdict: doctor.Bad, Text: err.Error()})
 	}
-	for _, one := range srs {
-		path, err := one.Path()
-		if err != nil {
-			path = string(one)
+	for _, answer := range askHost[[]doctor.Finding](srs, "doctor", 0, patience) {
+		if answer.err != nil {
+			answer.value = []doctor.Finding{{What: "SR", Verdict: doctor.Bad, Text: answer.err.Error()}}
 		}
-		st, err := one.Stat(ctx)
-		if errors.Is(err, fault.ErrNotAttached) {
-			continue // it was detached meanwhile
-		}
-		all = append(all, judgeSR(path, st, err))
-		if all[len(all)-1].Verdict == doctor.Bad {
-			continue
-		}
-		hosts, err := one.Hosts(ctx)
-		if err != nil {
-			all = append(all, doctor.Finding{What: "hosts", Verdict: doctor.Note, Text: path + ": " + err.Error()})
-		}
-		for _, h := range hosts {
-			if h.Release != version.Version {
-				all = append(all, judgeHost(path, h.Host, h.Name, h.Release))
-			}
-		}
+		all = append(all, answer.value...)
 	}
 	return all
+}
+
+// lookAtSR looks at one SR.
+func lookAtSR(ctx context.Context, one repository.SR) (all []doctor.Finding, err error) {
+	path, err := one.Path()
+	if err != nil {
+		return nil, err
+	}
+	st, err := one.Stat(ctx)
+	if errors.Is(err, fault.ErrNotAttached) {
+		return nil, err
+	}
+	all = append(all, judgeSR(path, st, err))
+	if all[0].Verdict == doctor.Bad {
+		return all, nil
+	}
+	hosts, err := one.Hosts(ctx)
+	if err != nil {
+		all = append(all, doctor.Finding{What: "hosts", Verdict: doctor.Note, Text: path + ": " + err.Error()})
+	}
+	for _, h := range hosts {
+		if h.Release != version.Version {
+			all = append(all, judgeHost(path, h.Host, h.Name, h.Release))
+		}
+	}
+	return all, nil
 }
 
 func judgeSR(path string, st repository.SRStat, err error) doctor.Finding {

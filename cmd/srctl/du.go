@@ -27,6 +27,9 @@ func (s *session) measure(ctx context.Context, args []string) error {
 		return err
 	}
 	all, failed := []repository.Usage{}, error(nil)
+	if len(args) == 0 {
+		srs, failed = answering(srs)
+	}
 	for _, sr := range srs {
 		moved, stop := busyCounting("measuring")
 		u, err := sr.Usage(ctx, moved)

@@ -18,6 +18,12 @@ func (s *session) at(ctx context.Context, text string) (repository.SR, error) {
 		return "", err
 	}
 	paths := []string{path}
+	if sr, err := repository.Find(ctx, path, paths, nil); err == nil {
+		if called, _ := sr.Path(); called == path {
+			s.path = path
+			return sr, nil // without a look at it, which it may not answer
+		}
+	}
 	if real, err := filepath.EvalSymlinks(path); err == nil && real != path {
 		paths = append(paths, real)
 	}

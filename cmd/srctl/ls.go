@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
 )
 
@@ -23,7 +22,8 @@ var (
 func (s *session) ls() *cobra.Command {
 	return s.takes(s.narrowed(s.answersJSON(command("ls [SR]", "list the attached SRs, or the volumes of one",
 		`ls lists the SRs that are attached on this host with their health and their free
-space, those that are FULL or LOW on space first, or the volumes of an SR: rw can be written to, ro is a snapshot, and cbt
+space, those that are FULL or LOW on space first (it fails if one does not answer within 10 seconds, and lists the others),
+or the volumes of an SR: rw can be written to, ro is a snapshot, and cbt
 one whose data was destroyed.
 
 On a terminal keys and names are cut so that a line fits; in a pipe they are whole.`,
@@ -132,16 +132,13 @@ func (s *session) listSRs(ctx context.Context) error {
 		return err
 	}
 	t, failed := &table{columns: srColumns}, error(nil)
-	for _, sr := range srs {
-		st, err := sr.Stat(ctx)
-		if errors.Is(err, fault.ErrNotAttached) {
-			continue // it was detached while this host's SRs were listed
-		}
-		if err != nil {
-			failed = errors.Join(failed, err)
+	for _, answer := range askHost[repository.SRStat](srs, "stat", 0, patience) {
+		if answer.err != nil {
+			failed = errors.Join(failed, answer.err)
 			continue
 		}
-		path, err := sr.Path()
+		st := answer.value
+		path, err := answer.sr.Path()
 		if err != nil {
 			return err
 		}

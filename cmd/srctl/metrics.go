@@ -13,66 +13,69 @@ import (
 	"github.com/spf13/cobra"
 
 	"reflinksr/cmd/internal/version"
-	"reflinksr/internal/fault"
 	"reflinksr/internal/openmetrics"
 	"reflinksr/internal/repository"
 )
 
 func (s *session) metrics() *cobra.Command {
-	var textfile string
+	var path string
 	var within time.Duration
 	c := s.takes(command("metrics [SR]", "tell figures of SRs and volumes to a monitoring system",
 		`metrics tells figures of the attached SRs, or of one, and of their volumes, as
-OpenMetrics. Into a file for node_exporter they are written as a whole, or not.`,
+OpenMetrics. Into a file for node_exporter they are written as a whole, or not. One
+that does not answer is counted as failed, the others are told, and it fails.`,
 		`  srctl metrics
   srctl metrics --textfile /var/lib/node_exporter/reflinksr.prom`, 0, 1,
 		func(ctx context.Context, args []string) error {
 			if within < 0 {
 				return misused("--within %v: a time from nothing on", within)
 			}
-			return s.tellMetrics(ctx, args, textfile, within)
+			return s.tellMetrics(ctx, args, path, within)
 		}), anSR)
-	c.Flags().StringVar(&textfile, "textfile", "", "into this file")
-	c.Flags().DurationVar(&within, "within", 10*time.Second, "how long extents of volumes are looked at in all; 0s: not")
+	c.Flags().StringVar(&path, "textfile", "", "into this file")
+	c.Flags().DurationVar(&within, "within", 10*time.Second, "how long it may take to look at extents of volumes (0s: they are not looked at); an SR may take 10s to answer at all")
 	return c
 }
 
-func (s *session) tellMetrics(ctx context.Context, args []string, textfile string, within time.Duration) error {
+func (s *session) tellMetrics(ctx context.Context, args []string, path string, within time.Duration) error {
 	srs, err := s.someOrAll(ctx, args)
 	if err != nil {
 		return err
 	}
-	text, failed := measured(ctx, srs, len(args) == 0, within)
-	if textfile != "" {
-		return errors.Join(failed, publish(textfile, text))
+	var file *textfile
+	if path != "" {
+		if file, err = openTextfile(path); err != nil { // nobody else measures for it meanwhile
+			return err
+		}
+	}
+	ask := askHost[repository.Metrics]
+	if len(args) > 0 {
+		ask = askAll[repository.Metrics]
+	}
+	begun := time.Now()
+	text, failed := measured(ask(srs, "metrics", partOf(within), patienceOf(within)), begun)
+	if file != nil {
+		return errors.Join(failed, file.publish(text))
 	}
 	_, err = text.WriteTo(s.out)
 	return errors.Join(failed, err)
 }
 
-// measured makes a text of SRs, the whole of this host's or one that was asked for. Each gets its part of the time for extents, and what one leaves the next has.
-func measured(ctx context.Context, srs []repository.SR, whole bool, within time.Duration) (*openmetrics.Text, error) {
-	begun := time.Now()
-	deadline := begun.Add(within)
+// measured makes a text of what SRs answered, which were asked some time ago.
+func measured(answers []answerOf[repository.Metrics], begun time.Time) (*openmetrics.Text, error) {
 	var failed error
-	failures, gone := 0, 0
+	failures := 0
 	f := newFamilies()
-	for i, sr := range srs {
-		left := max(0, time.Until(deadline)) / time.Duration(len(srs)-i)
-		m, err := sr.Metrics(ctx, left)
-		if errors.Is(err, fault.ErrNotAttached) && whole {
-			gone++
-			continue // it was detached while this host's SRs were measured
-		}
-		if err != nil {
-			failed = errors.Join(failed, err)
+	for _, answer := range answers {
+		if answer.err != nil {
+			failed = errors.Join(failed, answer.err)
 			failures++
 			continue
 		}
-		f.add(m)
+		f.add(answer.value)
 	}
 	f.build.Add(1, "version", version.String())
-	f.srs.Add(float64(len(srs) - gone))
+	f.srs.Add(float64(len(answers)))
 	f.failed.Add(float64(failures))
 	f.took.Add(time.Since(begun).Seconds())
 	return f.text, failed
@@ -178,41 +181,53 @@ func flagged(is bool) float64 {
 	return 0
 }
 
-// publish replaces a file as a whole: who reads it, and may read it, finds the former one or this one. It is written beside it, by a
-// name that node_exporter does not read.
-func publish(path string, text io.WriterTo) (err error) {
+// textfile is a file that is replaced as a whole: who reads it, and may read it, finds the former one or the new one. That is written
+// beside it, by a name that node_exporter does not read.
+type textfile struct {
+	path         string
+	dir, partial *os.File
+}
+
+// openTextfile refuses what cannot be written, and what another process is writing.
+func openTextfile(path string) (*textfile, error) {
 	if !strings.HasSuffix(path, ".prom") {
-		return fmt.Errorf("%s: node_exporter reads files whose names end in .prom, and no others: give such a name", path)
+		return nil, fmt.Errorf("%s: node_exporter reads files whose names end in .prom, and no others: give such a name", path)
 	}
 	if st, err := os.Lstat(path); err == nil && !st.Mode().IsRegular() {
-		return fmt.Errorf("%s is not a regular file: give another name", path)
+		return nil, fmt.Errorf("%s is not a regular file: give another name", path)
 	}
 	dir, err := os.Open(filepath.Dir(path))
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer dir.Close()
 	partial, err := openPartial(path)
 	if err != nil {
-		return err
+		dir.Close()
+		return nil, err
 	}
+	return &textfile{path, dir, partial}, nil
+}
+
+// publish replaces the file.
+func (t *textfile) publish(text io.WriterTo) (err error) {
 	defer func() {
 		if err != nil {
-			os.Remove(partial.Name())
+			os.Remove(t.partial.Name())
 		}
-		partial.Close()
+		t.partial.Close()
+		t.dir.Close()
 	}()
-	if err := partial.Truncate(0); err != nil { // whatever an interrupted one left
+	if err := t.partial.Truncate(0); err != nil { // whatever an interrupted one left
 		return err
 	}
-	if _, err := text.WriteTo(partial); err != nil {
+	if _, err := text.WriteTo(t.partial); err != nil {
 		return err
 	}
-	if err := errors.Join(partial.Chmod(0o644), partial.Sync()); err != nil {
+	if err := errors.Join(t.partial.Chmod(0o644), t.partial.Sync()); err != nil {
 		return err
 	}
-	if err := os.Rename(partial.Name(), path); err != nil {
+	if err := os.Rename(t.partial.Name(), t.path); err != nil {
 		return err
 	}
-	return dir.Sync()
+	return t.dir.Sync()
 }

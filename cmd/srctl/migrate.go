@@ -42,7 +42,7 @@ type migrating struct {
 
 func (s *session) migrate() *cobra.Command {
 	var m migrating
-	c := s.takes(s.answersJSON(command("migrate SR VOLUME DESTINATION", "copy a disk to another SR, here or on another host, while it is in use; prints its new key",
+	c := s.takes(s.answersJSON(command("migrate SR VOLUME DESTINATION", "copy a disk that is in use to another SR; prints its new key",
 		`migrate makes a writable disk in the SR DESTINATION, of this host or as HOST:SR of another
 that has srctl and can be reached by ssh as root without a question. It holds what the
 disk holds, and has its name and description.

@@ -4,6 +4,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +18,9 @@ const (
 	aVolume = "VOLUME"
 	aFile   = "FILE"
 )
+
+// suggestionsWithin is how long somebody waits who wants a word completed.
+const suggestionsWithin = 3 * time.Second
 
 // takes says of a command what its arguments are; the last of them may follow again.
 func (s *session) takes(c *cobra.Command, kinds ...string) *cobra.Command {
@@ -32,10 +36,8 @@ func (s *session) takes(c *cobra.Command, kinds ...string) *cobra.Command {
 			known, _ := repository.KnownSRs(c.Context()) // what cannot be told is not suggested
 			all = suggestSRs(known)
 		case aVolume:
-			if sr, err := s.at(c.Context(), args[0]); err == nil {
-				volumes, _ := sr.List(c.Context())
-				all = suggestVolumes(volumes)
-			}
+			volumes, _ := askElsewhere[[]repository.VolumeStat](inquiry{"volumes", args[0], 0, suggestionsWithin})
+			all = suggestVolumes(volumes)
 		}
 		return slices.DeleteFunc(all, func(text string) bool { return !strings.HasPrefix(text, begun) }), cobra.ShellCompDirectiveNoFileComp
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/fault"
@@ -122,6 +123,11 @@ func parseAttachment(data []byte, uuid string) (a SR, err error) {
 		return SR{}, fmt.Errorf("what is noted of SR %s in %s/sr/%s.json is damaged: attach the SR again: %w", uuid, rundir.Path, uuid, err)
 	}
 	return a, nil
+}
+
+// NoteFile is the file that notes that the SR with that UUID is attached.
+func NoteFile(uuid string) string {
+	return filepath.Join(rundir.Path, rundir.Attached, uuid+".json")
 }
 
 // Find finds an attached SR by its handle: ErrNotAttached if it is not.

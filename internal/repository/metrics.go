@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"time"
 
@@ -87,18 +88,26 @@ func (m *Metrics) add(open *sr.SR, v VolumeStat) {
 		m.Damaged++
 	case v.VolumeType == CBTMetadata:
 		m.Destroyed++
-		m.DestroyedHeld += v.PhysicalUtilisation
+		m.DestroyedHeld = plus(m.DestroyedHeld, v.PhysicalUtilisation)
 		if left, err := cbt.MetadataUsageOf(open, v.Key); err == nil {
-			m.DestroyedHeld += left.Note
+			m.DestroyedHeld = plus(m.DestroyedHeld, left.Note)
 		}
 	case v.ReadWrite:
 		m.Disks++
-		m.Promised += v.VirtualSize
+		m.Promised = plus(m.Promised, v.VirtualSize)
 	default:
 		m.Snapshots++
 	}
-	m.Allocated += v.PhysicalUtilisation
+	m.Allocated = plus(m.Allocated, v.PhysicalUtilisation)
 	m.Volumes = append(m.Volumes, one)
+}
+
+// plus adds sizes. The sum of those that disks may have can be more than a number can say: then it is the greatest.
+func plus(a, b int64) int64 {
+	if a > math.MaxInt64-b {
+		return math.MaxInt64
+	}
+	return a + b
 }
 
 // measure walks over extents until ctx ends.

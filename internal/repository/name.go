@@ -30,6 +30,15 @@ func (s SR) Path() (string, error) {
 	return path, err
 }
 
+// Note is the file in which this host notes that it has the SR attached: "" of what is no handle.
+func (s SR) Note() string {
+	_, uuid, err := layout.ParseHandle(string(s))
+	if err != nil {
+		return ""
+	}
+	return attached.NoteFile(uuid)
+}
+
 // Key names a volume in its SR. What is only a text becomes one by ParseKey.
 type Key = sr.Key
 

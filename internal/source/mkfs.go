@@ -1,7 +1,6 @@
 package source
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
 
@@ -94,10 +93,14 @@ func (c Configuration) format(d *blockdev.Disk, same func() error) error {
 		return fmt.Errorf("clearing %s: %w", d.Path(), err)
 	}
 	err = m.make(d)
-	if err != nil {
-		return errors.Join(err, d.Clear(func() error { return nil })) // of what was made until then
+	if err == nil {
+		return nil
 	}
-	return nil
+	// What was made until then must not be taken for more.
+	if e := d.Clear(func() error { return nil }); e != nil {
+		return fmt.Errorf("no filesystem could be made on %s, and a part of one may be left on it, which could not be cleared (%w): %w", d.Path(), e, err)
+	}
+	return fmt.Errorf("no filesystem could be made on %s, which is blank now: %w", d.Path(), err)
 }
 
 // make makes the filesystem, or part of one.
@@ -131,7 +134,7 @@ func (m maker) make(d *blockdev.Disk) error {
 
 func (m maker) install(d *blockdev.Disk) error {
 	if err := d.Install(m.image); err != nil {
-		return fmt.Errorf("making an XFS on %s, which is blank now: %w", d.Path(), err)
+		return fmt.Errorf("making an XFS on %s: %w", d.Path(), err)
 	}
 	return nil
 }
@@ -144,7 +147,7 @@ func (p mkfs) run(d *blockdev.Disk) error {
 		return err
 	})
 	if err == nil && status != 0 {
-		err = fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s made no filesystem on %s, which is blank now: it failed with exit status %d: %s", p.name, d.Path(), status, program.OneLine(out))
+		err = fault.Errorf(fault.ErrUnsuitable, d.Path(), "%s made no filesystem on %s: it failed with exit status %d: %s", p.name, d.Path(), status, program.OneLine(out))
 	}
 	return err
 }

@@ -193,6 +193,8 @@ func TestDisks(t *testing.T) {
 		back + "/7/51712/dev":             "xvda",
 		back + "/7/51712/physical-device": "7:1f",
 		back + "/7/51712/params":          "/dev/loop31",
+		back + "/7/51712/state":           "4",
+		back + "/7/51728/state":           "2",
 		back + "/7/51728/dev":             "xvdb",
 		back + "/7/51728/params":          "/dev/loop4",
 		back + "/7/51744/params":          "/dev/loop5", // no name yet
@@ -204,7 +206,7 @@ func TestDisks(t *testing.T) {
 		back + "/9":                       "",
 	})
 	disks, err := c.Disks()
-	want := []Disk{{VM: uuid, Name: "xvda", Major: 7, Minor: 31}, {VM: uuid, Name: "xvdb", Path: "/dev/loop4"}}
+	want := []Disk{{Domain: 7, VM: uuid, Name: "xvda", Major: 7, Minor: 31, Connected: true}, {Domain: 7, VM: uuid, Name: "xvdb", Path: "/dev/loop4"}}
 	if err != nil || !reflect.DeepEqual(disks, want) {
 		t.Errorf("%+v, %v", disks, err)
 	}
