@@ -22,12 +22,12 @@ func Create(handle, name, description string, size int64, sharable bool) (Volume
 		size = 1
 	}
 	r := &Record{Name: name, Description: description, ReadWrite: true, Sharable: sharable}
-	return createWith(handle, r, size, func(f *os.File) error { return setLength(f, RoundUpNew(size)) })
+	return createWith(handle, r, size, func(_ *sr.SR, f *os.File) error { return setLength(f, RoundUpNew(size)) })
 }
 
 // createWith makes a volume of at least size bytes from a record and what fill puts into its empty data file. Where the record
 // tells no sector size, it is that of the SR's disks.
-func createWith(handle string, r *Record, size int64, fill func(*os.File) error) (Volume, error) {
+func createWith(handle string, r *Record, size int64, fill func(*sr.SR, *os.File) error) (Volume, error) {
 	if err := checkSize(size); err != nil {
 		return Volume{}, err
 	}
@@ -42,7 +42,7 @@ func createWith(handle string, r *Record, size int64, fill func(*os.File) error)
 	if r.SectorSize == 0 {
 		r.SectorSize = s.Meta.Options.SectorSize
 	}
-	return Add(s, r, s.Meta.Options.Attributes(), fill)
+	return Add(s, r, s.Meta.Options.Attributes(), func(f *os.File) error { return fill(s, f) })
 }
 
 // Add makes a volume with a new key from a record and whatever fill puts into its

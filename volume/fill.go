@@ -5,18 +5,20 @@ import (
 	"os"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/sys"
+	"reflinksr/sr"
 )
 
 // CreateFrom makes a volume from a record, in which a sector size of 0 is that of the SR's disks. It has size bytes and holds what
-// give gives to a sink: exactly so many, of which zeros are holes. If that fails nothing is left behind, and until all of it is
-// durable there is no volume.
+// give gives to a sink: exactly so many, of which zeros are holes; what is none must leave the filesystem its reserve
+// (filesystem.Fill). If that fails nothing is left behind, and until all of it is durable there is no volume.
 func CreateFrom(handle string, r *Record, size int64, give func(Sink) error) (Volume, error) {
-	return createWith(handle, r, size, func(f *os.File) error {
+	return createWith(handle, r, size, func(s *sr.SR, f *os.File) error {
 		if err := setLength(f, RoundUp(size)); err != nil {
 			return err
 		}
-		to := &filler{f: f, size: size}
+		to := &filler{f: f, filling: filesystem.Fill(s.Root), size: size}
 		if err := give(to); err != nil {
 			return err
 		}
@@ -30,8 +32,8 @@ func CreateFrom(handle string, r *Record, size int64, give func(Sink) error) (Vo
 // CreateAsLong is CreateFrom for a disk of which nobody knows the size before all of it was given: it is as long as that, and
 // nothing is no disk.
 func CreateAsLong(handle string, r *Record, give func(Sink) error) (Volume, error) {
-	return createWith(handle, r, SizeUnit, func(f *os.File) error {
-		to := &filler{f: f, size: MaxSize, grows: true}
+	return createWith(handle, r, SizeUnit, func(s *sr.SR, f *os.File) error {
+		to := &filler{f: f, filling: filesystem.Fill(s.Root), size: MaxSize, grows: true}
 		if err := give(to); err != nil {
 			return err
 		}
@@ -45,6 +47,7 @@ func CreateAsLong(handle string, r *Record, give func(Sink) error) (Volume, erro
 // filler is the sink of a file that holds nothing yet.
 type filler struct {
 	f        *os.File
+	filling  *filesystem.Filling
 	at, size int64
 	grows    bool  // the file is as long as it has to be
 	length   int64 // of the file then
@@ -58,6 +61,9 @@ const ahead = 1 << 30
 func (to *filler) Write(p []byte) (int, error) {
 	if err := to.room(int64(len(p))); err != nil {
 		return 0, err
+	}
+	if err := to.filling.Take(int64(len(p))); err != nil {
+		return 0, fmt.Errorf("the new disk was given up at byte %d: %w", to.at, err)
 	}
 	n, err := to.f.WriteAt(p, to.at)
 	to.at += int64(n)

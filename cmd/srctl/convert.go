@@ -14,7 +14,6 @@ import (
 	"reflinksr/cmd/internal/xapidb"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/image"
-	"reflinksr/internal/overwrite"
 	"reflinksr/internal/repository"
 )
 
@@ -226,17 +225,4 @@ func (s *session) abandonConversion(ctx context.Context, name string) error {
 	}
 	_, err = fmt.Fprintf(s.out, "%s: %d base copies removed\n", oneLine(s.path), len(bases))
 	return err
-}
-
-// mayConvert refuses a file that somebody writes to, and what is in an SR, which all of a directory's files are or none is.
-func mayConvert() func(*os.File) error {
-	outside := false
-	return func(f *os.File) error {
-		if outside {
-			return overwrite.NotWritten(f.Name())
-		}
-		err := overwrite.MayRead(f)
-		outside = err == nil
-		return err
-	}
 }

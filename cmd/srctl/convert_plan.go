@@ -13,6 +13,7 @@ import (
 	"reflinksr/cmd/internal/vhdtree"
 	"reflinksr/cmd/internal/xapidb"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/overwrite"
 	"reflinksr/internal/repository"
 )
 
@@ -41,7 +42,7 @@ type step struct {
 // planConversion looks at the source and at what is there of it.
 func (s *session) planConversion(ctx context.Context, path string, sr repository.SR, db *xapidb.Database) (_ *conversion, err error) {
 	c := &conversion{sr: sr, db: db}
-	if c.source, err = vhdtree.Open(ctx, path, mayConvert()); err != nil {
+	if c.source, err = vhdtree.Open(ctx, path, overwrite.MayRead()); err != nil {
 		return nil, err
 	}
 	defer func() {

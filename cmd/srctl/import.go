@@ -17,7 +17,10 @@ import (
 )
 
 // importing is what is said of an image that is to be imported.
-type importing struct{ name, description, format, snapshot string }
+type importing struct {
+	name, description, format, snapshot string
+	follow                              bool
+}
 
 func (s *session) importing() *cobra.Command {
 	var i importing
@@ -33,19 +36,23 @@ interrupted leaves nothing, and begins anew.
 Without --format the contents tell what it is. But what a raw disk holds a guest
 wrote, and may look like an image which names files of this host; so one that
 names others is followed only if its name ends as its format is called, or
---format says so.
+--format says so. And only to files that are in its directory or below it: whoever
+made it chose their names. If you trust the image, --follow follows it anywhere,
+and tells of each file.
 
 From a pipe raw is written as it comes; of another format a copy is kept until it
 has ended, without a name, on the SR's filesystem.`,
 		`  srctl import tank debian-12.qcow2 --name debian
   srctl import tank --snapshot before-upgrade old.qcow2
   srctl import disk.vmdk
+  srctl import --follow tank /srv/web/overlay.qcow2
   xz -dc disk.raw.xz | srctl import tank - --name web`, 1, 2,
 		func(ctx context.Context, args []string) error { return s.importDisk(ctx, args, i) })), anSR, aFile)
 	c.Flags().StringVar(&i.name, "name", "", "the disk's `NAME`, instead of the file's")
 	c.Flags().StringVar(&i.description, "description", "", "a `TEXT` about it")
 	c.Flags().StringVar(&i.format, "format", "", "`FORMAT` of the image, instead of what its contents tell: "+strings.Join(image.Formats, ", "))
 	c.Flags().StringVar(&i.snapshot, "snapshot", "", "what a `SNAPSHOT` in a qcow2 image holds, by its name or number")
+	c.Flags().BoolVar(&i.follow, "follow", false, "read the files that the image names wherever they are, and tell of each")
 	offers(c, "format", image.Formats)
 	return c
 }
@@ -53,7 +60,7 @@ has ended, without a name, on the SR's filesystem.`,
 // importDisk makes a disk of an image.
 func (s *session) importDisk(ctx context.Context, args []string, i importing) error {
 	path := args[len(args)-1]
-	o := image.Options{Format: i.format, Snapshot: i.snapshot, MayRead: overwrite.MayRead}
+	o := image.Options{Format: i.format, Snapshot: i.snapshot, Anywhere: i.follow, MayRead: overwrite.MayRead()}
 	sr, err := s.intoSR(ctx, args[:len(args)-1])
 	if err != nil {
 		return err
@@ -70,9 +77,14 @@ func (s *session) importDisk(ctx context.Context, args []string, i importing) er
 		if n.Name == "" {
 			n.Name = strings.TrimSuffix(filepath.Base(path), filepath.Ext(path))
 		}
-		m, err := image.Open(path, o)
+		m, err := image.Open(ctx, path, o)
 		if err != nil {
 			return err
+		}
+		if i.follow {
+			for _, other := range m.Others() {
+				note("%q is read as well, since %q leads to it", other, path)
+			}
 		}
 		made, err = fromImage(ctx, sr, n, m, moved)
 		return err

@@ -71,7 +71,7 @@ func TestSessions(t *testing.T) {
 
 // slow are sessions that the quick command leaves to make long.
 var slow = []string{"delta_killed.txtar", "delta_to_a_device.txtar", "export_to_a_pipe.txtar", "mount.txtar", "import.txtar", "backup_killed.txtar", "backup_kept.txtar", "snapshot_kept_stuck.txtar",
-	"convert.txtar", "convert_killed.txtar", "convert_refused.txtar", "export_resumed.txtar", "watch.txtar", "srs.txtar", "migrate.txtar", "sr_that_does_not_answer.txtar", "import_named.txtar", "import_full.txtar"}
+	"convert.txtar", "convert_killed.txtar", "convert_refused.txtar", "export_resumed.txtar", "watch.txtar", "srs.txtar", "migrate.txtar", "sr_that_does_not_answer.txtar", "import_full.txtar"}
 
 // What the documents tell an operator to type is what works.
 func TestRecipes(t *testing.T) {

@@ -4,25 +4,29 @@ import (
 	"path/filepath"
 )
 
-// LoopOfFile finds a loop device of the file. One that does not answer is left out.
-func LoopOfFile(dev, ino uint64) (string, error) {
+// FileID is what no two files have in common at one moment.
+type FileID struct{ Dev, Ino uint64 }
+
+// LoopsOfFiles finds a loop device of each file that has one. One that does not answer is left out.
+func LoopsOfFiles() (map[FileID]string, error) {
 	bound, err := filepath.Glob("/sys/block/loop*/loop")
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	var nodes []string
 	for _, sys := range bound {
 		nodes = append(nodes, "/dev/"+filepath.Base(filepath.Dir(sys)))
 	}
+	loops := map[FileID]string{}
 	for i, answer := range LookAtAll("loop", nodes) {
 		if IsShortage(answer.Err) {
-			return "", answer.Err
+			return nil, answer.Err
 		}
-		if answer.Err == nil && answer.Dev == dev && answer.Ino == ino {
-			return nodes[i], nil
+		if answer.Err == nil {
+			loops[FileID{answer.Dev, answer.Ino}] = nodes[i]
 		}
 	}
-	return "", nil
+	return loops, nil
 }
 
 // lookAtLoop looks at the file behind a loop device.

@@ -17,6 +17,8 @@ type file struct {
 	io.ReaderAt
 	name  string   // what errors call it
 	path  string   // its directory is where the files are that it names; "" if it may name none
+	below string   // that directory, relative to the one of the image that was asked for
+	id    string   // the same for no other file
 	size  int64    // bytes
 	holes *os.File // can be asked for holes; else nil
 	close func() error
@@ -31,7 +33,7 @@ const pageSize = 4096
 
 // bad refuses the file, for what it has at a byte.
 func (f *file) bad(at int64, format string, args ...any) error {
-	return fault.Errorf(fault.ErrInvalid, f.name, "%s cannot be read as an image: at byte %d, %s", f.name, at, fmt.Sprintf(format, args...))
+	return fault.Errorf(fault.ErrInvalid, f.name, "%s cannot be read as an image: at byte %d, %w", f.name, at, fmt.Errorf(format, args...))
 }
 
 // has refuses what is not within the file.

@@ -95,7 +95,9 @@ func TestHostile(t *testing.T) {
 		{"qcow2", qcow2, backing("base", "luks"), `of the format "luks"`},
 		{"qcow2", qcow2, backing("json:{}", "raw"), "which is no path of a file"},
 		{"qcow2", qcow2, backing("nbd://host/x", "raw"), "which is no path of a file"},
-		{"qcow2", qcow2, backing("../../none", "raw"), "its backing file, which cannot be opened"},
+		{"qcow2", qcow2, backing("none", "raw"), "its backing file, which cannot be opened"},
+		{"qcow2", qcow2, backing("../../none", "raw"), `its backing file is "../../none": that is not in its directory`},
+		{"qcow2", qcow2, backing("a/../b", "raw"), "say --follow"},
 		{"qcow2", qcow2, backing("image", "qcow2"), "it has no end"},
 		{"qcow2", qcow2, backing("a\x1b[31m", "raw\x1b[31m"), `\x1b[31m`},
 		{"qcow2", qcow2, put64(l1, 0x1200), "where no cluster begins"},
@@ -140,7 +142,7 @@ func TestHostile(t *testing.T) {
 		{"vmdk", vmdk, text("ffffffff", "12345678"), "the difference to another VMDK"},
 		{"vmdk", vmdk, text("RW 128", "RW 1x8"), "of a size that none has"},
 		{"vmdk", vmdk, text("RW ", "RR "), "no part of a disk"},
-		{"vmdk", []byte("# Disk DescriptorFile\nRW 1 FLAT \"../../etc/shadow\" 0\n"), func(b []byte) []byte { return b }, "a part of the disk, which cannot be opened"},
+		{"vmdk", []byte("# Disk DescriptorFile\nRW 1 FLAT \"../../etc/shadow\" 0\n"), func(b []byte) []byte { return b }, `a part of the disk is "../../etc/shadow": that is not in its directory`},
 		{"vmdk", []byte("# Disk DescriptorFile\nRW 1 VMFSSPARSE \"x\"\n"), func(b []byte) []byte { return b }, `of the kind "VMFSSPARSE"`},
 		{"vmdk", []byte("# Disk DescriptorFile\nRW 99999999999999999999 ZERO\n"), func(b []byte) []byte { return b }, "of a size that none has"},
 		{"vmdk", []byte("# Disk DescriptorFile\nRW 1 FLAT \"image\" 0\n"), func(b []byte) []byte { return b }, "it has no end"},
@@ -280,12 +282,12 @@ func TestGuessed(t *testing.T) {
 	copy(b[112:], "raw")
 	secret := filepath.Join(dir, "secret")
 	binary.BigEndian.PutUint64(b[8:], 200)
-	binary.BigEndian.PutUint32(b[16:], uint32(len(secret)))
-	copy(b[200:], secret)
+	binary.BigEndian.PutUint32(b[16:], uint32(len("secret")))
+	copy(b[200:], "secret")
 	os.WriteFile(secret, bytes.Repeat([]byte("secret! "), 64), 0o600)
 	for name, format := range map[string]string{"disk.raw": "", "disk": "", "disk.img": "", "disk.vhd": ""} {
 		os.WriteFile(filepath.Join(dir, name), b, 0o600)
-		_, err := Open(filepath.Join(dir, name), Options{Format: format})
+		_, err := Open(t.Context(), filepath.Join(dir, name), Options{Format: format})
 		if err == nil || !strings.Contains(err.Error(), "only its contents say") || !strings.Contains(fault.HintOf(err)+err.Error(), "--format qcow2") {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -298,10 +300,10 @@ func TestGuessed(t *testing.T) {
 		}
 		return nil
 	}
-	if _, err := Open(filepath.Join(dir, "disk.qcow2"), Options{MayRead: may}); !errors.Is(err, refused) {
+	if _, err := Open(t.Context(), filepath.Join(dir, "disk.qcow2"), Options{MayRead: may}); !errors.Is(err, refused) {
 		t.Errorf("what may not be read: %v", err)
 	}
-	m, err := Open(filepath.Join(dir, "disk.raw"), Options{Format: "qcow2"})
+	m, err := Open(t.Context(), filepath.Join(dir, "disk.raw"), Options{Format: "qcow2"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -313,7 +315,7 @@ func TestGuessed(t *testing.T) {
 	if err := os.Mkdir(secret, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Open(filepath.Join(dir, "disk.qcow2"), Options{}); err == nil || !strings.Contains(err.Error(), "is no regular file") {
+	if _, err := Open(t.Context(), filepath.Join(dir, "disk.qcow2"), Options{}); err == nil || !strings.Contains(err.Error(), "is no regular file") {
 		t.Errorf("a directory: %v", err)
 	}
 }

@@ -51,6 +51,14 @@ func (m *Image) Format() string { return m.format }
 // Size is that of the disk, in bytes.
 func (m *Image) Size() int64 { return m.size }
 
+// Others are the paths of the files that were opened since the image, or one of them, names them.
+func (m *Image) Others() (paths []string) {
+	for _, f := range m.files[1:] {
+		paths = append(paths, f.name)
+	}
+	return paths
+}
+
 // Close closes the files.
 func (m *Image) Close() error {
 	for _, f := range m.files {

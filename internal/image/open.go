@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 type Options struct {
 	Format   string                 // raw, qcow2, vhd or vmdk: "" as the contents tell
 	Snapshot string                 // of a qcow2 image, by name or number: "" what it holds now
+	Anywhere bool                   // files that it names are read wherever they are
 	MayRead  func(f *os.File) error // refuses a file; nil: none
 }
 
@@ -29,69 +31,40 @@ const maxSize = 1 << 60
 // longest is how many files a chain may have.
 const longest = 256
 
-// Open opens an image and the files that it names, of which a path that is not absolute is relative to that of the file that
-// has it. Only regular files are opened, and of the image itself a block device.
+// Open opens an image and the files that it names. Whoever made the image chose their names: so each must be in the directory
+// of the file that names it or below it, unless the options say otherwise. Only regular files are opened, and of the image itself a
+// block device. The end of ctx ends it before the next file.
 //
 // What a raw disk holds a guest wrote, who may have made it look like an image that names files of this host. So
 // what names others must be called by its format in its name or in the options.
-func Open(path string, o Options) (*Image, error) {
-	f, err := openFile(path, true, o.MayRead)
+func Open(ctx context.Context, path string, o Options) (*Image, error) {
+	f, err := openGiven(path, o.MayRead)
 	if err != nil {
 		return nil, err
 	}
-	return read(f, o, func(path string) (*file, error) { return openFile(path, false, o.MayRead) })
+	dir, err := os.OpenFile(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		f.close()
+		return nil, err
+	}
+	defer dir.Close()
+	return read(ctx, f, o, (&reach{dir, o.Anywhere, o.MayRead}).open)
 }
 
 // OpenAt reads an image of so many bytes that is open already, and may name no others. It is not closed with the image.
 func OpenAt(r io.ReaderAt, size int64, name string, o Options) (*Image, error) {
-	return read(&file{ReaderAt: r, name: name, size: size, close: func() error { return nil }}, o, nil)
-}
-
-// openFile opens a file without waiting for anything that it may be instead.
-func openFile(path string, device bool, may func(*os.File) error) (*file, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	in, err := fileOf(f, path, device)
-	if err == nil && may != nil {
-		err = may(f)
-	}
-	if err != nil {
-		f.Close()
-		return nil, err
-	}
-	if in.path, err = filepath.Abs(path); err != nil {
-		f.Close()
-		return nil, err
-	}
-	return in, nil
-}
-
-func fileOf(f *os.File, name string, device bool) (*file, error) {
-	st, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	isDevice := st.Mode()&(os.ModeDevice|os.ModeCharDevice) == os.ModeDevice
-	if !st.Mode().IsRegular() && !(device && isDevice) {
-		return nil, fault.Errorf(fault.ErrInvalid, name, "%s is no regular file", name)
-	}
-	size, err := f.Seek(0, io.SeekEnd)
-	if err != nil {
-		return nil, err
-	}
-	return &file{ReaderAt: f, name: name, size: size, holes: f, close: f.Close}, nil
+	return read(context.Background(), &file{ReaderAt: r, name: name, size: size, close: func() error { return nil }}, o, nil)
 }
 
 // chain is an image that is being opened.
 type chain struct {
+	ctx   context.Context // whose end ends that
 	image *Image
-	open  func(path string) (*file, error) // nil: no other file may be named
+	open  func(from *file, name string) (*file, error) // nil: no other file may be named
 }
 
 // read puts an image together of a file and of those that it names.
-func read(f *file, o Options, open func(path string) (*file, error)) (_ *Image, err error) {
+func read(ctx context.Context, f *file, o Options, open func(from *file, name string) (*file, error)) (_ *Image, err error) {
 	m := &Image{files: []*file{f}}
 	defer func() {
 		if err != nil {
@@ -106,9 +79,9 @@ func read(f *file, o Options, open func(path string) (*file, error)) (_ *Image, 
 	if o.Snapshot != "" && m.format != "qcow2" {
 		return nil, fault.Errorf(fault.ErrInvalid, f.name, "%s is %s, which has no snapshots: %q is none of it", f.name, m.format, fault.Shorten(o.Snapshot))
 	}
-	c := &chain{m, open}
+	c := &chain{ctx, m, open}
 	if o.Format == "" && !called(f.name, m.format) && open != nil {
-		c.open = func(string) (*file, error) { return nil, errGuessed }
+		c.open = func(*file, string) (*file, error) { return nil, errGuessed }
 	}
 	if err := c.add(f, m.format, o.Snapshot); err != nil {
 		return nil, err
@@ -200,10 +173,10 @@ func (c *chain) parent(f *file, v *vhd) error {
 			}
 			return c.add(below, "vhd", "")
 		}
-		if first == nil {
-			first = err
+		if first == nil || errors.Is(err, errOutside) && !errors.Is(first, errOutside) {
+			first = err // the way to it tells more than that it is not there
 		}
-		if !errors.Is(err, os.ErrNotExist) {
+		if !errors.Is(err, os.ErrNotExist) && !errors.Is(err, errOutside) {
 			break
 		}
 	}
@@ -296,32 +269,23 @@ func (c *chain) follow(f *file, said int64, what, name string) (*file, error) {
 	if strings.ContainsRune(name, 0) {
 		return nil, f.bad(said, "%s is %q, which is no path of a file", what, fault.Shorten(name))
 	}
-	path := name
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(filepath.Dir(f.path), path)
+	if err := context.Cause(c.ctx); err != nil {
+		return nil, err
 	}
-	in, err := c.open(path)
-	if errors.Is(err, errGuessed) {
+	in, err := c.open(f, name)
+	switch {
+	case errors.Is(err, errGuessed):
 		return nil, fault.Hint(f.bad(said, "%s is %q; but that it is %s only its contents say: %v", what, fault.Shorten(name), c.image.format, err), "if it is, say --format %s", c.image.format)
-	}
-	if err != nil {
+	case errors.Is(err, errOutside):
+		return nil, fault.Hint(f.bad(said, "%s is %q: %w", what, fault.Shorten(name), err), "if you trust the image, say --follow")
+	case err != nil:
 		return nil, fmt.Errorf("%s names at byte %d %s, which cannot be opened: %w", f.name, said, what, err)
 	}
 	c.image.files = append(c.image.files, in)
 	for _, other := range c.image.files[:len(c.image.files)-1] {
-		if (len(c.image.layers) > 0 || other == c.image.files[0]) && same(other, in) {
+		if (len(c.image.layers) > 0 || other == c.image.files[0]) && other.id == in.id {
 			return nil, f.bad(said, "%s is %q, which is above it in the chain: it has no end", what, fault.Shorten(name))
 		}
 	}
 	return in, nil
-}
-
-// same says whether two are one file.
-func same(a, b *file) bool {
-	if a.holes == nil || b.holes == nil {
-		return a.path == b.path
-	}
-	x, err := a.holes.Stat()
-	y, e := b.holes.Stat()
-	return err == nil && e == nil && os.SameFile(x, y)
 }

@@ -22,6 +22,8 @@ type qemuImage struct {
 	format string // of image, as qemu calls it
 	ours   string // as we call it; "" the same
 	snap   string
+
+	anywhere bool // it names a file by its whole path
 }
 
 func qemuImages() (all []qemuImage) {
@@ -65,6 +67,7 @@ func qemuImages() (all []qemuImage) {
 	add("over a smaller one", "qcow2", "cp $d base; qemu-img create -q -f qcow2 -b base -F raw image 30M; "+overlay)
 	add("over a larger one", "qcow2", "cp $d base; qemu-img create -q -f qcow2 -b base -F raw image 11M; "+overlay)
 	add("over one by its whole path", "qcow2", "cp $d base; qemu-img create -q -f qcow2 -b $PWD/base -F raw image; "+overlay)
+	all[len(all)-1].anywhere = true
 	add("parts over parts", "qcow2", "qemu-img convert -f raw -O qcow2 -o extended_l2=on $d base; qemu-img create -q -f qcow2 -o extended_l2=on -b base -F qcow2 image; "+overlay)
 	add("over nine in another directory", "qcow2", `mkdir sub; cp $d sub/0; f=raw; for i in 1 2 3 4 5 6 7 8 9; do qemu-img create -q -f qcow2 -o cluster_size=$((512<<i)) -b $((i-1)) -F $f sub/$i; f=qcow2; qemu-io -f qcow2 -c "write -P $i ${i}M 1500k" -c "write -z $((i+9))M 100k" sub/$i >/dev/null; done; qemu-img create -q -f qcow2 -b sub/9 -F qcow2 image; `+overlay)
 	// Snapshots.
@@ -159,16 +162,16 @@ func TestAsQemu(t *testing.T) {
 			if c.snap != "" { // qemu-img gives a snapshot the size that the disk has now
 				shell(t, dir, "truncate -s 25166336 want")
 			}
-			compare(t, dir, c.ours, c.snap, filepath.Join(dir, "want"))
+			compare(t, dir, Options{Format: c.ours, Snapshot: c.snap, Anywhere: c.anywhere}, filepath.Join(dir, "want"))
 			os.RemoveAll(dir)
 		})
 	}
 }
 
 // compare holds an image against the raw disk that it must be.
-func compare(t *testing.T, dir, format, snapshot, want string) {
+func compare(t *testing.T, dir string, o Options, want string) {
 	t.Helper()
-	m, err := Open(filepath.Join(dir, "image"), Options{Format: format, Snapshot: snapshot})
+	m, err := Open(t.Context(), filepath.Join(dir, "image"), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -179,8 +182,8 @@ func compare(t *testing.T, dir, format, snapshot, want string) {
 	}
 	defer raw.Close()
 	st, err := raw.Stat()
-	if err != nil || m.Size() != st.Size() || m.Format() != format {
-		t.Fatalf("a %s disk of %d bytes, want %d of %s (%v)", m.Format(), m.Size(), st.Size(), format, err)
+	if err != nil || m.Size() != st.Size() || m.Format() != o.Format {
+		t.Fatalf("a %s disk of %d bytes, want %d of %s (%v)", m.Format(), m.Size(), st.Size(), o.Format, err)
 	}
 	to, err := os.Create(filepath.Join(dir, "copy"))
 	if err != nil {
@@ -245,7 +248,7 @@ func TestWritersAsQemu(t *testing.T) {
 			t.Run(name+" "+format, func(t *testing.T) {
 				t.Parallel()
 				dir := t.TempDir()
-				m, err := Open(path, Options{Format: "raw"})
+				m, err := Open(t.Context(), path, Options{Format: "raw"})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -276,7 +279,7 @@ func TestWritersAsQemu(t *testing.T) {
 				}
 				shell(t, dir, fmt.Sprintf("qemu-img compare -q -f %s -F raw image '%s'", theirs, path))
 				if size < 1<<30 {
-					compare(t, dir, format, "", path)
+					compare(t, dir, Options{Format: format}, path)
 				}
 			})
 		}

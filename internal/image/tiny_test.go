@@ -138,18 +138,21 @@ func tinyVMDK() []byte {
 
 // inMemory reads an image that is no file; what it names is what others has.
 func inMemory(all []byte, o Options, others map[string][]byte) (*Image, error) {
-	open := func(path string) (*file, error) {
-		data, is := others[filepath.Base(path)]
+	open := func(_ *file, name string) (*file, error) {
+		data, is := others[filepath.Clean(name)]
+		if !is && !local(name) {
+			return nil, errOutside
+		}
 		if !is {
 			return nil, os.ErrNotExist
 		}
-		return memoryFile(path, data), nil
+		return memoryFile("/images/"+name, data), nil
 	}
-	return read(memoryFile("/images/image", all), o, open)
+	return read(context.Background(), memoryFile("/images/image", all), o, open)
 }
 
 func memoryFile(path string, all []byte) *file {
-	return &file{ReaderAt: bytes.NewReader(all), name: path, path: path, size: int64(len(all)), close: func() error { return nil }}
+	return &file{ReaderAt: bytes.NewReader(all), name: path, path: path, id: path, size: int64(len(all)), close: func() error { return nil }}
 }
 
 // wholeDisk is all of a disk.

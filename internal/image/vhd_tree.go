@@ -33,7 +33,7 @@ const vhdEpoch = 946684800
 
 // OpenVHD reads what an open VHD tells of itself, which stays the caller's.
 func OpenVHD(in *os.File, name string) (*VHD, error) {
-	f, err := fileOf(in, name, false)
+	f, err := fileOf(in, name)
 	if err != nil {
 		return nil, err
 	}
@@ -219,7 +219,7 @@ func OpenChain(files []*os.File) (*Image, error) {
 	m := &Image{format: "vhd"}
 	var above *vhd
 	for i, in := range files {
-		f, err := fileOf(in, in.Name(), false)
+		f, err := fileOf(in, in.Name())
 		if err != nil {
 			return nil, err
 		}

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/blockdev"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/mountinfo"
 	"reflinksr/internal/sys"
@@ -18,16 +19,12 @@ import (
 // FileIsFree refuses a file that is a block device now, or that anybody has open for writing:
 // a guest's disk is a file to qemu and tapdisk, which lock it against none but each other. It
 // is asked before this process opens the file for writing itself. The file need not be there.
-func FileIsFree(path string) error {
-	if err := FileOfNoDevice(path); err != nil {
+func FileIsFree(path string) error { return fileIsFree(path, blockdev.LoopsOfFiles) }
+
+func fileIsFree(path string, loops func() (map[blockdev.FileID]string, error)) error {
+	if err := fileOfNoDevice(path, loops); err != nil {
 		return err
 	}
-	return NotWritten(path)
-}
-
-// NotWritten is FileIsFree for who only reads, and of many files: it does not look through all loop devices, of which the one that
-// writes to the file has it open, too.
-func NotWritten(path string) error {
 	// O_NONBLOCK: a pipe has no writer yet; it is told what is wrong with that later.
 	fd, err := sys.Retry(func() (int, error) {
 		return unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

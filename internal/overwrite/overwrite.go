@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -149,28 +148,11 @@ func MayWriteFile(path string) error {
 	return nil
 }
 
-// MayRead refuses an open file for a tool that reads whole disks from where it is told to: one that somebody writes to, for what is
-// read is of no one moment; and one in an SR's directory, for the page cache may not have what the disk of a guest holds,
-// and to read it into that can cost the guest an error (docs/scaling.md).
-func MayRead(f *os.File) error {
-	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(f.Fd())))
-	if err != nil {
-		return err
-	}
-	dir, err := attached.Containing(path)
-	if err != nil {
-		return err
-	}
-	if dir != "" {
-		return fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is in the directory of an SR, %s", path, dir),
-			"srctl copy makes another disk of a volume, and srctl export a file")
-	}
-	return FileIsFree(path)
-}
-
 // FileOfNoDevice refuses a file that a loop device is of: what is behind a block device
 // belongs to whoever has that. The file need not be there.
-func FileOfNoDevice(path string) error {
+func FileOfNoDevice(path string) error { return fileOfNoDevice(path, blockdev.LoopsOfFiles) }
+
+func fileOfNoDevice(path string, loops func() (map[blockdev.FileID]string, error)) error {
 	var st unix.Stat_t
 	if err := sys.Do(func() error { return unix.Stat(path, &st) }); err != nil {
 		if err == unix.ENOENT {
@@ -178,8 +160,8 @@ func FileOfNoDevice(path string) error {
 		}
 		return &os.PathError{Op: "stat", Path: path, Err: err}
 	}
-	device, err := blockdev.LoopOfFile(st.Dev, st.Ino)
-	if err == nil && device != "" {
+	devices, err := loops()
+	if device := devices[blockdev.FileID{Dev: st.Dev, Ino: st.Ino}]; err == nil && device != "" {
 		err = fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "%s is in use: %s is a loop device of it", path, device),
 			"detach that first")
 	}

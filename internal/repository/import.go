@@ -2,9 +2,11 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"io"
 
 	"reflinksr/internal/dirfs"
+	"reflinksr/internal/filesystem"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -25,7 +27,7 @@ func (s SR) Import(ctx context.Context, n NewVolume, give func(Sink) error) (Vol
 }
 
 // Spool is an empty file on the SR's filesystem, without a name, for what an import has to hold on to: it goes when it is closed,
-// however the process ends.
+// however the process ends. It leaves the filesystem its reserve, as a disk that is made does.
 func (s SR) Spool(context.Context) (interface {
 	io.ReaderAt
 	io.WriterAt
@@ -36,5 +38,31 @@ func (s SR) Spool(context.Context) (interface {
 		return nil, err
 	}
 	defer open.Close()
-	return open.Staging.CreateNameless()
+	on, err := dirfs.OpenDir(open.Root.Path())
+	if err != nil {
+		return nil, err
+	}
+	f, err := open.Staging.CreateNameless()
+	if err != nil {
+		on.Close()
+		return nil, err
+	}
+	return &spool{f, f, f, on, filesystem.Fill(on)}, nil
 }
+
+type spool struct {
+	io.ReaderAt
+	to      io.WriterAt
+	file    io.Closer
+	on      *dirfs.Dir
+	filling *filesystem.Filling
+}
+
+func (s *spool) WriteAt(p []byte, at int64) (int, error) {
+	if err := s.filling.Take(int64(len(p))); err != nil {
+		return 0, err
+	}
+	return s.to.WriteAt(p, at)
+}
+
+func (s *spool) Close() error { return errors.Join(s.file.Close(), s.on.Close()) }
