@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -300,6 +301,7 @@ func (b *backupRun) open(ctx context.Context, full bool) (err error) {
 	if err != nil {
 		return err
 	}
+	before := b.st.Catalogue
 	ours, err := b.ours(ctx)
 	if err != nil {
 		return err
@@ -317,12 +319,20 @@ func (b *backupRun) open(ctx context.Context, full bool) (err error) {
 		}
 		b.st.ID = repository.Key(id.String())
 	}
-	b.st.Name, b.st.SR = b.disk.Name, srUUID(b.v.SR)
+	sr := srUUID(b.v.SR)
+	if b.st.SR != "" && sr != "" && b.st.SR != sr {
+		return fault.Hint(fmt.Errorf("%s has backups of volume %s of the SR %s, and this is another disk of the same key, of the SR %s", b.dir, b.v.Key, b.st.SR, sr),
+			"give the disks of this SR a directory of their own")
+	}
+	b.st.Name, b.st.SR = b.disk.Name, cmp.Or(sr, b.st.SR)
 	if size, err := b.v.SectorSize(ctx); err == nil { // else the snapshot says what is wrong
 		b.st.SectorSize = size
 	}
-	if err := b.st.save(); err != nil {
-		return err
+	// Where there is no room left, only what has changed needs any.
+	if b.st.renewed || before.ID != b.st.ID || before.Name != b.st.Name || before.SR != b.st.SR || before.SectorSize != b.st.SectorSize {
+		if err := b.st.save(); err != nil {
+			return err
+		}
 	}
 	return b.st.sweep()
 }
@@ -375,7 +385,7 @@ func (b *backupRun) takeUp(ctx context.Context, full bool) error {
 	if err != nil {
 		return err
 	}
-	partials, err := filepath.Glob(filepath.Join(b.st.dir, "*.partial"))
+	partials, err := b.st.partials()
 	if err != nil {
 		return err
 	}
@@ -485,6 +495,9 @@ func (b *backupRun) take(ctx context.Context, said backingUp) (p catalogue.Point
 	since, why, err := b.base(ctx, said)
 	if err != nil {
 		return p, err
+	}
+	if said.at == "" { // the disks before may have taken long
+		b.now = time.Now().UTC().Truncate(time.Second)
 	}
 	stop := busy("taking a snapshot")
 	made, err := b.v.SnapshotAs(ctx, repository.Label{
@@ -621,6 +634,16 @@ func (b *backupRun) thinOut(rules retention.Rules) error {
 			gone = append(gone, p)
 			b.answer.Removed = append(b.answer.Removed, b.st.path(p))
 		}
+	}
+	if len(gone) == 0 {
+		return nil
+	}
+	// What goes may be all that can be restored: so the newest that stays is read before.
+	files, err := b.st.openChain(good[len(good)-1])
+	closeAll(files)
+	if err != nil {
+		b.answer.Removed = []string{}
+		return fmt.Errorf("nothing is removed, for what would stay cannot be restored: %w", err)
 	}
 	return b.st.remove(gone)
 }

@@ -89,7 +89,8 @@ them attached; and they had been there for an hour when the database was written
 Snapshots are kept; with --snapshots those go too that nothing names and whose disk goes
 or is gone. What the database does not have is listed, and kept. The database must not
 be older than an hour: on the pool's master it is `+xapidb.Default+`; elsewhere it has to
-be copied from there (xe pool-dump-database file-name=FILE) and named by --database.`,
+be copied from there (xe pool-dump-database file-name=FILE) and named by --database, and its time by
+--written: a copy does not tell.`,
 		`  srctl destroy tank 0a1b2c3d
   srctl destroy --yes tank $SNAPSHOT $OLDER
   srctl destroy --unused tank`, 1, 1000, func(ctx context.Context, args []string) error {
@@ -108,6 +109,7 @@ be copied from there (xe pool-dump-database file-name=FILE) and named by --datab
 	c.Flags().BoolVar(&unused, "unused", false, "all that nothing uses")
 	c.Flags().BoolVar(&u.snapshots, "snapshots", false, "of what nothing uses, snapshots as well")
 	c.Flags().StringVar(&u.database, "database", "", "`FILE` with the toolstack's database")
+	c.Flags().StringVar(&u.written, "written", "", "the `TIME` at which FILE was dumped, as of date -u +%Y-%m-%dT%H:%M:%SZ before")
 	return c
 }
 

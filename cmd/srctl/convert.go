@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -139,6 +140,7 @@ func (c *conversion) run(ctx context.Context, moved func(done, total int64)) err
 		}
 		return err
 	}
+	var others []error // what is there and another, as a disk that was written to since it was converted
 	for _, st := range c.steps {
 		if !st.there || st.same || st.c.Base {
 			continue
@@ -146,10 +148,14 @@ func (c *conversion) run(ctx context.Context, moved func(done, total int64)) err
 		if err := counted(st, func(moved func(int64)) error {
 			return c.sr.CheckConverted(ctx, st.c, c.compare(ctx, st, moved))
 		}); err != nil {
-			if errors.Is(err, fault.ErrDamaged) {
-				err = fault.Hint(fmt.Errorf("volume %s is there already, and holds something else: %w", st.c.Key, err), "destroy it, or give it another SR's")
+			if !errors.Is(err, fault.ErrDamaged) {
+				return err
 			}
-			return err
+			if st.isNeeded() {
+				return fault.Hint(fmt.Errorf("volume %s is there already, holds something else, and others are to be made of it: %w", st.c.Key, err),
+					"convert to another SR; if nobody has written to it since it was converted, and nobody needs it, destroy it")
+			}
+			others = append(others, fmt.Errorf("volume %s is there already, and holds something else: it stays as it is: %w", st.c.Key, err))
 		}
 		st.same = true
 	}
@@ -159,7 +165,12 @@ func (c *conversion) run(ctx context.Context, moved func(done, total int64)) err
 		}
 	}
 	moved(total, total)
-	return nil
+	return errors.Join(others...)
+}
+
+// isNeeded says whether something is to be made of what a step makes.
+func (st *step) isNeeded() bool {
+	return slices.ContainsFunc(st.children, func(child *step) bool { return child.needed && !child.same || child.isNeeded() })
 }
 
 // make makes a file's disk or base, and then all that is made of it.

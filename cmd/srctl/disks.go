@@ -202,10 +202,15 @@ func (s *session) toldDevice(v repository.Volume, device string, err error) erro
 
 func (s *session) detach() *cobra.Command {
 	return s.takes(s.answersJSON(command("detach SR VOLUME", "end what attach began",
-		`detach takes the device away that attach made. What was written is durable then. A
-device that is mounted, or that another device is made of, is refused.`,
+		`detach takes the device away that attach made, or a migration that was killed. What was
+written is durable then. A device that is mounted, or that another device is made of, is refused.`,
 		`  srctl detach tank web`, 2, 2, s.one(func(ctx context.Context, v repository.Volume) error {
 			device, err := v.DeviceHere(ctx, domain)
+			if err == nil && device == "" {
+				if was, e := ofKilledMove(ctx, v); was || e != nil {
+					return e
+				}
+			}
 			if err == nil && device != "" {
 				err = unclaimed(device)
 			}
@@ -217,6 +222,20 @@ device that is mounted, or that another device is made of, is refused.`,
 			}
 			return printJSON(s.out, map[string]string{"key": string(v.Key), "path": s.pathOf(v)})
 		}))), anSR, aVolume)
+}
+
+// ofKilledMove gives back a volume that a migration had when it was killed, if it is that.
+func ofKilledMove(ctx context.Context, v repository.Volume) (bool, error) {
+	device, err := v.DeviceHere(ctx, mover)
+	if err != nil || device == "" {
+		return false, err
+	}
+	lock, err := lockDisk("migrate", v.Key)
+	if err != nil {
+		return false, err
+	}
+	defer lock.Close()
+	return true, v.DetachHere(ctx, mover)
 }
 
 // unclaimed refuses a device that somebody has for himself: a filesystem that is mounted, or another device.

@@ -2,13 +2,14 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,8 @@ import (
 	"reflinksr/internal/units"
 )
 
-// keyMigrate is the pair by which a snapshot is known to be one that migrate has made, and may destroy: where to.
+// keyMigrate is the pair by which a snapshot is known to be one that migrate has made, and may destroy; and by which a disk tells of its
+// migration (unfinished).
 const keyMigrate = "reflinksr.migrate"
 
 // mover is what srctl migrate is called among those that have volumes active.
@@ -36,8 +38,8 @@ const (
 
 // migrating is what is said of a migration.
 type migrating struct {
-	ssh, limit   string
-	wait, remove bool
+	ssh, limit         string
+	wait, remove, anew bool
 }
 
 func (s *session) migrate() *cobra.Command {
@@ -55,8 +57,9 @@ goes on with rounds, and finishes when the disk is free. Nobody can have it whil
 round is copied.
 
 The disk itself stays as it is, unless --remove says that it may go once the other is whole.
-What is interrupted goes on with the same command, after the last whole round. Until all is
-there the new disk is described as incomplete. This is for hosts without a toolstack,
+What is interrupted goes on with the same command, after the last whole round; nobody
+can have the disk if that was in the last one. Until all is there the new disk is
+described as incomplete. This is for hosts without a toolstack,
 which does not learn of it: it finds the new disk at its next scan, as another one.`,
 		`  srctl migrate tank web archive
   srctl migrate tank web other.example.org:tank --limit 50M
@@ -66,7 +69,8 @@ which does not learn of it: it finds the new disk at its next scan, as another o
 	c.Flags().StringVar(&m.ssh, "ssh", "ssh -oBatchMode=yes -oServerAliveInterval=15", "the `PROGRAM` that reaches another host, with its arguments")
 	c.Flags().StringVar(&m.limit, "limit", "", "copy at most so many `BYTES` a second (50M)")
 	c.Flags().BoolVar(&m.wait, "wait", false, "until the disk is free, with another round every minute")
-	c.Flags().BoolVar(&m.remove, "remove", false, "destroy the disk here when the other is whole")
+	c.Flags().BoolVar(&m.anew, "anew", false, "begin another one, whatever was begun")
+	c.Flags().BoolVar(&m.remove, "remove", false, "destroy the disk here when the other is whole: for a moment before nobody holds it, so that no guest may be started then")
 	return c
 }
 
@@ -123,14 +127,14 @@ func (s *session) migrateDisk(ctx context.Context, args []string, said migrating
 			return err
 		}
 	}
-	lock, err := lockMove(m.v.Key)
+	lock, err := lockDisk("migrate", m.v.Key)
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
 	ctx, stop := untilEnded(ctx)
 	defer stop()
-	if err := m.takeUp(ctx); err != nil {
+	if err := m.takeUp(ctx, said.anew); err != nil {
 		return err
 	}
 	if err := m.toTheEnd(ctx, said.wait); err != nil {
@@ -138,14 +142,14 @@ func (s *session) migrateDisk(ctx context.Context, args []string, said migrating
 	}
 	if said.remove {
 		if err := m.v.Destroy(ctx); err != nil {
-			return fmt.Errorf("the disk is whole as volume %s at %s, and could not be removed here: %w", m.there.key, m.to.where(), err)
+			return fmt.Errorf("the disk is whole as volume %s at %s, and could not be removed here: %w", m.there.Key, m.to.where(), err)
 		}
 	}
 	if s.json {
-		return printJSON(s.out, migrated{m.there.key, m.to.where(), m.v.Key, m.rounds, m.bytes, time.Since(begun).Seconds(), said.remove})
+		return printJSON(s.out, migrated{m.there.Key, m.to.where(), m.v.Key, m.rounds, m.bytes, time.Since(begun).Seconds(), said.remove})
 	}
 	fmt.Fprintf(messages, "%s in %d rounds, %v\n", s.bytes(m.bytes), m.rounds, time.Since(begun).Round(time.Millisecond))
-	_, err = fmt.Fprintln(s.out, m.there.key)
+	_, err = fmt.Fprintln(s.out, m.there.Key)
 	return err
 }
 
@@ -154,26 +158,31 @@ func (m *move) may() error {
 	switch {
 	case !m.disk.ReadWrite:
 		return fault.Hint(fmt.Errorf("volume %s is a snapshot", m.v.Key), "srctl copy copies one")
+	case m.disk.Keys["clone-on-boot"] != "":
+		return fmt.Errorf("volume %s is cloned at each boot of its guest, to %s, which has what the guest writes", m.v.Key, fault.Shorten(m.disk.Keys["clone-on-boot"]))
 	case m.disk.Sharable:
 		return fmt.Errorf("volume %s is sharable: of what several guests may write to nobody can say when it is free", m.v.Key)
 	}
 	return nil
 }
 
-// lockMove keeps others from migrating this disk.
-func lockMove(disk repository.Key) (*os.File, error) {
-	dir, err := rundir.Open("migrate")
+// errAnother says that another process has the lock.
+var errAnother = errors.New("another process is at it")
+
+// lockDisk keeps other processes that do something of this kind with a disk off it, until what it gives is closed.
+func lockDisk(kind string, disk repository.Key) (*os.File, error) {
+	dir, err := rundir.Open(kind)
 	if err != nil {
 		return nil, err
 	}
 	dir.Close()
-	f, err := os.OpenFile(filepath.Join(rundir.Path, "migrate", string(disk)+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(filepath.Join(rundir.Path, kind, string(disk)+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		f.Close()
-		return nil, fmt.Errorf("volume %s is being migrated by another process", disk)
+		return nil, fmt.Errorf("volume %s: %w (%s): let it end, and try again", disk, errAnother, kind)
 	}
 	return f, nil
 }
@@ -297,17 +306,17 @@ func (m *move) round(ctx context.Context) (int64, error) {
 func (m *move) since(ctx context.Context, key repository.Key) (*repository.Delta, error) {
 	stop := busy("comparing")
 	defer stop()
-	return repository.Volume{SR: m.v.SR, Key: key}.DeltaSince(ctx, m.there.holds)
+	return repository.Volume{SR: m.v.SR, Key: key}.DeltaSince(ctx, m.there.Holds)
 }
 
 // send has the other side hold a snapshot. It says there before that it is at it: a repetition of the same is the only thing that
 // mends what was interrupted.
 func (m *move) send(ctx context.Context, d *repository.Delta) (n int64, err error) {
-	if err := m.there.note(ctx, m, m.there.holds, d.To); err != nil {
+	if err := m.note(ctx, unfinished{Key: m.there.Key, Holds: m.there.Holds, Writing: d.To}); err != nil {
 		return 0, err
 	}
 	var device struct{ Device string }
-	if err := m.to.ask(ctx, &device, nil, "attach", "--json", "--", m.to.sr, string(m.there.key)); err != nil {
+	if err := m.to.ask(ctx, &device, nil, "attach", "--json", "--", m.to.sr, string(m.there.Key)); err != nil {
 		return 0, err
 	}
 	read, write, err := os.Pipe()
@@ -327,12 +336,12 @@ func (m *move) send(ctx context.Context, d *repository.Delta) (n int64, err erro
 		err = e
 	}
 	// Also when this was interrupted: nobody else would.
-	err = errors.Join(err, m.to.ask(context.WithoutCancel(ctx), nil, nil, "detach", "--", m.to.sr, string(m.there.key)))
+	err = errors.Join(err, m.to.ask(context.WithoutCancel(ctx), nil, nil, "detach", "--", m.to.sr, string(m.there.Key)))
 	if err != nil {
 		return 0, err
 	}
-	before := m.there.holds
-	if err := m.there.note(ctx, m, d.To, ""); err != nil {
+	before := m.there.Holds
+	if err := m.note(ctx, unfinished{Key: m.there.Key, Holds: d.To}); err != nil {
 		return 0, err
 	}
 	m.checked = false
@@ -391,20 +400,20 @@ func (m *move) drop(key repository.Key) error {
 
 // compare compares what the last round copied by checksum.
 func (m *move) compare(ctx context.Context) error {
-	here, err := checksumOf(ctx, repository.Volume{SR: m.v.SR, Key: m.there.holds})
+	here, err := checksumOf(ctx, repository.Volume{SR: m.v.SR, Key: m.there.Holds})
 	if err != nil {
 		return err
 	}
 	var there struct{ Checksum string }
 	stop := busy("comparing checksums")
-	err = m.to.ask(ctx, &there, nil, "checksum", "--json", "--", m.to.sr, string(m.there.key))
+	err = m.to.ask(ctx, &there, nil, "checksum", "--json", "--", m.to.sr, string(m.there.Key))
 	stop()
 	if err != nil {
 		return err
 	}
 	if there.Checksum != here {
-		return fault.Hint(fmt.Errorf("volume %s at %s does not hold what snapshot %s holds (checksum %.16s, here %.16s): somebody has written to it, or what carried it has lied", m.there.key, m.to.where(), m.there.holds, there.Checksum, here),
-			"destroy volume %s there, and migrate again", m.there.key)
+		return fault.Hint(fmt.Errorf("volume %s at %s does not hold what snapshot %s holds (checksum %.16s, here %.16s): somebody has written to it, or what carried it has lied", m.there.Key, m.to.where(), m.there.Holds, there.Checksum, here),
+			"destroy volume %s there, and migrate again", m.there.Key)
 	}
 	m.checked = true
 	return nil
@@ -412,14 +421,17 @@ func (m *move) compare(ctx context.Context) error {
 
 // finish tells the new disk that it is whole, and destroys what the migration needed here.
 func (m *move) finish(ctx context.Context) error {
-	if err := m.to.ask(ctx, nil, nil, "describe", "--", m.to.sr, string(m.there.key), m.disk.Description); err != nil {
+	if err := m.to.ask(ctx, nil, nil, "describe", "--", m.to.sr, string(m.there.Key), m.disk.Description); err != nil {
 		return err
 	}
-	return m.drop(m.there.holds)
+	if err := m.v.Unset(context.WithoutCancel(ctx), keyMigrate); err != nil {
+		return err
+	}
+	return m.drop(m.there.Holds)
 }
 
 // takeUp finds what an interrupted migration left on both sides, and begins one where there is none.
-func (m *move) takeUp(ctx context.Context) error {
+func (m *move) takeUp(ctx context.Context, anew bool) error {
 	if device, err := m.v.DeviceHere(ctx, mover); err != nil {
 		return err
 	} else if device != "" { // the lock says that it is nobody's
@@ -431,18 +443,21 @@ func (m *move) takeUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := m.find(ctx)
+	begun, err := parseUnfinished(m.disk.Keys[keyMigrate])
+	if err != nil {
+		return fmt.Errorf("what volume %s says of its migration is damaged (%w): srctl migrate --anew begins another", m.v.Key, err)
+	}
+	if begun.Key == "" || anew {
+		err = m.begin(ctx)
+	} else {
+		err = m.find(ctx, begun)
+	}
 	if err != nil {
 		return err
 	}
-	if !found {
-		if err := m.begin(ctx); err != nil {
-			return err
-		}
-	}
 	has := func(key repository.Key) bool { return key != "" && mine[key] }
-	if m.there.writing != "" && has(m.there.writing) && (m.there.holds == "" || has(m.there.holds)) {
-		d, err := m.since(ctx, m.there.writing)
+	if m.there.Writing != "" && has(m.there.Writing) && (m.there.Holds == "" || has(m.there.Holds)) {
+		d, err := m.since(ctx, m.there.Writing)
 		if err != nil {
 			return err
 		}
@@ -453,11 +468,11 @@ func (m *move) takeUp(ctx context.Context) error {
 		}
 		m.rounds, m.bytes = 1, n
 		note("the round that was interrupted is copied: %s", m.s.bytes(n))
-	} else if m.there.writing != "" || !has(m.there.holds) {
-		m.there.holds = "" // all of it, over whatever is there
+	} else if m.there.Writing != "" || !has(m.there.Holds) {
+		m.there.Holds = "" // all of it, over whatever is there
 	}
 	for key := range mine {
-		if key != m.there.holds {
+		if key != m.there.Holds {
 			if err := m.drop(key); err != nil {
 				return err
 			}
@@ -466,12 +481,12 @@ func (m *move) takeUp(ctx context.Context) error {
 	return nil
 }
 
-// mine are the snapshots that were made for this migration.
+// mine are the snapshots that were made to migrate the disk.
 func (m *move) mine(ctx context.Context) (map[repository.Key]bool, error) {
 	volumes, err := m.v.SR.List(ctx)
 	mine := map[repository.Key]bool{}
 	for _, v := range volumes {
-		if v.Keys[keyMigrate] == m.to.where() && v.Keys[keyOf] == string(m.v.Key) && !v.ReadWrite {
+		if v.Keys[keyMigrate] != "" && v.Keys[keyOf] == string(m.v.Key) && !v.ReadWrite {
 			mine[v.Key] = true
 		}
 	}
@@ -484,94 +499,81 @@ func (m *move) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	host, _ := os.Hostname() // for people
 	var made struct{ Key string }
-	err = m.to.ask(ctx, &made, nil, "create", "--json", "--name", m.disk.Name, "--description", unfinished{}.text(m.v.Key), "--sector-size", fmt.Sprint(size), "--exact", "--", m.to.sr, fmt.Sprint(m.disk.VirtualSize))
+	err = m.to.ask(ctx, &made, nil, "create", "--json", "--name", m.disk.Name, "--description", fmt.Sprintf("incomplete: volume %s of %s is being copied to it by srctl migrate", m.v.Key, host),
+		"--sector-size", fmt.Sprint(size), "--exact", "--", m.to.sr, fmt.Sprint(m.disk.VirtualSize))
 	if err != nil {
 		return err
 	}
-	m.there.key, err = repository.ParseKey(made.Key)
-	return err
+	key, err := repository.ParseKey(made.Key)
+	if err != nil {
+		return err
+	}
+	return m.note(ctx, unfinished{Key: key})
 }
 
 // find finds the disk on the other side that a migration of this one has begun.
-func (m *move) find(ctx context.Context) (bool, error) {
+func (m *move) find(ctx context.Context, begun unfinished) error {
 	var all []struct {
-		Key, Description string
-		VirtualSize      int64 `json:"virtual_size"`
+		Key         string
+		ReadWrite   bool  `json:"read_write"`
+		VirtualSize int64 `json:"virtual_size"`
 	}
 	if err := m.to.ask(ctx, &all, nil, "ls", "--json", "--", m.to.sr); err != nil {
-		return false, err
+		return err
 	}
 	for _, one := range all {
-		there, ours := parseUnfinished(one.Description, m.v.Key)
-		if !ours {
+		if one.Key != string(begun.Key) || !one.ReadWrite {
 			continue
 		}
-		var err error
-		if there.key, err = repository.ParseKey(one.Key); err != nil {
-			return false, err
-		}
-		if there.key == m.v.Key {
-			return false, misused("the disk is in that SR already")
-		}
-		m.there = there
+		m.there = begun
 		// What was interrupted may have left it attached. If another is at it still, to attach it fails, and tells.
 		m.to.ask(ctx, nil, nil, "detach", "--", m.to.sr, one.Key)
 		// If the disk has grown since, so does the other.
 		if one.VirtualSize < m.disk.VirtualSize {
-			return true, m.to.ask(ctx, nil, nil, "resize", "--", m.to.sr, one.Key, fmt.Sprint(m.disk.VirtualSize))
+			return m.to.ask(ctx, nil, nil, "resize", "--", m.to.sr, one.Key, fmt.Sprint(m.disk.VirtualSize))
 		}
-		return true, nil
+		return nil
 	}
-	return false, nil
+	return fault.Hint(fmt.Errorf("volume %s is being migrated to %s, as volume %s, which %s does not have", m.v.Key, begun.To, begun.Key, m.to.where()),
+		"give that destination; or begin another with --anew, and destroy volume %s there, if it is there", begun.Key)
 }
 
-// unfinished is a disk on the other side that is not whole yet. What it holds stands in its description, beside what it is for people.
+// unfinished is a disk on the other side that is not whole yet. The disk itself tells of it, by a pair: nobody else can.
 type unfinished struct {
-	key     repository.Key // its own
-	holds   repository.Key // the snapshot that it holds; "" if none
-	writing repository.Key // the one that it is to hold, and may in parts
+	Key     repository.Key `json:"key"`               // its own
+	Holds   repository.Key `json:"holds,omitempty"`   // the snapshot that it holds; "" if none
+	Writing repository.Key `json:"writing,omitempty"` // the one that it is to hold, and may in parts
+	To      string         `json:"to"`                // where it is, for people
 }
 
-func (i unfinished) text(of repository.Key) string {
-	text := "incomplete: srctl migrate of volume " + string(of)
-	if i.holds != "" {
-		text += ", holds " + string(i.holds)
+// parseUnfinished reads what a disk tells of its migration; nothing, if there is none.
+func parseUnfinished(text string) (u unfinished, err error) {
+	if text == "" {
+		return u, nil
 	}
-	if i.writing != "" {
-		text += ", writing " + string(i.writing)
+	if err := json.Unmarshal([]byte(text), &u); err != nil {
+		return u, err
 	}
-	return text
-}
-
-// parseUnfinished reads what text has written of a volume.
-func parseUnfinished(text string, of repository.Key) (i unfinished, ours bool) {
-	rest, ours := strings.CutPrefix(text, unfinished{}.text(of))
-	if !ours {
-		return i, false
-	}
-	for word := range strings.SplitSeq(strings.TrimPrefix(rest, ", "), ", ") {
-		what, text, _ := strings.Cut(word, " ")
-		key, err := repository.ParseKey(text)
-		switch {
-		case word == "":
-		case err != nil:
-			return i, false
-		case what == "holds":
-			i.holds = key
-		case what == "writing":
-			i.writing = key
+	for _, key := range []repository.Key{u.Key, cmp.Or(u.Holds, u.Key), cmp.Or(u.Writing, u.Key)} {
+		if _, err := repository.ParseKey(string(key)); err != nil {
+			return u, err
 		}
 	}
-	return i, i.text(of) == text
+	return u, nil
 }
 
-// note has the other side say what it holds.
-func (i *unfinished) note(ctx context.Context, m *move, holds, writing repository.Key) error {
-	next := unfinished{i.key, holds, writing}
-	if err := m.to.ask(ctx, nil, nil, "describe", "--", m.to.sr, string(i.key), next.text(m.v.Key)); err != nil {
+// note has the disk tell what the other side holds.
+func (m *move) note(ctx context.Context, next unfinished) error {
+	next.To = m.to.where()
+	data, err := json.Marshal(next)
+	if err != nil {
 		return err
 	}
-	*i = next
+	if err := m.v.Set(context.WithoutCancel(ctx), keyMigrate, string(data)); err != nil {
+		return err
+	}
+	m.there = next
 	return nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -54,19 +55,23 @@ func TestChecksum(t *testing.T) {
 	}
 }
 
-// What an unfinished disk holds is read as it was written, and of no other volume.
+// What a disk tells of its migration is read as it was written, and else refused.
 func TestUnfinished(t *testing.T) {
-	const of, a, b repository.Key = "11111111-2222-4333-8444-555555555555", "aaaaaaaa-2222-4333-8444-555555555555", "bbbbbbbb-2222-4333-8444-555555555555"
-	for _, i := range []unfinished{{}, {holds: a}, {writing: b}, {holds: a, writing: b}} {
-		if got, ours := parseUnfinished(i.text(of), of); !ours || got != i {
-			t.Errorf("%+v: %+v, %v", i, got, ours)
+	const k, a, b repository.Key = "11111111-2222-4333-8444-555555555555", "aaaaaaaa-2222-4333-8444-555555555555", "bbbbbbbb-2222-4333-8444-555555555555"
+	for _, want := range []unfinished{{}, {Key: k, To: "x:y"}, {Key: k, Holds: a}, {Key: k, Writing: b}, {Key: k, Holds: a, Writing: b}} {
+		text, err := json.Marshal(want)
+		if err != nil {
+			t.Fatal(err)
 		}
-		if _, ours := parseUnfinished(i.text(of), a); ours {
-			t.Errorf("%+v: another volume's", i)
+		if want.Key == "" {
+			text = nil
+		}
+		if got, err := parseUnfinished(string(text)); err != nil || got != want {
+			t.Errorf("%s: %+v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"", "web", unfinished{}.text(of) + "!", unfinished{}.text(of) + ", holds x", unfinished{writing: b}.text(of) + ", holds " + string(a)} {
-		if got, ours := parseUnfinished(text, of); ours {
+	for _, text := range []string{"x", "{}", `{"key":"x"}`, `{"key":"` + string(k) + `","holds":"../x"}`} {
+		if got, err := parseUnfinished(text); err == nil {
 			t.Errorf("%q: %+v", text, got)
 		}
 	}

@@ -28,11 +28,15 @@ type store struct {
 	dir     string
 	renewed bool // the catalogue was not there, or could not be read, and was made anew of the streams
 	broken  map[repository.Key]error
+	losses  map[int]error // what lostAt has found since something broke
 }
 
 // openStore reads what there is of a disk. That nothing is there is os.ErrNotExist.
 func openStore(dir string, disk repository.Key) (*store, error) {
 	st := &store{dir: filepath.Join(dir, string(disk)), broken: map[repository.Key]error{}}
+	if info, err := os.Lstat(st.dir); err == nil && !info.IsDir() {
+		return nil, fmt.Errorf("%s is not a directory: backups are kept in none that a link leads to", st.dir)
+	}
 	entries, err := os.ReadDir(st.dir)
 	if err != nil {
 		return nil, err
@@ -57,13 +61,24 @@ func openStore(dir string, disk repository.Key) (*store, error) {
 	for _, p := range st.Points {
 		switch size, there := sizes[p.File]; {
 		case !there:
-			st.broken[p.Key] = fmt.Errorf("%s is not there", st.path(p))
+			st.breaks(p.Key, fmt.Errorf("%s is not there", st.path(p)))
 		case size != p.Bytes:
-			st.broken[p.Key] = fmt.Errorf("%s has %d bytes, and not %d", st.path(p), size, p.Bytes)
+			st.breaks(p.Key, fmt.Errorf("%s has %d bytes, and not %d", st.path(p), size, p.Bytes))
 		}
 		delete(sizes, p.File)
 	}
 	return st, st.addUnlisted(sizes)
+}
+
+// partials are the paths of streams that are not whole.
+func (st *store) partials() (paths []string, err error) {
+	entries, err := os.ReadDir(st.dir)
+	for _, e := range entries {
+		if name, is := strings.CutSuffix(e.Name(), ".partial"); is && catalogue.IsFileName(name) && e.Type().IsRegular() {
+			paths = append(paths, filepath.Join(st.dir, e.Name()))
+		}
+	}
+	return paths, err
 }
 
 // read reads the catalogue. Of one that is lost or damaged there is none; one of a newer version is for a newer program.
@@ -144,6 +159,7 @@ func (st *store) insert(p catalogue.Point) {
 	for at > 0 && st.Points[at-1].At.After(p.At) && st.Points[at-1].Key != p.Since {
 		at--
 	}
+	st.losses = nil
 	st.Points = slices.Insert(st.Points, at, p)
 }
 
@@ -170,18 +186,40 @@ func (st *store) path(p catalogue.Point) string { return filepath.Join(st.dir, p
 // lost says why a point cannot be restored: nil if nothing is known against it.
 func (st *store) lost(p catalogue.Point) error { return st.lostAt(st.Find(p.Key)) }
 
+// lostAt is lost by index. What it finds it keeps: every point needs those before.
 func (st *store) lostAt(at int) error {
-	chain, whole := st.Chain(at)
-	for _, p := range chain {
-		if err := st.broken[p.Key]; err != nil {
-			return err
+	if st.losses == nil {
+		st.losses = map[int]error{}
+	}
+	var chain []int // without a loss that is known
+	var err error
+	for whole := false; !whole; {
+		known := false
+		if err, known = st.losses[at]; known {
+			break
+		}
+		p := st.Points[at]
+		st.losses[at] = nil // nobody says that they form no ring
+		chain, whole = append(chain, at), p.Since == ""
+		before := at
+		if !whole {
+			if at = st.Before(p.Since, at); at < 0 {
+				err = fmt.Errorf("%s begins with volume %s, of which no stream is there", st.path(st.Points[before]), p.Since)
+				break
+			}
 		}
 	}
-	if !whole && len(chain) > 0 {
-		return fmt.Errorf("%s begins with volume %s, of which no stream is there", st.path(chain[0]), chain[0].Since)
+	for _, at := range slices.Backward(chain) {
+		if err == nil {
+			err = st.broken[st.Points[at].Key]
+		}
+		st.losses[at] = err
 	}
-	return nil
+	return err
 }
+
+// breaks notes what is wrong with a stream.
+func (st *store) breaks(key repository.Key, err error) { st.broken[key], st.losses = err, nil }
 
 // find is the point with a key, nil if there is none.
 func (st *store) find(key repository.Key) *catalogue.Point {
@@ -215,6 +253,7 @@ func (st *store) remove(gone []catalogue.Point) error {
 	for _, p := range gone {
 		st.Removed = append(st.Removed, p.File)
 	}
+	st.losses = nil
 	st.Points = slices.DeleteFunc(st.Points, func(p catalogue.Point) bool { return slices.Contains(st.Removed, p.File) })
 	if err := st.save(); err != nil {
 		return err
@@ -332,7 +371,7 @@ func (st *store) verify(f *os.File, p catalogue.Point) error {
 	if err != nil {
 		err = fmt.Errorf("%s: %w", f.Name(), err)
 		if errors.As(err, new(*delta.Damage)) {
-			st.broken[p.Key] = err
+			st.breaks(p.Key, err)
 		}
 		return err
 	}

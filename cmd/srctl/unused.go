@@ -17,6 +17,7 @@ import (
 // unusing is how it is found out what nobody uses.
 type unusing struct {
 	database  string
+	written   string // when that was, as the operator says
 	snapshots bool
 }
 
@@ -165,6 +166,12 @@ func (u unusing) judge(ctx context.Context, sr repository.SR) ([]judged, *xapidb
 			all[i].why = fmt.Sprintf("a snapshot of %s, which the database has in another SR", of)
 		}
 	}
+	// A disk that is cloned at each boot takes the clone with it.
+	for i, v := range volumes {
+		if clone := state[repository.Key(v.Keys["clone-on-boot"])]; clone != nil && clone.why != "" && all[i].why == "" {
+			all[i].why = fmt.Sprintf("%s is cloned of it at each boot, and is kept", clone.v.Key)
+		}
+	}
 	for i := range all {
 		all[i].unused = all[i].why == ""
 	}
@@ -181,6 +188,19 @@ func (u unusing) open() (*xapidb.Database, error) {
 	db, err := xapidb.Open(cmp.Or(u.database, xapidb.Default))
 	if err != nil {
 		return nil, err
+	}
+	if u.database != "" {
+		// The time of a copy is that of the copying.
+		if u.written == "" {
+			return nil, misused("--database %s: nothing tells when a copy was written: say so with --written, the time at which xe pool-dump-database was called", u.database)
+		}
+		said, err := time.Parse(time.RFC3339, u.written)
+		if err != nil {
+			return nil, misused("--written: %v", err)
+		}
+		if said.Before(db.Written) && time.Until(db.Written) < time.Minute {
+			db.Written = said
+		}
 	}
 	if age := time.Since(db.Written); age > fresh || age < -time.Minute {
 		return nil, fault.Hint(fault.Errorf(fault.ErrInvalid, db.Path, "%s was written at %s, and only what has been within %v can be believed", db.Path, db.Written.Format(time.RFC3339), fresh),

@@ -190,7 +190,7 @@ func (c *Catalogue) Write(w io.Writer) error {
 }
 
 // Find is where the point with a key is, -1 if there is none.
-func (c *Catalogue) Find(key repository.Key) int { return c.before(key, len(c.Points)) }
+func (c *Catalogue) Find(key repository.Key) int { return c.Before(key, len(c.Points)) }
 
 // Chain is the streams that make the point at an index, from that of a whole disk on; whole is false if one of them is not there.
 func (c *Catalogue) Chain(at int) (chain []Point, whole bool) {
@@ -198,15 +198,15 @@ func (c *Catalogue) Chain(at int) (chain []Point, whole bool) {
 		p := c.Points[at]
 		chain, whole = append(chain, p), p.Since == ""
 		if !whole {
-			at = c.before(p.Since, at)
+			at = c.Before(p.Since, at)
 		}
 	}
 	slices.Reverse(chain)
 	return chain, whole
 }
 
-// before finds a point: most are the one before that which begins with it.
-func (c *Catalogue) before(key repository.Key, at int) int {
+// Before finds a point by its key, at which one at an index begins: most are the one before that. It is -1 if there is none.
+func (c *Catalogue) Before(key repository.Key, at int) int {
 	for i := range c.Points {
 		if i = (at - 1 - i + len(c.Points)) % len(c.Points); c.Points[i].Key == key {
 			return i
