@@ -29,7 +29,7 @@ func TestUsage(t *testing.T) {
 func TestUnknownCommand(t *testing.T) {
 	for typed, want := range map[string]string{
 		"snaphsot":      `srctl: there is no command "snaphsot": is snapshot meant?`,
-		"l":             `srctl: there is no command "l": is du or lease or ls meant?`,
+		"l":             `srctl: there is no command "l": is du or lease or ls or sr meant?`,
 		"frobnicate":    `srctl: there is no command "frobnicate"` + "\n",
 		"delta aply x":  `srctl delta: there is no command "aply": is apply meant?`,
 		"lease brek a":  `srctl lease: there is no command "brek": is break meant?`,

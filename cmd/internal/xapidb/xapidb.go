@@ -74,6 +74,7 @@ func Open(path string) (*Database, error) {
 // row is one of the VDI table.
 type row struct {
 	ref, sr, snapshotOf string
+	vbds                string // what is to be in a table of its own
 	vdi                 *VDI
 }
 
@@ -235,7 +236,7 @@ func (r *reading) vdi(ref string, fields map[string]string) (err error) {
 	if v.SnapshotTime, err = when(fields["snapshot_time"]); err != nil {
 		return fmt.Errorf("the VDI %s has a snapshot_time that is none: %w", v.UUID, err)
 	}
-	r.db.VDIs[v.UUID], r.rows[ref] = v, &row{ref, fields["SR"], fields["snapshot_of"], v}
+	r.db.VDIs[v.UUID], r.rows[ref] = v, &row{ref, fields["SR"], fields["snapshot_of"], fields["VBDs"], v}
 	return nil
 }
 
@@ -254,6 +255,9 @@ func (r *reading) finish() error {
 		id := strings.TrimPrefix(row.ref, "OpaqueRef:")
 		if v.UsedBy == "" {
 			v.UsedBy = r.used[id]
+		}
+		if v.UsedBy == "" && strings.Contains(row.vbds, "OpaqueRef:") {
+			v.UsedBy = "a VBD that the database does not have itself, " + row.vbds
 		}
 		if v.UsedBy == "" && !uuids.IsCanonical(id) {
 			v.UsedBy = "a reference of a form that is not known, " + row.ref

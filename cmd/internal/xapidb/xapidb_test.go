@@ -83,6 +83,14 @@ func TestUsedBy(t *testing.T) {
 	}
 }
 
+// A disk whose own row has a VBD is used, also if that is not there: then the database is not whole.
+func TestVBDThatIsMissing(t *testing.T) {
+	d, err := read(strings.NewReader(strings.Replace(whole(), ` uuid="`+diskID+`"`, ` uuid="`+diskID+`" VBDs="('OpaqueRef:bb')"`, 1)))
+	if err != nil || !strings.Contains(d.VDIs[diskID].UsedBy, "OpaqueRef:bb") {
+		t.Errorf("%+v, %v", d.VDIs[diskID], err)
+	}
+}
+
 func TestRefused(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
 		{"", "it ends before its end"},
