@@ -27,8 +27,8 @@ func HasOpen(pid int, want *unix.Stat_t) bool {
 	return false
 }
 
-// Openers lists the processes that have a file open, but for this one: a file is known by its last name and its numbers. Only what has
-// the name is looked at, for other files may be on filesystems that do not answer. One that ends meanwhile is not listed.
+// Openers lists the processes that have a file open, but for this one: a file is known by its last name and its numbers. A server that is
+// away must not hold this up: only what has the name is looked at, and no server is asked. One that ends meanwhile is not listed.
 func Openers(name string, dev, ino uint64) (pids []int) {
 	all, _ := os.ReadDir("/proc")
 	for _, dir := range all {
@@ -38,9 +38,13 @@ func Openers(name string, dev, ino uint64) (pids []int) {
 		}
 		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 		if slices.ContainsFunc(fds, func(fd string) bool {
-			var st unix.Stat_t
 			path, err := os.Readlink(fd)
-			return err == nil && filepath.Base(path) == name && unix.Stat(fd, &st) == nil && st.Dev == dev && st.Ino == ino
+			if err != nil || filepath.Base(path) != name {
+				return false
+			}
+			var st unix.Statx_t
+			err = sys.Do(func() error { return unix.Statx(unix.AT_FDCWD, fd, unix.AT_STATX_DONT_SYNC, unix.STATX_INO, &st) })
+			return err == nil && st.Ino == ino && unix.Mkdev(st.Dev_major, st.Dev_minor) == dev
 		}) {
 			pids = append(pids, pid)
 		}
