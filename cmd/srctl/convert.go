@@ -39,7 +39,7 @@ only: `+xapidb.Default+`, or the copy that --database names (made on the pool's 
 xe pool-dump-database file-name=FILE). Without one disks are called by their UUIDs, and
 all of them are writable.`,
 		`  srctl convert --dry-run /mnt/old tank
-  srctl convert --database /root/pool.db /mnt/old tank
+  srctl convert --database pool.db /mnt/old tank
   srctl convert --abandon tank`, 1, 2, func(ctx context.Context, args []string) error {
 			switch {
 			case abandon && len(args) == 2:

@@ -230,7 +230,7 @@ func ofKilledMove(ctx context.Context, v repository.Volume) (bool, error) {
 	if err != nil || device == "" {
 		return false, err
 	}
-	lock, err := lockDisk("migrate", v.Key)
+	lock, err := lockDisk("migration", v.Key)
 	if err != nil {
 		return false, err
 	}

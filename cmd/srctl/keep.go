@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -41,7 +40,7 @@ func (s *session) takeSnapshot(ctx context.Context, v repository.Volume, t taggi
 	if rules != nil {
 		t.tag = cmp.Or(t.tag, defaultTag)
 		// Another one would take this one's snapshot for an older one, and the other way round.
-		lock, err := waitFor(ctx, "keep", v.Key)
+		lock, err := waitForDisk(ctx, "thinning", v.Key)
 		if err != nil {
 			return err
 		}
@@ -63,24 +62,6 @@ func (s *session) takeSnapshot(ctx context.Context, v repository.Volume, t taggi
 		return errors.Join(failed, printJSON(s.out, keptSnapshot{s.disk(made), gone}))
 	}
 	return errors.Join(failed, s.made(made, nil))
-}
-
-// longestWait is how long one of these waits for another of the same disk.
-const longestWait = 5 * time.Minute
-
-// waitFor keeps others of this kind off a disk, until what it gives is closed.
-func waitFor(ctx context.Context, kind string, disk repository.Key) (*os.File, error) {
-	for end := time.Now().Add(longestWait); ; {
-		lock, err := lockDisk(kind, disk)
-		if !errors.Is(err, errAnother) || time.Now().After(end) {
-			return lock, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, context.Cause(ctx)
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
 }
 
 // labelled takes a snapshot that is called, and marked, as was said: as the disk is, and not at all, if nothing was.

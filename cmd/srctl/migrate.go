@@ -1,24 +1,15 @@
 package main
 
 import (
-	"bufio"
-	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
-	"reflinksr/cmd/internal/delta"
 	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
-	"reflinksr/internal/rundir"
 	"reflinksr/internal/units"
 )
 
@@ -76,15 +67,14 @@ which does not learn of it: it finds the new disk at its next scan, as another o
 
 // move is one migration.
 type move struct {
-	s       *session
-	v       repository.Volume
-	disk    repository.VolumeStat
-	to      peer
-	limit   int64 // bytes a second; 0: none
-	there   unfinished
-	rounds  int
-	bytes   int64 // that were copied, of streams
-	checked bool
+	s      *session
+	v      repository.Volume
+	disk   repository.VolumeStat
+	to     peer
+	limit  int64 // bytes a second; 0: none
+	there  unfinished
+	rounds int
+	bytes  int64 // that were copied, of streams
 }
 
 // migrated is a migration for programs.
@@ -127,7 +117,7 @@ func (s *session) migrateDisk(ctx context.Context, args []string, said migrating
 			return err
 		}
 	}
-	lock, err := lockDisk("migrate", m.v.Key)
+	lock, err := lockDisk("migration", m.v.Key)
 	if err != nil {
 		return err
 	}
@@ -166,57 +156,26 @@ func (m *move) may() error {
 	return nil
 }
 
-// errAnother says that another process has the lock.
-var errAnother = errors.New("another process is at it")
-
-// lockDisk keeps other processes that do something of this kind with a disk off it, until what it gives is closed.
-func lockDisk(kind string, disk repository.Key) (*os.File, error) {
-	dir, err := rundir.Open(kind)
-	if err != nil {
-		return nil, err
-	}
-	dir.Close()
-	f, err := os.OpenFile(filepath.Join(rundir.Path, kind, string(disk)+".lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("volume %s: %w (%s): let it end, and try again", disk, errAnother, kind)
-	}
-	return f, nil
-}
-
 // toTheEnd copies round after round, and the last one while nobody has the disk.
-func (m *move) toTheEnd(ctx context.Context, wait bool) (err error) {
-	for {
-		held, err := m.hold(ctx)
-		if err != nil {
-			return err
-		}
-		if held {
-			return m.last(ctx)
-		}
+func (m *move) toTheEnd(ctx context.Context, wait bool) error {
+	held, err := m.hold(ctx)
+	for err == nil && !held {
 		if err := m.converge(ctx); err != nil {
 			return err
 		}
-		if held, err = m.hold(ctx); err != nil {
-			return err
-		}
-		if held {
-			return m.last(ctx)
-		}
-		if !wait {
+		held, err = m.hold(ctx)
+		if err == nil && !held && !wait {
 			return fault.Hint(fmt.Errorf("volume %s: %w: what it held a moment ago is at %s", m.v.Key, errHasIt, m.to.where()),
 				"shut down who has it (srctl show), and give the same command again: little is left to copy")
 		}
-		if held, err = m.await(ctx, time.Minute); err != nil {
-			return err
-		}
-		if held {
-			return m.last(ctx)
+		if err == nil && !held {
+			held, err = m.await(ctx, time.Minute)
 		}
 	}
+	if err != nil {
+		return err
+	}
+	return m.last(ctx)
 }
 
 // await waits until nobody has the disk.
@@ -267,156 +226,13 @@ func (m *move) converge(ctx context.Context) error {
 // last copies what is left, of a disk that nobody has, and gives it back.
 func (m *move) last(ctx context.Context) error {
 	_, err := m.round(ctx)
-	if err == nil && !m.checked {
+	if err == nil {
 		err = m.compare(ctx)
 	}
 	if err == nil {
 		err = m.finish(ctx)
 	}
 	return m.release(err)
-}
-
-// round takes a snapshot and copies what has changed since the one before; the number of bytes of that.
-func (m *move) round(ctx context.Context) (int64, error) {
-	stop := busy("taking a snapshot")
-	made, err := m.v.SnapshotAs(ctx, repository.Label{
-		Name:        named("migration of ", m.disk.Name, time.Now()),
-		Description: fmt.Sprintf("made by srctl migrate to %s, and destroyed by that", m.to.where()),
-		Keys:        map[string]string{keyMigrate: m.to.where(), keyOf: string(m.v.Key)},
-	})
-	stop()
-	if err != nil {
-		return 0, err
-	}
-	d, err := m.since(ctx, made.Key)
-	if err != nil {
-		return 0, errors.Join(err, m.drop(made.Key))
-	}
-	defer d.Data.Close()
-	n, err := m.send(ctx, d)
-	if err != nil {
-		return 0, fmt.Errorf("%w: the same command goes on", err)
-	}
-	m.rounds, m.bytes = m.rounds+1, m.bytes+n
-	note("round %d: %s", m.rounds, m.s.bytes(n))
-	return n, nil
-}
-
-// since is what a snapshot has that the other side has not.
-func (m *move) since(ctx context.Context, key repository.Key) (*repository.Delta, error) {
-	stop := busy("comparing")
-	defer stop()
-	return repository.Volume{SR: m.v.SR, Key: key}.DeltaSince(ctx, m.there.Holds)
-}
-
-// send has the other side hold a snapshot. It says there before that it is at it: a repetition of the same is the only thing that
-// mends what was interrupted.
-func (m *move) send(ctx context.Context, d *repository.Delta) (n int64, err error) {
-	if err := m.note(ctx, unfinished{Key: m.there.Key, Holds: m.there.Holds, Writing: d.To}); err != nil {
-		return 0, err
-	}
-	var device struct{ Device string }
-	if err := m.to.ask(ctx, &device, nil, "attach", "--json", "--", m.to.sr, string(m.there.Key)); err != nil {
-		return 0, err
-	}
-	read, write, err := os.Pipe()
-	if err != nil {
-		return 0, err
-	}
-	sent := make(chan error, 1)
-	go func() {
-		out := &limited{ctx: ctx, to: write, limit: m.limit, begun: time.Now()}
-		e := pour(out, d)
-		n = out.n
-		sent <- errors.Join(e, write.Close())
-	}()
-	err = m.to.ask(ctx, nil, read, "delta", "apply", "--json", "--overwrite", "--", "-", device.Device)
-	read.Close() // so that nobody writes on to nobody
-	if e := <-sent; err == nil {
-		err = e
-	}
-	// Also when this was interrupted: nobody else would.
-	err = errors.Join(err, m.to.ask(context.WithoutCancel(ctx), nil, nil, "detach", "--", m.to.sr, string(m.there.Key)))
-	if err != nil {
-		return 0, err
-	}
-	before := m.there.Holds
-	if err := m.note(ctx, unfinished{Key: m.there.Key, Holds: d.To}); err != nil {
-		return 0, err
-	}
-	m.checked = false
-	if before != "" {
-		return n, m.drop(before)
-	}
-	return n, nil
-}
-
-// pour writes a delta to a pipe.
-func pour(to io.Writer, d *repository.Delta) error {
-	b := bufio.NewWriterSize(to, delta.MaxData)
-	w, err := delta.NewWriter(b, headerOf(d))
-	if err == nil {
-		err = writeDelta(w, d)
-	}
-	if err == nil {
-		err = b.Flush()
-	}
-	return err
-}
-
-// limited is a pipe that takes so much a second.
-type limited struct {
-	ctx   context.Context
-	to    io.Writer
-	limit int64 // bytes a second; 0: none
-	begun time.Time
-	n     int64
-}
-
-// Write waits until so much may have been written.
-func (l *limited) Write(p []byte) (n int, err error) {
-	if l.limit > 0 {
-		due := l.begun.Add(time.Duration(float64(l.n) / float64(l.limit) * float64(time.Second)))
-		select {
-		case <-l.ctx.Done():
-			return 0, context.Cause(l.ctx)
-		case <-time.After(time.Until(due)):
-		}
-	}
-	n, err = l.to.Write(p)
-	l.n += int64(n)
-	return n, err
-}
-
-// drop destroys a snapshot of ours. One that somebody has stays, and is destroyed by the next migration.
-func (m *move) drop(key repository.Key) error {
-	err := repository.Volume{SR: m.v.SR, Key: key}.Destroy(context.Background())
-	if errors.Is(err, fault.ErrInUse) || errors.Is(err, fault.ErrElsewhere) {
-		note("snapshot %s stays until the disk is migrated again: %v", key, err)
-		return nil
-	}
-	return err
-}
-
-// compare compares what the last round copied by checksum.
-func (m *move) compare(ctx context.Context) error {
-	here, err := checksumOf(ctx, repository.Volume{SR: m.v.SR, Key: m.there.Holds})
-	if err != nil {
-		return err
-	}
-	var there struct{ Checksum string }
-	stop := busy("comparing checksums")
-	err = m.to.ask(ctx, &there, nil, "checksum", "--json", "--", m.to.sr, string(m.there.Key))
-	stop()
-	if err != nil {
-		return err
-	}
-	if there.Checksum != here {
-		return fault.Hint(fmt.Errorf("volume %s at %s does not hold what snapshot %s holds (checksum %.16s, here %.16s): somebody has written to it, or what carried it has lied", m.there.Key, m.to.where(), m.there.Holds, there.Checksum, here),
-			"destroy volume %s there, and migrate again", m.there.Key)
-	}
-	m.checked = true
-	return nil
 }
 
 // finish tells the new disk that it is whole, and destroys what the migration needed here.
@@ -428,152 +244,4 @@ func (m *move) finish(ctx context.Context) error {
 		return err
 	}
 	return m.drop(m.there.Holds)
-}
-
-// takeUp finds what an interrupted migration left on both sides, and begins one where there is none.
-func (m *move) takeUp(ctx context.Context, anew bool) error {
-	if device, err := m.v.DeviceHere(ctx, mover); err != nil {
-		return err
-	} else if device != "" { // the lock says that it is nobody's
-		if err := m.v.DetachHere(ctx, mover); err != nil {
-			return err
-		}
-	}
-	mine, err := m.mine(ctx)
-	if err != nil {
-		return err
-	}
-	begun, err := parseUnfinished(m.disk.Keys[keyMigrate])
-	if err != nil {
-		return fmt.Errorf("what volume %s says of its migration is damaged (%w): srctl migrate --anew begins another", m.v.Key, err)
-	}
-	if begun.Key == "" || anew {
-		err = m.begin(ctx)
-	} else {
-		err = m.find(ctx, begun)
-	}
-	if err != nil {
-		return err
-	}
-	has := func(key repository.Key) bool { return key != "" && mine[key] }
-	if m.there.Writing != "" && has(m.there.Writing) && (m.there.Holds == "" || has(m.there.Holds)) {
-		d, err := m.since(ctx, m.there.Writing)
-		if err != nil {
-			return err
-		}
-		defer d.Data.Close()
-		n, err := m.send(ctx, d)
-		if err != nil {
-			return fmt.Errorf("%w: the same command goes on", err)
-		}
-		m.rounds, m.bytes = 1, n
-		note("the round that was interrupted is copied: %s", m.s.bytes(n))
-	} else if m.there.Writing != "" || !has(m.there.Holds) {
-		m.there.Holds = "" // all of it, over whatever is there
-	}
-	for key := range mine {
-		if key != m.there.Holds {
-			if err := m.drop(key); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// mine are the snapshots that were made to migrate the disk.
-func (m *move) mine(ctx context.Context) (map[repository.Key]bool, error) {
-	volumes, err := m.v.SR.List(ctx)
-	mine := map[repository.Key]bool{}
-	for _, v := range volumes {
-		if v.Keys[keyMigrate] != "" && v.Keys[keyOf] == string(m.v.Key) && !v.ReadWrite {
-			mine[v.Key] = true
-		}
-	}
-	return mine, err
-}
-
-// begin makes the disk on the other side.
-func (m *move) begin(ctx context.Context) error {
-	size, err := m.v.SectorSize(ctx)
-	if err != nil {
-		return err
-	}
-	host, _ := os.Hostname() // for people
-	var made struct{ Key string }
-	err = m.to.ask(ctx, &made, nil, "create", "--json", "--name", m.disk.Name, "--description", fmt.Sprintf("incomplete: volume %s of %s is being copied to it by srctl migrate", m.v.Key, host),
-		"--sector-size", fmt.Sprint(size), "--exact", "--", m.to.sr, fmt.Sprint(m.disk.VirtualSize))
-	if err != nil {
-		return err
-	}
-	key, err := repository.ParseKey(made.Key)
-	if err != nil {
-		return err
-	}
-	return m.note(ctx, unfinished{Key: key})
-}
-
-// find finds the disk on the other side that a migration of this one has begun.
-func (m *move) find(ctx context.Context, begun unfinished) error {
-	var all []struct {
-		Key         string
-		ReadWrite   bool  `json:"read_write"`
-		VirtualSize int64 `json:"virtual_size"`
-	}
-	if err := m.to.ask(ctx, &all, nil, "ls", "--json", "--", m.to.sr); err != nil {
-		return err
-	}
-	for _, one := range all {
-		if one.Key != string(begun.Key) || !one.ReadWrite {
-			continue
-		}
-		m.there = begun
-		// What was interrupted may have left it attached. If another is at it still, to attach it fails, and tells.
-		m.to.ask(ctx, nil, nil, "detach", "--", m.to.sr, one.Key)
-		// If the disk has grown since, so does the other.
-		if one.VirtualSize < m.disk.VirtualSize {
-			return m.to.ask(ctx, nil, nil, "resize", "--", m.to.sr, one.Key, fmt.Sprint(m.disk.VirtualSize))
-		}
-		return nil
-	}
-	return fault.Hint(fmt.Errorf("volume %s is being migrated to %s, as volume %s, which %s does not have", m.v.Key, begun.To, begun.Key, m.to.where()),
-		"give that destination; or begin another with --anew, and destroy volume %s there, if it is there", begun.Key)
-}
-
-// unfinished is a disk on the other side that is not whole yet. The disk itself tells of it, by a pair: nobody else can.
-type unfinished struct {
-	Key     repository.Key `json:"key"`               // its own
-	Holds   repository.Key `json:"holds,omitempty"`   // the snapshot that it holds; "" if none
-	Writing repository.Key `json:"writing,omitempty"` // the one that it is to hold, and may in parts
-	To      string         `json:"to"`                // where it is, for people
-}
-
-// parseUnfinished reads what a disk tells of its migration; nothing, if there is none.
-func parseUnfinished(text string) (u unfinished, err error) {
-	if text == "" {
-		return u, nil
-	}
-	if err := json.Unmarshal([]byte(text), &u); err != nil {
-		return u, err
-	}
-	for _, key := range []repository.Key{u.Key, cmp.Or(u.Holds, u.Key), cmp.Or(u.Writing, u.Key)} {
-		if _, err := repository.ParseKey(string(key)); err != nil {
-			return u, err
-		}
-	}
-	return u, nil
-}
-
-// note has the disk tell what the other side holds.
-func (m *move) note(ctx context.Context, next unfinished) error {
-	next.To = m.to.where()
-	data, err := json.Marshal(next)
-	if err != nil {
-		return err
-	}
-	if err := m.v.Set(context.WithoutCancel(ctx), keyMigrate, string(data)); err != nil {
-		return err
-	}
-	m.there = next
-	return nil
 }

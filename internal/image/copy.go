@@ -40,47 +40,71 @@ func (m *Image) CopyTo(ctx context.Context, to Sink, moved func(done, total int6
 	}
 	moved(0, total)
 	c := copying{to: to}
-	buffer, filled, done := make([]byte, pieceSize), 0, int64(0)
-	flush := func() error {
-		err := c.give(buffer[:filled])
-		done += int64(filled)
-		if filled > 0 {
-			moved(done, total)
-		}
-		filled = 0
+	done := int64(0)
+	g := gathering{ctx: ctx, give: func(piece []byte) error {
+		err := c.give(piece)
+		done += int64(len(piece))
+		moved(done, total)
 		return err
-	}
+	}}
 	err = m.each(ctx, func(_ int64, s span) error {
 		if s.kind != data {
-			if err := flush(); err != nil {
+			if err := g.flush(); err != nil {
 				return err
 			}
 			c.at += s.length
 			return to.Zeros(s.length)
 		}
-		for s.length > 0 {
-			if err := context.Cause(ctx); err != nil {
-				return err
-			}
-			piece := buffer[filled:][:min(s.length, int64(pieceSize-filled))]
-			if err := m.read(piece, s); err != nil {
-				return err
-			}
-			s = s.after(int64(len(piece)))
-			if filled += len(piece); filled == pieceSize {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+		return g.add(s, m.read)
 	})
 	if err == nil {
-		err = flush()
+		err = g.flush()
 	}
 	if err == nil {
 		err = to.End()
 	}
+	return err
+}
+
+// gathering puts what is read of pieces that follow one another together, until it is much or there is no more.
+type gathering struct {
+	ctx    context.Context // whose end ends it
+	give   func(piece []byte) error
+	buffer []byte
+}
+
+// add reads all of a piece.
+func (g *gathering) add(s span, read func(p []byte, s span) error) error {
+	if g.buffer == nil {
+		g.buffer = make([]byte, 0, pieceSize)
+	}
+	for s.length > 0 {
+		if err := context.Cause(g.ctx); err != nil {
+			return err
+		}
+		filled := len(g.buffer)
+		g.buffer = g.buffer[:filled+int(min(s.length, int64(pieceSize-filled)))]
+		piece := g.buffer[filled:]
+		if err := read(piece, s); err != nil {
+			return err
+		}
+		s = s.after(int64(len(piece)))
+		if len(g.buffer) == pieceSize {
+			if err := g.flush(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// flush gives what there is.
+func (g *gathering) flush() error {
+	if len(g.buffer) == 0 {
+		return nil
+	}
+	err := g.give(g.buffer)
+	g.buffer = g.buffer[:0]
 	return err
 }
 

@@ -155,40 +155,26 @@ type Patch interface {
 // CopyOwn gives a disk that holds what the parent does what this file itself holds, until ctx ends. moved is told how many bytes
 // that were, piece by piece.
 func (d *VHD) CopyOwn(ctx context.Context, to Patch, moved func(n int64)) error {
-	buffer, begin, filled := make([]byte, pieceSize), int64(0), 0
-	flush := func() error {
+	begin, end := int64(0), int64(0) // of what is gathered
+	g := gathering{ctx: ctx, give: func(piece []byte) error {
 		c := copying{to: &patching{to, begin}, at: begin}
-		err := c.give(buffer[:filled])
-		moved(int64(filled))
-		begin, filled = begin+int64(filled), 0
+		err := c.give(piece)
+		moved(int64(len(piece)))
+		begin += int64(len(piece))
 		return err
-	}
+	}}
 	err := d.own(ctx, func(at int64, s span) error {
-		if at != begin+int64(filled) {
-			if err := flush(); err != nil {
+		if at != end {
+			if err := g.flush(); err != nil {
 				return err
 			}
 			begin = at
 		}
-		for s.length > 0 {
-			if err := context.Cause(ctx); err != nil {
-				return err
-			}
-			piece := buffer[filled:][:min(s.length, int64(pieceSize-filled))]
-			if err := s.in.data(piece, s.host); err != nil {
-				return err
-			}
-			s = s.after(int64(len(piece)))
-			if filled += len(piece); filled == pieceSize {
-				if err := flush(); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
+		end = at + s.length
+		return g.add(s, func(p []byte, s span) error { return s.in.data(p, s.host) })
 	})
 	if err == nil {
-		err = flush()
+		err = g.flush()
 	}
 	return err
 }

@@ -57,9 +57,10 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 	if err != nil {
 		return err
 	}
+	m := mount.Spec{Source: d.Path(), Kind: sb.Kind, Flags: mount.Flags, Data: mount.Options(sb.Kind)}
 	made := sb.UUID != c.UUID || sb.Unfinished
 	if !made && c.Wipe && len(sb.Features.After419()) > 0 {
-		if made, err = c.isBare(d, sb); err != nil {
+		if made, err = c.isBare(m); err != nil {
 			return err
 		}
 	}
@@ -71,9 +72,8 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 		if err := c.format(d, same); err != nil {
 			return err
 		}
-		sb.Kind = c.Filesystem
+		m.Kind, m.Data = c.Filesystem, mount.Options(c.Filesystem)
 	}
-	m := mount.Spec{Source: d.Path(), Kind: sb.Kind, Flags: mount.Flags, Data: mount.Options(sb.Kind)}
 	if !made && sb.Devices > 1 {
 		o, err := c.locate()
 		if err != nil {
@@ -94,7 +94,7 @@ func (c Configuration) CreateOnDisk(create func(root *dirfs.Dir) error) error {
 		} else if err := mountable419(root, d, sb.Features); err != nil {
 			return err
 		}
-		if err := fill(root, sb.Kind, d.Size()); err != nil {
+		if err := fill(root, m.Kind, d.Size()); err != nil {
 			return err
 		}
 		return create(root)
@@ -115,9 +115,8 @@ func mountable419(root *dirfs.Dir, d *blockdev.Disk, features xfs.Features) erro
 		"make the SR with wipe=yes")
 }
 
-// isBare says whether there is nothing in the disk's filesystem, which is XFS.
-func (c Configuration) isBare(d *blockdev.Disk, sb blockdev.Superblock) (bare bool, err error) {
-	m := mount.Spec{Source: d.Path(), Kind: sb.Kind, Flags: mount.Flags, Data: mount.Options(sb.Kind)}
+// isBare says whether there is nothing in the SR's filesystem.
+func (c Configuration) isBare(m mount.Spec) (bare bool, err error) {
 	err = c.inFilesystem(m, func(root *dirfs.Dir) error {
 		names, err := root.Names()
 		bare = len(names) == 0

@@ -101,6 +101,11 @@ func (s *Source) Close() error { return s.dir.Close() }
 
 // look reads what a file tells of itself.
 func (f *File) look(ctx context.Context) error {
+	return f.opened(func(in *os.File, v *image.VHD) error { return f.learn(ctx, in, v) })
+}
+
+// opened opens the file alone, if it may be read.
+func (f *File) opened(do func(in *os.File, v *image.VHD) error) error {
 	in, err := f.open()
 	if err != nil {
 		return err
@@ -113,6 +118,11 @@ func (f *File) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return do(in, v)
+}
+
+// learn notes what the file tells.
+func (f *File) learn(ctx context.Context, in *os.File, v *image.VHD) (err error) {
 	if f.mark, err = markOf(in, v); err != nil {
 		return err
 	}
@@ -280,20 +290,10 @@ func (f *File) Stamp() string { return stampOf(f) }
 
 // Read opens the file alone, and, once do is done, says whether any of its tree was changed meanwhile.
 func (f *File) Read(do func(v *image.VHD) error) error {
-	in, err := f.open()
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	if err := f.dir.may(in); err != nil {
-		return err
-	}
-	v, err := image.OpenVHD(in, in.Name())
-	if err != nil {
-		return err
-	}
-	err = do(v)
-	return firstOf(f.unchanged(), err)
+	return f.opened(func(_ *os.File, v *image.VHD) error {
+		err := do(v)
+		return firstOf(f.unchanged(), err)
+	})
 }
 
 // ReadWhole opens the disk that it is, by way of all below it, and, once do is done, says whether any of these was changed meanwhile.
