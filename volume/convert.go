@@ -12,6 +12,7 @@ import (
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
 	"reflinksr/internal/fault"
+	"reflinksr/internal/filesystem"
 	"reflinksr/internal/reflink"
 	"reflinksr/internal/source"
 	"reflinksr/internal/sys"
@@ -168,7 +169,7 @@ func (c *Converted) stage(s *sr.SR, from *parent, give func(Patch) error, check 
 	if err := setLength(f, RoundUp(c.Size)); err != nil {
 		return nil, err
 	}
-	if err := give(&patch{f: f, over: from != nil, size: c.Size}); err != nil {
+	if err := give(&patch{f: f, filling: filesystem.Fill(s.Root), over: from != nil, size: c.Size}); err != nil {
 		return nil, err
 	}
 	if err := f.Sync(); err != nil {
@@ -242,6 +243,7 @@ func openIdle(s *sr.SR, key sr.Key) (*parent, error) {
 // patch writes to a file that holds zeros, or what it is to be written over.
 type patch struct {
 	f       *os.File
+	filling *filesystem.Filling
 	over    bool
 	size    int64
 	written sys.Writeback
@@ -253,6 +255,9 @@ const leastHole = 64 << 10
 func (p *patch) WriteAt(b []byte, at int64) (int, error) {
 	if err := p.room(at, int64(len(b))); err != nil {
 		return 0, err
+	}
+	if err := p.filling.Take(int64(len(b))); err != nil {
+		return 0, fmt.Errorf("the new disk was given up at byte %d: %w", at, err)
 	}
 	n, err := p.f.WriteAt(b, at)
 	p.written.Wrote(p.f, at+int64(n))

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 
@@ -61,6 +62,26 @@ func rename(from, to string) error {
 		return fmt.Errorf("renaming %s to %s: %w: it is whole, and only lacks its name", from, to, err)
 	}
 	return syncDirectory(filepath.Dir(to))
+}
+
+// replace gives a file new contents, durably: after a power cut it has the former or these.
+func replace(path string, contents func(io.Writer) error) error {
+	beside := path + ".new"
+	if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	f, err := os.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(contents(f), f.Sync(), f.Close()); err != nil {
+		os.Remove(beside)
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := os.Rename(beside, path); err != nil {
+		return err
+	}
+	return syncDirectory(filepath.Dir(path))
 }
 
 // syncDirectory makes what has happened to the names in a directory durable.

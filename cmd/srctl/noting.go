@@ -9,7 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -201,27 +200,10 @@ func writeNote(path string, note noteOf) (err error) {
 	}
 	text = append(text, '\n')
 	text = fmt.Appendf(text, "%08x\n", crc32.Checksum(text, crc32.MakeTable(crc32.Castagnoli)))
-	beside := path + ".new"
-	if err := os.Remove(beside); err != nil && !errors.Is(err, os.ErrNotExist) {
+	return replace(path, func(to io.Writer) error {
+		_, err := to.Write(text)
 		return err
-	}
-	f, err := os.OpenFile(beside, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(text)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(beside, path)
-	}
-	if err != nil {
-		os.Remove(beside)
-		return err
-	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	})
 }
 
 // noteMost is how long a note can be, in bytes: with the tables of the largest disk.

@@ -191,18 +191,7 @@ func (st *store) find(key repository.Key) *catalogue.Point {
 
 // save replaces the catalogue, durably.
 func (st *store) save() error {
-	path := filepath.Join(st.dir, catalogue.Name)
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(st.Write(f), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
-	}
-	if err := os.Rename(path+".new", path); err != nil {
-		return err
-	}
-	return syncDirectory(st.dir)
+	return replace(filepath.Join(st.dir, catalogue.Name), st.Write)
 }
 
 // remove takes points away. The catalogue says first which: of whatever interrupts that, none comes back.
