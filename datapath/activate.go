@@ -54,12 +54,24 @@ func Activate(uri, domain string, readOnly bool) error {
 		}
 		already, inTheWay := admit(held.Holders, v.me, domain, write, r.Sharable)
 		if inTheWay != nil {
+			if held.Holders, err = v.giveWay(held.Holders, domain); err != nil {
+				return err
+			}
+			already, inTheWay = admit(held.Holders, v.me, domain, write, r.Sharable)
+		}
+		if inTheWay != nil {
 			return inTheWay.InUse(v.key, v.me)
 		}
 		if already {
-			return v.present(write)
+			return errors.Join(v.present(write), v.serve(s, domain))
+		}
+		if err := v.rebind(s); err != nil {
+			return err
 		}
 		if err := lease.InPlaceAmong(s, v.key, v.state, v.loops); err != nil {
+			return err
+		}
+		if err := v.makeWhole(s, domain, write); err != nil {
 			return err
 		}
 		before := v.state.Active
@@ -70,6 +82,9 @@ func Activate(uri, domain string, readOnly bool) error {
 		}
 		if err == nil {
 			err = v.present(write)
+		}
+		if err == nil {
+			err = v.serve(s, domain)
 		}
 		if err != nil {
 			v.state.Active = before

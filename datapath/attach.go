@@ -16,6 +16,7 @@ import (
 type Paths struct {
 	Device string // a block device
 	File   string // a link to its file, or "": only dom0 may have that, see offersFile
+	NBD    string // the address of its server, which listens while it is active, or "": only a migration has one
 }
 
 // Attach makes the volume a device on this host for a domain, and returns its path. Several
@@ -50,10 +51,14 @@ func Attach(uri, domain string) (p Paths, err error) {
 		}
 		defer f.Close()
 		d, err := v.attach(s, r, f, writable, domain)
-		if err == nil {
-			p = Paths{Device: d.Path(), File: v.offerFile(s, r, domain)}
+		if err != nil {
+			return err
 		}
-		return err
+		p = Paths{Device: d.Path(), File: v.offerFile(s, r, domain), NBD: v.address(domain)}
+		if _, active := v.state.Holder(domain); active {
+			return v.serve(s, domain) // the server may have been killed: it is asked for here before it is connected to
+		}
+		return nil
 	})
 	return p, err
 }
@@ -63,6 +68,9 @@ func (v *session) attach(s *sr.SR, r *volume.Record, f *os.File, writable bool, 
 		if err := v.undoRenewal(s); err != nil {
 			return loop.Device{}, err
 		}
+	}
+	if err := v.rebind(s); err != nil {
+		return loop.Device{}, err
 	}
 	before := v.state
 	if !before.Nonpersistent {

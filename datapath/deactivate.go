@@ -23,6 +23,11 @@ func Deactivate(uri, domain string) error {
 }
 
 func (v *session) deactivate(domain string) error {
+	if others := slices.ContainsFunc(v.state.Active, func(h lease.Holder) bool { return h.Domain != domain && IsMigration(h.Domain) }); IsMigration(domain) && !others {
+		if err := v.endServer(atOnce); err != nil {
+			return err
+		}
+	}
 	if v.unreadable != nil {
 		if errors.As(v.unreadable, new(*os.PathError)) {
 			return v.unreadable // too many open files, say: it can be read again in a moment
@@ -49,7 +54,10 @@ func (v *session) deactivate(domain string) error {
 	if err == nil && h.Write {
 		err = v.flush(devices)
 	}
-	if err == nil && h.Write && lease.IsDom0(domain) {
+	if err == nil && h.Write && IsMigration(domain) {
+		err = v.flushReceived()
+	}
+	if err == nil && h.Write && (lease.IsDom0(domain) || IsMigration(domain)) {
 		err = v.flushFile(devices)
 	}
 	if err != nil && h.Write {

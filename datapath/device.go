@@ -81,22 +81,32 @@ func fits(have loop.Info, bound loop.Binding, want loop.Info, inUse bool) fitnes
 
 // bind makes a new device and verifies what the kernel made of it.
 func (v *session) bind(f *os.File, want loop.Info) (loop.Device, error) {
-	d, err := loop.Attach(loop.Config{
-		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: layout.LoopMark + string(v.key), Added: noteNumber,
-	})
+	d, err := loop.Attach(v.config(f, want))
 	if err != nil {
 		return d, fmt.Errorf("volume %s: %w", v.key, err)
 	}
+	return d, v.verify(d, want)
+}
+
+// config is how a file of the volume becomes a device.
+func (v *session) config(f *os.File, want loop.Info) loop.Config {
+	return loop.Config{
+		File: f, ReadOnly: want.ReadOnly, SectorSize: want.SectorSize, DirectIO: want.DirectIO, Name: layout.LoopMark + string(v.key), Added: noteNumber,
+	}
+}
+
+// verify unbinds a new device that is not what it must be.
+func (v *session) verify(d loop.Device, want loop.Info) error {
 	have, err := d.Info()
 	if err == nil && (have.SectorSize != want.SectorSize || have.Size != want.Size || have.ReadOnly != want.ReadOnly) {
 		err = fmt.Errorf("volume %s: the kernel made %s as %+v, needed is %+v", v.key, d.Path(), have, want)
 	}
 	if err != nil {
 		d.Detach()
-		return d, err
+		return err
 	}
 	tellDirectIO(d, want.DirectIO, have)
-	return d, nil
+	return nil
 }
 
 // wanted is what the device of a file must be like. A device has whole units of 512 bytes: where an adopted file of another

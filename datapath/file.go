@@ -139,7 +139,7 @@ func (v *session) flushFile(devices []loop.Device) error {
 		return nil
 	}
 	return v.locked(func(s *sr.SR) error {
-		f, err := volume.OpenData(s, v.key, unix.O_RDONLY)
+		f, err := volume.OpenReceived(s, v.key, unix.O_RDONLY)
 		if err != nil {
 			return err
 		}

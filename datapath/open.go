@@ -157,12 +157,12 @@ func (v *session) file(s *sr.SR, r *volume.Record) (f *os.File, writable bool, e
 		return f, true, err
 	}
 	if r.ReadWrite {
-		f, err = volume.OpenData(s, v.key, unix.O_RDWR)
+		f, err = volume.OpenReceived(s, v.key, unix.O_RDWR)
 		if fault.Classify(err) != fault.ErrReadOnly {
 			return f, true, err
 		}
 		// A filesystem gone read-only can still be read from.
 	}
-	f, err = volume.OpenData(s, v.key, unix.O_RDONLY)
+	f, err = volume.OpenReceived(s, v.key, unix.O_RDONLY)
 	return f, false, err
 }

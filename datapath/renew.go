@@ -59,6 +59,9 @@ func (v *session) renew(s *sr.SR, f *os.File, want loop.Info) (d loop.Device, re
 	if least, err := sys.LeastDirect(f); err != nil || least <= want.SectorSize {
 		return d, false, nil
 	}
+	if received, err := s.IsReceived(v.key); err != nil || received {
+		return d, false, err // its other file is of this one
+	}
 	n, err := reflink.Extents(f)
 	if err != nil {
 		return d, false, err

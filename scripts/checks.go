@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -193,6 +194,7 @@ func (s *script) leak(_ bool, _ []string) error {
 			states, _ := filepath.Glob("/run/reflinksr/volume/" + uuid + ".*")
 			left = append(left, states...)
 			left = append(left, fileLinks(uuid)...)
+			left = append(left, servers(uuid)...)
 		}
 		for _, fs := range s.filesystems {
 			left = append(left, leftIn(fs.Dir)...)
@@ -206,6 +208,21 @@ func (s *script) leak(_ bool, _ []string) error {
 		return fmt.Errorf("left behind: %s", strings.Join(left, ", "))
 	}
 	return nil
+}
+
+// servers lists what there is of processes that serve disks of an SR by NBD.
+func servers(uuid string) []string {
+	files, _ := filepath.Glob("/run/reflinksr/nbd/" + uuid + ".*")
+	return files
+}
+
+// awaitServers waits until those have ended that the scenario left: without notes there is nothing to serve.
+func (s *script) awaitServers() {
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		if !slices.ContainsFunc(s.uuids, func(uuid string) bool { return len(servers(uuid)) > 0 }) {
+			return
+		}
+	}
 }
 
 // fileLinks lists the links below /dev by which dom0 may read disks of an SR as files.

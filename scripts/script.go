@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
 
+	"reflinksr/internal/nbd"
 	"reflinksr/internal/smapi"
 	"reflinksr/scripts/domain"
 	"reflinksr/scripts/owned"
@@ -54,6 +55,7 @@ type script struct {
 	backend     smapi.Backend   // what the last Datapath.attach of plug answered
 	sandbox     sandbox.Sandbox // what calls find
 	held        []*os.File      // locked by the lock verb
+	peers       map[string]*nbd.Client
 }
 
 // setenv sets a variable of the scenario.
@@ -78,6 +80,9 @@ func (s *script) cleanUp() {
 	for _, w := range s.writing {
 		w.halt()
 	}
+	for _, p := range s.peers {
+		p.Close()
+	}
 	s.endDomains()
 	s.lock(false, []string{"free"})
 	// Devices that the scenario left attached: of its volumes, and of any other file.
@@ -92,6 +97,7 @@ func (s *script) cleanUp() {
 			os.Remove(link)
 		}
 	}
+	s.awaitServers()
 	s.unmountSRs()
 	owned.Detach(s.loopsWhere(s.isImage)) // of blockdevice
 	for _, fs := range s.filesystems {

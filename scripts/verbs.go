@@ -67,6 +67,9 @@ func init() {
 			{"changed", "changed [exactly] A B [offset=BYTES] [length=BYTES] [START+LENGTH]...", "Volume.list_changed_blocks reports every block of 64 KiB in which B holds something else than A (read now; of a volume without data what it held at its last sum), and all blocks of the ranges; exactly: no others than those", (*script).changed},
 			{"compared", "compared [exactly] A B [START+LENGTH]...", "Volume.compare lists the blocks of the ranges; exactly: no others", (*script).compared},
 		}},
+		{"Migrations", "Do what moves a disk.", []verb{
+			{"nbd", "[!] nbd connect NAME [ADDRESS] | nbd receive NAME SOCKET | nbd size NAME BYTES | nbd write NAME OFFSET LENGTH SEED | nbd zero|trim NAME OFFSET LENGTH | nbd flush|leave|ended NAME", "be a client of NBD called NAME. connect: to that address, or to what the Nbd implementation in the last answer has, Datapath.attach's, as the toolstack's proxy does; NAME_SOCKET in capitals is set to its socket. receive: hand one end of a connection to the socket that Datapath.import_activate answered, as the toolstack does, and speak as tapdisk on the other. The disk has so many bytes; write LENGTH bytes that depend on SEED; make zeros of them; say that nobody needs them; flush; take leave; wait until the server ends the connection", (*script).nbdPeer},
+		}},
 		{"Backups", "Take them as the toolstack's clients do.", []verb{
 			{"backup", "backup NAME SNAPSHOT [BASE]", "copy the snapshot into the file NAME, or, where that holds what BASE held, what changed since, as Xen Orchestra does: by Volume.list_changed_blocks, in blocks of 2 MiB, by NBD (nbdkit). It fails where a full backup would be made instead, or if the copy is not what the snapshot holds", (*script).backup},
 		}},
@@ -89,7 +92,7 @@ func init() {
 		}},
 		{"The end", "See that nothing is left; wait for it.", []verb{
 			{"loops", "loops VOLUME N", "(own) N loop devices of this host have the volume's file behind them", (*script).loops},
-			{"leak", "leak", "nothing is left: no loop device, no link to a disk's file, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data, nothing mounted for an SR that is not attached", (*script).leak},
+			{"leak", "leak", "nothing is left: no loop device, no link to a disk's file, no server of a disk, no staged file, no lease, nothing of a volume that is no more, no space of destroyed data, nothing mounted for an SR that is not attached", (*script).leak},
 			{"retry", "retry DURATION VERB [ARG]...", "repeat the verb until it succeeds, at most so long", (*script).retry},
 		}},
 	}

@@ -48,7 +48,7 @@ func Revert(handle string, from, to sr.Key) error {
 	if err := mayRevert(to, r, from, was); err != nil {
 		return err
 	}
-	if err := lease.CheckIdle(s, to); err != nil {
+	if err := errors.Join(lease.CheckIdle(s, to), volume.MustBeWhole(s, to)); err != nil {
 		return err
 	}
 	if err := shrinkRecord(s, from, to, r); err != nil {

@@ -24,7 +24,7 @@ const PendingCBT = ".todo"
 // the file is: "" its data, ".inf" its record, ".inf.new" an unfinished rewrite of the
 // record, ".new" of its lease, ".todo.new" of what it knows of changed blocks, ".revert"
 // ".composed" and ".renewed" new data, or what it has replaced, ".base" what converted disks have in common (package
-// volume), and ".base.new" that before it is whole. Others begin with a key and a dot as well (package
+// volume), and ".base.new" that before it is whole, ".sectors" what has been received of it sector by sector. Others begin with a key and a dot as well (package
 // datapath's nonpersistent disks) and are not ours to judge.
 func StagedName(name string) (key Key, kind string, ok bool) {
 	if len(name) < 36 || !uuids.IsCanonical(name[:36]) {
@@ -32,7 +32,7 @@ func StagedName(name string) (key Key, kind string, ok bool) {
 	}
 	key, kind = Key(name[:36]), name[36:]
 	switch kind {
-	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", renewed, PendingCBT + ".new", base, base + ".new":
+	case "", ".inf", ".inf.new", ".revert", ".new", ".composed", renewed, PendingCBT + ".new", base, base + ".new", sectorsKind:
 		return key, kind, true
 	}
 	return key, kind, strings.HasPrefix(kind, ".") && strings.HasSuffix(kind, NonpersistentSuffix)
@@ -49,6 +49,12 @@ const renewed = ".renewed"
 func Base(key Key) string { return string(key) + base }
 
 const base = ".base"
+
+// Sectors names the file that has sectors of a volume whose blocks were written only in part by who mirrors to it. It is no half of a
+// call: as long as it is there the volume's own file does not have all that was written.
+func Sectors(key Key) string { return string(key) + sectorsKind }
+
+const sectorsKind = ".sectors"
 
 // Composed names the staged data of a composition: new before its commit, old after it.
 func Composed(key Key) string { return string(key) + ".composed" }

@@ -64,7 +64,12 @@ func (s *SR) finishOrUndo(key Key) error {
 	}
 	if what.forget {
 		// Of a volume that is there, package datapath knows whether it has a device.
-		if err := errors.Join(s.removeNonpersistent(key), s.Staging.Remove(Renewed(key)), s.RemoveCBT(key)); err != nil {
+		if err := errors.Join(s.removeNonpersistent(key), s.Staging.Remove(Renewed(key)), s.Staging.Remove(Sectors(key)), s.RemoveCBT(key)); err != nil {
+			return err
+		}
+	}
+	if received, err := s.IsReceived(key); err == nil && !received {
+		if err := s.Staging.Remove(Sectors(key)); err != nil {
 			return err
 		}
 	}

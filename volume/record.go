@@ -235,8 +235,16 @@ func (r *Record) encode() ([]byte, error) {
 	return record.Encode(r, r.unknown)
 }
 
-// OpenData opens a volume's data file, flags being O_RDONLY or O_RDWR.
+// OpenData opens a volume's data file, flags being O_RDONLY or O_RDWR. It is fault.ErrInUse if that has not all of it: see MustBeWhole.
 func OpenData(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
+	if err := MustBeWhole(s, key); err != nil {
+		return nil, err
+	}
+	return OpenReceived(s, key, flags)
+}
+
+// OpenReceived is OpenData for who knows that sectors may be elsewhere.
+func OpenReceived(s *sr.SR, key sr.Key, flags int) (*os.File, error) {
 	var f *os.File
 	err := s.Root.RetryReplaced(sr.Record(key), func() (err error) {
 		f, err = s.Root.Open(sr.Data(key), flags)

@@ -13,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi/invoke"
 	"reflinksr/scripts"
 	"reflinksr/scripts/sandbox"
@@ -106,6 +107,7 @@ func calls(root, debug string) invoke.Plugin {
 func install(t *testing.T) (root string) {
 	t.Helper()
 	root = t.TempDir()
+	buildServer(t, filepath.Dir(os.Args[0]))
 	if !raced {
 		if err := plugin.Install([]string{"-root", root}, io.Discard); err != nil {
 			t.Fatal(err)
@@ -113,6 +115,7 @@ func install(t *testing.T) (root string) {
 		return root
 	}
 	program := filepath.Join(t.TempDir(), "reflinksr")
+	buildServer(t, filepath.Dir(program))
 	if out, err := exec.Command("go", "build", "-o", program, ".").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -120,4 +123,12 @@ func install(t *testing.T) (root string) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return root
+}
+
+// buildServer builds the program that serves disks beside the plugin, which is installed with it.
+func buildServer(t *testing.T, dir string) {
+	t.Helper()
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, repository.ServerProgram), "../srnbd").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
 }

@@ -90,7 +90,7 @@ func devicesAmong(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, loops Loops)
 // otherFile finds the devices of a file that had the volume's name before the one with st
 // has it: the one that the note speaks of, and any that the kernel knows by the name.
 func otherFile(s *sr.SR, key sr.Key, note Note, st *unix.Stat_t, loops Loops) ([]loop.Device, error) {
-	if len(note.Domains) > 0 && (note.Nonpersistent || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino) {
+	if len(note.Domains) > 0 && (note.Nonpersistent || note.Replacing || note.Ino == 0 || note.Dev == st.Dev && note.Ino == st.Ino) {
 		return nil, nil
 	}
 	bound, err := loops()

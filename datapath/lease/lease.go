@@ -308,6 +308,24 @@ func CheckIdleAmong(s *sr.SR, key sr.Key, me hostinfo.Host, bound loop.Bound) er
 	return nil
 }
 
+// CheckInactive is CheckIdle for who gives the volume another file while datapath keeps domains from it: those may have it attached that do not
+// use it yet.
+func CheckInactive(s *sr.SR, key sr.Key) error {
+	note, err := NoteOf(s, key)
+	if err != nil || !note.Replacing || len(note.Active) > 0 {
+		return CheckIdle(s, key)
+	}
+	me, err := hostinfo.ThisHost()
+	if err != nil {
+		return err
+	}
+	lease, err := Read(s, key, me)
+	if err == nil && len(lease.Holders) > 0 {
+		err = fault.Errorf(fault.ErrInUse, string(key), "volume %s is in use: active in %s", key, joinHolders(lease.Holders))
+	}
+	return err
+}
+
 func joinHolders(holders []Holder) string {
 	var all []string
 	for _, h := range holders {

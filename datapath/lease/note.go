@@ -28,6 +28,7 @@ type Note struct {
 	Used          bool     `json:"used"`          // the nonpersistent disk has been attached
 	Host          string   `json:"host"`          // by which the nonpersistent disk is named: what this host was called then
 	Stuck         bool     `json:"stuck"`         // the device of no domain could not be unbound
+	Replacing     bool     `json:"replacing"`     // the volume gets another file, which the device, that nobody uses, is to be bound to
 	Dev           uint64   `json:"dev"`           // of the file behind the device
 	Ino           uint64   `json:"ino"`
 

@@ -25,7 +25,7 @@ func (e *examination) attributes(key sr.Key, f *finding) error {
 }
 
 func (e *examination) lookAtAttributes(key sr.Key, f *finding) error {
-	data, err := volume.OpenData(e.s, key, unix.O_RDONLY)
+	data, err := volume.OpenReceived(e.s, key, unix.O_RDONLY)
 	if errors.Is(err, fault.ErrVolumeNotFound) {
 		return nil
 	}

@@ -77,7 +77,7 @@ func lookAtNote(s *sr.SR, key sr.Key) ([]Problem, error) {
 	if s.CBT == nil {
 		return damage("the volume's data was destroyed, and what tells of changed blocks is missing")
 	}
-	data, err := volume.OpenData(s, key, unix.O_RDONLY)
+	data, err := volume.OpenReceived(s, key, unix.O_RDONLY)
 	if fault.Unseen(err) && !fault.IsIO(err) {
 		return nil, err
 	}

@@ -7,7 +7,7 @@ import (
 )
 
 // unfinished: what staging holds of a volume, left by an interrupted call, and what recovery
-// would do about it. Throw-away disks of a volume that is there are not unfinished.
+// would do about it. Throw-away disks of a volume that is there, and what was mirrored to it, are not unfinished.
 func (e *examination) unfinished(key sr.Key, f *finding) error {
 	s, kinds := e.s, e.survey.staged[key]
 	if len(kinds) == 0 {
@@ -28,7 +28,7 @@ func (e *examination) unfinished(key sr.Key, f *finding) error {
 		}
 	}
 	for _, kind := range kinds {
-		if !staged[kind] || committed && strings.HasSuffix(kind, sr.NonpersistentSuffix) {
+		if !staged[kind] || committed && (strings.HasSuffix(kind, sr.NonpersistentSuffix) || kind == sr.Sectors("")) {
 			continue
 		}
 		p := Problem{Kind: Unfinished, Name: s.Relative(s.Staging, string(key)+kind), Key: key, Repairable: true}
@@ -81,6 +81,8 @@ func interrupted(kind string, committed, data bool, staged map[string]bool) (tex
 		return "data, " + left + "composition: the volume has its own, old or new", "removes it"
 	case ".renewed":
 		return "data, " + left + "attach: the volume has its own, with the same contents", "removes it"
+	case sr.Sectors(""):
+		return "what was mirrored to a volume that is no more", "removes it"
 	case sr.PendingCBT + ".new":
 		return "changed blocks, " + left + "destruction of data", "removes it"
 	case sr.Base("") + ".new":

@@ -86,6 +86,30 @@ func Attach(c Config) (Device, error) {
 	return Device{}, errors.New("no free loop device: others took every one first; raise max_loop")
 }
 
+// AttachAs binds the file to the device of that number, from which another file has been unbound: those who know the device by its number
+// keep it. It is an error if somebody else has it meanwhile.
+func AttachAs(number int, c Config) (Device, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(c.File.Fd()), &st); err != nil {
+		return Device{}, &os.PathError{Op: "stat", Path: c.File.Name(), Err: err}
+	}
+	d := Device{number, st.Dev, st.Ino, Instance{Name: filepath.Base(c.File.Name())}}
+	for attempt := 0; ; attempt++ {
+		taken, err := d.bind(c)
+		if err == nil {
+			d.Sequence = sequence(number)
+			return d, nil
+		}
+		if !taken || attempt == 50 { // udev opens devices for moments
+			return Device{}, fmt.Errorf("%s: %w", d.Path(), err)
+		}
+		if err := addNumber(number, c.Added); err != nil {
+			return Device{}, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+}
+
 // bind takes the device, and says whether it failed because somebody else has it.
 func (d Device) bind(c Config) (taken bool, err error) {
 	f, err := d.open(os.O_RDWR)

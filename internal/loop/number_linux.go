@@ -36,6 +36,25 @@ func takeNumber(control *os.File, note func(int) error, attempt int) (n int, add
 	return n, false, nil
 }
 
+// addNumber adds a number if it is gone: whoever removes those that nobody uses may have met it.
+func addNumber(n int, note func(int) error) error {
+	if _, err := os.Stat(sysDir(n)); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	control, err := os.OpenFile("/dev/loop-control", os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer control.Close()
+	if err := note(n); err != nil {
+		return err
+	}
+	if err := unix.IoctlSetInt(int(control.Fd()), unix.LOOP_CTL_ADD, n); err != unix.EEXIST {
+		return err
+	}
+	return nil
+}
+
 // removeNumber removes a number that nobody uses. EBUSY: somebody does.
 func removeNumber(control *os.File, n int) error {
 	return unix.IoctlSetInt(int(control.Fd()), unix.LOOP_CTL_REMOVE, n)

@@ -19,6 +19,9 @@ func (d Datapath) OpenFor(_ context.Context, domain string) error {
 // Paths are the ways to get at an attached volume.
 type Paths = datapath.Paths
 
+// CanServe says whether this host has the program that serves disks by NBD. Without it nothing is received.
+func CanServe() bool { return datapath.CanServe() }
+
 // Attach makes the volume a block device of this host for a domain, and a file as well for dom0. No
 // one may use it before Activate.
 func (d Datapath) Attach(_ context.Context, domain string) (Paths, error) {

@@ -3,6 +3,7 @@ package repository
 import (
 	"context"
 
+	"reflinksr/datapath"
 	"reflinksr/snapshot/cbt"
 	"reflinksr/volume"
 )
@@ -12,8 +13,13 @@ func (s SR) Destroy(context.Context) error { return volume.DestroySR(string(s)) 
 
 // Destroy removes the volume: fault.ErrInUse or fault.ErrElsewhere if it is in use. What it
 // keeps for volumes whose data was destroyed those get first. One that is not there is
-// destroyed already.
-func (v Volume) Destroy(context.Context) error { return cbt.Destroy(string(v.SR), v.Key) }
+// destroyed already. A migration that is over does not use it.
+func (v Volume) Destroy(context.Context) error {
+	if err := datapath.EndMigrations(string(v.SR), v.Key); err != nil {
+		return err
+	}
+	return cbt.Destroy(string(v.SR), v.Key)
+}
 
 // DestroyData gives back the space of a snapshot, which from then on only tells what others
 // have changed since: fault.ErrNoCBT if it was taken without that being asked for.

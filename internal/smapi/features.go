@@ -6,7 +6,7 @@ import "slices"
 type Feature struct {
 	Name  string
 	Of    Request // the call without which it means nothing
-	In    Plugins // the kind of plugin that tells it
+	In    Plugins // the kinds of plugins that tell it
 	Claim bool    // a plugin may have the call without it; else it follows from the call
 }
 
@@ -37,7 +37,7 @@ var Features = []Feature{
 	{"VDI_CONFIG_CBT", VolumeListChangedBlocks{}, InVolume, false},
 	{"VDI_COMPOSE", VolumeCompose{}, InVolume, false},
 	{"VDI_MIRROR", DataMirror{}, InVolume, false},
-	{"VDI_MIRROR_IN", DatapathImportActivate{}, InVolume, false},
+	{"VDI_MIRROR_IN", DatapathImportActivate{}, InVolume | InDatapath, false},
 	{"VDI_RESIZE", VolumeResize{}, InVolume, false},
 	{"VDI_RESIZE_ONLINE", VolumeResize{}, InVolume, true},
 	{"LARGE_VDI", VolumeCreate{}, InVolume, true},
@@ -51,7 +51,7 @@ func FeaturesOf(in Plugins, offered []string, claims ...string) []string {
 	names := []string{}
 	for _, f := range Features {
 		claimed := !f.Claim || slices.Contains(claims, f.Name)
-		if f.In == in && claimed && slices.Contains(offered, f.Of.Call()) {
+		if f.In&in != 0 && claimed && slices.Contains(offered, f.Of.Call()) {
 			names = append(names, f.Name)
 		}
 	}

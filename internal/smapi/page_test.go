@@ -31,7 +31,7 @@ const introduction = `# What each call takes and answers
 <!-- Generated from internal/smapi: go generate ./internal/smapi -->
 
 For whoever calls a plugin by hand, writes one, or reads a log. This is SMAPIv3, version ` + APIVersion + `, as the toolstack calls it
-(xapi-project/xen-api, ` + "`ocaml/xapi-storage`" + `). reflinksr has all calls but Datapath.import_activate and those of the classes Data and Task;
+(xapi-project/xen-api, ` + "`ocaml/xapi-storage`" + `). reflinksr has all calls but those of the classes Data and Task;
 what its calls do beside the sentence here is in [format.md](format.md) and [install.md](install.md).
 
 - A call is one process: ` + "`DIRECTORY/CALL --json`" + `, the arguments as one JSON object on standard input, the result as one JSON value on

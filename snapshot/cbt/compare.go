@@ -60,9 +60,9 @@ func Compare(ctx context.Context, handle string, a, b sr.Key) (BlockList, error)
 	if err := s.MustMapExtents(); err != nil {
 		return list, err
 	}
-	p, err := openPair(s, a, cmp.Or(b, a))
+	p, err := openWhole(s, a, cmp.Or(b, a))
 	if errors.Is(err, fault.ErrVolumeNotFound) {
-		p, err = openPair(s, a, a) // then the second is not there, or now the first is not
+		p, err = openWhole(s, a, a) // then the second is not there, or now the first is not
 	}
 	if err != nil {
 		return list, err
@@ -109,6 +109,19 @@ type pair struct {
 	s      *sr.SR
 	a, b   *disk
 	unlock func()
+}
+
+// openWhole is openPair of volumes that are not on their way from elsewhere.
+func openWhole(s *sr.SR, a, b sr.Key) (_ *pair, err error) {
+	p, err := openPair(s, a, b)
+	if err != nil {
+		return nil, err
+	}
+	if err := errors.Join(volume.MustBeWhole(s, a), volume.MustBeWhole(s, b)); err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
 }
 
 func openPair(s *sr.SR, a, b sr.Key) (_ *pair, err error) {
@@ -221,7 +234,7 @@ func ListChangedBlocks(ctx context.Context, handle string, a, b sr.Key, offset, 
 	if err := s.MustMapExtents(); err != nil {
 		return ChangedBlocks{}, err
 	}
-	p, err := openPair(s, a, b)
+	p, err := openWhole(s, a, b)
 	if err != nil {
 		return ChangedBlocks{}, err
 	}

@@ -20,12 +20,13 @@ import (
 // has the identity of child, and parent is gone. Neither may be in use.
 //
 // A volume that comes from its parent has everything already. Any other has what was
-// written to it since it was made, and takes the rest from the parent.
+// written to it since it was made, and takes the rest from the parent. What was received sector by sector (volume.Receive) counts by the
+// sector, all else by the block.
 //
 // Order: new data staged and fsynced; exchanged with the volume's; the parent's record
 // renamed into staging (the commit), directory fsynced; the parent's data and the old
-// data removed. Stopped after the exchange, the volume has everything, and the parent is
-// still there: the second attempt ends it.
+// data removed, and the sectors that were apart. Stopped after the exchange, the volume has everything, and the parent is
+// still there: the second attempt ends it. The sectors are of the old data, and of no use from then on.
 func Compose(handle string, child, parent sr.Key) error {
 	s, err := sr.Open(handle, dirfs.Shared)
 	if err != nil {
@@ -83,6 +84,9 @@ func composeLocked(s *sr.SR, child, parent sr.Key, related bool, family []sr.Key
 	volume.RemoveFiles(s, parent)
 	lock.Discard()
 	lock = nil
+	if err := volume.RemoveSectors(s, child); err != nil {
+		slog.Error("what was received of a composed volume, and is in it, stays until its SR is attached", "key", child, "err", err)
+	}
 	return nil
 }
 
@@ -113,12 +117,19 @@ func composable(s *sr.SR, child, parent sr.Key) (c, p *disk, err error) {
 		if err := d.record.MustHaveData(d.key); err != nil {
 			return c, p, err
 		}
-		if err := lease.CheckIdle(s, d.key); err != nil {
+		idle := lease.CheckIdle
+		if d == c {
+			idle = lease.CheckInactive // a guest that migrates has it attached already
+		}
+		if err := idle(s, d.key); err != nil {
 			return c, p, err
 		}
 		if err := volume.Mutable(s, d.key); err != nil {
 			return c, p, err
 		}
+	}
+	if err := volume.MustBeWhole(s, parent); err != nil {
+		return c, p, err
 	}
 	switch {
 	case !c.record.ReadWrite:
@@ -147,6 +158,9 @@ func compose(s *sr.SR, c, p *disk, related bool) error {
 			return errors.Join(err, s.Staging.Remove(data))
 		}
 		return s.CommitAnd(data, s.Root, sr.Data(c.key), end)
+	}
+	if err := volume.MakeWhole(s, c.key); err != nil {
+		return err
 	}
 	undo, err := end()
 	if err != nil {
@@ -190,6 +204,9 @@ func layOver(s *sr.SR, c, p *disk, name string) error {
 		return failed == nil
 	})
 	if err = errors.Join(err, failed); err != nil {
+		return err
+	}
+	if err := volume.LaySectors(s, c.key, f); err != nil {
 		return err
 	}
 	return f.Sync()

@@ -39,7 +39,7 @@ func DeltaOf(ctx context.Context, handle string, from, to sr.Key) (*Delta, error
 		return nil, err
 	}
 	defer s.Close()
-	p, err := openPair(s, cmp.Or(from, to), to)
+	p, err := openWhole(s, cmp.Or(from, to), to)
 	if err != nil {
 		return nil, err
 	}

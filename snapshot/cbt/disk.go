@@ -60,7 +60,7 @@ func openWith(s *sr.SR, key sr.Key, opened map[sr.Key]*disk) (_ *disk, err error
 	if d.record, err = volume.LoadForChange(s, key); err != nil {
 		return nil, err
 	}
-	if d.file, err = volume.OpenData(s, key, unix.O_RDONLY); err != nil {
+	if d.file, err = volume.OpenReceived(s, key, unix.O_RDONLY); err != nil {
 		return nil, err
 	}
 	st, err := sys.Fstat(d.file)

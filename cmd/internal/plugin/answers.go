@@ -76,5 +76,8 @@ func asBackend(p repository.Paths) smapi.Backend {
 	if p.File != "" {
 		b.Implementations = append(b.Implementations, smapi.Implementation{File: &smapi.File{Path: p.File}})
 	}
+	if p.NBD != "" {
+		b.Implementations = append(b.Implementations, smapi.Implementation{Nbd: &smapi.Nbd{URI: p.NBD}})
+	}
 	return b
 }

@@ -142,16 +142,21 @@ func datapathCalls() []serve.Handler {
 		serve.Do(func(ctx context.Context, r smapi.DatapathDetach) error {
 			return repository.Datapath(r.URI).Detach(ctx, r.Domain)
 		}),
+		serve.On(func(ctx context.Context, r smapi.DatapathImportActivate) (string, error) {
+			return repository.Datapath(r.URI).ImportActivate(ctx, r.Domain)
+		}),
 		serve.Do(func(ctx context.Context, r smapi.DatapathClose) error { return repository.Datapath(r.URI).Close(ctx) }),
 	}
 }
 
 // links are the names that a directory with these calls offers. Plugin.Query is what the
-// toolstack's documentation calls Plugin.query.
-func links(calls []serve.Handler) []string {
+// toolstack's documentation calls Plugin.query. Without the program that serves disks nothing is received.
+func links(calls []serve.Handler, server bool) []string {
 	names := []string{"Plugin.Query"}
 	for _, c := range calls {
-		names = append(names, c.Call())
+		if server || c.Call() != (smapi.DatapathImportActivate{}).Call() {
+			names = append(names, c.Call())
+		}
 	}
 	return names
 }

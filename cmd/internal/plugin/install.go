@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/dirfs"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/smapi/serve"
 )
 
@@ -23,6 +24,10 @@ import (
 var roots = []string{"/usr/libexec/xapi-storage-script", "/var/lib/xapi/storage-scripts"}
 
 const binary = "reflinksr"
+
+// server is the program that serves disks which are migrated here. It is in both directories, for both plugins tell what follows from it,
+// and there is no need of it: without it nothing is migrated here.
+const server = repository.ServerProgram
 
 // directories are what an installation consists of, under its root. The datapath
 // comes first: a volume plugin's URIs must find theirs.
@@ -54,23 +59,30 @@ func Install(args []string, out io.Writer) error {
 	if program, err = withTrailer(program); err != nil {
 		return err
 	}
-	if err := installAll(root, program); err != nil {
+	beside, err := os.ReadFile(filepath.Join(filepath.Dir(self), server)) // #nosec G304 -- it came with this program
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("reading the program that serves disks: %w", err)
+	}
+	if err := installAll(root, program, beside); err != nil {
 		remedy := "put that right"
 		if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-			remedy = fmt.Sprintf("free %d MiB there", len(directories)*len(program)>>20+1)
+			remedy = fmt.Sprintf("free %d MiB there", (len(directories)*len(program)+len(beside))>>20+1)
 		}
 		return fmt.Errorf("%w; nothing that is installed below %s has changed: %s, then run: %s install --root %s", err, root, remedy, self, root)
 	}
 	for _, d := range directories {
-		fmt.Fprintf(out, "installed %s (%d calls)\n", filepath.Join(root, d.path), len(links(d.calls()))-1)
+		fmt.Fprintf(out, "installed %s (%d calls)\n", filepath.Join(root, d.path), len(links(d.calls(), beside != nil))-1)
+	}
+	if beside == nil {
+		fmt.Fprintf(out, "%s is not beside this program: disks cannot be migrated here\n", server)
 	}
 	fmt.Fprintln(out, "the toolstack takes a new version into use when it is restarted: xe-toolstack-restart")
 	return nil
 }
 
 // installAll makes both directories before it puts the first in place, so that what fails for want of
-// space does so before anything has changed.
-func installAll(root string, program []byte) error {
+// space does so before anything has changed. server is nil if there is none.
+func installAll(root string, program, server []byte) error {
 	if err := makeDir(root); err != nil {
 		return err
 	}
@@ -89,7 +101,12 @@ func installAll(root string, program []byte) error {
 		if err := mayReplace(filepath.Join(root, d.path)); err != nil {
 			return err
 		}
-		if err := build(filepath.Join(temp, filepath.Base(d.path)), program, links(d.calls())); err != nil {
+		if err := build(filepath.Join(temp, filepath.Base(d.path)), program, links(d.calls(), server != nil)); err != nil {
+			return err
+		}
+	}
+	if server != nil {
+		if err := addServer(temp, server); err != nil {
 			return err
 		}
 	}
@@ -130,7 +147,7 @@ func mayReplace(target string) error {
 }
 
 // ours says whether a plugin directory is one of ours: the program is in it, a link to it for the call that every plugin
-// has, and no other program, which somebody would have put over one of ours. An empty one is nobody's, so it may be.
+// has, and no other program but that which serves disks: somebody would have put it over one of ours. An empty one is nobody's, so it may be.
 func ours(dir string) (bool, error) {
 	st, err := os.Lstat(dir)
 	if err != nil || !st.IsDir() {
@@ -149,7 +166,7 @@ func ours(dir string) (bool, error) {
 	}
 	for _, e := range entries {
 		st, err := e.Info()
-		if err == nil && e.Name() != binary && st.Mode().IsRegular() && st.Size() > 0 {
+		if err == nil && e.Name() != binary && e.Name() != server && st.Mode().IsRegular() && st.Size() > 0 {
 			return false, nil
 		}
 	}
@@ -261,6 +278,25 @@ func build(dir string, program []byte, names []string) error {
 		return err
 	}
 	return syncDir(dir)
+}
+
+// addServer puts the program that serves disks into the directories that are being made below temp, where it is one file.
+func addServer(temp string, program []byte) error {
+	first := ""
+	for _, d := range directories {
+		dir := filepath.Join(temp, filepath.Base(d.path))
+		path := filepath.Join(dir, server)
+		var err error
+		if first == "" {
+			first, err = path, writeProgram(path, program)
+		} else {
+			err = os.Link(first, path)
+		}
+		if err = errors.Join(err, syncDir(dir)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func writeProgram(path string, program []byte) error {

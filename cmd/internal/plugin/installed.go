@@ -45,7 +45,8 @@ func complete(dir string, calls []serve.Handler) error {
 	if _, err := os.Stat(filepath.Join(dir, binary)); errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("%s is %w", dir, ErrAnother)
 	}
-	for _, name := range links(calls) {
+	_, err := os.Stat(filepath.Join(dir, server))
+	for _, name := range links(calls, err == nil) {
 		st, err := os.Stat(filepath.Join(dir, name))
 		if err == nil && (!st.Mode().IsRegular() || st.Mode()&0o111 == 0) {
 			err = errors.New("it is no program")

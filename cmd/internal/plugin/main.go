@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"reflinksr/cmd/internal/syslog"
 	"reflinksr/cmd/internal/version"
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/repository"
@@ -35,10 +36,13 @@ func Main() int { return MainAs(os.Args[0], os.Args[1:]) }
 func MainAs(name string, args []string) int {
 	unix.Umask(0o077)
 	hostinfo.Release = version.Version
-	slog.SetDefault(slog.New(syslog{}))
+	slog.SetDefault(slog.New(log))
 	p := serve.Process{Argv0: name, Args: args, Stdin: os.Stdin, Stdout: os.Stdout}
 	return p.Serve(context.Background(), callsAt(name), explained)
 }
+
+// log is where every line goes, and nowhere else: standard error stays empty on success.
+var log = syslog.Handler{Program: "reflinksr"}
 
 // callsAt are the calls of the plugin in whose directory a program was found. Both have a
 // Plugin.query; elsewhere it is the volume plugin's.
@@ -56,7 +60,7 @@ func callsAt(argv0 string) []serve.Handler {
 func explained(ctx context.Context, call string, r serve.Request, answer func(context.Context) (any, error)) (any, error) {
 	start := time.Now()
 	if r.Request != nil {
-		slog.SetDefault(slog.New(syslog{}.WithAttrs([]slog.Attr{slog.String("dbg", r.Debug), slog.String("call", call)})))
+		slog.SetDefault(slog.New(log.WithAttrs([]slog.Attr{slog.String("dbg", r.Debug), slog.String("call", call)})))
 	}
 	value, err := answer(ctx)
 	about := []any{"sr", smapi.Argument(r.Request, "sr"), "key", smapi.Argument(r.Request, "key", "uri"), "took", time.Since(start)}

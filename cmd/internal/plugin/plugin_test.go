@@ -3,17 +3,12 @@ package plugin
 import (
 	"archive/zip"
 	"bytes"
-	"errors"
 	"io"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"reflinksr/internal/smapi"
 	"reflinksr/internal/smapi/serve"
@@ -93,7 +88,7 @@ func TestInstallIsComplete(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, d := range directories {
-			for _, name := range links(d.calls()) {
+			for _, name := range links(d.calls(), false) {
 				st, err := os.Stat(filepath.Join(root, d.path, name))
 				if err != nil || st.Mode().Perm() != 0o755 {
 					t.Errorf("%s/%s: %v, %v", d.path, name, st, err)
@@ -116,19 +111,38 @@ func TestInstallIsComplete(t *testing.T) {
 	}
 }
 
-// Whatever a caller calls things, a record of the log is one line, and shows no
-// control character.
-func FuzzLog(f *testing.F) {
-	f.Add("k\n<0>forged", int64(time.Second))
-	f.Add("\x1b[2J\u2028\u202e\xff\u0085", int64(-1))
-	f.Fuzz(func(t *testing.T, text string, n int64) {
-		for _, a := range []slog.Attr{
-			slog.String("key", text), slog.Any("err", errors.New(text)), slog.Any("names", []string{text}), slog.Duration("took", time.Duration(n)), slog.Int64("n", n),
-		} {
-			line := formatAttr(a)
-			if strings.ContainsFunc(line, func(r rune) bool { return !unicode.IsPrint(r) }) || !utf8.ValidString(line) || !strings.HasPrefix(line, " "+a.Key+"=") {
-				t.Errorf("%q is logged as %q", text, line)
+// The program that serves disks is installed with the plugin if it is beside it, over an installation with and without it; then the call
+// that needs it is there as well.
+func TestInstallWithServer(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	beside := filepath.Join(filepath.Dir(self), server)
+	root := t.TempDir()
+	for _, with := range []bool{false, true, true, false} {
+		os.Remove(beside)
+		if with {
+			if err := os.WriteFile(beside, []byte("a program"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			defer os.Remove(beside)
+		}
+		if err := Install([]string{"-root", root}, io.Discard); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Installed(root); err != nil {
+			t.Error(err)
+		}
+		for _, d := range directories {
+			st, err := os.Stat(filepath.Join(root, d.path, server))
+			if with != (err == nil) || with && st.Mode().Perm() != 0o755 {
+				t.Errorf("%s with a server %v: %v, %v", d.path, with, st, err)
 			}
 		}
-	})
+		_, err := os.Lstat(filepath.Join(root, directories[0].path, "Datapath.import_activate"))
+		if with != (err == nil) {
+			t.Errorf("with a server %v: import_activate %v", with, err)
+		}
+	}
 }

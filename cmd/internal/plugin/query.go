@@ -51,4 +51,7 @@ const (
 )
 
 // offered are the names of the calls of the two plugins.
-func offered() []string { return append(links(volumeCalls()), links(datapathCalls())...) }
+func offered() []string {
+	server := repository.CanServe()
+	return append(links(volumeCalls(), server), links(datapathCalls(), server)...)
+}

@@ -383,7 +383,7 @@ func (v *verdict) forgive(e explore.Ending, told outcome, now *state) {
 		after := v.c.after.SRs[dir]
 		keep := func(have, before, after []string) []string {
 			return slices.DeleteFunc(have, func(name string) bool {
-				return !slices.Contains(before, name) && !slices.Contains(after, name) && about(name)
+				return (told == done || !slices.Contains(before, name)) && !slices.Contains(after, name) && about(name)
 			})
 		}
 		r.Left.Staging = keep(r.Left.Staging, old.Left.Staging, after.Left.Staging)
@@ -504,7 +504,7 @@ func (v *verdict) recovered(e explore.Ending, allowed []*state) {
 		}
 		// After a restart nobody has anything.
 		r := now.SRs[c.home]
-		return equal(volumesOf(s), volumesOf(now)) && r.Left.empty() && len(r.Orphans) == 0
+		return equal(volumesOf(s), volumesOf(now)) && r.Left.but(s.SRs[c.home].received()).empty() && len(r.Orphans) == 0
 	}
 	if !slices.ContainsFunc(allowed, right) {
 		v.add("after recovery: %s", nearest(allowed, now, func(s *state) any { return []any{durable(s), s.SRs["sr"].Kept} }))

@@ -1,4 +1,5 @@
-package plugin
+// Package syslog writes the log of the programs that the toolstack starts to where its other storage code does.
+package syslog
 
 import (
 	"context"
@@ -11,12 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// syslog is a slog.Handler that sends one datagram per record to /dev/log, with
+// Handler is a slog.Handler that sends one datagram per record to /dev/log, with
 // the facility of the toolstack's other storage code. It never waits, never
 // fails and writes nowhere else: standard error stays empty on success.
 // (log/syslog would link package net.)
-type syslog struct {
-	attrs string
+type Handler struct {
+	Program string
+	attrs   string
 }
 
 const (
@@ -24,9 +26,11 @@ const (
 	logLimit = 4 << 10 // bytes; a datagram has its limits
 )
 
-func (syslog) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
+// Enabled says that what is for programmers is left out.
+func (Handler) Enabled(_ context.Context, level slog.Level) bool { return level >= slog.LevelInfo }
 
-func (h syslog) Handle(_ context.Context, r slog.Record) error {
+// Handle sends a record.
+func (h Handler) Handle(_ context.Context, r slog.Record) error {
 	severity := 6 // info
 	switch {
 	case r.Level >= slog.LevelError:
@@ -35,20 +39,22 @@ func (h syslog) Handle(_ context.Context, r slog.Record) error {
 		severity = 4
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "<%d>%s reflinksr[%d]: %s%s", local2|severity, r.Time.Format(time.Stamp), os.Getpid(), r.Message, h.attrs)
+	fmt.Fprintf(&b, "<%d>%s %s[%d]: %s%s", local2|severity, r.Time.Format(time.Stamp), h.Program, os.Getpid(), r.Message, h.attrs)
 	r.Attrs(func(a slog.Attr) bool { b.WriteString(formatAttr(a)); return true })
 	send(b.String())
 	return nil
 }
 
-func (h syslog) WithAttrs(attrs []slog.Attr) slog.Handler {
+// WithAttrs has every record tell these as well.
+func (h Handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	for _, a := range attrs {
 		h.attrs += formatAttr(a)
 	}
 	return h
 }
 
-func (h syslog) WithGroup(string) slog.Handler { return h }
+// WithGroup changes nothing: there are no groups.
+func (h Handler) WithGroup(string) slog.Handler { return h }
 
 // formatAttr quotes every foreign string: a name may hold line breaks.
 func formatAttr(a slog.Attr) string {
