@@ -11,7 +11,7 @@ import (
 
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/hostinfo"
-	"reflinksr/internal/reflink"
+	"reflinksr/snapshot/precopy"
 	"reflinksr/sr"
 	"reflinksr/volume"
 )
@@ -31,7 +31,7 @@ func (d disk) cloneNewest(f *os.File) (key sr.Key, err error) {
 	}
 	defer lock.Unlock()
 	defer base.Close()
-	return sr.Key(filepath.Base(base.Name())), reflink.CloneFile(f, base)
+	return sr.Key(filepath.Base(base.Name())), precopy.Begin(f, base)
 }
 
 func (d disk) openNewest() (*os.File, *dirfs.Lock, error) {

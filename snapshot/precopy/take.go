@@ -51,8 +51,10 @@ type taker struct {
 	btrfs   bool
 	rounds  *rounds
 	started time.Time
-	calls   []time.Duration
-	result  Result
+
+	committed int64 // blocks that were dirty at the last commit
+	calls     []time.Duration
+	result    Result
 }
 
 // Take makes the file dst, which is empty or a clone of an earlier state, what the disk holds at a moment of the
@@ -87,10 +89,16 @@ func Take(dst *os.File, disk Disk) (_ Result, err error) {
 		pass = t.relative
 	}
 	if err = pass(); err == nil {
+		err = t.thin()
+	}
+	if err == nil {
 		err = t.end()
 	}
 	if err == nil {
 		err = others.check()
+	}
+	if err == nil {
+		err = t.durable()
 	}
 	return t.report(), err
 }

@@ -41,10 +41,11 @@ func Subjects(h *Host) (all []explore.Subject) {
 
 // Names are the subjects' names.
 func Names() (all []string) {
+	all = append(all, onDiskName)
 	for _, k := range kases {
 		all = append(all, k.name)
 	}
-	return append(all, onDiskName)
+	return all
 }
 
 // On says whether a subject has something to do on a kind of filesystem.
