@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/internal/extent"
+	"reflinksr/internal/inorder"
 	"reflinksr/internal/sys"
 	"reflinksr/sr"
 )
@@ -75,30 +76,43 @@ func CopyFile(ctx context.Context, f *os.File, size, from int64, to Sink, moved 
 		return err
 	}
 	moved(done, total)
-	at, buffer := from, make([]byte, pieceSize)
+	at := from
+	line, buffers, turn := inorder.Begin(), [inorder.Buffers][]byte{}, 0
+	zeros := func(n int64) error { return line.Do(func() error { return to.Zeros(n) }) }
 	err = extent.EachData(f, from, length, func(start, end int64) error {
-		if err := to.Zeros(start - at); err != nil {
+		if err := zeros(start - at); err != nil {
 			return err
 		}
-		for at = start; at < end; {
+		for at = start; at < end; turn++ {
 			if err := context.Cause(ctx); err != nil {
 				return err
 			}
-			piece := buffer[:min(end-at, pieceSize)]
+			b := &buffers[turn%len(buffers)]
+			if *b == nil {
+				*b = make([]byte, pieceSize)
+			}
+			piece := (*b)[:min(end-at, pieceSize)]
 			if _, err := io.ReadFull(io.NewSectionReader(f, at, end-at), piece); err != nil {
 				return fmt.Errorf("reading %s at %d: %w", f.Name(), at, err)
 			}
-			if _, err := to.Write(piece); err != nil {
+			err := line.Do(func() error {
+				_, err := to.Write(piece)
+				done += int64(len(piece))
+				moved(done, total)
+				return err
+			})
+			if err != nil {
 				return err
 			}
 			at += int64(len(piece))
-			done += int64(len(piece))
-			moved(done, total)
 		}
 		return nil
 	})
 	if err == nil {
-		err = to.Zeros(size - at)
+		err = zeros(size - at)
+	}
+	if e := line.End(); err == nil {
+		err = e
 	}
 	if err == nil {
 		err = to.End()

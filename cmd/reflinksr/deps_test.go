@@ -62,6 +62,7 @@ func TestPluginLinksLittle(t *testing.T) {
 func TestArrows(t *testing.T) {
 	may := map[string][]string{
 		"internal/fault":        {},
+		"internal/inorder":      {},
 		"internal/loop":         {},
 		"internal/nbd":          {"internal/sys"},
 		"internal/cgroup":       {"internal/mountinfo"},
@@ -77,7 +78,7 @@ func TestArrows(t *testing.T) {
 		"internal/xenstore":     {},
 		"internal/rrd":          {"internal/diskstat"},
 		"internal/extent":       {"internal/fault", "internal/hostinfo", "internal/sys"},
-		"internal/image":        {"internal/extent", "internal/fault", "internal/sys"},
+		"internal/image":        {"internal/extent", "internal/fault", "internal/inorder", "internal/sys"},
 		"internal/hostinfo":     {"internal/sys", "internal/uuids"},
 		"internal/mountinfo":    {"internal/sys"},
 		"internal/procs":        {"internal/sys"},
@@ -101,7 +102,7 @@ func TestArrows(t *testing.T) {
 		"sr":                    {"internal/attached", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/participant", "internal/mount", "internal/record", "internal/reflink", "internal/rundir", "internal/sectors", "internal/source", "internal/sys", "internal/uuids"},
 		"datapath/lease":        {"internal/dirfs", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/record", "internal/rundir", "internal/uuids", "sr"},
 		"internal/probe":        {"internal/blockdev", "internal/dirfs", "internal/fault", "internal/filesystem", "internal/layout", "internal/mount", "internal/mountinfo", "internal/overwrite", "internal/source", "sr"},
-		"volume":                {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/layout", "internal/record", "internal/reflink", "internal/sectors", "internal/source", "internal/sys", "internal/units", "sr"},
+		"volume":                {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/filesystem", "internal/hostinfo", "internal/inorder", "internal/layout", "internal/record", "internal/reflink", "internal/sectors", "internal/source", "internal/sys", "internal/units", "sr"},
 		"datapath":              {"datapath/lease", "internal/attached", "internal/dirfs", "internal/fault", "internal/hostinfo", "internal/layout", "internal/loop", "internal/mountinfo", "internal/procs", "internal/reflink", "internal/rundir", "internal/sys", "sr", "volume"},
 		"snapshot":              {"datapath/lease", "internal/dirfs", "internal/extent", "internal/fault", "internal/hostinfo", "internal/loop", "internal/procs", "internal/reflink", "internal/sys", "internal/track", "snapshot/precopy", "sr", "volume"},
 		"snapshot/precopy":      {"internal/extent", "internal/reflink", "internal/sys", "internal/track"},

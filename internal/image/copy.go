@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"reflinksr/internal/fault"
+	"reflinksr/internal/inorder"
 )
 
 // Sink takes a disk from its beginning to its end.
@@ -41,24 +42,29 @@ func (m *Image) CopyTo(ctx context.Context, to Sink, moved func(done, total int6
 	moved(0, total)
 	c := copying{to: to}
 	done := int64(0)
+	line := inorder.Begin()
 	g := gathering{ctx: ctx, give: func(piece []byte) error {
-		err := c.give(piece)
-		done += int64(len(piece))
-		moved(done, total)
-		return err
+		return line.Do(func() error {
+			err := c.give(piece)
+			done += int64(len(piece))
+			moved(done, total)
+			return err
+		})
 	}}
 	err = m.each(ctx, func(_ int64, s span) error {
-		if s.kind != data {
-			if err := g.flush(); err != nil {
-				return err
-			}
-			c.at += s.length
-			return to.Zeros(s.length)
+		if s.kind == data {
+			return g.add(s, m.read)
 		}
-		return g.add(s, m.read)
+		if err := g.flush(); err != nil {
+			return err
+		}
+		return line.Do(func() error { return c.zeros(s.length) })
 	})
 	if err == nil {
 		err = g.flush()
+	}
+	if e := line.End(); err == nil {
+		err = e
 	}
 	if err == nil {
 		err = to.End()
@@ -68,19 +74,21 @@ func (m *Image) CopyTo(ctx context.Context, to Sink, moved func(done, total int6
 
 // gathering puts what is read of pieces that follow one another together, until it is much or there is no more.
 type gathering struct {
-	ctx    context.Context // whose end ends it
-	give   func(piece []byte) error
-	buffer []byte
+	ctx     context.Context          // whose end ends it
+	give    func(piece []byte) error // it may keep the last few
+	buffers [inorder.Buffers][]byte  // in turn
+	turn    int
+	buffer  []byte // which is filled
 }
 
 // add reads all of a piece.
 func (g *gathering) add(s span, read func(p []byte, s span) error) error {
-	if g.buffer == nil {
-		g.buffer = make([]byte, 0, pieceSize)
-	}
 	for s.length > 0 {
 		if err := context.Cause(g.ctx); err != nil {
 			return err
+		}
+		if g.buffer == nil {
+			g.buffer = g.next()
 		}
 		filled := len(g.buffer)
 		g.buffer = g.buffer[:filled+int(min(s.length, int64(pieceSize-filled)))]
@@ -98,14 +106,24 @@ func (g *gathering) add(s span, read func(p []byte, s span) error) error {
 	return nil
 }
 
+// next is an empty buffer.
+func (g *gathering) next() []byte {
+	b := &g.buffers[g.turn%len(g.buffers)]
+	g.turn++
+	if *b == nil {
+		*b = make([]byte, 0, pieceSize)
+	}
+	return *b
+}
+
 // flush gives what there is.
 func (g *gathering) flush() error {
 	if len(g.buffer) == 0 {
 		return nil
 	}
-	err := g.give(g.buffer)
-	g.buffer = g.buffer[:0]
-	return err
+	piece := g.buffer
+	g.buffer = nil
+	return g.give(piece)
 }
 
 // each calls do with all pieces of the disk, in order.
@@ -143,6 +161,12 @@ func (s span) after(n int64) span {
 type copying struct {
 	to Sink
 	at int64 // bytes of the disk that it has
+}
+
+// zeros gives so many.
+func (c *copying) zeros(n int64) error {
+	c.at += n
+	return c.to.Zeros(n)
 }
 
 func (c *copying) give(p []byte) error {
