@@ -60,6 +60,9 @@ func (v *session) deactivate(domain string) error {
 	if err == nil && h.Write && (lease.IsDom0(domain) || IsMigration(domain)) {
 		err = v.flushFile(devices)
 	}
+	if err == nil && h.Write && !IsMigration(domain) {
+		err = v.sendLast()
+	}
 	if err != nil && h.Write {
 		return err
 	}

@@ -60,6 +60,7 @@ func Detach(uri, domain string) error {
 			slog.Warn("what an interrupted attach left in staging goes when the volume or the SR is attached", "key", v.key, "err", err)
 		}
 	}
+	v.endMirror()
 	if len(v.state.Domains) > 0 {
 		return v.save()
 	}

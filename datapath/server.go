@@ -50,6 +50,7 @@ const (
 const (
 	ServeDevice = "serve"   // it serves the device to who connects
 	ServeMirror = "receive" // it is handed connections, and keeps what comes sector by sector
+	MirrorAway  = "mirror"  // it sends the volume to elsewhere, see Mirror
 )
 
 // serverProgram is where the program is: "" if it is not installed.

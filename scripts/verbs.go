@@ -69,6 +69,7 @@ func init() {
 		}},
 		{"Migrations", "Do what moves a disk.", []verb{
 			{"nbd", "[!] nbd connect NAME [ADDRESS] | nbd receive NAME SOCKET | nbd size NAME BYTES | nbd write NAME OFFSET LENGTH SEED | nbd zero|trim NAME OFFSET LENGTH | nbd flush|leave|ended NAME", "be a client of NBD called NAME. connect: to that address, or to what the Nbd implementation in the last answer has, Datapath.attach's, as the toolstack's proxy does; NAME_SOCKET in capitals is set to its socket. receive: hand one end of a connection to the socket that Datapath.import_activate answered, as the toolstack does, and speak as tapdisk on the other. The disk has so many bytes; write LENGTH bytes that depend on SEED; make zeros of them; say that nobody needs them; flush; take leave; wait until the server ends the connection", (*script).nbdPeer},
+			{"mirrored", "[!] mirrored OPERATION", "ask Data.stat of what Data.mirror answered, again and again as the toolstack does, until it is complete; !: until it has failed", (*script).mirrored},
 		}},
 		{"Backups", "Take them as the toolstack's clients do.", []verb{
 			{"backup", "backup NAME SNAPSHOT [BASE]", "copy the snapshot into the file NAME, or, where that holds what BASE held, what changed since, as Xen Orchestra does: by Volume.list_changed_blocks, in blocks of 2 MiB, by NBD (nbdkit). It fails where a full backup would be made instead, or if the copy is not what the snapshot holds", (*script).backup},

@@ -22,8 +22,11 @@ var (
 )
 
 // cloneNewest makes the empty file f a clone of the disk's newest snapshot that has its data, of which the
-// disk differs least and whose lock no guest waits for, and answers its key: "" if there is none. It is not waited for.
+// disk differs least and whose lock no guest waits for, or of an earlier Moment, and answers what is called so: "" if there is none. It is not waited for.
 func (d disk) cloneNewest(f *os.File) (key sr.Key, err error) {
+	if d.earlier != nil && d.tellsPlaces() {
+		return d.key, precopy.Begin(f, d.earlier)
+	}
 	base, lock, err := d.openNewest()
 	if err != nil {
 		slog.Debug("the disk is cloned without regard to its newest snapshot", "key", d.key, "why", err)
@@ -34,8 +37,13 @@ func (d disk) cloneNewest(f *os.File) (key sr.Key, err error) {
 	return sr.Key(filepath.Base(base.Name())), precopy.Begin(f, base)
 }
 
+// tellsPlaces says whether the filesystem tells where all of a file's data is.
+func (d disk) tellsPlaces() bool {
+	return d.sr.Meta.Filesystem.Type != "btrfs" || hostinfo.ThisKernel().AtLeast(6, 2)
+}
+
 func (d disk) openNewest() (*os.File, *dirfs.Lock, error) {
-	if d.sr.Meta.Filesystem.Type == "btrfs" && !hostinfo.ThisKernel().AtLeast(6, 2) {
+	if !d.tellsPlaces() {
 		return nil, nil, errOldKernel
 	}
 	key, err := newestOf(d.sr, d.key)

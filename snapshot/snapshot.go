@@ -132,6 +132,7 @@ type disk struct {
 	st      *unix.Stat_t
 	attrs   reflink.Attributes // that its clone must have
 	devices []loop.Device      // of this host
+	earlier *os.File           // nil, or what a Moment of it was
 }
 
 // source opens a volume's data to be shared, complete with what this host still

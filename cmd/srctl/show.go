@@ -84,7 +84,23 @@ func (s *session) showVolume(ctx context.Context, args []string) error {
 	for _, h := range d.Holders {
 		row("active in", h)
 	}
+	if d.Mirror != nil {
+		row("mirrored", mirrored(*d.Mirror, s.bytes)+", to "+oneLine(d.Mirror.Remote))
+	}
 	return p.print(s.out, terminalWidth(s.out))
+}
+
+// mirrored tells how far a mirror is.
+func mirrored(m repository.Mirror, bytes func(int64) string) string {
+	switch {
+	case m.Failed != "":
+		return "no more: " + oneLine(m.Failed)
+	case m.Ended:
+		return fmt.Sprintf("to its end, %s in %d rounds", bytes(m.Copied), m.Rounds)
+	case m.Complete:
+		return fmt.Sprintf("but for what was written lately, %s in %d rounds", bytes(m.Copied), m.Rounds)
+	}
+	return fmt.Sprintf("%.0f %%, %s of %s", 100*m.Progress, bytes(m.Copied), bytes(m.Total))
 }
 
 func pending(some bool) string {

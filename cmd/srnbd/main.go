@@ -25,6 +25,7 @@ import (
 
 const usage = `usage: srnbd serve URI DOMAIN     serve a volume that the domain of a migration has active
        srnbd receive URI DOMAIN   let it be mirrored to, over connections that it is handed
+       srnbd mirror URI ID        mirror a volume to where the mirror of that name goes
        srnbd version
 
 It is started by the plugin, which hears by descriptor 3 that it listens.
@@ -39,6 +40,8 @@ func main() {
 		fmt.Println("srnbd", version.String())
 	case len(args) == 3 && (args[0] == repository.ServeDevice || args[0] == repository.ServeMirror):
 		os.Exit(serve(args[0], repository.Datapath(args[1]), args[2], os.NewFile(3, "whoever waits")))
+	case len(args) == 3 && args[0] == repository.MirrorAway:
+		os.Exit(away(repository.Datapath(args[1]), args[2], os.NewFile(3, "whoever waits")))
 	default:
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)
@@ -47,15 +50,8 @@ func main() {
 
 // serve serves the disk until it is ended, and returns the process's exit status. waiting is told that it listens, or why it does not.
 func serve(what string, disk repository.Datapath, domain string, waiting io.WriteCloser) int {
-	slog.SetDefault(slog.New(syslog.Handler{Program: "srnbd"}.WithAttrs([]slog.Attr{slog.String("uri", string(disk)), slog.String("domain", domain)})))
-	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
-	defer stop()
-	signal.Ignore(unix.SIGHUP)
-	back, err := cgroup.Leave("srnbd")
-	if err != nil {
-		slog.Warn("a restart of the toolstack will end the migration", "err", err)
-	}
-	defer back()
+	ctx, end := settle("uri", string(disk), "domain", domain)
+	defer end()
 	s, listener, err := begin(ctx, what, disk, domain)
 	if err != nil {
 		slog.Error("not served", "err", err)
@@ -77,6 +73,18 @@ func serve(what string, disk repository.Datapath, domain string, waiting io.Writ
 	}
 	slog.Info("served", "took", time.Since(start))
 	return 0
+}
+
+// settle makes the process one of its own: it tells the log of what it is about, ends when it is told to, and belongs to no service. end undoes that.
+func settle(about ...any) (_ context.Context, end func()) {
+	slog.SetDefault(slog.New(syslog.Handler{Program: "srnbd"}).With(about...))
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	signal.Ignore(unix.SIGHUP)
+	back, err := cgroup.Leave("srnbd")
+	if err != nil {
+		slog.Warn("a restart of the toolstack will end the migration", "err", err)
+	}
+	return ctx, func() { back(); stop() }
 }
 
 // begin takes the disk and listens.

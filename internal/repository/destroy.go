@@ -2,6 +2,7 @@ package repository
 
 import (
 	"context"
+	"log/slog"
 
 	"reflinksr/datapath"
 	"reflinksr/snapshot/cbt"
@@ -18,7 +19,13 @@ func (v Volume) Destroy(context.Context) error {
 	if err := datapath.EndMigrations(string(v.SR), v.Key); err != nil {
 		return err
 	}
-	return cbt.Destroy(string(v.SR), v.Key)
+	if err := cbt.Destroy(string(v.SR), v.Key); err != nil {
+		return err
+	}
+	if err := datapath.ForgetMirrorsOf(string(v.SR), v.Key); err != nil {
+		slog.Warn("what is known of the mirror of a volume that is no more stays until the host is started anew", "key", v.Key, "err", err)
+	}
+	return nil
 }
 
 // DestroyData gives back the space of a snapshot, which from then on only tells what others

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"reflinksr/datapath"
 	"reflinksr/datapath/lease"
 	"reflinksr/internal/dirfs"
 	"reflinksr/internal/extent"
@@ -36,6 +37,21 @@ type Details struct {
 	NextSnapshot
 	Device  *Device  `json:"device"` // on this host; null: there is none
 	Holders []Holder `json:"holders"`
+	Mirror  *Mirror  `json:"mirror"` // of this host; null: there is none
+}
+
+// Mirror is how far a volume is mirrored to elsewhere.
+type Mirror struct {
+	MirrorState
+	Progress float64 `json:"progress"` // from 0 to 1
+}
+
+// asMirror is nil of none.
+func asMirror(m MirrorState) *Mirror {
+	if m.ID == "" {
+		return nil
+	}
+	return &Mirror{m, m.Progress()}
 }
 
 // NextSnapshot is what a snapshot of a volume comes to while a guest of this host writes to it, about, in
@@ -98,6 +114,10 @@ func (v Volume) Details(context.Context) (Details, error) {
 	if err != nil {
 		return Details{}, err
 	}
+	mirror, err := datapath.MirrorOfVolume(string(v.SR), v.Key)
+	if err != nil {
+		return Details{}, err
+	}
 	held, err := lease.Read(s, v.Key, me)
 	freed := min(left.Freed, st.VirtualSize)
 	return Details{
@@ -105,6 +125,6 @@ func (v Volume) Details(context.Context) (Details, error) {
 		SectorSize: r.SectorSize, Created: r.Created, Origin: r.Origin,
 		Extents: u.Extents, SharedBytes: u.Shared, ExclusiveBytes: u.Exclusive,
 		PinnedBytes: u.Pinned, GivesBack: u.GivesBack + left.Note,
-		NextSnapshot: next, Device: device, Holders: held.Holders,
+		NextSnapshot: next, Device: device, Holders: held.Holders, Mirror: asMirror(mirror),
 	}, err
 }

@@ -26,6 +26,14 @@ func list[T, U any](convert func(T) U) func([]T, error) ([]U, error) {
 	})
 }
 
+func asOperation(mirror string) smapi.Operation { return smapi.Operation{MirrorV1: &mirror} }
+
+// asMirrorStatus tells of one that has failed that it is not complete: the toolstack looks at that first.
+func asMirrorStatus(m repository.MirrorState) smapi.Status {
+	progress := m.Progress()
+	return smapi.Status{Failed: m.Failed != "", Complete: m.Complete && m.Failed == "", Progress: &progress}
+}
+
 func asText(key repository.Key) string { return string(key) }
 
 func asHandle(sr repository.SR) string { return string(sr) }

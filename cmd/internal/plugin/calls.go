@@ -2,6 +2,7 @@ package plugin
 
 import (
 	"context"
+	"slices"
 
 	"reflinksr/internal/fault"
 	"reflinksr/internal/repository"
@@ -146,15 +147,56 @@ func datapathCalls() []serve.Handler {
 			return repository.Datapath(r.URI).ImportActivate(ctx, r.Domain)
 		}),
 		serve.Do(func(ctx context.Context, r smapi.DatapathClose) error { return repository.Datapath(r.URI).Close(ctx) }),
+
+		serve.On(func(ctx context.Context, r smapi.DataMirror) (smapi.Operation, error) {
+			return as(asOperation)(repository.Datapath(r.URI).Mirror(ctx, r.Domain, r.Remote))
+		}),
+		serve.On(func(ctx context.Context, r smapi.DataStat) (smapi.Status, error) {
+			id, err := mirrorIn(r.Operation)
+			if err != nil {
+				return smapi.Status{}, err
+			}
+			return as(asMirrorStatus)(repository.MirrorOf(ctx, id))
+		}),
+		serve.Do(func(ctx context.Context, r smapi.DataCancel) error {
+			id, err := mirrorIn(r.Operation)
+			if err != nil {
+				return err
+			}
+			return repository.CancelMirror(ctx, id)
+		}),
+		serve.Do(func(ctx context.Context, r smapi.DataDestroy) error {
+			id, err := mirrorIn(r.Operation)
+			if err != nil {
+				return err
+			}
+			return repository.ForgetMirror(ctx, id)
+		}),
+		serve.On(func(ctx context.Context, _ smapi.DataLs) ([]smapi.Operation, error) {
+			return list(func(m repository.MirrorState) smapi.Operation { return asOperation(m.ID) })(repository.Mirrors(ctx))
+		}),
 	}
 }
 
+// mirrorIn is the mirror that an operation is: copies are not made here.
+func mirrorIn(o smapi.Operation) (id string, err error) {
+	if o.MirrorV1 == nil {
+		return "", fault.Errorf(fault.ErrInvalid, "operation", "the operation is no mirror: this plugin begins nothing else")
+	}
+	return *o.MirrorV1, nil
+}
+
+// moving are the calls for which another program is needed.
+var moving = []string{
+	smapi.DatapathImportActivate{}.Call(), smapi.DataMirror{}.Call(), smapi.DataStat{}.Call(), smapi.DataCancel{}.Call(), smapi.DataDestroy{}.Call(), smapi.DataLs{}.Call(),
+}
+
 // links are the names that a directory with these calls offers. Plugin.Query is what the
-// toolstack's documentation calls Plugin.query. Without the program that serves disks nothing is received.
+// toolstack's documentation calls Plugin.query. Without the program that serves disks and mirrors them none is moved.
 func links(calls []serve.Handler, server bool) []string {
 	names := []string{"Plugin.Query"}
 	for _, c := range calls {
-		if server || c.Call() != (smapi.DatapathImportActivate{}).Call() {
+		if server || !slices.Contains(moving, c.Call()) {
 			names = append(names, c.Call())
 		}
 	}

@@ -174,7 +174,7 @@ var kases = []kase{
 	{name: "Volume.compose/unrelated", sharing: true, again: over, between: composed, prepare: layer(diskSize), args: compose},
 	{name: "Volume.compose/longer", sharing: true, again: over, between: composed, prepare: layer(diskSize + 1), args: compose},
 	{name: "Volume.compose/received", sharing: true, again: over, between: taken, prepare: received, args: compose},
-	{name: "Volume.destroy/received", prepare: received, args: ofVolume("layer")},
+	{name: "Volume.destroy/received", sharing: true, prepare: received, args: ofVolume("layer")}, // whose sectors name its inode: no copy has that
 	{name: "Volume.resize", args: resize(2 * diskSize)},
 	{name: "Volume.resize/active", device: true, begin: plugged(attach, activate), args: resize(2 * diskSize)},
 
