@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"reflinksr/datapath/lease"
 	"reflinksr/internal/layout"
 	"reflinksr/internal/loop"
 	"reflinksr/sr"
@@ -32,6 +33,11 @@ func Replacing(handle string, key sr.Key, do func() error) error {
 	defer v.end()
 	if v.unreadable != nil || len(v.state.Domains) == 0 || len(v.state.Active) > 0 || v.state.Nonpersistent {
 		return do() // which refuses what is in use
+	}
+	// With the note that comes next nobody could tell that the guest has another file already.
+	err = v.locked(func(s *sr.SR) error { return lease.InPlaceAmong(s, key, v.state, v.loops) })
+	if err != nil {
+		return err
 	}
 	devices, err := v.devices()
 	if err == nil {

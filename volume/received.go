@@ -27,6 +27,12 @@ func MustBeWhole(s *sr.SR, key sr.Key) error {
 	return err
 }
 
+// NeverReceived says of a volume of which IsReceived cannot be told, on a filesystem that failed, that nothing of it was ever kept apart.
+func NeverReceived(s *sr.SR, key sr.Key) bool {
+	r, err := Load(s, key)
+	return err == nil && !r.Received
+}
+
 // Receive makes the file for the sectors of a volume, durably, unless it is there. It is fault.ErrNoExtents where the filesystem does not
 // tell data from holes by blocks of 4096 bytes.
 func Receive(s *sr.SR, key sr.Key) error {
@@ -40,6 +46,14 @@ func Receive(s *sr.SR, key sr.Key) error {
 	}
 	defer data.Close()
 	st, err := sys.Fstat(data)
+	if err != nil {
+		return err
+	}
+	r, err := LoadForChange(s, key)
+	if err == nil && !r.Received {
+		r.Received = true
+		err = r.save(s, key)
+	}
 	if err != nil {
 		return err
 	}

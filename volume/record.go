@@ -39,6 +39,10 @@ type Record struct {
 	// changed since (package snapshot, DestroyData). It must not be read as the disk's.
 	DataDestroyed bool `json:"data_destroyed,omitempty"`
 
+	// Received: what was written to a part of a block was once kept in a file of its own (Receive). Whether it still is that file
+	// tells; this, which stays, is for a filesystem that cannot tell of it any more.
+	Received bool `json:"received,omitempty"`
+
 	// Sequence is greater than that of every volume of the SR that was made before: 0, the
 	// least, in an adopted one and in one of an older version. It decides what is older.
 	Sequence sequence `json:"sequence,omitzero"`
