@@ -56,7 +56,7 @@ func needRoot(t *testing.T) {
 func TestSweep(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/block_owner|Datapath.detach/active)$", "-every", due(3), "-part", places(25, 60), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
+	err := sweep([]string{"-run", "^(Volume.set_name|Volume.destroy/block_owner|Datapath.detach/active)$", "-every", due(3), "-part", places(25, 120), "-json", filepath.Join(t.TempDir(), "verdicts")}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -65,11 +65,19 @@ func TestSweep(t *testing.T) {
 	}
 }
 
+// compactShare is how much of compact's interruption runs: in parts a quarter, another with every number.
+func compactShare() string {
+	if k, parts := tests.Part(4); parts > 1 {
+		return fmt.Sprintf("%d/%d", k, parts)
+	}
+	return tests.Share("1/8", "1/1")
+}
+
 // A volume that is compacted holds what it held, wherever that stops.
 func TestCompactIsInterrupted(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^compact$", "-fs", "btrfs", "-modes", "kill,lazy", "-part", tests.Share("1/8", "1/1")}, &out)
+	err := sweep([]string{"-run", "^compact$", "-fs", "btrfs", "-modes", "kill,lazy", "-part", compactShare()}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
@@ -152,7 +160,7 @@ func places(whole, inParts int) string {
 func TestLooks(t *testing.T) {
 	needRoot(t)
 	var out bytes.Buffer
-	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", due(2), "-part", places(8, 30)}, &out)
+	err := sweep([]string{"-run", "^(SR.destroy|SR.destroy/immutable_data|Volume.resize/throw_away_in_use|Volume.compose)$", "-fs", "xfs", "-modes", "look:EIO", "-every", due(2), "-part", places(8, 60)}, &out)
 	if err != nil {
 		t.Errorf("%v\n%s", err, &out)
 	}
