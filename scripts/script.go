@@ -56,6 +56,7 @@ type script struct {
 	sandbox     sandbox.Sandbox // what calls find
 	held        []*os.File      // locked by the lock verb
 	peers       map[string]*nbd.Client
+	cloud       *cloud
 }
 
 // setenv sets a variable of the scenario.
@@ -79,6 +80,9 @@ func (s *script) tell(format string, args ...any) {
 func (s *script) cleanUp() {
 	for _, w := range s.writing {
 		w.halt()
+	}
+	if s.cloud != nil {
+		s.cloud.daemon.Stop()
 	}
 	for _, p := range s.peers {
 		p.Close()

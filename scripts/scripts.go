@@ -29,18 +29,19 @@ import (
 
 // Config says what scenarios run against, and how.
 type Config struct {
-	Volume   string            // the volume plugin's directory
-	Datapath []string          // datapath plugins' directories, or directories that hold such
-	SR       map[string]string // the configuration of an SR; see ReadConfiguration. By default {"path": "$SR_PATH"}
-	FS       string            // the kind of filesystem that the fs verb makes by default
-	Own      bool              // the plugin is this project's
-	Guest    domain.Image      // what the domain verb boots on a Xen host
-	Race     bool              // the plugin is built with the race detector, which takes memory and time
-	Timeout  time.Duration     // of one call; by default 60 s
-	Limit    time.Duration     // of one scenario; by default 10 min
-	Context  context.Context   // once it is done, running scenarios fail and clean up; may be nil
-	Done     func(Result)      // is told of each scenario, from several goroutines; may be nil
-	began    func(name string) // is told when one begins; may be nil
+	Volume     string            // the volume plugin's directory
+	Datapath   []string          // datapath plugins' directories, or directories that hold such
+	SR         map[string]string // the configuration of an SR; see ReadConfiguration. By default {"path": "$SR_PATH"}
+	OpenNebula string            // a directory with datastore/NAME and tm/NAME: drivers of OpenNebula are called, and no plugin
+	FS         string            // the kind of filesystem that the fs verb makes by default
+	Own        bool              // the plugin is this project's
+	Guest      domain.Image      // what the domain verb boots on a Xen host
+	Race       bool              // the plugin is built with the race detector, which takes memory and time
+	Timeout    time.Duration     // of one call; by default 60 s
+	Limit      time.Duration     // of one scenario; by default 10 min
+	Context    context.Context   // once it is done, running scenarios fail and clean up; may be nil
+	Done       func(Result)      // is told of each scenario, from several goroutines; may be nil
+	began      func(name string) // is told when one begins; may be nil
 }
 
 func (c Config) timeout() time.Duration {
@@ -82,6 +83,14 @@ func (c Config) limited() (Config, context.CancelFunc) {
 
 // Check says in one sentence why there is no plugin to run scenarios against.
 func (c Config) Check() error {
+	if c.OpenNebula != "" {
+		for _, kind := range []string{"datastore", "tm"} {
+			if _, err := os.Stat(filepath.Join(c.OpenNebula, kind)); err != nil {
+				return fmt.Errorf("no drivers of OpenNebula there: %w", err)
+			}
+		}
+		return nil
+	}
 	for i, dir := range append([]string{c.Volume}, c.Datapath...) {
 		if st, err := os.Stat(dir); err != nil {
 			return fmt.Errorf("no plugin there: %w", err)

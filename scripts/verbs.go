@@ -74,6 +74,11 @@ func init() {
 		{"Backups", "Take them as the toolstack's clients do.", []verb{
 			{"backup", "backup NAME SNAPSHOT [BASE]", "copy the snapshot into the file NAME, or, where that holds what BASE held, what changed since, as Xen Orchestra does: by Volume.list_changed_blocks, in blocks of 2 MiB, by NBD (nbdkit). It fails where a full backup would be made instead, or if the copy is not what the snapshot holds", (*script).backup},
 		}},
+		{"OpenNebula", "Call the drivers of OpenNebula, as its executives do.", []verb{
+			{"cloud", "cloud [RELEASE]", "be an OpenNebula of that release (5.12.0, 6.4.0, 6.6.3, 6.8.0, 7.4.0, which is the default; on a filesystem, made if there is none yet): its calling convention, its file VERSION, and how it shows errors. FE is set to the front-end's name, LOCATION to where datastores are, SYSTEM to that of guests (100), IMAGES to that of images (101). Actions run as a user who is not root. oned says of guest N what the file vm.N has", (*script).startCloud},
+			{"ds", "[!] ds ACTION [KEY=VALUE]... [says=TEXT]", "have the datastore driver do an action about an image with these elements (ds.KEY: of the datastore; template.KEY: of its template; raw=TEXT: that in place of the dump; raw=xN: N bytes). ANSWER is set to what it answers, SOURCE and FORMAT to its first word and the rest. ! expects a failure, whose message has TEXT", (*script).ds},
+			{"tm", "[!] tm ACTION ARG... [stdin=FILE] [says=TEXT]", "have the transfer driver do a line of a transfer file, to which the driver's name is added; or, with stdin, as hypervisors' drivers have it done, with what the file holds on standard input", (*script).tm},
+		}},
 		{"Space", "See what takes how much, and what is shared.", []verb{
 			{"shared", "shared VOLUME SIZE", "(own) so many bytes of the volume's file are shared with others, by FIEMAP", (*script).shared},
 			{"exclusive", "exclusive VOLUME SIZE", "(own) so many are not", (*script).exclusive},

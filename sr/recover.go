@@ -68,12 +68,11 @@ func (s *SR) finishOrUndo(key Key) error {
 			return err
 		}
 	}
+	kinds := []string{"", ".revert", ".composed", ".new", PendingCBT + ".new", base + ".new", ".inf.new", ".inf"}
 	if received, err := s.IsReceived(key); err == nil && !received {
-		if err := s.Staging.Remove(Sectors(key)); err != nil {
-			return err
-		}
+		kinds = append(kinds, sectorsKind)
 	}
-	for _, kind := range []string{"", ".revert", ".composed", ".new", PendingCBT + ".new", base + ".new", ".inf.new", ".inf"} {
+	for _, kind := range kinds {
 		if err := s.Staging.Remove(string(key) + kind); err != nil {
 			return err
 		}

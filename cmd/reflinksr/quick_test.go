@@ -24,7 +24,7 @@ var slow = strings.Fields(slowNames)
 var everywhere = []string{"main_job"}
 
 // chosen picks what runs on the turn-th filesystem of two. The quick command leaves the slow ones out; in parts each is on one, and on the
-// other with the next number; as a whole all are on both. See tests.Turn.
+// other with the next number, a slow one with the next but one; as a whole all are on both. See tests.Turn and tests.EveryOther.
 func chosen(files []string, turn int) []string {
 	named := func(names []string) (some, others []string) {
 		for _, file := range files {
@@ -38,7 +38,7 @@ func chosen(files []string, turn int) []string {
 	}
 	late, soon := named(slow)
 	if tests.All() {
-		return append(tests.Turn(late, turn), tests.Turn(soon, turn)...) // what waits longest has begun first
+		return append(tests.EveryOther(late, turn), tests.Turn(soon, turn)...) // what waits longest has begun first
 	}
 	both, _ := named(everywhere)
 	_, others := named(append(everywhere, slow...))
@@ -48,7 +48,7 @@ func chosen(files []string, turn int) []string {
 func scenario(file string) string { return strings.TrimSuffix(filepath.Base(file), ".txtar") }
 
 // Of the two filesystems the quick command has each scenario that is not slow on one; in parts each is
-// on one, and on the other with the next number. All that are named here are there.
+// on one, and on the other with the next number; one that is slow is with every other number. All that are named here are there.
 func TestChosen(t *testing.T) {
 	run := flag.Lookup("test.run").Value
 	defer flag.Set("test.run", run.String())
@@ -70,18 +70,18 @@ func TestChosen(t *testing.T) {
 		}
 		return times
 	}
-	quickly, once, twice, whole := seen(""), seen("6"), seen("6", "7"), seen("all")
+	quickly, twice, often, whole := seen(""), seen("6", "7"), seen("6", "7", "8", "9"), seen("all")
 	for _, file := range files {
 		name := scenario(file)
-		want := [4]int{1, 1, 2, 2}
+		want := [4]int{1, 2, 4, 2}
 		if slices.Contains(everywhere, name) {
 			want[0] = 2
 		}
 		if slices.Contains(slow, name) {
 			want = [4]int{0, 1, 2, 2}
 		}
-		if got := [4]int{quickly[name], once[name], twice[name], whole[name]}; got != want || twice[name+" btrfs"] != want[2]/2 {
-			t.Errorf("%s runs so many times by the quick command, with a number, with two, and as a whole: %v, want %v", name, got, want)
+		if got := [4]int{quickly[name], twice[name], often[name], whole[name]}; got != want || often[name+" btrfs"] != want[2]/2 {
+			t.Errorf("%s runs so many times by the quick command, with two numbers, with four, and as a whole: %v, want %v", name, got, want)
 		}
 	}
 	for _, name := range append(everywhere, slow...) {

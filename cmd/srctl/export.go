@@ -20,7 +20,7 @@ import (
 
 func (s *session) export() *cobra.Command {
 	format := ""
-	c := s.takes(s.answersJSON(command("export SR VOLUME FILE", "copy a volume, as it is at one moment, to a sparse file",
+	c := s.takes(s.answersJSON(command("export SR VOLUME FILE", "copy a volume as it is at one moment to a raw, qcow2 or VHD file",
 		`export copies a volume, as it is at one moment, to a new sparse file outside of any
 SR, or to a pipe (-). The volume may be in use: a snapshot is copied that lasts as
 long as the copying does. The file has its name when it is whole.

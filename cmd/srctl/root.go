@@ -43,7 +43,7 @@ func (s *session) root() *cobra.Command {
 this host: it looks at them and their volumes, takes snapshots, copies disks
 out, checks and repairs.
 
-An SR is called by the path of its directory, its UUID, its name, or where its
+An SR is called by a path to its directory, its UUID, its name, or where its
 filesystem is mounted, and must be attached (but for check, which looks at both,
 and rehome, which wants it detached). A volume is called by its key, the
 beginning of that (four characters at least), or its name, which means the disk

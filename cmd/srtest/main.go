@@ -68,6 +68,8 @@ With several plugins, -datapath and -config are for the -volume that they come a
 or for all if they come before the first.
 
   -fs KIND,...    filesystems to run on (btrfs,xfs)
+  -opennebula DIR DIR has drivers of OpenNebula, as remotes/ has (datastore/NAME and
+                  tm/NAME): their scenarios, and no plugin
   -own            it is reflinksr: also the scenarios that look inside its SRs
   -run REGEXP     only scenarios whose name matches; one with a slash is held against
                   FOLDER/NAME, as list prints them: -run ^snapshot/
@@ -82,18 +84,19 @@ or for all if they come before the first.
 // options are the flags of all commands that take scenarios.
 type options struct {
 	targets
-	kinds     string
-	match     *regexp.Regexp
-	own       bool
-	jobs      int
-	timeout   time.Duration
-	limit     time.Duration
-	json      bool
-	verbose   bool
-	html      string
-	scripts   []string
-	total     int // scenarios to run
-	out, errs io.Writer
+	kinds      string
+	match      *regexp.Regexp
+	own        bool
+	openNebula string // a directory of drivers
+	jobs       int
+	timeout    time.Duration
+	limit      time.Duration
+	json       bool
+	verbose    bool
+	html       string
+	scripts    []string
+	total      int // scenarios to run
+	out, errs  io.Writer
 }
 
 // commands say which flags each command has, besides those of a PLUGIN.
@@ -103,10 +106,10 @@ var commands = map[string]struct {
 	run   func(o *options) error
 	root  bool
 }{
-	"run":    {"volume datapath config fs own run j timeout limit json v", -1, (*options).runScenarios, true},
+	"run":    {"volume datapath config opennebula fs own run j timeout limit json v", -1, (*options).runScenarios, true},
 	"report": {"volume datapath config fs own run j timeout limit html", -1, (*options).report, true},
 	"shell":  {"volume datapath config fs own timeout", 0, (*options).shell, true},
-	"list":   {"own run", 0, (*options).list, false},
+	"list":   {"opennebula own run", 0, (*options).list, false},
 	"new":    {"", 1, (*options).create, false},
 	"help":   {"", 1, (*options).describe, false},
 }
@@ -141,6 +144,7 @@ func run(args []string, out, errs io.Writer) int {
 	flags.SetOutput(io.Discard)
 	o.targets.define(flags)
 	flags.StringVar(&o.kinds, "fs", "btrfs,xfs", "")
+	flags.StringVar(&o.openNebula, "opennebula", "", "")
 	flags.BoolVar(&o.own, "own", false, "")
 	flags.Func("run", "", func(text string) (err error) { o.match, err = regexp.Compile(text); return err })
 	flags.IntVar(&o.jobs, "j", runtime.NumCPU(), "")

@@ -22,7 +22,31 @@ type qcow2Writer struct {
 	l2      []byte   // the table that is not
 	used    bool     // it names something
 	batch   batch
+	over    string // the image that this one is laid over, by the name of its file; "": none
 }
+
+// zeroCluster says of an entry that the cluster reads as zeros, whatever is below.
+const zeroCluster = 1
+
+// NewQcow2Over makes a qcow2 image of what has changed since another, which is qcow2 as well and is beside it under the name over. To that sink Zeros says
+// that nothing has changed; changes are written by whole clusters of ClusterSize bytes, but for the last.
+func NewQcow2Over(f *os.File, size int64, over string) (Sink, error) {
+	if len(over) > 1023 {
+		return nil, fault.Errorf(fault.ErrInvalid, over, "%q is too long a name for what an image is laid over", fault.Shorten(over))
+	}
+	w, err := newQcow2Writer(f, size)
+	if err != nil {
+		return nil, err
+	}
+	if w.cluster != ClusterSize {
+		return nil, fault.Errorf(fault.ErrSize, "size", "changes of a disk of %d bytes cannot be written, of at most %d", size, int64(1<<47))
+	}
+	w.over = over
+	return w, nil
+}
+
+// ClusterSize is that of a qcow2 image of changes, in bytes.
+const ClusterSize = 64 << 10
 
 // copied says of an entry that nothing else refers to the cluster.
 const copied = 1 << 63
@@ -57,6 +81,9 @@ func (w *qcow2Writer) Write(p []byte) (int, error) {
 			w.here, w.host = cluster, 0
 		}
 		w.at += int64(len(piece))
+		if zero && w.over != "" && w.host == 0 {
+			w.l2[w.here%(w.cluster/8)*8+7], w.used = zeroCluster, true
+		}
 		if zero { // of a cluster that is there it is a hole
 			return nil
 		}
@@ -177,5 +204,13 @@ func (w *qcow2Writer) header(l1, table, clusters int64) []byte {
 	for at, value := range map[int]int64{24: w.disk, 40: l1, 48: table} {
 		binary.BigEndian.PutUint64(h[at:], uint64(value)) // #nosec G115 -- not negative
 	}
-	return h // what follows at 104 is the end of the extensions
+	if w.over == "" {
+		return h // what follows at 104 is the end of the extensions
+	}
+	h = binary.BigEndian.AppendUint32(h[:104], 0xe2792aca) // the extension that names the format of what is below
+	h = append(binary.BigEndian.AppendUint32(h, 5), "qcow2\x00\x00\x00"...)
+	h = append(h, make([]byte, 8)...)
+	binary.BigEndian.PutUint64(h[8:], uint64(len(h)))
+	binary.BigEndian.PutUint32(h[16:], uint32(len(w.over))) // #nosec G115 -- as above
+	return append(h, w.over...)
 }

@@ -106,6 +106,17 @@ func Turn[T any](of []T, turn int) (picked []T) {
 	return picked
 }
 
+// EveryOther is Turn, but in parts each runs only with every other number: on one of the filesystems, then on the other.
+func EveryOther[T any](of []T, turn int) (picked []T) {
+	n, _ := number()
+	for i, one := range of {
+		if whole() || (i+n)%4 == 2*turn {
+			picked = append(picked, one)
+		}
+	}
+	return picked
+}
+
 // Part says which of n parts runs, the k-th from 1: of one part the first if the whole runs. In
 // parts it is another with every number, after n of them each has been.
 func Part(n int) (k, parts int) {
