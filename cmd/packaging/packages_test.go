@@ -31,6 +31,10 @@ func TestPackages(t *testing.T) {
 			tests.Skip(t, name, " is not installed")
 		}
 	}
+	if len(tests.Due([]string{"packages"}, 3)) == 0 {
+		t.Log("packages are built with one commit of three: that takes as long as everything that is in them")
+		return
+	}
 	sources, err := filepath.Abs("../..")
 	if err != nil {
 		t.Fatal(err)

@@ -104,7 +104,7 @@ func calls(root, debug string) invoke.Plugin {
 
 // install installs the plugin and returns the root: this very program, unless it is a
 // race-detecting build.
-func install(t *testing.T) (root string) {
+func install(t testing.TB) (root string) {
 	t.Helper()
 	root = t.TempDir()
 	buildServer(t, filepath.Dir(os.Args[0]))
@@ -126,7 +126,7 @@ func install(t *testing.T) (root string) {
 }
 
 // buildServer builds the program that serves disks beside the plugin, which is installed with it.
-func buildServer(t *testing.T, dir string) {
+func buildServer(t testing.TB, dir string) {
 	t.Helper()
 	if out, err := exec.Command("go", "build", "-o", filepath.Join(dir, repository.ServerProgram), "../srnbd").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)

@@ -34,7 +34,7 @@ func TestMirroredAway(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { fs.Remove() })
-			r := &receiver{T: t, Plugin: calls(root, "mirrored away"), rand: rand.New(rand.NewPCG(uint64(len(kind)), 11))}
+			r := &receiver{TB: t, Plugin: calls(root, "mirrored away"), rand: rand.New(rand.NewPCG(uint64(len(kind)), 11))}
 			r.makeSR(fs.Dir)
 			defer func() { r.call(smapi.SRDetach{SR: r.sr}, nil) }()
 			for done := 0; done < *mirrorOperations; {

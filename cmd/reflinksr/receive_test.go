@@ -38,7 +38,7 @@ func TestMirroredDisks(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { fs.Remove() })
-			r := receiver{T: t, Plugin: calls(root, "mirrored"), rand: rand.New(rand.NewPCG(uint64(len(kind)), 7))}
+			r := receiver{TB: t, Plugin: calls(root, "mirrored"), rand: rand.New(rand.NewPCG(uint64(len(kind)), 7))}
 			r.makeSR(fs.Dir)
 			defer func() { r.call(smapi.SRDetach{SR: r.sr}, nil) }()
 			rounds := tests.Share(3, 40)
@@ -54,7 +54,7 @@ func TestMirroredDisks(t *testing.T) {
 
 // receiver is the toolstack of the host that a disk is migrated to.
 type receiver struct {
-	*testing.T
+	testing.TB
 	invoke.Plugin
 	rand *rand.Rand
 	sr   string
@@ -76,11 +76,11 @@ func (r *receiver) makeSR(dir string) {
 		r.Fatal(err)
 	}
 	var configuration map[string]string
-	r.call(smapi.SRCreate{UUID: newUUID(r.T), Configuration: map[string]string{"path": path}, Name: "sr"}, &configuration)
+	r.call(smapi.SRCreate{UUID: newUUID(r.TB), Configuration: map[string]string{"path": path}, Name: "sr"}, &configuration)
 	r.call(smapi.SRAttach{Configuration: configuration}, &r.sr)
 }
 
-func newUUID(t *testing.T) string {
+func newUUID(t testing.TB) string {
 	text, err := os.ReadFile("/proc/sys/kernel/random/uuid")
 	if err != nil {
 		t.Fatal(err)

@@ -10,10 +10,10 @@ import (
 	"io"
 	"os"
 
-	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/srcrash/internal/calls"
 	"reflinksr/cmd/srcrash/internal/hammer"
 	"reflinksr/cmd/srcrash/internal/load"
+	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/cmd/srcrash/internal/trace"
 	"reflinksr/scripts/scratch"
 )
@@ -36,11 +36,14 @@ var commands = []command{
 
 func main() {
 	trace.Hook()
-	if plugin.IsCall(os.Args[0]) {
-		os.Exit(plugin.Main()) // it installs itself
+	if status, was := rig.ActAsInstalled(); was {
+		os.Exit(status)
 	}
 	if len(os.Args) > 1 && os.Args[1] == calls.CompactCommand {
 		os.Exit(calls.Compact(os.Args[2:], os.Stdout))
+	}
+	if len(os.Args) == 3 && os.Args[1] == calls.MigrateCommand {
+		os.Exit(calls.Migrate(os.Args[2], os.Stdin, os.Stdout, os.Stderr))
 	}
 	// Each process of a race-detecting build would wait a second before it ends.
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))

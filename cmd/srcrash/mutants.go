@@ -15,6 +15,7 @@ import (
 	"reflinksr/cmd/internal/mutant"
 	"reflinksr/cmd/srcrash/internal/explore"
 	"reflinksr/cmd/srcrash/internal/rig"
+	"reflinksr/internal/repository"
 )
 
 // sown is a mutant that srcrash hunts.
@@ -57,8 +58,14 @@ func (m sown) hunt(root string, o sweeping) (how string, err error) {
 	if m.Finder[0] == "test" {
 		return m.test(root, dir)
 	}
-	if err := m.Build(context.Background(), root, dir, "reflinksr"); err != nil {
-		return "", err
+	programs := []string{"reflinksr"}
+	if strings.Contains(m.Calls, "migration") {
+		programs = append(programs, repository.ServerProgram) // which is installed with it
+	}
+	for _, program := range programs {
+		if err := m.Build(context.Background(), root, dir, program); err != nil {
+			return "", err
+		}
 	}
 	if o.plugin, err = rig.InstallFrom(filepath.Join(dir, "reflinksr"), dir); err != nil {
 		return "", err

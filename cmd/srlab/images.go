@@ -13,6 +13,7 @@ import (
 	"reflinksr/cmd/srlab/internal/debian"
 	"reflinksr/cmd/srlab/internal/guest"
 	"reflinksr/cmd/srlab/internal/ramdisk"
+	"reflinksr/internal/repository"
 )
 
 // packages are what the lab is made of; what they depend on comes along.
@@ -36,6 +37,7 @@ type images struct {
 	old        string            // an older one; "" until a machine has it
 	ramdisks   map[string]string // by role
 	self       string            // this program
+	server     string            // what serves disks that migrate
 	dir        string            // for what is made for this run alone
 }
 
@@ -46,7 +48,7 @@ var (
 		"virtio_pci", "virtio_blk", "virtio_console", "loop", "crc32c_generic", "libcrc32c", "xxhash_generic", "sha256_generic", "blake2b_generic",
 		"btrfs", "xfs", "ext4",
 	}
-	xenModules   = []string{"xen_evtchn", "xenfs", "xen_privcmd", "xen_gntdev", "xen_gntalloc", "xen_blkback"}
+	xenModules   = []string{"virtio_net", "xen_evtchn", "xenfs", "xen_privcmd", "xen_gntdev", "xen_gntalloc", "xen_blkback"}
 	guestModules = []string{"xen_blkfront", "crc32c_generic", "libcrc32c", "ext4"}
 	nfsModules   = []string{"virtio_net", "nfsd", "nfs", "nfsv4"}
 	ocfs2Modules = []string{"virtio_net", "configfs", "ocfs2_stack_o2cb", "ocfs2_dlm", "ocfs2"}
@@ -88,7 +90,12 @@ func (l *lab) buildImages(ctx context.Context, dir string) (*images, error) {
 			return nil, fmt.Errorf("building srctl (or name one with -srctl): %w: %s", err, out)
 		}
 	}
-	if err := errors.Join(static(l.plugin), static(l.srctl)); err != nil {
+	// What serves disks that migrate is beside the plugin, or this program as well.
+	i.server = filepath.Join(filepath.Dir(l.plugin), repository.ServerProgram)
+	if _, err := os.Stat(i.server); err != nil {
+		i.server = self
+	}
+	if err := errors.Join(static(l.plugin), static(l.srctl), static(i.server)); err != nil {
 		return nil, err
 	}
 	write := func(role string, fill func(*ramdisk.Writer)) {
@@ -160,6 +167,7 @@ func (i *images) write(role string, fill func(*ramdisk.Writer)) error {
 // fillMachine puts in what every machine has that is no guest.
 func (l *lab) fillMachine(i *images, w *ramdisk.Writer) {
 	w.File(guest.Plugin, l.plugin)
+	w.File(filepath.Join(filepath.Dir(guest.Plugin), repository.ServerProgram), i.server)
 	w.File("usr/bin/srctl", l.srctl)
 	for program, as := range map[string]string{"mkfs.ext4": "mkfs.ext4", "e2fsck": "e2fsck", "cp": "gcp"} {
 		w.Program(i.root, program, as)

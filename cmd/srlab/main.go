@@ -17,8 +17,10 @@ import (
 
 	"reflinksr/cmd/internal/plugin"
 	"reflinksr/cmd/internal/pool"
+	"reflinksr/cmd/internal/srnbd"
 	"reflinksr/cmd/srlab/internal/database"
 	"reflinksr/cmd/srlab/internal/guest"
+	"reflinksr/internal/repository"
 	"reflinksr/scripts"
 )
 
@@ -47,8 +49,12 @@ func main() {
 		guest.Main()
 	case plugin.IsCall(os.Args[0]):
 		os.Exit(plugin.Main())
+	case os.Args[0] == repository.ServerProgram:
+		os.Exit(srnbd.Main())
 	case len(os.Args) > 1 && os.Args[1] == "install": // in a machine of the lab
 		exit(plugin.Install(os.Args[2:], os.Stdout))
+	case len(os.Args) == 4 && os.Args[1] == "relay": // the same
+		exit(relay(os.Args[2], os.Args[3]))
 	case len(os.Args) == 4 && os.Args[1] == "writer": // in a guest
 		exit(scripts.Write(os.Args[2], os.Args[3]))
 	case len(os.Args) > 1 && os.Args[1] == "database": // in a guest

@@ -51,6 +51,19 @@ func Install(args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	self, _, err := ourselves()
+	if err != nil {
+		return fmt.Errorf("reading this program: %w", err)
+	}
+	beside, err := os.ReadFile(filepath.Join(filepath.Dir(self), server)) // #nosec G304 -- it came with this program
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("reading the program that serves disks: %w", err)
+	}
+	return InstallWith(root, beside, out)
+}
+
+// InstallWith is Install with the program that serves disks; nil: there is none.
+func InstallWith(root string, beside []byte, out io.Writer) error {
 	unix.Umask(0o022) // what the toolstack must be able to read
 	self, program, err := ourselves()
 	if err != nil {
@@ -58,10 +71,6 @@ func Install(args []string, out io.Writer) error {
 	}
 	if program, err = withTrailer(program); err != nil {
 		return err
-	}
-	beside, err := os.ReadFile(filepath.Join(filepath.Dir(self), server)) // #nosec G304 -- it came with this program
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return fmt.Errorf("reading the program that serves disks: %w", err)
 	}
 	if err := installAll(root, program, beside); err != nil {
 		remedy := "put that right"

@@ -36,12 +36,13 @@ func Subjects(h *Host) (all []explore.Subject) {
 		}
 		all = append(all, &Subject{kase: k, Host: h})
 	}
-	return append(all, &onDisk{Host: h})
+	return append(all, &onDisk{Host: h}, &migration{Host: h, way: "in"}, &migration{Host: h, way: "out"})
 }
 
 // Names are the subjects' names.
 func Names() (all []string) {
 	all = append(all, onDiskName)
+	all = append(all, migrations...)
 	for _, k := range kases {
 		all = append(all, k.name)
 	}
@@ -53,7 +54,7 @@ func On(name, fs string) bool {
 	if name == onDiskName {
 		return fs == onDiskKind
 	}
-	return slices.ContainsFunc(kases, func(k kase) bool { return k.name == name && (k.on == "" || k.on == fs) })
+	return slices.Contains(migrations, name) || slices.ContainsFunc(kases, func(k kase) bool { return k.name == name && (k.on == "" || k.on == fs) })
 }
 
 // Name is what the call is called, and what it is made on.

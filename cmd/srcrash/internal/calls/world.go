@@ -161,7 +161,7 @@ func (w *world) save() error {
 
 // clearRun makes the host forget everything.
 func (w *world) clearRun() error {
-	for _, dir := range []string{"sr", "volume"} {
+	for _, dir := range []string{"sr", "volume", "nbd"} {
 		if err := os.RemoveAll(filepath.Join(rundir.Path, dir)); err != nil {
 			return err
 		}

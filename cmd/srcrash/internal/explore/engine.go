@@ -241,7 +241,7 @@ func (x *exploration) baseline() error {
 	if !x.s.Refused() && !slices.ContainsFunc(x.calls, func(s *trace.Stop) bool { return s.Kind == trace.Change }) {
 		return errors.New("undisturbed it changes nothing: there is nothing to explore")
 	}
-	ending := Ending{Result: r, Ended: true}
+	ending := Ending{Result: r, Ended: true, Said: r.Stdout}
 	if err := x.s.Learn(ending); err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (x *exploration) sabotage() error {
 			}
 			return x.end()
 		}
-		if wrong := x.s.Judge(Ending{Result: r, Ended: true}); len(wrong) == 0 {
+		if wrong := x.s.Judge(Ending{Result: r, Ended: true, Said: r.Stdout}); len(wrong) == 0 {
 			return fmt.Errorf("the judge is blind: %s, and it found nothing wrong", how)
 		}
 		if err := x.finish(); err != nil {
@@ -418,9 +418,9 @@ func (x *exploration) disturb(f *Fault, a trace.Action, pick func(*trace.Stop) b
 		// It made fewer calls this time: it needed no second try for a device, say. What
 		// it left must be right all the same.
 		f.Call = "none: it was not disturbed"
-		return Ending{Result: r, Ended: true}, err
+		return Ending{Result: r, Ended: true, Said: r.Stdout}, err
 	}
-	return Ending{Result: r, Fault: f, Ended: r.Status.Exited()}, err
+	return Ending{Result: r, Fault: f, Ended: r.Status.Exited(), Said: r.Stdout}, err
 }
 
 // errors lets calls fail, with one error number or with all.
@@ -516,11 +516,18 @@ func cutImage(i int) string { return fmt.Sprintf("cut-%d", i) }
 type cut struct {
 	fault Fault
 	ended bool
+	said  []byte
 }
 
 // cuts runs a command with a power cut at each of its calls, and after its end.
 // Moments between which nothing was written to the disk are one.
 func (x *exploration) cuts(mode string, c trace.Command, scope []string) (all []cut, r trace.Result, err error) {
+	fd, err := unix.MemfdCreate("stdout", unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, r, err
+	}
+	c.Stdout = os.NewFile(uintptr(fd), "stdout")
+	defer c.Stdout.Close()
 	n, written := 0, uint64(0)
 	look := func(call string, ended bool) error {
 		if mode == "journal" {
@@ -536,7 +543,11 @@ func (x *exploration) cuts(mode string, c trace.Command, scope []string) (all []
 			return nil
 		}
 		written = now
-		all = append(all, cut{Fault{Mode: mode, N: n, Call: call}, ended})
+		said, err := os.ReadFile(fmt.Sprintf("/proc/self/fd/%d", c.Stdout.Fd()))
+		if err != nil {
+			return err
+		}
+		all = append(all, cut{Fault{Mode: mode, N: n, Call: call}, ended, said})
 		return x.mount.Cut(x.Prefix + cutImage(len(all)-1))
 	}
 	var failed error
@@ -566,7 +577,7 @@ func (x *exploration) power(mode string) error {
 	}
 	for i, cut := range all {
 		if cut.ended || x.plan.includes(x.Kind, x.s, cut.fault) {
-			e := Ending{Fault: &cut.fault, Cut: true, Ended: cut.ended}
+			e := Ending{Fault: &cut.fault, Cut: true, Ended: cut.ended, Said: cut.said}
 			if cut.ended {
 				e.Result = r
 			}

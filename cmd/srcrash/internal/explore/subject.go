@@ -47,6 +47,8 @@ type Ending struct {
 	// Cut says that the power failed. If it failed before the command had ended,
 	// Result is empty.
 	Cut bool
+	// Said is what the command had written on standard output by then.
+	Said []byte
 	// Ended says that the command came to its end by itself, and its caller has heard
 	// what it answered.
 	Ended bool

@@ -26,12 +26,12 @@ func needsRoot(t *testing.T) {
 }
 
 // The command on both filesystems, as short as it can be and still have something to judge: with every load, or with
-// some of each kind; in parts with half of them, on one filesystem each.
+// some of each kind; in parts with a quarter of them, on one filesystem each.
 func TestLoad(t *testing.T) {
 	needsRoot(t)
 	all := names((&run{}).loads())
 	for turn, fs := range []string{"btrfs", "xfs"} {
-		loads := tests.Due(tests.Turn(all, turn), 2)
+		loads := tests.Due(tests.Turn(all, turn), 4)
 		if !tests.All() {
 			loads = [][]string{{"direct", "mixed", "lost", "buffered", "ext4"}, {"direct", "wal", "killed", "buffered", "ext4"}}[turn]
 		}

@@ -14,6 +14,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reflinksr/cmd/internal/plugin"
+	"reflinksr/cmd/internal/srnbd"
+	"reflinksr/internal/repository"
 	"reflinksr/internal/rundir"
 	"reflinksr/scripts/plugindir"
 	"reflinksr/scripts/scratch"
@@ -31,10 +33,24 @@ func In(root string) (p Plugin) {
 	return p
 }
 
-// Install installs the running program as the plugin below root. Its main must
-// hand over to plugin.Main when it is called by the name of a call.
+// Install installs the running program as the plugin below root, and as what serves disks that migrate. Its main must begin with ActAsInstalled.
 func Install(root string) (Plugin, error) {
-	return In(root), plugin.Install([]string{"-root", root}, io.Discard)
+	self, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return Plugin{}, err
+	}
+	return In(root), plugin.InstallWith(root, self, io.Discard)
+}
+
+// ActAsInstalled does what this process was started for, and returns its exit status, if it was as a call of the plugin, or to serve a disk.
+func ActAsInstalled() (status int, was bool) {
+	switch {
+	case os.Args[0] == repository.ServerProgram:
+		return srnbd.Main(), true
+	case plugin.IsCall(os.Args[0]):
+		return plugin.Main(), true
+	}
+	return 0, false
 }
 
 // InstallFrom installs the program at path below root.
@@ -73,8 +89,8 @@ func located(kind plugindir.Kind, dir, ours string) (string, error) {
 // RunTests is TestMain's work for a package whose test binary installs itself as the
 // plugin and mounts filesystems: it runs m, a *testing.M, and returns the exit status.
 func RunTests(m interface{ Run() int }) int {
-	if plugin.IsCall(os.Args[0]) {
-		return plugin.Main()
+	if status, was := ActAsInstalled(); was {
+		return status
 	}
 	// Each call of a race-detecting build would wait a second before it ends.
 	os.Setenv("GORACE", "atexit_sleep_ms=0 "+os.Getenv("GORACE"))

@@ -48,7 +48,7 @@ var harmless = []uint64{
 	unix.SYS_INOTIFY_INIT1, unix.SYS_INOTIFY_ADD_WATCH, unix.SYS_INOTIFY_RM_WATCH, unix.SYS_RESTART_SYSCALL,
 	unix.SYS_SOCKET, unix.SYS_SOCKETPAIR, unix.SYS_CONNECT, unix.SYS_ACCEPT4, unix.SYS_SENDTO, unix.SYS_SENDMSG,
 	unix.SYS_RECVFROM, unix.SYS_RECVMSG, unix.SYS_SHUTDOWN, unix.SYS_GETSOCKOPT, unix.SYS_SETSOCKOPT, unix.SYS_GETSOCKNAME,
-	unix.SYS_GETPEERNAME,
+	unix.SYS_GETPEERNAME, unix.SYS_LISTEN, unix.SYS_ACCEPT,
 }
 
 // look are those of the harmless ones that look at files. Only a Command with Looks has
@@ -127,6 +127,7 @@ var traced = map[uint64]call{
 	unix.SYS_MMAP:            byFD("mmap", Read, 4),
 	unix.SYS_SYNC_FILE_RANGE: byFD("sync_file_range", Sync, 0),
 	unix.SYS_COPY_FILE_RANGE: byFD("copy_file_range", Change, 2),
+	unix.SYS_BIND:            {"bind", Change, -1, -1, -1, -1, -1}, // what it names is in memory: socketOf
 	unix.SYS_UNSHARE:         {"unshare", Read, -1, -1, -1, -1, -1},
 	// A mount made so is to be seen by nobody before move_mount.
 	unix.SYS_FSOPEN:         {"fsopen", Read, -1, -1, -1, -1, -1},

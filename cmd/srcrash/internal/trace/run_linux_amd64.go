@@ -9,6 +9,8 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -19,7 +21,7 @@ import (
 const options = unix.PTRACE_O_EXITKILL | unix.PTRACE_O_TRACESECCOMP | unix.PTRACE_O_TRACECLONE |
 	unix.PTRACE_O_TRACEFORK | unix.PTRACE_O_TRACEVFORK | unix.PTRACE_O_TRACEEXEC
 
-// Run runs the command to its end, and to the end of all that it started.
+// Run runs the command to its end, asks what it has left running to end, and waits for that.
 func Run(c Command) (Result, error) {
 	// ptrace(2) answers to one thread only.
 	runtime.LockOSThread()
@@ -28,7 +30,9 @@ func Run(c Command) (Result, error) {
 	streams, err := t.start()
 	defer func() {
 		for _, f := range streams {
-			f.Close()
+			if f != c.Stdout {
+				f.Close()
+			}
 		}
 	}()
 	if err != nil {
@@ -38,7 +42,7 @@ func Run(c Command) (Result, error) {
 	if timeout == 0 {
 		timeout = time.Minute
 	}
-	clock := time.AfterFunc(timeout, func() { t.hung.Store(true); unix.Kill(t.pid, unix.SIGKILL) })
+	clock := time.AfterFunc(timeout, func() { t.hung.Store(true); t.signal(unix.SIGKILL) })
 	err = t.loop()
 	clock.Stop()
 	r := Result{Status: t.status, Hung: t.hung.Load()}
@@ -57,7 +61,11 @@ func (t *tracer) start() (streams []*os.File, err error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, name := range []string{"stdin", "stdout", "stderr"} {
+	for i, name := range []string{"stdin", "stdout", "stderr"} {
+		if i == 1 && t.command.Stdout != nil {
+			streams = append(streams, t.command.Stdout)
+			continue
+		}
 		fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
 		if err != nil {
 			return streams, err
@@ -112,7 +120,36 @@ type tracer struct {
 	status  syscall.WaitStatus
 	hung    atomic.Bool
 	blind   error // why calls may have been missed
-	seen    map[int]bool
+	mu      sync.Mutex
+	seen    map[int]bool // processes and threads that have not ended
+}
+
+func (t *tracer) ended(tid int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	delete(t.seen, tid)
+}
+
+// signal sends each process a signal, once.
+func (t *tracer) signal(s syscall.Signal) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	asked := map[int]bool{}
+	for id := range t.seen {
+		if pid := processOf(id); pid > 0 && !asked[pid] {
+			asked[pid] = true
+			unix.Kill(pid, s)
+		}
+	}
+}
+
+// processOf is the process of a thread: 0 if it has ended.
+func processOf(tid int) (pid int) {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", tid)) // which the list of /proc does not have, but /proc has
+	if _, after, found := strings.Cut(string(status), "\nTgid:"); found {
+		fmt.Sscan(after, &pid)
+	}
+	return pid
 }
 
 // loop follows the command and its descendants until none is left.
@@ -128,9 +165,10 @@ func (t *tracer) loop() error {
 			return err
 		}
 		if !status.Stopped() {
-			delete(t.seen, tid)
+			t.ended(tid)
 			if tid == t.pid {
 				t.status = status
+				t.signal(unix.SIGTERM)
 			}
 			continue
 		}
@@ -144,8 +182,10 @@ func (t *tracer) loop() error {
 
 // stopped lets a stopped thread go on.
 func (t *tracer) stopped(tid int, status syscall.WaitStatus) error {
+	t.mu.Lock()
 	first := !t.seen[tid]
 	t.seen[tid] = true
+	t.mu.Unlock()
 	signal := status.StopSignal()
 	switch event := int(status) >> 16; {
 	case event == unix.PTRACE_EVENT_SECCOMP:
@@ -190,12 +230,10 @@ func (t *tracer) visit(tid int) error {
 	switch {
 	case a.Kill:
 		// Every process and thread of the group dies before it makes another call.
-		for id := range t.seen {
-			unix.Kill(id, unix.SIGKILL)
-		}
+		t.signal(unix.SIGKILL)
 		return nil
 	case a.Signal != 0:
-		if err := unix.Tgkill(t.pid, t.pid, a.Signal); err != nil {
+		if err := unix.Kill(tid, a.Signal); err != nil {
 			return err
 		}
 	case a.Errno != 0:
@@ -224,6 +262,9 @@ func describe(tid int, c call, nr uint64, args [6]uint64) (*Stop, error) {
 		}
 		s.Paths = append(s.Paths, resolve(tid, at, args, text(tid, args[path])))
 	}
+	if nr == unix.SYS_BIND {
+		s.Paths = append(s.Paths, socketOf(tid, args[1]))
+	}
 	add(c.at, c.path)
 	add(c.at2, c.path2)
 	if c.fd >= 0 {
@@ -240,6 +281,14 @@ func describe(tid int, c call, nr uint64, args [6]uint64) (*Stop, error) {
 		s.Length = args[2]
 	}
 	return s, err
+}
+
+// socketOf is the path in an address: "?" if it is no UNIX socket's.
+func socketOf(tid int, address uint64) string {
+	if family := text(tid, address); family != "\x01" { // 2 bytes, the low one first
+		return "?"
+	}
+	return text(tid, address+2)
 }
 
 // resolve makes a path absolute.

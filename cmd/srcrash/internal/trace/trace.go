@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"os"
 	"strings"
 	"syscall"
 	"time"
@@ -13,6 +14,7 @@ type Command struct {
 	Env     []string // nil for this process's
 	Dir     string
 	Stdin   []byte
+	Stdout  *os.File      // for whoever looks at it meanwhile; nil for one of its own
 	Timeout time.Duration // after which it hangs; by default 60 s
 	Looks   bool          // also calls are traced that only look: read, stat, getdents …
 
@@ -48,7 +50,7 @@ func (s *Stop) Below(dirs ...string) bool {
 // Action is what becomes of a stopped call. The zero Action lets it happen.
 type Action struct {
 	Kill   bool           // end the command, and everything that it started, before the call
-	Signal syscall.Signal // send the command this signal, and let the call happen
+	Signal syscall.Signal // send the process that makes it this signal, and let the call happen
 	Errno  syscall.Errno  // do not make the call; it fails with this
 	Short  bool           // write only the first half; for calls with a Length
 }

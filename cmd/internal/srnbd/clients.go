@@ -1,4 +1,4 @@
-package main
+package srnbd
 
 import (
 	"log/slog"
