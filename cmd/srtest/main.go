@@ -32,7 +32,7 @@ func main() {
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 
-const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j N] [-timeout T] [-limit T] [-json] [-v] [SCRIPT...]
+const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j N] [-timeout T] [-limit T] [-json] [-junit FILE] [-v] [SCRIPT...]
               run the scenarios through the plugin (needs root); exit 1 if one fails.
               SCRIPT is a scenario of yours, or a directory of them, in folders or not;
               without any, ours
@@ -45,6 +45,9 @@ const help = `usage: srtest run [PLUGIN] [-fs KIND,...] [-own] [-run REGEXP] [-j
               list our scenarios
        srtest new NAME
               write a first scenario to NAME.txtar, to be changed
+       srtest vet [-json] SCRIPT...
+              look for mistakes in scenarios without running them, as anybody: verbs, calls,
+              requests, variables; exit 1 if there is one
        srtest help [VERB]
               describe the language of scenarios, or one verb of it
        srtest version
@@ -77,6 +80,7 @@ or for all if they come before the first.
   -timeout T      kill a call that takes longer (60s)
   -limit T        stop a scenario that takes longer (10m)
   -json           one JSON object a line: each scenario's result, then the numbers
+  -junit FILE     the results also as JUnit's XML, for continuous integration
   -v              print what passed scenarios printed
   -html FILE      the report as one self-contained page
 `
@@ -94,6 +98,7 @@ type options struct {
 	json       bool
 	verbose    bool
 	html       string
+	junit      string
 	scripts    []string
 	total      int // scenarios to run
 	out, errs  io.Writer
@@ -106,11 +111,12 @@ var commands = map[string]struct {
 	run   func(o *options) error
 	root  bool
 }{
-	"run":    {"volume datapath config opennebula fs own run j timeout limit json v", -1, (*options).runScenarios, true},
+	"run":    {"volume datapath config opennebula fs own run j timeout limit json junit v", -1, (*options).runScenarios, true},
 	"report": {"volume datapath config fs own run j timeout limit html", -1, (*options).report, true},
 	"shell":  {"volume datapath config fs own timeout", 0, (*options).shell, true},
 	"list":   {"opennebula own run", 0, (*options).list, false},
 	"new":    {"", 1, (*options).create, false},
+	"vet":    {"json", -1, (*options).vet, false},
 	"help":   {"", 1, (*options).describe, false},
 }
 
@@ -153,6 +159,7 @@ func run(args []string, out, errs io.Writer) int {
 	flags.BoolVar(&o.json, "json", false, "")
 	flags.BoolVar(&o.verbose, "v", false, "")
 	flags.StringVar(&o.html, "html", "", "")
+	flags.StringVar(&o.junit, "junit", "", "")
 	if err := flags.Parse(args[1:]); err == flag.ErrHelp {
 		return usage()
 	} else if err != nil {
@@ -170,7 +177,7 @@ func run(args []string, out, errs io.Writer) int {
 	case stray != "":
 		fmt.Fprintf(errs, "srtest %s: there is no -%s for it\n", args[0], stray)
 		return 2
-	case command.most >= 0 && len(o.scripts) > command.most, args[0] == "new" && len(o.scripts) == 0, o.jobs < 1, o.timeout <= 0, o.limit <= 0:
+	case command.most >= 0 && len(o.scripts) > command.most, (args[0] == "new" || args[0] == "vet") && len(o.scripts) == 0, o.jobs < 1, o.timeout <= 0, o.limit <= 0:
 		return usage()
 	case args[0] != "report" && len(o.each) > 1:
 		fmt.Fprintf(errs, "srtest %s: one plugin at a time; srtest report compares several\n", args[0])

@@ -107,6 +107,28 @@ func TestNew(t *testing.T) {
 	}
 }
 
+// Mistakes are told with where they are, as text and as JSON, by anybody.
+func TestVet(t *testing.T) {
+	dir := t.TempDir()
+	var out, errs bytes.Buffer
+	if run([]string{"new", dir + "/good"}, &out, &errs) != 0 || run([]string{"vet", dir}, &out, &errs) != 0 {
+		t.Fatal(errs.String())
+	}
+	bad := filepath.Join(dir, "bad.txtar")
+	if err := os.WriteFile(bad, []byte("sr\n\nsum $DISK\ncal SR.ls\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	out.Reset()
+	if run([]string{"vet", dir}, &out, &errs) != 1 || out.String() != bad+":3: nothing has set $DISK\n"+bad+":4: there is no verb \"cal\": is it call?\n" {
+		t.Errorf("%s%s", out.String(), errs.String())
+	}
+	out.Reset()
+	var m scripts.Mistake
+	if run([]string{"vet", "-json", bad}, &out, &errs) != 1 || json.NewDecoder(&out).Decode(&m) != nil || m.Line != 3 || !strings.Contains(errs.String(), "2 mistakes in 1 scenarios") {
+		t.Errorf("%+v, %s", m, errs.String())
+	}
+}
+
 // What is asked for and cannot be is said in one sentence.
 func TestRefusals(t *testing.T) {
 	tests.Root(t, "srtest run")

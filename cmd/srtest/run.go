@@ -191,8 +191,10 @@ func (o *options) runScenarios() error {
 	}
 	progress := newProgress(o.errs)
 	var sum tally
+	var kept junit
 	err = o.try(ctx, plugins[0], func(r scripts.Result) {
 		sum.add(r)
+		kept.add(r)
 		progress.clear()
 		p.result(r)
 		progress.show(sum, o.total, r)
@@ -200,6 +202,9 @@ func (o *options) runScenarios() error {
 	progress.clear()
 	if sum.passed+sum.failed+sum.skipped > 0 {
 		p.end(sum)
+	}
+	if o.junit != "" {
+		err = errors.Join(err, kept.write(o.junit))
 	}
 	if err == nil && sum.failed > 0 {
 		err = fmt.Errorf("%d of %d scenarios failed", sum.failed, sum.passed+sum.failed)
