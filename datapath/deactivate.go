@@ -60,7 +60,7 @@ func (v *session) deactivate(domain string) error {
 	if err == nil && h.Write && (lease.IsDom0(domain) || IsMigration(domain)) {
 		err = v.flushFile(devices)
 	}
-	if err == nil && h.Write && !IsMigration(domain) {
+	if err == nil && h.Write && !IsMigration(domain) && !v.isWrittenBeside(domain) {
 		err = v.sendLast()
 	}
 	if err != nil && h.Write {
@@ -96,4 +96,9 @@ func (v *session) flush(devices []loop.Device) error {
 		}
 	}
 	return nil
+}
+
+// isWrittenBeside says whether another domain may write to the volume, that is no migration's.
+func (v *session) isWrittenBeside(domain string) bool {
+	return slices.ContainsFunc(v.state.Active, func(h lease.Holder) bool { return h.Domain != domain && h.Write && !IsMigration(h.Domain) })
 }
