@@ -103,7 +103,7 @@ func (s *script) layOut() error {
 	if len(names) == 1 {
 		c.driver = names[0].Name()
 	}
-	if c.daemon, err = oned.Start("oneadmin:secret", s.guestXML); err != nil {
+	if c.daemon, err = oned.Start("oneadmin:secret", s.describe); err != nil {
 		return err
 	}
 	auth := filepath.Join(home, ".one/one_auth")
@@ -120,10 +120,10 @@ func (s *script) layOut() error {
 	return err
 }
 
-// guestXML is what oned says of a guest: the scenario's file vm.ID, or that it has ten raw disks.
-func (s *script) guestXML(id string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(s.work, "vm."+id))
-	if err == nil || !errors.Is(err, os.ErrNotExist) {
+// describe is what oned says of a guest, an image or a datastore: the scenario's file vm.ID, image.ID or datastore.ID, or, of a guest, that it has ten raw disks.
+func (s *script) describe(kind, id string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(s.work, kind+"."+id))
+	if err == nil || !errors.Is(err, os.ErrNotExist) || kind != "vm" {
 		return string(data), err
 	}
 	var b strings.Builder

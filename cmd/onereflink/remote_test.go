@@ -69,6 +69,14 @@ func otherHost(t *testing.T) (name string) {
 	}
 }
 
+// locked locks an open file as QEMU does what it has.
+func locked(t *testing.T, f *os.File) {
+	t.Helper()
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Start: 100, Len: 1}); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // cloud makes the directories of datastores 100 and 101 on a filesystem.
 func cloud(t testing.TB, kind string, size int64) (location string) {
 	t.Helper()
