@@ -39,6 +39,8 @@ type task struct {
 	Held       bool // whoever asks keeps the connection open while the work is wanted
 	Coming     bool // what is to be taken comes with the task
 	Restored   []datastore.Restored
+	// A backup that is read by another program, if it is one.
+	Interactive *interactive
 
 	feed   func(ctx context.Context, to *opennebula.Parts) error // sends what comes with the task
 	coming io.Reader                                             // is that

@@ -22,6 +22,8 @@ type Backup struct {
 	Mode   string `xml:"MODE"` // FULL or INCREMENT
 	Last   string `xml:"LAST_INCREMENT_ID"`
 	Freeze string `xml:"FS_FREEZE"` // NONE, AGENT or SUSPEND
+	// YES: another program reads the disks, by OneBEX
+	Interactive string `xml:"INTERACTIVE"`
 }
 
 // Disk is one of its disks.
