@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // installed is a directory with the drivers.
-func installed(t *testing.T) string {
+func installed(t testing.TB) string {
 	t.Helper()
 	remotes := t.TempDir()
 	if err := install(remotes); err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // otherHost is this machine once more, by sshd on a port of its own: what ssh and sshd know is in this test's mount namespace.
-func otherHost(t *testing.T) (name string) {
+func otherHost(t testing.TB) (name string) {
 	tests.Root(t, "a server of ssh")
 	for _, program := range []string{"/usr/sbin/sshd", "/usr/bin/ssh"} {
 		if _, err := os.Stat(program); err != nil {

@@ -31,7 +31,7 @@ func TestOpenNebulaTasks(t *testing.T) {
 	const here = "/proc/self/cwd/"
 	situations := map[string]struct {
 		task map[string]any
-		// Shell commands: what holds before a second attempt, and after it, and what makes that wrong.
+		// Shell commands: what holds before a second attempt, and after it, and what makes that wrong. The first are interrupted as well: they are plain.
 		either, after, sabotage string
 	}{
 		"snapshot": {map[string]any{"Do": "snapshot", "From": here + "100/42/disk.1", "Snapshot": 5},
@@ -43,11 +43,11 @@ func TestOpenNebulaTasks(t *testing.T) {
 		"remove disk": {map[string]any{"Do": "remove disk", "From": here + "100/42/disk.1"},
 			"cmp 101/image a && cmp 101/image.snap/0 b", "! test -L 100/42/disk.1 && cmp 101/image a && cmp 101/image.snap/0 b && cmp 100/42/disk.0 b", "rm 101/image"},
 		"make": {map[string]any{"Do": "make", "To": here + "101/new", "Format": "qcow2", "Size": 8 << 20},
-			"! test -e 101/new || qemu-img check -q 101/new", "qemu-img check -q 101/new && qemu-img info 101/new | grep -q 8388608", "rm -r 101"},
+			"! test -e 101/new || head -c 3 101/new | grep -q QFI", "qemu-img check -q 101/new && qemu-img info 101/new | grep -q 8388608", "rm -r 101"},
 		"take": {map[string]any{"Do": "take", "From": here + "b", "To": here + "101/new", "MD5": "$MD5"},
 			"! test -e 101/new || cmp 101/new b", "cmp 101/new b", "cp a 101/new"},
 		"take, converting": {map[string]any{"Do": "take", "From": here + "b", "To": here + "101/new", "Format": "qcow2"},
-			"! test -e 101/new || qemu-img check -q 101/new", "qemu-img compare -q -f qcow2 -F raw 101/new b", "cp a 101/new"},
+			"! test -e 101/new || head -c 3 101/new | grep -q QFI", "qemu-img compare -q -f qcow2 -F raw 101/new b", "cp a 101/new"},
 		"restore": {map[string]any{"Do": "restore", "From": here + "100/42", "Restored": []map[string]any{{"Disk": 0, "Format": "raw"}, {"Disk": 1, "Format": "raw", "Source": here + "101/image"}}},
 			"{ cmp -s 100/42/disk.0 a || cmp -s 100/42/disk.0 b; } && { cmp -s 101/image a || cmp -s 101/image b; }", "cmp 100/42/disk.0 a && cmp 101/image b && test -L 100/42/disk.1 && ! test -e 101/image.snap/0", "rm 100/42/disk.1"},
 		"resize": {map[string]any{"Do": "resize", "From": here + "100/42/disk.0", "Format": "raw", "Size": 4 << 20},
