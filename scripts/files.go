@@ -54,7 +54,7 @@ func (c Config) Select(dir string, match *regexp.Regexp) ([]string, error) {
 		}
 		for _, e := range entries {
 			file := path.Join(folder.name, e.Name())
-			if !Matches(match, file) || strings.HasPrefix(e.Name(), "own_") && !c.Own {
+			if !Matches(match, file) || strings.HasPrefix(e.Name(), "own_") && !c.Own || strings.HasPrefix(e.Name(), "hosts_") && c.Hosts == nil {
 				continue
 			}
 			data, err := Files.ReadFile(file)

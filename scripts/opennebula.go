@@ -103,7 +103,7 @@ func (s *script) layOut() error {
 	if len(names) == 1 {
 		c.driver = names[0].Name()
 	}
-	if c.daemon, err = oned.Start("oneadmin:secret", s.guestXML); err != nil {
+	if c.daemon, err = oned.Start("oneadmin:secret", s.describe); err != nil {
 		return err
 	}
 	auth := filepath.Join(home, ".one/one_auth")
@@ -112,6 +112,9 @@ func (s *script) layOut() error {
 	}
 	c.Cloud = oned.Cloud{Remotes: remotes, Home: home, User: oneadmin, Timeout: s.config.timeout(), Env: []string{"ONE_XMLRPC=" + c.daemon.Address, "ONE_AUTH=" + auth}}
 	s.cloud = c
+	if err := s.countSSH(); err != nil {
+		return err
+	}
 	host, err := os.Hostname()
 	s.setenv("FE", host)
 	s.setenv("LOCATION", location)
@@ -120,10 +123,42 @@ func (s *script) layOut() error {
 	return err
 }
 
-// guestXML is what oned says of a guest: the scenario's file vm.ID, or that it has ten raw disks.
-func (s *script) guestXML(id string) (string, error) {
-	data, err := os.ReadFile(filepath.Join(s.work, "vm."+id))
-	if err == nil || !errors.Is(err, os.ErrNotExist) {
+// countSSH has each ssh of the user leave a byte in a file, and names the hosts.
+func (s *script) countSSH() error {
+	if s.config.Hosts == nil {
+		return nil
+	}
+	for i, host := range s.config.Hosts {
+		s.setenv("HOST"+strconv.Itoa(i+1), host)
+	}
+	count := filepath.Join(s.cloud.Home, "ssh")
+	if err := os.WriteFile(count, nil, 0o666); err != nil {
+		return err
+	}
+	if err := os.Chmod(count, 0o666); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(s.cloud.Home, "bin/ssh"), []byte("#!/bin/sh\nprintf 1 >> "+count+"\nexec /usr/bin/ssh \"$@\"\n"), 0o755) // #nosec G306 -- a program
+}
+
+// countedSSH sets SSH to how often the user has called ssh since it was asked last.
+func (s *script) countedSSH() error {
+	if s.config.Hosts == nil {
+		return nil
+	}
+	count := filepath.Join(s.cloud.Home, "ssh")
+	data, err := os.ReadFile(count)
+	if err != nil {
+		return err
+	}
+	s.setenv("SSH", strconv.Itoa(len(data)))
+	return os.Truncate(count, 0)
+}
+
+// describe is what oned says of a guest, an image or a datastore: the scenario's file vm.ID, image.ID or datastore.ID, or, of a guest, that it has ten raw disks.
+func (s *script) describe(kind, id string) (string, error) {
+	data, err := os.ReadFile(filepath.Join(s.work, kind+"."+id))
+	if err == nil || !errors.Is(err, os.ErrNotExist) || kind != "vm" {
 		return string(data), err
 	}
 	var b strings.Builder
@@ -203,6 +238,9 @@ func (s *script) ds(not bool, args []string) error {
 		return err
 	}
 	info, err := s.judge(not, answer, says)
+	if err == nil {
+		err = s.countedSSH()
+	}
 	if err != nil || not {
 		return err
 	}
@@ -288,8 +326,10 @@ func (s *script) tm(not bool, args []string) error {
 		if why != "" {
 			verdict = "FAILURE"
 		}
-		_, err := s.judge(not, args[0]+" "+verdict+" 42 "+why, says)
-		return err
+		if _, err := s.judge(not, args[0]+" "+verdict+" 42 "+why, says); err != nil {
+			return err
+		}
+		return s.countedSSH()
 	}
 	file := filepath.Join(s.work, "transfer.0")
 	if err := os.WriteFile(file, []byte(strings.Join(line, " ")+"\n"), 0o644); err != nil {
@@ -299,6 +339,8 @@ func (s *script) tm(not bool, args []string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.judge(not, answer, says)
-	return err
+	if _, err = s.judge(not, answer, says); err != nil {
+		return err
+	}
+	return s.countedSSH()
 }

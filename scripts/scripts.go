@@ -33,6 +33,7 @@ type Config struct {
 	Datapath   []string          // datapath plugins' directories, or directories that hold such
 	SR         map[string]string // the configuration of an SR; see ReadConfiguration. By default {"path": "$SR_PATH"}
 	OpenNebula string            // a directory with datastore/NAME and tm/NAME: drivers of OpenNebula are called, and no plugin
+	Hosts      []string          // two hosts that see this one's filesystems at their places, and that a user oneadmin reaches by ssh; may be nil
 	FS         string            // the kind of filesystem that the fs verb makes by default
 	Own        bool              // the plugin is this project's
 	Guest      domain.Image      // what the domain verb boots on a Xen host

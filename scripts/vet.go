@@ -377,9 +377,11 @@ func sets(name string, args []string) (all []string) {
 			all = []string{strings.ToUpper(arg(1)) + "_SOCKET"}
 		}
 	case "cloud":
-		all = []string{"MNT", "FE", "LOCATION", "SYSTEM", "IMAGES"}
+		all = []string{"MNT", "FE", "HOST1", "HOST2", "LOCATION", "SYSTEM", "IMAGES"}
 	case "ds":
-		all = []string{"ANSWER", "SOURCE", "FORMAT"}
+		all = []string{"ANSWER", "SOURCE", "FORMAT", "SSH"}
+	case "tm":
+		all = []string{"SSH"}
 	case "retry":
 		if len(args) > 1 {
 			all = sets(args[1], args[2:])

@@ -52,6 +52,11 @@ func prebackup(ctx context.Context, c opennebula.Call) (string, error) {
 		return "", err
 	}
 	t := task{Do: "backup", From: dir, To: backupDir(dir, guest), Data: []byte(base64.StdEncoding.EncodeToString([]byte(text)) + "\n")}
+	if strings.EqualFold(vm.Backup.Interactive, "yes") {
+		if t.Interactive, err = interactively(c); err != nil {
+			return "", err
+		}
+	}
 	if deploy, err := c.Arg(2); err == nil && c.Action == "prebackup_live" && domainName.MatchString(deploy) && vm.Backup.Freeze != "NONE" {
 		t.Guest = deploy
 	}
@@ -72,6 +77,21 @@ func prebackup(ctx context.Context, c opennebula.Call) (string, error) {
 	return t.at(ctx, host)
 }
 
+// interactively reads the numbers of the guest and of its datastore.
+func interactively(c opennebula.Call) (*interactive, error) {
+	i := new(interactive)
+	for at, id := range map[int]*int{4: &i.VM, 5: &i.Datastore} {
+		text, err := c.Arg(at)
+		if err != nil {
+			return nil, err
+		}
+		if *id, err = opennebula.ParseID("the number of the guest or of its datastore", text); err != nil {
+			return nil, err
+		}
+	}
+	return i, nil
+}
+
 func postbackup(ctx context.Context, c opennebula.Call) (string, error) {
 	host, dir, guest, err := guestArgs(c)
 	if err != nil {
@@ -88,6 +108,9 @@ func backup(ctx context.Context, t task) error {
 	defer moments.Close()
 	if err != nil {
 		return err
+	}
+	if t.Interactive != nil {
+		return t.Interactive.run(ctx, moments, t)
 	}
 	return moments.Write(ctx, t.To, t.Data)
 }

@@ -33,6 +33,7 @@ func dump(do func(ctx context.Context, d opennebula.Dump) (string, error)) actio
 		if err != nil {
 			return "", err
 		}
+		d.Remotes = c.Remotes
 		return do(ctx, d)
 	}
 }
@@ -72,9 +73,12 @@ func source(d opennebula.Dump) (string, error) {
 // foreign is a task about a file that is not a datastore's yet.
 func foreign(do string, d opennebula.Dump) (task, error) {
 	path := d.Image.Path
+	if remote(path) {
+		return fetch(d), nil
+	}
 	if !strings.HasPrefix(path, "/") {
-		return task{}, fault.Hint(fault.Errorf(fault.ErrInvalid, "PATH", "the image's PATH %q is no absolute path of a file, and only those are taken", fault.Shorten(path)),
-			"download it first, or register it in a datastore of the driver fs")
+		return task{}, fault.Hint(fault.Errorf(fault.ErrInvalid, "PATH", "the image's PATH %q is neither an absolute path of a file nor an address", fault.Shorten(path)),
+			"give it as /path/of/a/file or https://host/image")
 	}
 	home, err := os.UserHomeDir()
 	if err != nil {
@@ -92,7 +96,9 @@ func take(ctx context.Context, d opennebula.Dump) (string, error) {
 	if t.To, err = fresh(d); err != nil {
 		return "", err
 	}
-	t.MD5, t.SHA1 = d.Image.MD5, d.Image.SHA1
+	if t.feed == nil { // else the downloader compares them with what comes, before it unpacks that
+		t.MD5, t.SHA1 = d.Image.MD5, d.Image.SHA1
+	}
 	if driver := d.Datastore.Driver; !strings.EqualFold(d.Datastore.Convert, "no") && d.Image.Type != "1" && !t.Raw {
 		t.Format = driver
 	}
@@ -122,6 +128,9 @@ func rm(ctx context.Context, d opennebula.Dump) (string, error) {
 }
 
 func stat(ctx context.Context, d opennebula.Dump) (string, error) {
+	if remote(d.Image.Path) {
+		return remoteSize(ctx, d)
+	}
 	t, err := foreign("size", d)
 	if err != nil {
 		return "", err

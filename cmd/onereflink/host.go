@@ -36,6 +36,14 @@ type task struct {
 	Data       []byte
 	Safe       []string
 	Restricted []string
+	Held       bool // whoever asks keeps the connection open while the work is wanted
+	Coming     bool // what is to be taken comes with the task
+	Restored   []datastore.Restored
+	// A backup that is read by another program, if it is one.
+	Interactive *interactive
+
+	feed   func(ctx context.Context, to *opennebula.Parts) error // sends what comes with the task
+	coming io.Reader                                             // is that
 }
 
 // run does it here.
@@ -44,6 +52,9 @@ func (t task) run(ctx context.Context) (string, error) {
 	case "clone":
 		return "", datastore.Clone(ctx, datastore.Cloning{From: t.From, Snapshot: t.Snapshot, To: t.To, Size: t.Size, Format: t.Format, MayCopy: t.MayCopy})
 	case "take":
+		if t.Coming {
+			return datastore.Receive(ctx, datastore.Import{From: t.From, To: t.To, Convert: t.Format, Raw: t.Raw}, opennebula.Part(t.coming))
+		}
 		path, err := datastore.Allowed(t.From, t.Safe, t.Restricted)
 		if err != nil {
 			return "", err
@@ -83,6 +94,8 @@ func (t task) run(ctx context.Context) (string, error) {
 		return "", datastore.Resize(t.From, t.Format, t.Size)
 	case "backup":
 		return "", backup(ctx, t)
+	case "restore":
+		return "", datastore.Restore(ctx, t.From, t.Restored, func() io.Reader { return opennebula.Part(t.coming) })
 	case "remove backup":
 		return "", datastore.RemoveBackup(t.To)
 	case "md5":
@@ -107,18 +120,30 @@ func freeze(guest string) func() {
 	return func() { virsh("domfsthaw", 30*time.Second) }
 }
 
+// longest is how many bytes a task may have: it has a guest's description in it.
+const longest = 64 << 20
+
 // serve does the task that comes from another host.
 func serve(ctx context.Context, in io.Reader, out, errs io.Writer) int {
 	var t task
-	d := json.NewDecoder(io.LimitReader(in, 1<<20))
+	d := json.NewDecoder(io.LimitReader(in, longest))
 	d.DisallowUnknownFields()
 	err := d.Decode(&t)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	go func() { // whoever asked keeps the connection open while it wants the work done
-		io.Copy(io.Discard, in)
-		cancel(errors.New("the host that asked for it does not any more"))
-	}()
+	t.coming = io.MultiReader(d.Buffered(), in)
+	if t.Held {
+		from, to := io.Pipe()
+		defer from.Close()
+		go func(all io.Reader) {
+			io.Copy(to, all)
+			io.Copy(io.Discard, all) // what nobody wants any more
+			gone := errors.New("the host that asked for it does not any more")
+			to.CloseWithError(gone)
+			cancel(gone)
+		}(t.coming)
+		t.coming = from
+	}
 	if err != nil {
 		err = fmt.Errorf("the task cannot be read: do both hosts have the same onereflink? onehost sync -f: %w", err)
 	}
@@ -149,14 +174,46 @@ func here(host string) bool {
 	return strings.EqualFold(host, name)
 }
 
-// at does a task on a host: here, or by one ssh.
+// at does a task on a host: here, or by one ssh, with what comes with the task.
 func (t task) at(ctx context.Context, host string) (string, error) {
+	if t.feed == nil {
+		return t.on(ctx, host)
+	}
+	feeding, stop := context.WithCancel(ctx)
+	defer stop()
+	from, to := io.Pipe()
+	fed := make(chan error, 1)
+	go func() {
+		err := t.feed(feeding, opennebula.NewParts(to))
+		fed <- err
+		if err == nil {
+			err = io.ErrUnexpectedEOF // of more than there is
+		}
+		to.CloseWithError(err)
+	}()
+	t.Coming, t.coming = true, from
+	answer, err := t.on(ctx, host)
+	from.Close()
+	select {
+	case why := <-fed:
+		if why != nil && err != nil && ctx.Err() == nil && !errors.Is(why, io.ErrClosedPipe) {
+			err = why // and not what came of it
+		}
+	default: // it was not needed
+		stop()
+		<-fed
+	}
+	return answer, err
+}
+
+func (t task) on(ctx context.Context, host string) (string, error) {
 	if here(host) {
 		return t.run(ctx)
 	}
 	if !hostName.MatchString(host) {
 		return "", fault.Errorf(fault.ErrInvalid, host, "%q is no name of a host", fault.Shorten(host))
 	}
+	t.Held = true
 	data, err := json.Marshal(t)
 	if err != nil {
 		return "", err
@@ -176,6 +233,13 @@ func (t task) at(ctx context.Context, host string) (string, error) {
 	}
 	if err = c.Start(); err == nil {
 		_, _ = in.Write(data) // what came of it, the end tells
+		if t.coming != nil {
+			go func() {
+				if _, err := io.Copy(in, t.coming); err != nil {
+					in.Close()
+				}
+			}()
+		}
 		err = c.Wait()
 	}
 	var ended *exec.ExitError

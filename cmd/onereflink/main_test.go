@@ -20,6 +20,9 @@ func TestMain(m *testing.M) {
 	if dir := filepath.Base(filepath.Dir(os.Args[0])); dir == driver || filepath.Base(os.Args[0]) == "onereflink" {
 		main()
 	}
+	if filepath.Base(os.Args[0]) == "downloader.sh" {
+		os.Exit(downloader(os.Args[1:]))
+	}
 	if status, again := scratch.Isolate(); again {
 		os.Exit(status)
 	}
@@ -27,7 +30,7 @@ func TestMain(m *testing.M) {
 }
 
 // installed is a directory with the drivers.
-func installed(t *testing.T) string {
+func installed(t testing.TB) string {
 	t.Helper()
 	remotes := t.TempDir()
 	if err := install(remotes); err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // otherHost is this machine once more, by sshd on a port of its own: what ssh and sshd know is in this test's mount namespace.
-func otherHost(t *testing.T) (name string) {
+func otherHost(t testing.TB) (name string) {
 	tests.Root(t, "a server of ssh")
 	for _, program := range []string{"/usr/sbin/sshd", "/usr/bin/ssh"} {
 		if _, err := os.Stat(program); err != nil {
@@ -66,6 +66,14 @@ func otherHost(t *testing.T) (name string) {
 		if time.Now().After(deadline) {
 			t.Fatal("sshd does not listen")
 		}
+	}
+}
+
+// locked locks an open file as QEMU does what it has.
+func locked(t *testing.T, f *os.File) {
+	t.Helper()
+	if err := unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_RDLCK, Start: 100, Len: 1}); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -38,6 +38,7 @@ var transfers = map[string]action{
 	"postbackup_live":  postbackup,
 	"monitor":          monitorSystem,
 	"monitor_ds":       monitorHere,
+	"restore":          restore,
 }
 
 // hostAndPath parts host:path; the host may be missing.
@@ -75,17 +76,30 @@ func disk(c opennebula.Call, i, vm int) (host, path string, guest, id int, err e
 	return
 }
 
-// ask asks oned about a guest, or, where it does not answer here, OpenNebula's command.
-func ask(ctx context.Context, guest int) (*opennebula.VM, error) {
-	vm, err := opennebula.AskVM(ctx, guest)
+// askXML asks oned about something, or, where it does not answer here, OpenNebula's command.
+func askXML(ctx context.Context, kind opennebula.Kind, id int) (string, error) {
+	xml, err := opennebula.Ask(ctx, kind, id)
 	if err == nil || fault.Classify(err) == fault.ErrVolumeNotFound {
-		return vm, err
+		return xml, err
 	}
-	out, e := exec.CommandContext(ctx, "onevm", "show", "-x", fmt.Sprint(guest)).Output() // #nosec G204 -- a number
+	command := "one" + string(kind)
+	args := []string{"show", "-x", fmt.Sprint(id)}
+	if kind == opennebula.ADatastore {
+		args = append(args, "--decrypt")
+	}
+	out, e := exec.CommandContext(ctx, command, args...).Output() // #nosec G204 -- one of three names, and a number
 	if e != nil {
-		return nil, fault.Hint(fault.Errorf(nil, fmt.Sprint(guest), "oned could not be asked about guest %d: %w; nor could onevm: %v", guest, err, e), "is oned running, and can oneadmin ask it?")
+		return "", fault.Hint(fault.Errorf(nil, fmt.Sprint(id), "oned could not be asked about %s %d: %w; nor could %s: %v", kind, id, err, command, e), "is oned running, and can oneadmin ask it?")
 	}
-	return opennebula.ParseVM(out)
+	return string(out), nil
+}
+
+func ask(ctx context.Context, guest int) (*opennebula.VM, error) {
+	xml, err := askXML(ctx, opennebula.AGuest, guest)
+	if err != nil {
+		return nil, err
+	}
+	return opennebula.ParseVM([]byte(xml))
 }
 
 func askDisk(ctx context.Context, guest, id int) (opennebula.Disk, error) {

@@ -79,7 +79,7 @@ func TestArrows(t *testing.T) {
 		"internal/rrd":          {"internal/diskstat"},
 		"internal/extent":       {"internal/fault", "internal/hostinfo", "internal/sys"},
 		"internal/image":        {"internal/extent", "internal/fault", "internal/inorder", "internal/sys"},
-		"internal/datastore":    {"internal/dirfs", "internal/extent", "internal/fault", "internal/image", "internal/program", "internal/reflink", "internal/sys"},
+		"internal/datastore":    {"internal/dirfs", "internal/extent", "internal/fault", "internal/image", "internal/nbd", "internal/program", "internal/reflink", "internal/sys"},
 		"internal/opennebula":   {"internal/fault"},
 		"internal/hostinfo":     {"internal/sys", "internal/uuids"},
 		"internal/mountinfo":    {"internal/sys"},

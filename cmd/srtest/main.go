@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -73,6 +74,8 @@ or for all if they come before the first.
   -fs KIND,...    filesystems to run on (btrfs,xfs)
   -opennebula DIR DIR has drivers of OpenNebula, as remotes/ has (datastore/NAME and
                   tm/NAME): their scenarios, and no plugin
+  -hosts A,B      with it: two hosts that see this one's filesystems at their places, where
+                  oneadmin gets by ssh: also the scenarios of several hosts
   -own            it is reflinksr: also the scenarios that look inside its SRs
   -run REGEXP     only scenarios whose name matches; one with a slash is held against
                   FOLDER/NAME, as list prints them: -run ^snapshot/
@@ -92,6 +95,7 @@ type options struct {
 	match      *regexp.Regexp
 	own        bool
 	openNebula string // a directory of drivers
+	hosts      []string
 	jobs       int
 	timeout    time.Duration
 	limit      time.Duration
@@ -111,7 +115,7 @@ var commands = map[string]struct {
 	run   func(o *options) error
 	root  bool
 }{
-	"run":    {"volume datapath config opennebula fs own run j timeout limit json junit v", -1, (*options).runScenarios, true},
+	"run":    {"volume datapath config opennebula hosts fs own run j timeout limit json junit v", -1, (*options).runScenarios, true},
 	"report": {"volume datapath config fs own run j timeout limit html", -1, (*options).report, true},
 	"shell":  {"volume datapath config fs own timeout", 0, (*options).shell, true},
 	"list":   {"opennebula own run", 0, (*options).list, false},
@@ -151,6 +155,12 @@ func run(args []string, out, errs io.Writer) int {
 	o.targets.define(flags)
 	flags.StringVar(&o.kinds, "fs", "btrfs,xfs", "")
 	flags.StringVar(&o.openNebula, "opennebula", "", "")
+	flags.Func("hosts", "", func(text string) error {
+		if o.hosts = strings.Split(text, ","); len(o.hosts) != 2 {
+			return errors.New("it takes two names: A,B")
+		}
+		return nil
+	})
 	flags.BoolVar(&o.own, "own", false, "")
 	flags.Func("run", "", func(text string) (err error) { o.match, err = regexp.Compile(text); return err })
 	flags.IntVar(&o.jobs, "j", runtime.NumCPU(), "")

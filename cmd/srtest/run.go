@@ -27,7 +27,7 @@ func (o *options) list() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	files, err := scripts.Config{Own: o.own, OpenNebula: o.openNebula}.Select(dir, o.match)
+	files, err := scripts.Config{Own: o.own, OpenNebula: o.openNebula, Hosts: o.hosts}.Select(dir, o.match)
 	for _, file := range files {
 		folder, name := filepath.Split(strings.TrimSuffix(file, ".txtar"))
 		fmt.Fprintln(o.out, filepath.Base(folder)+"/"+name)
@@ -101,7 +101,7 @@ func (o *options) kindsOf() ([]string, error) {
 // of each result.
 func (o *options) try(ctx context.Context, p target, tell func(scripts.Result)) error {
 	c := p.config()
-	c.OpenNebula = o.openNebula
+	c.OpenNebula, c.Hosts = o.openNebula, o.hosts
 	c.Own, c.Timeout, c.Limit, c.Context = o.own, o.timeout, o.limit, ctx
 	if err := c.Check(); err != nil {
 		return err

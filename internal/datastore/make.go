@@ -130,6 +130,29 @@ func Take(ctx context.Context, i Import) (format string, err error) {
 	if err := summed(ctx, s.File, i); err != nil {
 		return "", err
 	}
+	return settle(ctx, s, to, i)
+}
+
+// Receive makes an image of what comes, and answers its format.
+func Receive(ctx context.Context, i Import, from io.Reader) (format string, err error) {
+	to, err := openImage(i.To)
+	if err != nil {
+		return "", err
+	}
+	defer to.close()
+	s, err := stage(to.dir)
+	if err != nil {
+		return "", err
+	}
+	defer s.discard()
+	if err := s.receive(ctx, from); err != nil {
+		return "", err
+	}
+	return settle(ctx, s, to, i)
+}
+
+// settle gives what is staged its name, in the format that it is to have.
+func settle(ctx context.Context, s *staged, to place, i Import) (string, error) {
 	if i.Raw {
 		return "raw", s.publish(to.name, fresh)
 	}
@@ -148,6 +171,7 @@ func Take(ctx context.Context, i Import) (format string, err error) {
 	if err := convert(ctx, other.File, s.File, i.Convert); err != nil {
 		return "", err
 	}
+	s.discard() // before the commit: afterwards nobody would look for it
 	return i.Convert, other.publish(to.name, fresh)
 }
 
@@ -194,10 +218,7 @@ func convert(ctx context.Context, to, from *os.File, format string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.CopyTo(ctx, w, func(int64, int64) {}); err != nil {
-		return err
-	}
-	return w.End()
+	return m.CopyTo(ctx, w, func(int64, int64) {})
 }
 
 // summed compares a file with the sums that were given for it.

@@ -85,6 +85,7 @@ func sweep(d *dirfs.Dir) error {
 func (s *staged) discard() {
 	if !s.done {
 		s.dir.Remove(s.name)
+		s.done = true
 	}
 	s.Close()
 }

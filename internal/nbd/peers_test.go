@@ -78,6 +78,23 @@ func TestOthersClients(t *testing.T) {
 		if said := run(t, "nbdinfo", "--map", uri+from); strings.Count(said, "hole,zero") < 3 {
 			t.Error(said)
 		}
+		changed := serve(t, &Server{Backend: file(t, f, false), ReadOnly: true, Bitmap: &Bitmap{Name: "since", Extents: func(offset, length int64, _ int) ([]Changed, error) {
+			for _, border := range []int64{1 << 20, 2 << 20} { // the second MiB has changed
+				if offset < border {
+					return []Changed{{min(length, border-offset), border == 2<<20}}, nil
+				}
+			}
+			return []Changed{{length, false}}, nil
+		}}})
+		if said := run(t, "nbdinfo", "--map=qemu:dirty-bitmap:since", uri+changed); !strings.Contains(said, "1048576     1048576    1  dirty") {
+			t.Error(said)
+		}
+		if said := run(t, "nbdinfo", "--map", uri+changed); strings.Count(said, "hole,zero") < 3 {
+			t.Error(said)
+		}
+		if said := run(t, "nbdinfo", uri+changed); !strings.Contains(said, "qemu:dirty-bitmap:since") {
+			t.Error(said)
+		}
 		reads := serve(t, &Server{Backend: file(t, f, false), ReadOnly: true})
 		if said := run(t, "nbdinfo", uri+reads); !strings.Contains(said, "is_read_only: true") {
 			t.Error(said)

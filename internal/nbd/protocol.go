@@ -104,6 +104,9 @@ const (
 	chunkErrorOffset = 1<<15 + 2
 )
 
+// The state of qemu:dirty-bitmap.
+const stateDirty = 1 << 0
+
 // States of base:allocation.
 const (
 	stateHole = 1 << 0
@@ -113,6 +116,7 @@ const (
 const (
 	allocation   = "base:allocation"
 	allocationID = 1
+	bitmapID     = 2
 
 	maxRequest = 32 << 20 // bytes that a READ or WRITE carries at most: what the protocol lets everybody rely on
 	maxString  = 4096     // bytes of a name or a message, by the protocol

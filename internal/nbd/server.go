@@ -19,9 +19,26 @@ type Server struct {
 	// Connections is how many there may be at once; 0 is 32. Each takes 64 MiB of memory at most, and 16 requests at once. One that is
 	// too many is closed at once.
 	Connections int
+	// Bitmap tells clients that ask for it what of the disk has changed; nil if there is none.
+	Bitmap *Bitmap
 	// Report hears of every request that the Backend failed; nil if nobody wants to.
 	Report func(error)
 }
+
+// Bitmap is what of a disk has changed since some moment, as qemu-nbd tells it: the metadata context qemu:dirty-bitmap:NAME.
+type Bitmap struct {
+	Name string
+	// Extents tells of the bytes from offset on whether they have changed: at least one extent, of length in all at most, and no more than most.
+	Extents func(offset, length int64, most int) ([]Changed, error)
+}
+
+// Changed is a stretch of a disk of which all has changed, or nothing.
+type Changed struct {
+	Length  int64
+	Changed bool
+}
+
+func (b *Bitmap) context() string { return "qemu:dirty-bitmap:" + b.Name }
 
 const (
 	workers   = 16       // requests of a connection that are worked on at once

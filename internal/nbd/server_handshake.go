@@ -18,6 +18,7 @@ type connection struct {
 	structured bool
 	metaFor    string // the export whose allocation the client may ask for
 	meta       bool
+	bitmap     bool // it may ask what has changed as well
 
 	reading sync.Mutex // whoever has it reads the next request
 	in      buffered
@@ -104,7 +105,10 @@ func (c *connection) exportName(name []byte, zeroes bool) error {
 }
 
 // chosen forgets what was asked about another export.
-func (c *connection) chosen(name string) { c.meta = c.meta && c.structured && name == c.metaFor }
+func (c *connection) chosen(name string) {
+	same := c.structured && name == c.metaFor
+	c.meta, c.bitmap = c.meta && same, c.bitmap && same
+}
 
 // answer answers an option; chosen is true when transmission begins.
 func (c *connection) answer(o option) (chosen bool, err error) {
@@ -174,23 +178,33 @@ func (c *connection) metaContext(o option) error {
 	f := fields{rest: o.data}
 	name := f.text()
 	queries := f.uint32()
-	found := queries == 0 && o.id == optListMetaContext // it asks for all
+	lists := o.id == optListMetaContext
+	found := queries == 0 && lists // it asks for all
+	bitmap := found && c.server.Bitmap != nil
 	for range queries {
 		query := f.text()
 		if f.bad {
 			break
 		}
-		found = found || query == allocation || query == "base:" && o.id == optListMetaContext
+		found = found || query == allocation || query == "base:" && lists
+		if b := c.server.Bitmap; b != nil {
+			bitmap = bitmap || query == b.context() || (query == "qemu:" || query == "qemu:dirty-bitmap:") && lists
+		}
 	}
 	if !f.whole() || !c.structured {
 		return c.invalid(o.id)
 	}
-	id := uint32(0)
-	if o.id == optSetMetaContext {
-		c.meta, c.metaFor, id = found, name, allocationID
+	ids := [2]uint32{}
+	if !lists {
+		c.meta, c.bitmap, c.metaFor, ids = found, bitmap, name, [2]uint32{allocationID, bitmapID}
 	}
 	if found {
-		if err := c.reply(o.id, repMetaContext, append(be.AppendUint32(nil, id), allocation...)); err != nil {
+		if err := c.reply(o.id, repMetaContext, append(be.AppendUint32(nil, ids[0]), allocation...)); err != nil {
+			return err
+		}
+	}
+	if bitmap {
+		if err := c.reply(o.id, repMetaContext, append(be.AppendUint32(nil, ids[1]), c.server.Bitmap.context()...)); err != nil {
 			return err
 		}
 	}

@@ -106,7 +106,7 @@ func (c *connection) refuses(r *request) (unix.Errno, string) {
 		writes = true
 	case cmdBlockStatus:
 		known |= cmdReqOne
-		if !c.meta {
+		if !c.meta && !c.bitmap {
 			return unix.EINVAL, "no metadata context was chosen"
 		}
 	case cmdFlush:
@@ -243,11 +243,34 @@ func (c *connection) blockStatus(r *request) error {
 	if r.flags&cmdReqOne != 0 {
 		most = 1
 	}
+	var b []byte
+	if c.bitmap {
+		changed, err := c.server.Bitmap.Extents(int64(r.offset), int64(r.length), most)
+		if err != nil {
+			return err
+		}
+		head := chunk{chunkDone, chunkStatus, r.cookie, uint32(4 + 8*len(changed))}
+		if c.meta {
+			head.flags = 0
+		}
+		b = be.AppendUint32(head.append(b), bitmapID)
+		for _, e := range changed {
+			var state uint32
+			if e.Changed {
+				state = stateDirty
+			}
+			b = be.AppendUint32(be.AppendUint32(b, uint32(e.Length)), state)
+		}
+	}
+	if !c.meta {
+		c.out.send(b, nil)
+		return nil
+	}
 	extents, err := c.server.Backend.Extents(int64(r.offset), int64(r.length), most)
 	if err != nil {
 		return err
 	}
-	b := (&chunk{chunkDone, chunkStatus, r.cookie, uint32(4 + 8*len(extents))}).append(nil)
+	b = (&chunk{chunkDone, chunkStatus, r.cookie, uint32(4 + 8*len(extents))}).append(b)
 	b = be.AppendUint32(b, allocationID)
 	for _, e := range extents {
 		var state uint32

@@ -145,5 +145,5 @@ func OneLine(text string) string {
 			return '?'
 		}
 		return r
-	}, strings.TrimSpace(strings.ReplaceAll(text, "\n", "; ")))
+	}, strings.ReplaceAll(strings.TrimSpace(text), "\n", "; "))
 }

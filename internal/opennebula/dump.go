@@ -17,6 +17,7 @@ type Dump struct {
 	Datastore         Datastore `xml:"DATASTORE"`
 	Location          string    `xml:"DATASTORE_LOCATION"`
 	TargetSnapshotOld string    `xml:"TARGET_SNAPSHOT"`
+	Remotes           string    `xml:"-"` // the directory in which the drivers are
 }
 
 // Image is an image as oned knows it.
@@ -46,6 +47,8 @@ type Datastore struct {
 	Convert    string `xml:"TEMPLATE>CONVERT"`
 	Driver     string `xml:"TEMPLATE>DRIVER"`
 	AllowCopy  string `xml:"TEMPLATE>REFLINK_ALLOW_COPY"`
+	Compressed string `xml:"TEMPLATE>NO_DECOMPRESS"`
+	Bandwidth  string `xml:"TEMPLATE>LIMIT_TRANSFER_BW"`
 }
 
 func parseDump(text string) (d Dump, err error) {

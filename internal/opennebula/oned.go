@@ -48,37 +48,59 @@ type response struct {
 	} `xml:"params>param>value>array>data>value"`
 }
 
-// AskVM asks oned about a guest: one request.
-func AskVM(ctx context.Context, id int) (*VM, error) {
+// Kind is what oned can be asked about.
+type Kind string
+
+// A guest, an image, a datastore: by these names also the commands oneKIND are called.
+const (
+	AGuest     Kind = "vm"
+	AnImage    Kind = "image"
+	ADatastore Kind = "datastore"
+)
+
+// Ask asks oned about something: one request. It answers the XML.
+func Ask(ctx context.Context, kind Kind, id int) (string, error) {
 	who, err := session()
 	if err != nil {
-		return nil, err
+		return "", err
+	}
+	more := ""
+	if kind == ADatastore { // with its secrets as they are: its driver needs them
+		more = "<param><value><boolean>1</boolean></value></param>"
 	}
 	var quoted bytes.Buffer
 	xml.EscapeText(&quoted, []byte(who))
-	body := fmt.Sprintf(`<?xml version="1.0"?><methodCall><methodName>one.vm.info</methodName><params><param><value><string>%s</string></value></param><param><value><int>%d</int></value></param></params></methodCall>`, quoted.String(), id)
+	body := fmt.Sprintf(`<?xml version="1.0"?><methodCall><methodName>one.%s.info</methodName><params><param><value><string>%s</string></value></param><param><value><int>%d</int></value></param>%s</params></methodCall>`, kind, quoted.String(), id, more)
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, endpoint(), strings.NewReader(body))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	request.Header.Set("Content-Type", "text/xml")
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	defer answer.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(answer.Body, limit))
 	if err != nil {
-		return nil, err
+		return "", err
 	}
 	var r response
 	if err := xml.Unmarshal(data, &r); err != nil || len(r.Values) < 2 {
-		return nil, fmt.Errorf("oned at %s answered what is no answer of it (HTTP %s)", endpoint(), answer.Status)
+		return "", fmt.Errorf("oned at %s answered what is no answer of it (HTTP %s)", endpoint(), answer.Status)
 	}
 	if r.Values[0].Bool != "1" && r.Values[0].Bool != "true" {
-		return nil, fault.Errorf(fault.ErrVolumeNotFound, fmt.Sprint(id), "oned does not tell of guest %d: %s", id, OneLine(fault.Shorten(r.Values[1].Text)))
+		return "", fault.Errorf(fault.ErrVolumeNotFound, fmt.Sprint(id), "oned does not tell of %s %d: %s", kind.name(), id, OneLine(fault.Shorten(r.Values[1].Text)))
 	}
-	return ParseVM([]byte(r.Values[1].Text))
+	return r.Values[1].Text, nil
+}
+
+// name is how an operator calls it.
+func (k Kind) name() string {
+	if k == AGuest {
+		return "guest"
+	}
+	return string(k)
 }

@@ -22,6 +22,8 @@ type Backup struct {
 	Mode   string `xml:"MODE"` // FULL or INCREMENT
 	Last   string `xml:"LAST_INCREMENT_ID"`
 	Freeze string `xml:"FS_FREEZE"` // NONE, AGENT or SUSPEND
+	// YES: another program reads the disks, by OneBEX
+	Interactive string `xml:"INTERACTIVE"`
 }
 
 // Disk is one of its disks.
@@ -34,6 +36,8 @@ type Disk struct {
 	FS           string `xml:"FS"`
 	TM           string `xml:"TM_MAD"`
 	AllowCopy    string `xml:"REFLINK_ALLOW_COPY"`
+	Source       string `xml:"SOURCE"`
+	Persistent   string `xml:"PERSISTENT"`
 }
 
 // HotplugResize is the state (LCM_STATE) in which the hypervisor makes a disk longer, and no driver.
@@ -83,6 +87,14 @@ func (d Disk) Grown() (int64, error) {
 		return 0, err
 	}
 	return size, nil
+}
+
+// Bytes is the size that the disk is to have; 0 if oned does not say.
+func (d Disk) Bytes() (int64, error) {
+	if d.Size == "" {
+		return 0, nil
+	}
+	return Bytes("SIZE", d.Size)
 }
 
 // Increment is the number of the increment that a backup is: 0 for a full one; -1 if there are to be none after it.
