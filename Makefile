@@ -16,7 +16,7 @@ build:
 install: build
 	bin/reflinksr install --root $(ROOT)
 
-# The rpm and the deb, in bin/ (docs/install.md). RELEASE tells two packages of one version apart.
+# The rpms and the debs, in bin/ (docs/install.md). RELEASE tells two packages of one version apart.
 RELEASE ?= 1
 packages:
 	$(GO) run ./cmd/packaging -out bin -release $(RELEASE)

@@ -22,7 +22,7 @@ if [ ! -d "$remotes" ]; then
 	echo "install.sh: there is no $remotes: is this OpenNebula's front-end? ONE_VAR names another place" >&2
 	exit 1
 fi
-if ! "$program" version >/dev/null; then
+if ! version=$("$program" version); then
 	echo "install.sh: $program does not run: build it (make build) and name it" >&2
 	exit 1
 fi
@@ -30,14 +30,15 @@ if [ -n "$undo" ]; then
 	"$program" uninstall "$remotes"
 else
 	"$program" install "$remotes"
+	echo "$version is in $remotes"
 	if [ "$(id -u)" = 0 ]; then
-		chown -hR "$user" "$remotes/datastore/reflink" "$remotes/tm/reflink"
+		chown -hR "$user:" "$remotes/datastore/reflink" "$remotes/tm/reflink"
 	fi
 fi
 if [ "${AUTOCONF-}" = 1 ]; then
 	# shellcheck disable=SC2086 # nothing, or one word
 	"$program" configure $undo "$etc/oned.conf" "$etc/vmm_exec/vmm_execrc"
 	echo "Restart OpenNebula (systemctl restart opennebula), then, as $user: onehost sync --force"
-else
-	echo "Edit oned.conf and vmm_execrc as the README has it, restart OpenNebula, then, as $user: onehost sync --force"
+elif [ -z "$undo" ]; then
+	echo "Edit oned.conf and vmm_execrc as the README has it (or: AUTOCONF=1 $0), restart OpenNebula, then, as $user: onehost sync --force"
 fi

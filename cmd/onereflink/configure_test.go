@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -75,5 +76,40 @@ func TestConfigure(t *testing.T) {
 	}
 	if err := configure(conf, exec, false); err == nil || read(conf) != "PORT = 2633\n" || read(exec) != vmmExec {
 		t.Errorf("a file without sections: %v", err)
+	}
+}
+
+// What the add-on says for each release by hand is what configure writes, but for what a release does not know or has more.
+func TestSnippets(t *testing.T) {
+	assignment := regexp.MustCompile(`[A-Z_]+ = "[^"]*"`)
+	known := map[string]bool{}
+	for _, a := range assignment.FindAllString(settings, -1) {
+		known[a] = true
+	}
+	for release, but := range map[string]string{"5.12": `DS_MIGRATE_SNAP = "YES"`, "6.x": "", "7.x": ""} {
+		data, err := os.ReadFile("../../addons/opennebula/oned.conf/" + release + ".conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		has := map[string]bool{}
+		for line := range strings.Lines(string(data)) {
+			if strings.HasPrefix(line, "#") {
+				continue
+			}
+			for _, a := range assignment.FindAllString(line, -1) {
+				has[a] = true
+				if !known[a] && a != `DS_LIVE_MIGRATE = "NO"` {
+					t.Errorf("%s has %s, which configure does not write", release, a)
+				}
+			}
+		}
+		for a := range known {
+			if !has[a] && a != but {
+				t.Errorf("%s lacks %s", release, a)
+			}
+		}
+		if strings.Count(string(data), ",reflink") != 3 || !strings.Contains(string(data), "kvm-reflink") {
+			t.Errorf("%s does not say which lists there are", release)
+		}
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+
+	"golang.org/x/sys/unix"
 )
 
 // driver is the name by which OpenNebula knows this one.
@@ -32,6 +34,7 @@ func install(remotes string) error {
 	if st, err := os.Stat(remotes); err != nil || !st.IsDir() {
 		return fmt.Errorf("%s is no directory of OpenNebula's drivers", remotes)
 	}
+	defer unix.Umask(unix.Umask(0o022)) // programs are for everybody
 	for _, dir := range []string{"datastore", "tm"} {
 		err := os.MkdirAll(filepath.Join(remotes, dir, driver), 0o755) // #nosec G301 -- programs
 		if err != nil {
@@ -60,6 +63,9 @@ func install(remotes string) error {
 // copySelf puts this program in a place, whole or not at all: an action may be under way.
 func copySelf(path string) error {
 	in, err := os.Open("/proc/self/exe")
+	if os.IsNotExist(err) && filepath.IsAbs(os.Args[0]) { // an image that is being built has no /proc
+		in, err = os.Open(os.Args[0]) // #nosec G304 G703 -- this program, by the path that it was called by
+	}
 	if err != nil {
 		return err
 	}

@@ -1,4 +1,4 @@
-// Command packaging builds the rpm and the deb: the same bytes from the same sources, wherever, whenever and by whom it is run.
+// Command packaging builds the rpms and the debs, of the plugin and of the drivers for OpenNebula: the same bytes from the same sources, wherever, whenever and by whom it is run.
 // It is started in the directory of the sources:
 //
 //	go run ./cmd/packaging [-out DIR] [-version V] [-release N]
@@ -45,7 +45,10 @@ func main() {
 }
 
 // shipped are the programs in the packages.
-var shipped = []string{"./cmd/reflinksr", "./cmd/reflinksr-metrics", "./cmd/srnbd", "./cmd/srctl", "./cmd/srtest"}
+var shipped = []string{"./cmd/reflinksr", "./cmd/reflinksr-metrics", "./cmd/srnbd", "./cmd/srctl", "./cmd/srtest", "./cmd/onereflink"}
+
+// configurations are what is in the packages: one for a host with SRs, and one for an OpenNebula front-end.
+var configurations = []string{"nfpm.yaml", "onereflink.yaml"}
 
 // description is what nfpm.yaml needs to know.
 type description struct {
@@ -157,11 +160,20 @@ func completion(stage string) error {
 
 // write has nfpm make the packages.
 func write(out string, d description) error {
-	text, err := template.ParseFiles(filepath.Join(here, "nfpm.yaml"))
+	for _, name := range configurations {
+		if err := writeOne(out, name, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeOne(out, name string, d description) error {
+	text, err := template.ParseFiles(filepath.Join(here, name))
 	if err != nil {
 		return err
 	}
-	config := filepath.Join(d.Stage, "nfpm.yaml")
+	config := filepath.Join(d.Stage, name)
 	f, err := os.Create(config)
 	if err != nil {
 		return err

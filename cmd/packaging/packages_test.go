@@ -43,12 +43,14 @@ func TestPackages(t *testing.T) {
 	pack(t, sources, older, "-version", "1.0.0")
 	pack(t, sources, newer, "-version", "1.0.1", "-release", "2")
 	t.Run("reproducible", func(t *testing.T) { reproducible(t, sources, older) })
-	t.Run("el7", func(t *testing.T) { readableByEL7(t, one(t, older, "*.rpm")) })
-	t.Run("rpm", func(t *testing.T) { withRPM(t, one(t, older, "*.rpm"), one(t, newer, "*.rpm")) })
-	t.Run("rpm beside another plugin", func(t *testing.T) { besideAnother(t, one(t, older, "*.rpm")) })
-	t.Run("rpm with a full filesystem", func(t *testing.T) { full(t, rpmHost(t), one(t, older, "*.rpm"), one(t, newer, "*.rpm")) })
-	t.Run("deb", func(t *testing.T) { withDeb(t, one(t, older, "*.deb"), one(t, newer, "*.deb")) })
-	t.Run("deb with a full filesystem", func(t *testing.T) { full(t, debHost(t), one(t, older, "*.deb"), one(t, newer, "*.deb")) })
+	t.Run("onereflink by rpm", func(t *testing.T) { frontEnd(t, rpmHost(t), one(t, older, "onereflink-*.rpm"), one(t, newer, "onereflink-*.rpm")) })
+	t.Run("onereflink by deb", func(t *testing.T) { frontEnd(t, debHost(t), one(t, older, "onereflink_*.deb"), one(t, newer, "onereflink_*.deb")) })
+	t.Run("el7", func(t *testing.T) { readableByEL7(t, one(t, older, "reflinksr-*.rpm")) })
+	t.Run("rpm", func(t *testing.T) { withRPM(t, one(t, older, "reflinksr-*.rpm"), one(t, newer, "reflinksr-*.rpm")) })
+	t.Run("rpm beside another plugin", func(t *testing.T) { besideAnother(t, one(t, older, "reflinksr-*.rpm")) })
+	t.Run("rpm with a full filesystem", func(t *testing.T) { full(t, rpmHost(t), one(t, older, "reflinksr-*.rpm"), one(t, newer, "reflinksr-*.rpm")) })
+	t.Run("deb", func(t *testing.T) { withDeb(t, one(t, older, "reflinksr_*.deb"), one(t, newer, "reflinksr_*.deb")) })
+	t.Run("deb with a full filesystem", func(t *testing.T) { full(t, debHost(t), one(t, older, "reflinksr_*.deb"), one(t, newer, "reflinksr_*.deb")) })
 }
 
 // pack builds both packages.
@@ -76,7 +78,7 @@ func reproducible(t *testing.T, sources, first string) {
 	t.Setenv("LANG", "tr_TR.UTF-8")
 	t.Setenv("TMPDIR", t.TempDir())
 	pack(t, elsewhere, again, "-version", "1.0.0")
-	for _, kind := range []string{"*.rpm", "*.deb"} {
+	for _, kind := range []string{"reflinksr-*.rpm", "reflinksr_*.deb", "onereflink-*.rpm", "onereflink_*.deb"} {
 		a, b := read(t, one(t, first, kind)), read(t, one(t, again, kind))
 		if !bytes.Equal(a, b) {
 			t.Errorf("%s: %d and %d bytes, which differ", kind, len(a), len(b))

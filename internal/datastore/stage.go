@@ -172,8 +172,6 @@ func (s *staged) fill(ctx context.Context, src *os.File, from *dirfs.Dir, mayCop
 			return e
 		}
 		return copyData(ctx, s.File, moment)
-	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.ENOTTY):
-		return fault.Hint(fault.Errorf(fault.ErrUnsuitable, s.dir.Path(), "the filesystem of %s cannot share blocks", s.dir.Path()), "it takes XFS (reflink=1), btrfs, or an NFS 4.2 export of one")
 	}
 	return err
 }
@@ -187,7 +185,11 @@ func clone(f, src *os.File, d *dirfs.Dir) error {
 	if err != nil && !d.Remote() {
 		return err
 	}
-	return reflink.CloneFile(f, src)
+	err = reflink.CloneFile(f, src)
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOTTY) {
+		return fault.Hint(fault.Errorf(fault.ErrUnsuitable, d.Path(), "the filesystem of %s cannot share blocks", d.Path()), "it takes XFS (reflink=1), btrfs, or an NFS 4.2 export of one")
+	}
+	return err
 }
 
 // copyData copies what is no hole, until ctx ends.
