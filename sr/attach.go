@@ -18,7 +18,10 @@ import (
 // Attach makes the SR of the configuration usable on this host, finishes what a
 // crash left unfinished, and returns the handle for all other calls. Attaching
 // again is no error.
-func Attach(conf map[string]string) (string, error) {
+func Attach(conf map[string]string) (string, error) { return AttachBy("", conf) }
+
+// AttachBy is Attach by one of the toolstack's interfaces (attached.SR.Interface): fault.ErrSRInUse if the SR is attached by another.
+func AttachBy(by string, conf map[string]string) (string, error) {
 	c, err := source.Parse(conf)
 	if err != nil {
 		return "", err
@@ -27,17 +30,22 @@ func Attach(conf map[string]string) (string, error) {
 		slog.Info("an unknown configuration key is ignored", "key", name, "path", c.Path)
 	}
 	if !c.Mounts() {
-		return attach(c)
+		return attach(by, c)
 	}
 	if c.UUID == "" {
 		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which its creation answered and a probe finds", "sr_uuid", c.Source)
 	}
 	handle := ""
 	err = source.WithNote(c.UUID, func(notes *dirfs.Dir) error {
+		if before, err := attached.Lookup(c.UUID); err == nil {
+			if err := sameInterface(by, before); err != nil {
+				return err
+			}
+		}
 		if err := c.Mount(notes); err != nil {
 			return err
 		}
-		handle, err = attach(c)
+		handle, err = attach(by, c)
 		if err != nil {
 			source.RemoveNote(notes, c.UUID)
 		}
@@ -47,7 +55,7 @@ func Attach(conf map[string]string) (string, error) {
 }
 
 // attach is Attach once the SR's filesystem is mounted.
-func attach(c source.Configuration) (string, error) {
+func attach(by string, c source.Configuration) (string, error) {
 	root, err := source.OpenPath(c.Path)
 	if err != nil {
 		return "", err
@@ -70,6 +78,7 @@ func attach(c source.Configuration) (string, error) {
 		return "", err
 	}
 	a := attachmentOf(m, c.Path)
+	a.Interface = by
 	err = attached.With(m.UUID, func(dir *dirfs.Dir) error {
 		if err := mayAttach(&a, root, m.Options.Attributes()); err != nil {
 			return err
@@ -134,13 +143,29 @@ func succeed(a *attached.SR, before attached.SR, unknown, there error) error {
 		return nil
 	case before.Path == a.Path:
 		a.Recovered = before.Recovered
-		return nil
+		return sameInterface(a.Interface, before)
 	case fault.Unseen(there):
 		return fmt.Errorf("SR %s is attached at %s, and whether it still is there cannot be told: %w: detach it first", a.UUID, before.Path, there)
 	case there == nil:
 		return fault.Errorf(fault.ErrSRInUse, a.Path, "SR %s is already attached at %s: %s is a second mount of it, or a copy", a.UUID, before.Path, a.Path)
 	}
 	return nil
+}
+
+// sameInterface refuses to attach by one interface what is attached by another: each of them would think that it alone knows who has
+// which disk, and end what the other has.
+func sameInterface(by string, before attached.SR) error {
+	if by == before.Interface {
+		return nil
+	}
+	name := func(by string) string {
+		if by == "" {
+			return "SMAPIv3"
+		}
+		return "SMAPIv1"
+	}
+	return fault.Hint(fault.Errorf(fault.ErrSRInUse, before.Path, "SR %s is attached by %s on this host: it cannot be attached by %s as well", before.UUID, name(before.Interface), name(by)),
+		"detach it there first")
 }
 
 // makeMissingAt is makeMissing, unless the SR has been destroyed meanwhile.

@@ -22,8 +22,13 @@ type SR struct {
 	UUID        string `json:"uuid"`
 	Name        string `json:"name"`
 	Description string `json:"description"`
+	Interface   string `json:"interface,omitempty"` // by which it was attached: SMAPIv1, or "" for that of today
 	Recovered   bool   `json:"recovered,omitempty"` // what former boots left has been looked for
 }
+
+// SMAPIv1 is the older of the toolstack's interfaces for storage, and the domain that has the disks which it gives to guests: it says
+// of a disk only which host has it.
+const SMAPIv1 = "smapiv1"
 
 // Recovered says whether what former boots of this host left in the SR has been looked for
 // since this boot has it attached.
