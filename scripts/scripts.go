@@ -33,6 +33,7 @@ type Config struct {
 	Datapath   []string          // datapath plugins' directories, or directories that hold such
 	SR         map[string]string // the configuration of an SR; see ReadConfiguration. By default {"path": "$SR_PATH"}
 	OpenNebula string            // a directory with datastore/NAME and tm/NAME: drivers of OpenNebula are called, and no plugin
+	SMAPIv1    string            // a directory with ReflinkSR, FileSR …: drivers of SMAPIv1 are called, and no plugin
 	FS         string            // the kind of filesystem that the fs verb makes by default
 	Own        bool              // the plugin is this project's
 	Guest      domain.Image      // what the domain verb boots on a Xen host
@@ -88,6 +89,12 @@ func (c Config) Check() error {
 			if _, err := os.Stat(filepath.Join(c.OpenNebula, kind)); err != nil {
 				return fmt.Errorf("no drivers of OpenNebula there: %w", err)
 			}
+		}
+		return nil
+	}
+	if c.SMAPIv1 != "" {
+		if _, err := os.Stat(filepath.Join(c.SMAPIv1, "ReflinkSR")); err != nil {
+			return fmt.Errorf("no driver of SMAPIv1 there: %w", err)
 		}
 		return nil
 	}

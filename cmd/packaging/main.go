@@ -45,7 +45,7 @@ func main() {
 }
 
 // shipped are the programs in the packages.
-var shipped = []string{"./cmd/reflinksr", "./cmd/reflinksr-metrics", "./cmd/srnbd", "./cmd/srctl", "./cmd/srtest"}
+var shipped = []string{"./cmd/reflinksr", "./cmd/reflinksr-metrics", "./cmd/reflinksr-smapiv1", "./cmd/srnbd", "./cmd/srctl", "./cmd/srtest"}
 
 // description is what nfpm.yaml needs to know.
 type description struct {

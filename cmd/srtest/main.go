@@ -70,6 +70,8 @@ or for all if they come before the first.
   -fs KIND,...    filesystems to run on (btrfs,xfs)
   -opennebula DIR DIR has drivers of OpenNebula, as remotes/ has (datastore/NAME and
                   tm/NAME): their scenarios, and no plugin
+  -smapiv1 DIR    DIR has drivers of SMAPIv1 (ReflinkSR, FileSR …): their scenarios, and
+                  no plugin
   -own            it is reflinksr: also the scenarios that look inside its SRs
   -run REGEXP     only scenarios whose name matches; one with a slash is held against
                   FOLDER/NAME, as list prints them: -run ^snapshot/
@@ -88,6 +90,7 @@ type options struct {
 	match      *regexp.Regexp
 	own        bool
 	openNebula string // a directory of drivers
+	smapiv1    string // the same
 	jobs       int
 	timeout    time.Duration
 	limit      time.Duration
@@ -106,10 +109,10 @@ var commands = map[string]struct {
 	run   func(o *options) error
 	root  bool
 }{
-	"run":    {"volume datapath config opennebula fs own run j timeout limit json v", -1, (*options).runScenarios, true},
+	"run":    {"volume datapath config opennebula smapiv1 fs own run j timeout limit json v", -1, (*options).runScenarios, true},
 	"report": {"volume datapath config fs own run j timeout limit html", -1, (*options).report, true},
 	"shell":  {"volume datapath config fs own timeout", 0, (*options).shell, true},
-	"list":   {"opennebula own run", 0, (*options).list, false},
+	"list":   {"opennebula smapiv1 own run", 0, (*options).list, false},
 	"new":    {"", 1, (*options).create, false},
 	"help":   {"", 1, (*options).describe, false},
 }
@@ -145,6 +148,7 @@ func run(args []string, out, errs io.Writer) int {
 	o.targets.define(flags)
 	flags.StringVar(&o.kinds, "fs", "btrfs,xfs", "")
 	flags.StringVar(&o.openNebula, "opennebula", "", "")
+	flags.StringVar(&o.smapiv1, "smapiv1", "", "")
 	flags.BoolVar(&o.own, "own", false, "")
 	flags.Func("run", "", func(text string) (err error) { o.match, err = regexp.Compile(text); return err })
 	flags.IntVar(&o.jobs, "j", runtime.NumCPU(), "")
