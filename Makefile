@@ -10,7 +10,7 @@ all: build
 
 # The seven programs, static, in bin/.
 build:
-	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/reflinksr ./cmd/reflinksr-metrics ./cmd/srnbd ./cmd/onereflink ./cmd/srctl ./cmd/srtest ./cmd/srcrash ./cmd/srlab
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/reflinksr ./cmd/reflinksr-metrics ./cmd/srnbd ./cmd/onereflink ./cmd/reflinksr-smapiv1 ./cmd/srctl ./cmd/srtest ./cmd/srcrash ./cmd/srlab
 
 # The plugin directories below ROOT (docs/install.md).
 install: build

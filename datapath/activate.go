@@ -52,6 +52,7 @@ func Activate(uri, domain string, readOnly bool) error {
 		if err != nil {
 			return err
 		}
+		held.Holders = withoutLocks(held.Holders, v.me)
 		already, inTheWay := admit(held.Holders, v.me, domain, write, r.Sharable)
 		if inTheWay != nil {
 			if held.Holders, err = v.giveWay(held.Holders, domain); err != nil {

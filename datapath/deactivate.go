@@ -76,7 +76,7 @@ func (v *session) deactivate(domain string) error {
 		v.state.Active = before
 		return errors.Join(err, v.save())
 	}
-	if len(v.state.Active) == 0 {
+	if !v.state.InUse() {
 		// Whoever writes next lifts the mark as well.
 		if _, e := allow(devices, true); !errors.Is(e, loop.ErrGone) {
 			err = errors.Join(err, e)

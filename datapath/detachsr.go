@@ -77,6 +77,9 @@ func (v *session) ending(path string) (ending, error) {
 	if err != nil {
 		return ending{}, err
 	}
+	if lock := v.state.Locked(); lock != nil {
+		return ending{}, fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s has %s", path, v.key, lock), "unlock it first")
+	}
 	end := endingOf(v.state, len(devices))
 	if end.refused {
 		return end, fault.Hint(fault.Errorf(fault.ErrSRInUse, path, "SR %s is in use: volume %s is attached as %s to domain %s", path, v.key, devices[0].Path(), v.state.Domains[0]),

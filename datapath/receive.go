@@ -108,7 +108,7 @@ func (v *session) makeWhole(s *sr.SR, domain string, write bool) error {
 	if err != nil || !received || write && IsMigration(domain) {
 		return err
 	}
-	if len(v.state.Active) > 0 {
+	if v.state.InUse() {
 		return fault.Errorf(fault.ErrInUse, string(v.key), "volume %s is in use: it is mirrored from elsewhere", v.key)
 	}
 	slog.Warn("what was mirrored to a volume is not composed with the disk that had the rest", "key", v.key, "domain", domain)

@@ -12,7 +12,7 @@ import (
 // Files are all scenarios, as FOLDER/NAME.txtar. A name is there once, whatever the folder:
 // it alone says which scenario is meant.
 //
-//go:embed wire/*.txtar sr/*.txtar volume/*.txtar snapshot/*.txtar cbt/*.txtar datapath/*.txtar faults/*.txtar opennebula/*.txtar
+//go:embed wire/*.txtar sr/*.txtar volume/*.txtar snapshot/*.txtar cbt/*.txtar datapath/*.txtar faults/*.txtar opennebula/*.txtar smapiv1/*.txtar
 var Files embed.FS
 
 // folders are where scenarios are, with what they are about.
@@ -25,10 +25,11 @@ var folders = []struct{ name, about string }{
 	{"datapath", "a guest gets a disk and gives it back: devices, leases, disks that forget, several guests at once"},
 	{"faults", "what goes wrong around a call: full, read-only, failing and vanished filesystems, damaged and planted files, calls that are killed"},
 	{openNebula, "the drivers of datastores and transfers of OpenNebula, called as its executives call them. They run with `-opennebula DIR` alone, DIR being a directory with `datastore/NAME` and `tm/NAME`"},
+	{smapiv1, "drivers of the toolstack's older interface for storage, in the form in which xapi calls them today and in their first one. They run with `-smapiv1 DIR` alone, DIR being a directory with `ReflinkSR`, `FileSR` …"},
 }
 
-// openNebula is the folder of scenarios that call no plugin of the toolstack.
-const openNebula = "opennebula"
+// openNebula and smapiv1 are the folders of scenarios that call no plugin of the toolstack.
+const openNebula, smapiv1 = "opennebula", "smapiv1"
 
 // Matches says whether an expression means the scenario in a file: one with a slash is
 // held against FOLDER/NAME, any other against NAME.
@@ -45,7 +46,7 @@ func Matches(pattern *regexp.Regexp, file string) bool {
 func (c Config) Select(dir string, match *regexp.Regexp) ([]string, error) {
 	var paths []string
 	for _, folder := range folders {
-		if (folder.name == openNebula) != (c.OpenNebula != "") {
+		if (folder.name == openNebula) != (c.OpenNebula != "") || (folder.name == smapiv1) != (c.SMAPIv1 != "") {
 			continue
 		}
 		entries, err := Files.ReadDir(folder.name)

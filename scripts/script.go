@@ -57,6 +57,7 @@ type script struct {
 	held        []*os.File      // locked by the lock verb
 	peers       map[string]*nbd.Client
 	cloud       *cloud
+	smhost      *smhost
 }
 
 // setenv sets a variable of the scenario.
@@ -83,6 +84,9 @@ func (s *script) cleanUp() {
 	}
 	if s.cloud != nil {
 		s.cloud.daemon.Stop()
+	}
+	if s.smhost != nil {
+		s.smhost.stop()
 	}
 	for _, p := range s.peers {
 		p.Close()

@@ -34,6 +34,7 @@ type Config struct {
 	SR         map[string]string // the configuration of an SR; see ReadConfiguration. By default {"path": "$SR_PATH"}
 	OpenNebula string            // a directory with datastore/NAME and tm/NAME: drivers of OpenNebula are called, and no plugin
 	Hosts      []string          // two hosts that see this one's filesystems at their places, and that a user oneadmin reaches by ssh; may be nil
+	SMAPIv1    string            // a directory with ReflinkSR, FileSR …: drivers of SMAPIv1 are called, and no plugin
 	FS         string            // the kind of filesystem that the fs verb makes by default
 	Own        bool              // the plugin is this project's
 	Guest      domain.Image      // what the domain verb boots on a Xen host
@@ -89,6 +90,12 @@ func (c Config) Check() error {
 			if _, err := os.Stat(filepath.Join(c.OpenNebula, kind)); err != nil {
 				return fmt.Errorf("no drivers of OpenNebula there: %w", err)
 			}
+		}
+		return nil
+	}
+	if c.SMAPIv1 != "" {
+		if _, err := os.Stat(filepath.Join(c.SMAPIv1, "ReflinkSR")); err != nil {
+			return fmt.Errorf("no driver of SMAPIv1 there: %w", err)
 		}
 		return nil
 	}

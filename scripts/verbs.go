@@ -79,6 +79,9 @@ func init() {
 			{"ds", "[!] ds ACTION [KEY=VALUE]... [says=TEXT]", "have the datastore driver do an action about an image with these elements (ds.KEY: of the datastore; template.KEY: of its template; raw=TEXT: that in place of the dump; raw=xN: N bytes). ANSWER is set to what it answers, SOURCE and FORMAT to its first word and the rest. ! expects a failure, whose message has TEXT", (*script).ds},
 			{"tm", "[!] tm ACTION ARG... [stdin=FILE] [says=TEXT]", "have the transfer driver do a line of a transfer file, to which the driver's name is added; or, with stdin, as hypervisors' drivers have it done, with what the file holds on standard input", (*script).tm},
 		}},
+		{"SMAPIv1", "Call drivers of the toolstack's older interface for storage, as xapi does.", []verb{
+			{"sm", "[!] sm COMMAND [VDI] [ARG]... [fault=N] [says=TEXT] [KEY=VALUE]... | [!] sm DRIVER COMMAND [ARG]... [status=ERRNO] [says=TEXT] [sr=UUID] | sm conf [KEY=VALUE]... | sm row UUID FIELD VALUE | sm rows [VDI]... | sm set VDI FIELD VALUE | sm set VDI gone | sm fail METHOD [CODE]... | sm has ELEMENT VALUE | sm raw FILE N [TEXT]", "be an xapi with an SR ($SR_UUID; its device configuration is location=$SR_PATH, or what conf says) and call the driver. COMMAND: in the form of today, with one request, of this VDI, with what its database has of it (type, on_boot, uuid, new_uuid, sr, master=false, session=none: other values); the answer must be of the command's type, and the database must know what it should: VDI is set to the disk that was made, DEV to the device. DRIVER (FileSR …): in the first form, with the device configuration, $SR_UUID and these arguments; DEV is set by vdi_attach. ! expects a fault of that number, or that exit status, whose text has TEXT; the SR must be as before. row: a field of the database's row of that disk, or of the SR; rows: of these disks it has rows; set: change a row, as an administrator does; fail: the database refuses that method with these words from now on, or, without, no longer. has: an element of the last answer: sr/label, vdi:UUID/size. raw: the driver gets the contents of that file as its argument, and answers that fault", (*script).sm},
+		}},
 		{"Space", "See what takes how much, and what is shared.", []verb{
 			{"shared", "shared VOLUME SIZE", "(own) so many bytes of the volume's file are shared with others, by FIEMAP", (*script).shared},
 			{"exclusive", "exclusive VOLUME SIZE", "(own) so many are not", (*script).exclusive},
@@ -117,7 +120,7 @@ func (v verb) command() func(*testscript.TestScript, bool, []string) {
 		if err := s.config.stopped(); err != nil {
 			ts.Fatalf("%v", err)
 		}
-		if i := slices.Index(args, ""); i >= 0 && !slices.Contains([]string{"answer", "refused", "call"}, v.name) {
+		if i := slices.Index(args, ""); i >= 0 && !slices.Contains([]string{"answer", "refused", "call", "sm"}, v.name) {
 			ts.Fatalf("%s: word %d is empty: is a variable not set?", v.name, i+1)
 		}
 		s.naming = slices.Contains([]string{"call", "volume", "plug", "unplug", "changed", "compared", "retry"}, v.name)

@@ -380,6 +380,8 @@ func sets(name string, args []string) (all []string) {
 		all = []string{"MNT", "FE", "HOST1", "HOST2", "LOCATION", "SYSTEM", "IMAGES"}
 	case "ds":
 		all = []string{"ANSWER", "SOURCE", "FORMAT", "SSH"}
+	case "sm":
+		all = []string{"ANSWER", "DEV", "VDI", "SR_UUID", "SR_PATH", "SR", "MNT"}
 	case "tm":
 		all = []string{"SSH"}
 	case "retry":

@@ -34,6 +34,11 @@ func Clone(handle string, key sr.Key) (volume.Volume, error) {
 	return within(handle, key, volume.Clone, nil)
 }
 
+// LabelledClone is Clone, of which it is said from its beginning what it is called and what it is for.
+func LabelledClone(handle string, key sr.Key, label volume.Label) (volume.Volume, error) {
+	return within(handle, key, volume.Clone, &label)
+}
+
 // Copy makes a writable volume in the SR dest. On another filesystem than the
 // source's that is ErrOtherFS.
 func Copy(handle string, key sr.Key, dest string) (volume.Volume, error) {

@@ -18,7 +18,10 @@ import (
 // Attach makes the SR of the configuration usable on this host, finishes what a
 // crash left unfinished, and returns the handle for all other calls. Attaching
 // again is no error.
-func Attach(conf map[string]string) (string, error) {
+func Attach(conf map[string]string) (string, error) { return AttachBy("", conf) }
+
+// AttachBy is Attach by one of the toolstack's interfaces (attached.SR.Interface): fault.ErrSRInUse if the SR is attached by another.
+func AttachBy(by string, conf map[string]string) (string, error) {
 	c, err := source.Parse(conf)
 	if err != nil {
 		return "", err
@@ -27,17 +30,20 @@ func Attach(conf map[string]string) (string, error) {
 		slog.Info("an unknown configuration key is ignored", "key", name, "path", c.Path)
 	}
 	if !c.Mounts() {
-		return attach(c)
+		return attach(by, c)
 	}
 	if c.UUID == "" {
 		return "", fault.Errorf(fault.ErrInvalid, "sr_uuid", "configuration %q is missing: the UUID of the SR on %s, which its creation answered and a probe finds", "sr_uuid", c.Source)
 	}
 	handle := ""
 	err = source.WithNote(c.UUID, func(notes *dirfs.Dir) error {
+		if err := attached.MustBeBy(by, c.UUID); err != nil {
+			return err
+		}
 		if err := c.Mount(notes); err != nil {
 			return err
 		}
-		handle, err = attach(c)
+		handle, err = attach(by, c)
 		if err != nil {
 			source.RemoveNote(notes, c.UUID)
 		}
@@ -47,7 +53,7 @@ func Attach(conf map[string]string) (string, error) {
 }
 
 // attach is Attach once the SR's filesystem is mounted.
-func attach(c source.Configuration) (string, error) {
+func attach(by string, c source.Configuration) (string, error) {
 	root, err := source.OpenPath(c.Path)
 	if err != nil {
 		return "", err
@@ -69,9 +75,9 @@ func attach(c source.Configuration) (string, error) {
 	if err := (&SR{Path: c.Path, Root: root}).SameFilesystem(m); err != nil {
 		return "", err
 	}
-	a := attachmentOf(m, c.Path)
+	a := attached.SR{Path: c.Path, UUID: m.UUID, Name: m.Name, Description: m.Description, Interface: by}
 	err = attached.With(m.UUID, func(dir *dirfs.Dir) error {
-		if err := mayAttach(&a, root, m.Options.Attributes()); err != nil {
+		if err := errors.Join(mayAttach(&a, root, m.Options.Attributes()), attached.MustBeBy(by, m.UUID)); err != nil {
 			return err
 		}
 		if _, err := attached.Lookup(m.UUID); errors.Is(err, os.ErrNotExist) {

@@ -75,14 +75,9 @@ func Convert(handle string, c Converted, give func(Patch) error, check func(Read
 		if begun && !made {
 			err = errors.Join(err, c.takeBack(s))
 		}
-		// Volumes that are there keep theirs.
-		if there, e := s.Root.Exists(sr.Record(c.Key)); there || e != nil {
-			lock.Unlock()
-		} else {
-			lock.Discard()
-		}
+		release(s, c.Key, lock)
 	}()
-	if err := c.absent(s); err != nil {
+	if err := absent(s, c.Key); err != nil {
 		return err
 	}
 	begun = true
@@ -120,25 +115,6 @@ func (c *Converted) takeBack(s *sr.SR) error {
 		return s.Discard(c.Key)
 	}
 	return takeBack(s, c.Key)
-}
-
-// absent refuses a key of which there are files in the SR's directory.
-func (c *Converted) absent(s *sr.SR) error {
-	for _, name := range []string{sr.Record(c.Key), sr.Data(c.Key)} {
-		there, err := s.Root.Exists(name)
-		if err != nil {
-			return err
-		}
-		staged, err := s.Staging.Exists(sr.Record(c.Key))
-		if err != nil {
-			return err
-		}
-		if there && !(staged && name == sr.Data(c.Key)) { // that is of an interrupted attempt, which is taken back
-			return fault.Hint(fault.Errorf(fault.ErrInvalid, string(c.Key), "volume %s: %s/%s is there already", c.Key, s.Path, name),
-				"destroy that volume, or move its files away")
-		}
-	}
-	return nil
 }
 
 // stage puts the data together, has them checked, and marks them.

@@ -18,10 +18,14 @@ import (
 
 // Create makes an empty volume of at least size bytes: of 0 the smallest there is.
 func Create(handle, name, description string, size int64, sharable bool) (Volume, error) {
+	return CreateAs(handle, &Record{Name: name, Description: description, ReadWrite: true, Sharable: sharable}, size)
+}
+
+// CreateAs is Create from a record.
+func CreateAs(handle string, r *Record, size int64) (Volume, error) {
 	if size == 0 {
 		size = 1
 	}
-	r := &Record{Name: name, Description: description, ReadWrite: true, Sharable: sharable}
 	return createWith(handle, r, size, func(_ *sr.SR, f *os.File) error { return setLength(f, RoundUpNew(size)) })
 }
 
@@ -45,20 +49,15 @@ func createWith(handle string, r *Record, size int64, fill func(*sr.SR, *os.File
 	return Add(s, r, s.Meta.Options.Attributes(), func(f *os.File) error { return fill(s, f) })
 }
 
-// Add makes a volume with a new key from a record and whatever fill puts into its
+// Add makes a volume with a new key, or that which is chosen in it, from a record and whatever fill puts into its
 // empty data file. The data gets its attributes before its first byte. On error
 // nothing is left behind. s is open Shared.
 //
 // Order: data staged and fsynced, record staged and fsynced, data renamed into
 // place, record renamed into place (the commit), directory fsynced.
 func Add(s *sr.SR, r *Record, attrs reflink.Attributes, fill func(*os.File) error) (_ Volume, err error) {
-	key, err := sr.NewKey()
+	key, lock, err := lockNew(s, r.Chosen)
 	if err != nil {
-		return Volume{}, err
-	}
-	lock, err := s.LockNew(key)
-	if err != nil {
-		s.Locks.Remove(string(key)) // nobody else knows the key
 		return Volume{}, err
 	}
 	defer func() {
@@ -77,6 +76,66 @@ func Add(s *sr.SR, r *Record, attrs reflink.Attributes, fill func(*os.File) erro
 		return Volume{}, err
 	}
 	return describe(s, key, r, st), nil
+}
+
+// lockNew is a key for a new volume, and its lock: a new one, or that which was chosen, if nothing has it.
+func lockNew(s *sr.SR, chosen sr.Key) (key sr.Key, lock *dirfs.Lock, err error) {
+	if chosen != "" {
+		lock, err := lockChosen(s, chosen)
+		return chosen, lock, err
+	}
+	if key, err = sr.NewKey(); err != nil {
+		return "", nil, err
+	}
+	if lock, err = s.LockNew(key); err != nil {
+		s.Locks.Remove(string(key)) // nobody else knows the key
+	}
+	return key, lock, err
+}
+
+// lockChosen locks a key for a volume that has yet to be made with it: fault.ErrVolumeExists, and nothing is touched, if there are
+// files of it. What an interrupted attempt has left goes.
+func lockChosen(s *sr.SR, key sr.Key) (*dirfs.Lock, error) {
+	lock, err := s.LockNew(key)
+	if err != nil {
+		return nil, err
+	}
+	err = absent(s, key)
+	if err == nil {
+		if err = s.Discard(key); err == nil {
+			return lock, nil
+		}
+	}
+	release(s, key, lock)
+	return nil, err
+}
+
+// release ends the lock of a key of which a volume may have been made: those that are there keep theirs.
+func release(s *sr.SR, key sr.Key, lock *dirfs.Lock) {
+	if there, err := s.Root.Exists(sr.Record(key)); there || err != nil {
+		lock.Unlock()
+	} else {
+		lock.Discard()
+	}
+}
+
+// absent refuses a key of which there are files in the SR's directory.
+func absent(s *sr.SR, key sr.Key) error {
+	for _, name := range []string{sr.Record(key), sr.Data(key)} {
+		there, err := s.Root.Exists(name)
+		if err != nil {
+			return err
+		}
+		staged, err := s.Staging.Exists(sr.Record(key))
+		if err != nil {
+			return err
+		}
+		if there && !(staged && name == sr.Data(key)) { // that is of an interrupted attempt, which is taken back
+			return fault.Hint(fault.Errorf(fault.ErrVolumeExists, string(key), "volume %s: %s/%s is there already", key, s.Path, name),
+				"destroy that volume, or move its files away")
+		}
+	}
+	return nil
 }
 
 // addStaged makes a volume of data that are staged, durable, and like st. The caller holds the key's lock.

@@ -160,7 +160,12 @@ func Mutable(s *sr.SR, key sr.Key) error {
 }
 
 // DestroySR destroys the SR with all its volumes, unless one of them is in use.
-func DestroySR(handle string) error {
+func DestroySR(handle string) error { return destroySR(handle, false) }
+
+// DestroyEmptySR destroys the SR, if there is no volume in it, damaged ones included: fault.ErrNotEmpty.
+func DestroyEmptySR(handle string) error { return destroySR(handle, true) }
+
+func destroySR(handle string, empty bool) error {
 	_, uuid, err := layout.ParseHandle(handle)
 	if err != nil {
 		return err
@@ -169,6 +174,9 @@ func DestroySR(handle string) error {
 	err = sr.Destroy(handle, func(s *sr.SR) (err error) {
 		if keys, err = Keys(s); err != nil {
 			return err
+		}
+		if empty && len(keys) > 0 {
+			return fault.Hint(fault.Errorf(fault.ErrNotEmpty, s.Path, "SR %s is not empty: there are %d volumes in it, the first is %s", s.Path, len(keys), keys[0]), "destroy them first")
 		}
 		me, err := hostinfo.ThisHost()
 		if err != nil {

@@ -47,6 +47,9 @@ type Record struct {
 	// least, in an adopted one and in one of an older version. It decides what is older.
 	Sequence sequence `json:"sequence,omitzero"`
 
+	// Chosen is the key that a new volume is to have: "" for whichever.
+	Chosen sr.Key `json:"-"`
+
 	unknown record.Unknown
 	after   sequence // of a new record: what its own must be greater than
 }
@@ -223,11 +226,12 @@ func (r *Record) Derive(from *Record) {
 type Label struct {
 	Name, Description string
 	Keys              map[string]string
+	Key               sr.Key // of the new volume: "" for whichever
 }
 
 // On labels a new record: fault.ErrInvalid if the texts cannot be a volume's.
 func (l Label) On(r *Record) error {
-	r.Name, r.Description, r.Keys = l.Name, l.Description, l.Keys
+	r.Name, r.Description, r.Keys, r.Chosen = l.Name, l.Description, l.Keys, l.Key
 	return errors.Join(source.CheckText("name", l.Name), source.CheckText("description", l.Description))
 }
 

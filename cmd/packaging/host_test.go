@@ -116,6 +116,7 @@ func (h host) checkFiles(t *testing.T, documents map[string]string) {
 		program:                  "100755 0:0",
 		"/usr/libexec/reflinksr/reflinksr-metrics":        "100755 0:0",
 		"/usr/libexec/reflinksr/srnbd":                    "100755 0:0",
+		"/usr/libexec/reflinksr/reflinksr-smapiv1":        "100755 0:0",
 		"/usr/sbin/srctl":                                 "100755 0:0",
 		"/usr/bin/srtest":                                 "100755 0:0",
 		"/usr/share/man/man8/reflinksr.8.gz":              "100644 0:0",

@@ -45,7 +45,7 @@ func main() {
 }
 
 // shipped are the programs in the packages.
-var shipped = []string{"./cmd/reflinksr", "./cmd/reflinksr-metrics", "./cmd/srnbd", "./cmd/srctl", "./cmd/srtest", "./cmd/onereflink"}
+var shipped = []string{"./cmd/reflinksr", "./cmd/reflinksr-metrics", "./cmd/reflinksr-smapiv1", "./cmd/srnbd", "./cmd/srctl", "./cmd/srtest", "./cmd/onereflink"}
 
 // configurations are what is in the packages: one for a host with SRs, and one for an OpenNebula front-end.
 var configurations = []string{"nfpm.yaml", "onereflink.yaml"}

@@ -43,14 +43,22 @@ func TestPackages(t *testing.T) {
 	pack(t, sources, older, "-version", "1.0.0")
 	pack(t, sources, newer, "-version", "1.0.1", "-release", "2")
 	t.Run("reproducible", func(t *testing.T) { reproducible(t, sources, older) })
-	t.Run("onereflink by rpm", func(t *testing.T) { frontEnd(t, rpmHost(t), one(t, older, "onereflink-*.rpm"), one(t, newer, "onereflink-*.rpm")) })
-	t.Run("onereflink by deb", func(t *testing.T) { frontEnd(t, debHost(t), one(t, older, "onereflink_*.deb"), one(t, newer, "onereflink_*.deb")) })
+	t.Run("onereflink by rpm", func(t *testing.T) {
+		frontEnd(t, rpmHost(t), one(t, older, "onereflink-*.rpm"), one(t, newer, "onereflink-*.rpm"))
+	})
+	t.Run("onereflink by deb", func(t *testing.T) {
+		frontEnd(t, debHost(t), one(t, older, "onereflink_*.deb"), one(t, newer, "onereflink_*.deb"))
+	})
 	t.Run("el7", func(t *testing.T) { readableByEL7(t, one(t, older, "reflinksr-*.rpm")) })
 	t.Run("rpm", func(t *testing.T) { withRPM(t, one(t, older, "reflinksr-*.rpm"), one(t, newer, "reflinksr-*.rpm")) })
 	t.Run("rpm beside another plugin", func(t *testing.T) { besideAnother(t, one(t, older, "reflinksr-*.rpm")) })
-	t.Run("rpm with a full filesystem", func(t *testing.T) { full(t, rpmHost(t), one(t, older, "reflinksr-*.rpm"), one(t, newer, "reflinksr-*.rpm")) })
+	t.Run("rpm with a full filesystem", func(t *testing.T) {
+		full(t, rpmHost(t), one(t, older, "reflinksr-*.rpm"), one(t, newer, "reflinksr-*.rpm"))
+	})
 	t.Run("deb", func(t *testing.T) { withDeb(t, one(t, older, "reflinksr_*.deb"), one(t, newer, "reflinksr_*.deb")) })
-	t.Run("deb with a full filesystem", func(t *testing.T) { full(t, debHost(t), one(t, older, "reflinksr_*.deb"), one(t, newer, "reflinksr_*.deb")) })
+	t.Run("deb with a full filesystem", func(t *testing.T) {
+		full(t, debHost(t), one(t, older, "reflinksr_*.deb"), one(t, newer, "reflinksr_*.deb"))
+	})
 }
 
 // pack builds both packages.

@@ -6,6 +6,9 @@ case $1 in
 	if [ -d /usr/libexec/xapi-storage-script ] && [ -x /usr/libexec/reflinksr/reflinksr ]; then
 		/usr/libexec/reflinksr/reflinksr uninstall --root /usr/libexec/xapi-storage-script || exit 1
 	fi
+	if [ -e /opt/xensource/sm/ReflinkSR ] && [ -x /usr/libexec/reflinksr/reflinksr ]; then
+		/usr/libexec/reflinksr/reflinksr uninstall --smapiv1 || exit 1
+	fi
 	unit=reflinksr-metrics.service
 	if [ -x /usr/bin/systemctl ]; then
 		systemctl disable $unit || :

@@ -76,6 +76,8 @@ or for all if they come before the first.
                   tm/NAME): their scenarios, and no plugin
   -hosts A,B      with it: two hosts that see this one's filesystems at their places, where
                   oneadmin gets by ssh: also the scenarios of several hosts
+  -smapiv1 DIR    DIR has drivers of SMAPIv1 (ReflinkSR, FileSR …): their scenarios, and
+                  no plugin
   -own            it is reflinksr: also the scenarios that look inside its SRs
   -run REGEXP     only scenarios whose name matches; one with a slash is held against
                   FOLDER/NAME, as list prints them: -run ^snapshot/
@@ -96,6 +98,7 @@ type options struct {
 	own        bool
 	openNebula string // a directory of drivers
 	hosts      []string
+	smapiv1    string // the same
 	jobs       int
 	timeout    time.Duration
 	limit      time.Duration
@@ -115,10 +118,10 @@ var commands = map[string]struct {
 	run   func(o *options) error
 	root  bool
 }{
-	"run":    {"volume datapath config opennebula hosts fs own run j timeout limit json junit v", -1, (*options).runScenarios, true},
+	"run":    {"volume datapath config opennebula hosts smapiv1 fs own run j timeout limit json junit v", -1, (*options).runScenarios, true},
 	"report": {"volume datapath config fs own run j timeout limit html", -1, (*options).report, true},
 	"shell":  {"volume datapath config fs own timeout", 0, (*options).shell, true},
-	"list":   {"opennebula own run", 0, (*options).list, false},
+	"list":   {"opennebula smapiv1 own run", 0, (*options).list, false},
 	"new":    {"", 1, (*options).create, false},
 	"vet":    {"json", -1, (*options).vet, false},
 	"help":   {"", 1, (*options).describe, false},
@@ -161,6 +164,7 @@ func run(args []string, out, errs io.Writer) int {
 		}
 		return nil
 	})
+	flags.StringVar(&o.smapiv1, "smapiv1", "", "")
 	flags.BoolVar(&o.own, "own", false, "")
 	flags.Func("run", "", func(text string) (err error) { o.match, err = regexp.Compile(text); return err })
 	flags.IntVar(&o.jobs, "j", runtime.NumCPU(), "")

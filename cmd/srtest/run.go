@@ -27,7 +27,7 @@ func (o *options) list() error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	files, err := scripts.Config{Own: o.own, OpenNebula: o.openNebula, Hosts: o.hosts}.Select(dir, o.match)
+	files, err := scripts.Config{Own: o.own, OpenNebula: o.openNebula, Hosts: o.hosts, SMAPIv1: o.smapiv1}.Select(dir, o.match)
 	for _, file := range files {
 		folder, name := filepath.Split(strings.TrimSuffix(file, ".txtar"))
 		fmt.Fprintln(o.out, filepath.Base(folder)+"/"+name)
@@ -101,7 +101,7 @@ func (o *options) kindsOf() ([]string, error) {
 // of each result.
 func (o *options) try(ctx context.Context, p target, tell func(scripts.Result)) error {
 	c := p.config()
-	c.OpenNebula, c.Hosts = o.openNebula, o.hosts
+	c.OpenNebula, c.Hosts, c.SMAPIv1 = o.openNebula, o.hosts, o.smapiv1
 	c.Own, c.Timeout, c.Limit, c.Context = o.own, o.timeout, o.limit, ctx
 	if err := c.Check(); err != nil {
 		return err
@@ -175,10 +175,13 @@ func (t *tally) add(r scripts.Result) {
 func (o *options) runScenarios() error {
 	plugins := []target{{}}
 	var err error
-	if o.openNebula == "" {
-		plugins, err = o.plugins()
-	} else {
+	switch {
+	case o.openNebula != "":
 		o.openNebula, err = filepath.Abs(o.openNebula)
+	case o.smapiv1 != "":
+		o.smapiv1, err = filepath.Abs(o.smapiv1)
+	default:
+		plugins, err = o.plugins()
 	}
 	if err != nil {
 		return err

@@ -37,6 +37,9 @@ type Holder struct {
 	Write  bool      `json:"write"`
 	Since  time.Time `json:"since"`
 
+	// Lock is by whom the volume was locked, of a holder that is such a lock and no domain (datapath.Lock).
+	Lock string `json:"lock,omitempty"`
+
 	// Hardware tells hosts with one UUID apart, where several can have the filesystem mounted.
 	Hardware *hostinfo.Hardware `json:"hardware,omitempty"`
 }
@@ -100,6 +103,9 @@ func (h Holder) String() string {
 	mode := "read-only"
 	if h.Write {
 		mode = "read-write"
+	}
+	if h.Lock != "" {
+		return fmt.Sprintf("the lock of %s on host %s (since %s)", Plain(h.Lock), Plain(h.Host), h.Since.Format(time.RFC3339))
 	}
 	return fmt.Sprintf("domain %s on host %s (%s, since %s)", Plain(h.Domain), Plain(h.Host), mode, h.Since.Format(time.RFC3339))
 }

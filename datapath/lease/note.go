@@ -67,7 +67,23 @@ func (n Note) DeviceOf(dev, ino uint64) (d loop.Device, there bool) {
 func NoteName(uuid string, key sr.Key) string { return uuid + "." + string(key) }
 
 // Empty says that the note says nothing.
-func (n Note) Empty() bool { return len(n.Domains) == 0 && !n.Nonpersistent && !n.Stuck }
+func (n Note) Empty() bool {
+	return len(n.Domains) == 0 && !n.Nonpersistent && !n.Stuck && n.Locked() == nil
+}
+
+// InUse says whether a domain has the volume active.
+func (n Note) InUse() bool {
+	return slices.ContainsFunc(n.Active, func(h Holder) bool { return h.Lock == "" })
+}
+
+// Locked is the lock of the volume that this host has; nil if there is none.
+func (n Note) Locked() *Holder {
+	i := slices.IndexFunc(n.Active, func(h Holder) bool { return h.Lock != "" })
+	if i < 0 {
+		return nil
+	}
+	return &n.Active[i]
+}
 
 // IsDom0 says whether a domain is dom0 itself: the toolstack calls it 0, or u0 and what it wants the disk for.
 func IsDom0(domain string) bool {

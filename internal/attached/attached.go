@@ -22,6 +22,7 @@ type SR struct {
 	UUID        string `json:"uuid"`
 	Name        string `json:"name"`
 	Description string `json:"description"`
+	Interface   string `json:"interface,omitempty"` // by which it was attached: SMAPIv1, or "" for that of today
 	Recovered   bool   `json:"recovered,omitempty"` // what former boots left has been looked for
 }
 

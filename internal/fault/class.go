@@ -27,6 +27,11 @@ var (
 	ErrUnsuitable = errors.New("unsuitable filesystem")
 	// ErrVolumeNotFound: the SR has no volume with that key. Whatever takes a key.
 	ErrVolumeNotFound = errors.New("no such volume")
+	// ErrVolumeExists: there is something with the key that a new volume is to have. Creating, snapshotting, cloning, converting
+	// with a key of the caller's.
+	ErrVolumeExists = errors.New("volume exists")
+	// ErrNotEmpty: there are volumes in the SR. Destroying an SR that is to be empty.
+	ErrNotEmpty = errors.New("SR not empty")
 	// ErrInUse: somebody on this host has the volume. Destroying, reverting, composing, destroying data, activating.
 	ErrInUse = errors.New("volume in use")
 	// ErrElsewhere: another host has it active; the item is that host. The same operations.

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 
 	"reflinksr/datapath"
+	"reflinksr/internal/attached"
 	"reflinksr/snapshot"
 	"reflinksr/snapshot/cbt"
 	"reflinksr/sr"
@@ -13,7 +14,15 @@ import (
 // Attach makes an SR usable on this host, and finishes or takes back what a crash interrupted:
 // in the SR itself, what guests of a former boot left, and space that was to be given back.
 func Attach(ctx context.Context, configuration map[string]string) (SR, error) {
-	handle, err := sr.Attach(configuration)
+	return AttachBy(ctx, "", configuration)
+}
+
+// SMAPIv1 is the older of the toolstack's interfaces for storage; the other is "".
+const SMAPIv1 = attached.SMAPIv1
+
+// AttachBy is Attach by one of these interfaces: fault.ErrSRInUse if the SR is attached by the other.
+func AttachBy(ctx context.Context, by string, configuration map[string]string) (SR, error) {
+	handle, err := sr.AttachBy(by, configuration)
 	if err != nil {
 		return "", err
 	}

@@ -23,13 +23,15 @@ func Create(_ context.Context, n NewSR) (map[string]string, error) {
 // NewVolume is what a volume is made of.
 type NewVolume struct {
 	Name, Description string
-	Size              int64 // bytes, at least
-	Sharable          bool  // several guests may write to it
-	SectorSize        int   // bytes; 0: that of the SR's disks
-	Exact             bool  // it is no larger than it must be, though programs ask for whole units of 2 MiB
+	Size              int64             // bytes, at least
+	Keys              map[string]string // pairs of the caller's
+	Sharable          bool              // several guests may write to it
+	SectorSize        int               // bytes; 0: that of the SR's disks
+	Key               Key               // "": whichever
+	Exact             bool              // it is no larger than it must be, though programs ask for whole units of 2 MiB
 }
 
-// Create makes an empty volume. A size that no disk can have is fault.ErrSize.
+// Create makes an empty volume. A size that no disk can have is fault.ErrSize; a key that is taken, fault.ErrVolumeExists.
 func (s SR) Create(ctx context.Context, n NewVolume) (VolumeStat, error) {
 	if n.SectorSize != 0 || n.Exact {
 		if !n.Exact {
@@ -37,5 +39,5 @@ func (s SR) Create(ctx context.Context, n NewVolume) (VolumeStat, error) {
 		}
 		return s.CreateFrom(ctx, n, func(to Sink) error { return to.Zeros(n.Size) })
 	}
-	return volume.Create(string(s), n.Name, n.Description, n.Size, n.Sharable)
+	return volume.CreateAs(string(s), &volume.Record{Name: n.Name, Description: n.Description, ReadWrite: true, Sharable: n.Sharable, Keys: n.Keys, Chosen: n.Key}, n.Size)
 }

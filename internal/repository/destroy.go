@@ -12,6 +12,9 @@ import (
 // Destroy removes the SR with all its volumes: fault.ErrSRInUse if one of them is in use.
 func (s SR) Destroy(context.Context) error { return volume.DestroySR(string(s)) }
 
+// DestroyEmpty removes the SR, unless there are volumes in it: fault.ErrNotEmpty.
+func (s SR) DestroyEmpty(context.Context) error { return volume.DestroyEmptySR(string(s)) }
+
 // Destroy removes the volume: fault.ErrInUse or fault.ErrElsewhere if it is in use. What it
 // keeps for volumes whose data was destroyed those get first. One that is not there is
 // destroyed already. A migration that is over does not use it.

@@ -15,6 +15,7 @@ import (
 type Known struct {
 	SR               SR
 	Path, UUID, Name string
+	Interface        string // by which it was attached: SMAPIv1 or ""
 }
 
 // KnownSRs lists the SRs that are attached on this host, with what is known of them.
@@ -31,9 +32,21 @@ func KnownSRs(context.Context) (known []Known, err error) {
 		if err != nil {
 			return nil, err
 		}
-		known = append(known, Known{SR(handle), a.Path, a.UUID, a.Name})
+		known = append(known, Known{SR(handle), a.Path, a.UUID, a.Name, a.Interface})
 	}
 	return known, nil
+}
+
+// AttachedBy lists the SRs that are attached on this host by one of the toolstack's interfaces, SMAPIv1 or "".
+func AttachedBy(ctx context.Context, by string) ([]SR, error) {
+	known, err := KnownSRs(ctx)
+	srs := []SR{}
+	for _, k := range known {
+		if k.Interface == by {
+			srs = append(srs, k.SR)
+		}
+	}
+	return srs, err
 }
 
 // Find is the attached SR that a person calls so: by its path, its UUID or its name. paths are what the text may be as the path

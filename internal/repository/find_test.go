@@ -8,7 +8,7 @@ import (
 // A path comes before a UUID, that before a name, and that before a mount.
 func TestMatching(t *testing.T) {
 	const one, two, three = "365c68ee-966a-4644-880d-1122a36ab9a1", "11111111-2222-4333-8444-555555555555", "22222222-2222-4333-8444-555555555555"
-	known := []Known{{"1", "/srv/one", one, "tank"}, {"2", "/srv/two", two, "tank"}, {"3", "/mnt/x/three", three, "/srv/one"}, {"4", "/srv/four", "x", one}, {"5", "/srv/five", "y", ""}}
+	known := []Known{{"1", "/srv/one", one, "tank", ""}, {"2", "/srv/two", two, "tank", ""}, {"3", "/mnt/x/three", three, "/srv/one", ""}, {"4", "/srv/four", "x", one, ""}, {"5", "/srv/five", "y", "", ""}}
 	inMnt := func(sr string) bool { return sr == "/mnt/x/three" }
 	for _, c := range []struct {
 		text  string

@@ -16,9 +16,14 @@ func (v Volume) Snapshot(context.Context) (VolumeStat, error) {
 type Label = volume.Label
 
 // SnapshotAs is Snapshot with a name, a description and pairs of the caller's: at no moment there is a snapshot without them.
-// fault.ErrInvalid if they cannot be a volume's.
+// fault.ErrInvalid if they cannot be a volume's, fault.ErrVolumeExists if the key in the label is taken.
 func (v Volume) SnapshotAs(_ context.Context, label Label) (VolumeStat, error) {
 	return snapshot.Labelled(string(v.SR), v.Key, label)
+}
+
+// CloneAs is Clone with a label, as SnapshotAs has it.
+func (v Volume) CloneAs(_ context.Context, label Label) (VolumeStat, error) {
+	return snapshot.LabelledClone(string(v.SR), v.Key, label)
 }
 
 // SectorSize is that of the volume's devices, in bytes.

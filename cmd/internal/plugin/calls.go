@@ -15,7 +15,7 @@ func volumeCalls() []serve.Handler {
 	return []serve.Handler{
 		serve.On(func(context.Context, smapi.PluginQuery) (smapi.QueryResult, error) { return volumeQuery(), nil }),
 		serve.On(func(ctx context.Context, _ smapi.PluginLs) ([]string, error) {
-			return list(asHandle)(repository.Attached(ctx))
+			return list(asHandle)(repository.AttachedBy(ctx, ""))
 		}),
 		serve.On(func(ctx context.Context, _ smapi.PluginDiagnostics) (string, error) { return diagnostics(ctx) }),
 

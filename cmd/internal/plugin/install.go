@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -47,9 +48,12 @@ func Directories(root string) (volume, datapath string) {
 // Install puts the two plugin directories in place under the root, each complete
 // and in one step: the toolstack watches them, and reads them once. If that fails, what was installed before is as it was.
 func Install(args []string, out io.Writer) error {
-	root, _, err := installFlags("install", args)
+	root, how, err := installFlags("install", args)
 	if err != nil {
 		return err
+	}
+	if how.driver {
+		return installDriver(root, out)
 	}
 	self, _, err := ourselves()
 	if err != nil {
@@ -106,6 +110,10 @@ func installAll(root string, program, server []byte) error {
 		return err
 	}
 	defer os.RemoveAll(temp)
+	// Of the toolstack's own place: elsewhere no xapi looks.
+	if _, err := os.Lstat(filepath.Join("/", driversDir, driver)); err == nil && slices.Contains(roots, root) {
+		return fmt.Errorf("the driver for SMAPIv1 is installed in %s: xapi can have one driver of the type %s; take that away first: %s uninstall --smapiv1", filepath.Join("/", driversDir), driverType, itself())
+	}
 	for _, d := range directories {
 		if err := mayReplace(filepath.Join(root, d.path)); err != nil {
 			return err
@@ -348,17 +356,32 @@ func withTrailer(program []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-func installFlags(name string, args []string) (root string, force bool, err error) {
+// installing is how something is installed or removed.
+type installing struct {
+	force  bool
+	driver bool // for SMAPIv1, not the plugins
+}
+
+func installFlags(name string, args []string) (root string, how installing, err error) {
+	none := how
 	flags := flag.NewFlagSet("reflinksr "+name, flag.ContinueOnError)
 	flags.StringVar(&root, "root", "", "directory that holds volume/ and datapath/, which install makes if it is not there (default: the toolstack's)")
+	flags.BoolVar(&how.driver, "smapiv1", false, "the driver for the toolstack's older interface instead; root is then that of the host, by default /")
 	if name == "uninstall" {
-		flags.BoolVar(&force, "force", false, "also while SRs are attached")
+		flags.BoolVar(&how.force, "force", false, "also while SRs are attached")
 	}
 	if err := flags.Parse(args); err != nil {
-		return "", false, err
+		return "", none, err
 	}
 	if flags.NArg() > 0 {
-		return "", false, fmt.Errorf("%s takes no argument %q", name, flags.Arg(0))
+		return "", none, fmt.Errorf("%s takes no argument %q", name, flags.Arg(0))
+	}
+	if how.driver {
+		if root == "" {
+			root = "/"
+		}
+		root, err = filepath.Abs(root)
+		return root, how, err
 	}
 	if root == "" {
 		for _, r := range roots {
@@ -368,20 +391,20 @@ func installFlags(name string, args []string) (root string, force bool, err erro
 			}
 		}
 		if root == "" {
-			return "", false, fmt.Errorf("neither %s nor %s is there: is this a host of the toolstack? say --root DIR", roots[0], roots[1])
+			return "", none, fmt.Errorf("neither %s nor %s is there: is this a host of the toolstack? say --root DIR", roots[0], roots[1])
 		}
 	}
 	if root, err = filepath.Abs(root); err != nil {
-		return "", false, err
+		return "", none, err
 	}
 	st, err := os.Stat(root)
 	switch {
 	case errors.Is(err, os.ErrNotExist) && name == "install":
-		return root, force, nil // it is made
+		return root, how, nil // it is made
 	case err != nil:
-		return "", false, err
+		return "", none, err
 	case !st.IsDir():
-		return "", false, fmt.Errorf("%s is not a directory", root)
+		return "", none, fmt.Errorf("%s is not a directory", root)
 	}
-	return root, force, nil
+	return root, how, nil
 }

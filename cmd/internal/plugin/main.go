@@ -109,6 +109,8 @@ func Command(args []string) int {
 		}
 	}
 	fmt.Fprint(os.Stderr, `usage: reflinksr install [--root DIR]             put the plugin directories in place
+       reflinksr install --smapiv1 [--root DIR]   put the driver for SMAPIv1 in place instead, and allow it;
+                                                  uninstall --smapiv1 takes it away
        reflinksr uninstall [--root DIR] [--force]  take them away
        reflinksr version
        reflinksr CALL [--json] [ARGUMENT...]      one SMAPIv3 call, as in: reflinksr SR.probe dbg

@@ -13,9 +13,12 @@ import (
 
 // Uninstall takes the plugin directories away that are ours, complete, unless SRs are attached.
 func Uninstall(args []string, out io.Writer) error {
-	root, force, err := installFlags("uninstall", args)
+	root, how, err := installFlags("uninstall", args)
 	if err != nil {
 		return err
+	}
+	if how.driver {
+		return uninstallDriver(root, how.force, out)
 	}
 	unlock, err := lockRoot(root)
 	if err != nil {
@@ -36,7 +39,7 @@ func Uninstall(args []string, out io.Writer) error {
 			targets = append(targets, target)
 		}
 	}
-	if len(targets) > 0 && !force {
+	if len(targets) > 0 && !how.force {
 		if err := unused(); err != nil {
 			return err
 		}
