@@ -48,8 +48,8 @@ func Lock(uri, user string, force bool) error {
 		if inTheWay != nil {
 			return inTheWay.InUse(v.key, v.me)
 		}
-		if mine {
-			return nil
+		if mine { // a call that was killed may not have come to tell the others
+			return lease.Publish(s, v.key, v.me, v.state.Active)
 		}
 		before := v.state.Active
 		h := lease.NewHolder(s, v.me, lockHolder, true)
@@ -119,8 +119,8 @@ func Unlock(uri, user string) error {
 			return err
 		}
 		i := slices.IndexFunc(held.Holders, func(h lease.Holder) bool { return h.Lock != "" })
-		if i < 0 {
-			return nil
+		if i < 0 { // the same
+			return lease.Publish(s, v.key, v.me, v.state.Active)
 		}
 		if h := held.Holders[i]; !h.Here(v.me) || h.Lock != user {
 			return h.InUse(v.key, v.me)
