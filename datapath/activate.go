@@ -53,6 +53,9 @@ func Activate(uri, domain string, readOnly bool) error {
 			return err
 		}
 		held.Holders = withoutLocks(held.Holders, v.me)
+		if lock := lockAmong(held.Holders); lock != nil {
+			return lock.InUse(v.key, v.me) // sharable or not: another host has it
+		}
 		already, inTheWay := admit(held.Holders, v.me, domain, write, r.Sharable)
 		if inTheWay != nil {
 			if held.Holders, err = v.giveWay(held.Holders, domain); err != nil {

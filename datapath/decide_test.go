@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"reflinksr/datapath/lease"
+	"reflinksr/internal/attached"
 	"reflinksr/internal/hostinfo"
 	"reflinksr/internal/loop"
 	"reflinksr/sr"
@@ -53,6 +54,51 @@ func TestAdmit(t *testing.T) {
 		if already != c.already || domain != c.inTheWay {
 			t.Errorf("%s: already %v, in the way %q", c.why, already, domain)
 		}
+	}
+}
+
+// A lock excludes whoever else there is, but for the disk that this host has attached by the interface of which locks are. By force it is
+// taken from who has it; a domain of this host is not thrown out.
+func TestAdmitLock(t *testing.T) {
+	me := hostinfo.Host{UUID: "me", Boot: "now"}
+	here := func(domain, lock string) lease.Holder {
+		return lease.Holder{Host: "me", Boot: "now", Domain: domain, Write: true, Lock: lock}
+	}
+	there := func(domain, lock string) lease.Holder {
+		return lease.Holder{Host: "other", Boot: "x", Domain: domain, Write: true, Lock: lock}
+	}
+	for _, c := range []struct {
+		why      string
+		held     []lease.Holder
+		force    bool
+		mine     bool
+		inTheWay string // its domain
+	}{
+		{"nobody has it", nil, false, false, ""},
+		{"it is locked already", []lease.Holder{here(lockHolder, "user")}, false, true, ""},
+		{"somebody else has locked it here", []lease.Holder{here(lockHolder, "another")}, false, false, lockHolder},
+		{"somebody of the same name has locked it on another host", []lease.Holder{there(lockHolder, "user")}, false, false, lockHolder},
+		{"it is attached here", []lease.Holder{here(attached.SMAPIv1, "")}, false, false, ""},
+		{"it is attached and locked here", []lease.Holder{here(attached.SMAPIv1, ""), here(lockHolder, "user")}, false, true, ""},
+		{"it is attached there", []lease.Holder{there(attached.SMAPIv1, "")}, false, false, attached.SMAPIv1},
+		{"a guest of this host has it", []lease.Holder{here("7", "")}, false, false, "7"},
+		{"by force from somebody here", []lease.Holder{here(lockHolder, "another")}, true, false, ""},
+		{"by force from another host, which has it attached", []lease.Holder{there(lockHolder, "another"), there(attached.SMAPIv1, "")}, true, false, ""},
+		{"by force from itself: what others have is gone then", []lease.Holder{here(lockHolder, "user")}, true, false, ""},
+		{"by force from a guest of this host", []lease.Holder{there(lockHolder, "another"), here("7", "")}, true, false, "7"},
+	} {
+		mine, inTheWay := admitLock(c.held, me, "user", c.force)
+		domain := ""
+		if inTheWay != nil {
+			domain = inTheWay.Domain
+		}
+		if mine != c.mine || domain != c.inTheWay {
+			t.Errorf("%s: mine %v, in the way %q", c.why, mine, domain)
+		}
+	}
+	left := withoutLocks([]lease.Holder{here("7", ""), here(lockHolder, "user"), there(lockHolder, "user")}, me)
+	if len(left) != 2 || left[0].Domain != "7" || left[1].Host != "other" {
+		t.Errorf("without locks of this host: %v", left)
 	}
 }
 

@@ -48,8 +48,8 @@ func Lock(uri, user string, force bool) error {
 		if inTheWay != nil {
 			return inTheWay.InUse(v.key, v.me)
 		}
-		if mine {
-			return nil
+		if mine { // a call that was killed may not have come to tell the others
+			return lease.Publish(s, v.key, v.me, v.state.Active)
 		}
 		before := v.state.Active
 		h := lease.NewHolder(s, v.me, lockHolder, true)
@@ -99,6 +99,46 @@ func withoutLocks(held []lease.Holder, me hostinfo.Host) []lease.Holder {
 	return slices.DeleteFunc(slices.Clone(held), func(h lease.Holder) bool { return h.Lock != "" && h.Here(me) })
 }
 
+// lockAmong is the lock among holders, or nil.
+func lockAmong(held []lease.Holder) *lease.Holder {
+	i := slices.IndexFunc(held, func(h lease.Holder) bool { return h.Lock != "" })
+	if i < 0 {
+		return nil
+	}
+	return &held[i]
+}
+
+// MayActivate says before anything is attached whether Activate would be refused now because of who has the volume.
+func MayActivate(uri, domain string, readOnly bool) error {
+	v, err := begin(uri)
+	if err != nil {
+		return err
+	}
+	defer v.end()
+	if err := v.must(); err != nil {
+		return err
+	}
+	return v.locked(func(s *sr.SR) error {
+		r, err := volume.Load(s, v.key)
+		if err != nil {
+			return err
+		}
+		held, err := lease.Read(s, v.key, v.me)
+		if err != nil {
+			return err
+		}
+		others := withoutLocks(held.Holders, v.me)
+		inTheWay := lockAmong(others)
+		if inTheWay == nil {
+			_, inTheWay = admit(others, v.me, domain, !readOnly && r.ReadWrite, r.Sharable)
+		}
+		if inTheWay != nil {
+			return inTheWay.InUse(v.key, v.me)
+		}
+		return nil
+	})
+}
+
 // Unlock ends the lock of the volume by who calls itself user. One that is not locked is unlocked already. Somebody else's lock
 // stays: fault.ErrInUse or fault.ErrElsewhere.
 func Unlock(uri, user string) error {
@@ -119,8 +159,8 @@ func Unlock(uri, user string) error {
 			return err
 		}
 		i := slices.IndexFunc(held.Holders, func(h lease.Holder) bool { return h.Lock != "" })
-		if i < 0 {
-			return nil
+		if i < 0 { // the same
+			return lease.Publish(s, v.key, v.me, v.state.Active)
 		}
 		if h := held.Holders[i]; !h.Here(v.me) || h.Lock != user {
 			return h.InUse(v.key, v.me)

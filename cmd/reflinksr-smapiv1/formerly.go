@@ -193,6 +193,9 @@ func (f *former) vdiAttach(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	if err := d.MayActivate(ctx, repository.SMAPIv1, false); err != nil {
+		return "", err
+	}
 	device, err := attach(ctx, d, repository.SMAPIv1)
 	if err != nil {
 		return "", err

@@ -17,6 +17,11 @@ func (d Datapath) Lock(_ context.Context, user string, force bool) error {
 	return datapath.Lock(string(d), user, force)
 }
 
+// MayActivate says whether Activate would be refused now because of who has the volume: before anything is attached.
+func (d Datapath) MayActivate(_ context.Context, domain string, readOnly bool) error {
+	return datapath.MayActivate(string(d), domain, readOnly)
+}
+
 // Unlock ends that; of a volume that is not locked it is none. Somebody else's lock stays: fault.ErrInUse or fault.ErrElsewhere.
 func (d Datapath) Unlock(_ context.Context, user string) error {
 	return datapath.Unlock(string(d), user)
