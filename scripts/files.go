@@ -24,7 +24,7 @@ var folders = []struct{ name, about string }{
 	{"cbt", "what has changed between two disks, and snapshots that keep only the knowledge of it"},
 	{"datapath", "a guest gets a disk and gives it back: devices, leases, disks that forget, several guests at once"},
 	{"faults", "what goes wrong around a call: full, read-only, failing and vanished filesystems, damaged and planted files, calls that are killed"},
-	{openNebula, "the drivers of datastores and transfers of OpenNebula, called as its executives call them. They run with `-opennebula DIR` alone, DIR being a directory with `datastore/NAME` and `tm/NAME`"},
+	{openNebula, "the drivers of datastores and transfers of OpenNebula, called as its executives call them. They run with `-opennebula DIR` alone, DIR being a directory with `datastore/NAME` and `tm/NAME`; those named `hosts_…` with `-hosts A,B` as well"},
 	{smapiv1, "drivers of the toolstack's older interface for storage, in the form in which xapi calls them today and in their first one. They run with `-smapiv1 DIR` alone, DIR being a directory with `ReflinkSR`, `FileSR` …"},
 }
 

@@ -261,7 +261,7 @@ func (s *script) ds(not bool, args []string) error {
 // dump is what the executive is sent about KEY=VALUE...; with raw=TEXT, or raw=xN for N bytes, it is that.
 func (s *script) dump(args []string) (string, error) {
 	image, datastore := map[string]string{}, map[string]string{"ID": "101", "TYPE": "0", "BASE_PATH": s.ts.Getenv("IMAGES") + "/", "DS_MAD": s.cloud.driver, "TM_MAD": s.cloud.driver}
-	template := map[string]string{}
+	template, extra := map[string]string{}, map[string]string{}
 	for _, arg := range args {
 		key, value, ok := strings.Cut(arg, "=")
 		if !ok {
@@ -275,6 +275,8 @@ func (s *script) dump(args []string) (string, error) {
 		}
 		if k, is := strings.CutPrefix(key, "ds."); is {
 			datastore[k] = value
+		} else if k, is := strings.CutPrefix(key, "extra."); is {
+			extra[k] = value
 		} else if k, is := strings.CutPrefix(key, "template."); is {
 			template[k] = value
 		} else {
@@ -299,7 +301,11 @@ func (s *script) dump(args []string) (string, error) {
 	for k, v := range template {
 		element(k, v)
 	}
-	b.WriteString("</TEMPLATE></DATASTORE>")
+	b.WriteString("</TEMPLATE></DATASTORE><EXTRA_DATA>")
+	for k, v := range extra {
+		element(k, v)
+	}
+	b.WriteString("</EXTRA_DATA>")
 	element("DATASTORE_LOCATION", s.ts.Getenv("LOCATION"))
 	b.WriteString("</DS_DRIVER_ACTION_DATA>")
 	return base64.StdEncoding.EncodeToString([]byte(b.String())), nil

@@ -113,7 +113,10 @@ func TestTwoFilesystems(t *testing.T) {
 // Actions at once on one disk end as one after the other: each succeeds or says why not, every file holds one moment of what was there, and nothing is left.
 func TestActionsAtOnce(t *testing.T) {
 	tests.Root(t, "mounting a filesystem")
-	for _, fs := range []string{"btrfs", "xfs"} {
+	for turn, fs := range []string{"btrfs", "xfs"} {
+		if len(tests.Turn([]string{fs}, turn)) == 0 {
+			continue
+		}
 		t.Run(fs, func(t *testing.T) {
 			location, remotes := cloud(t, fs, 512<<20), installed(t)
 			image, disk := filepath.Join(location, "101/image"), filepath.Join(location, "100/42/disk.0")

@@ -17,7 +17,8 @@ type Dump struct {
 	Datastore         Datastore `xml:"DATASTORE"`
 	Location          string    `xml:"DATASTORE_LOCATION"`
 	TargetSnapshotOld string    `xml:"TARGET_SNAPSHOT"`
-	Remotes           string    `xml:"-"` // the directory in which the drivers are
+	NewSize           string    `xml:"EXTRA_DATA>SIZE"` // MiB that an image is to have
+	Remotes           string    `xml:"-"`               // the directory in which the drivers are
 }
 
 // Image is an image as oned knows it.
