@@ -52,8 +52,11 @@ func formatFor(target, said string) (string, error) {
 	format := said
 	if format == "" {
 		format = "raw"
-		if extension := strings.TrimPrefix(filepath.Ext(target), "."); slices.Contains(image.Writable, extension) {
+		switch extension := strings.ToLower(strings.TrimPrefix(filepath.Ext(target), ".")); {
+		case slices.Contains(image.Writable, extension):
 			format = extension
+		case slices.Contains([]string{"qcow", "vpc", "vmdk", "vhdx", "vdi", "qed"}, extension):
+			return "", misused("%s files are not written here: say --format %s, or give the file another name", extension, strings.Join(image.Writable, ", "))
 		}
 	}
 	switch {

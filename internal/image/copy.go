@@ -208,6 +208,11 @@ func Copy(ctx context.Context, to Sink, from io.Reader, guessed bool, moved func
 		if err != nil && !ended {
 			return err
 		}
+		if guessed && c.at == 0 {
+			if err := notRaw("what comes on standard input", buffer[:min(n, 512)]); err != nil {
+				return err
+			}
+		}
 		if err := c.give(buffer[:n]); err != nil {
 			return err
 		}

@@ -4,6 +4,11 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"reflinksr/internal/fault"
 )
 
 // Detect tells the format of an image of so many bytes by what it holds: raw is whatever is nothing else.
@@ -43,6 +48,29 @@ func Begins(begin []byte) string {
 		return "vhd"
 	}
 	return ""
+}
+
+// foreign are formats that nobody reads here, by what a file of theirs has at some place. A raw disk with that is none that a guest could boot.
+var foreign = []struct {
+	name string
+	at   int
+	sign string
+}{{"VHDX", 0, "vhdxfile"}, {"VDI", 64, "\x7f\x10\xda\xbe"}, {"QED", 0, "QED\x00"}, {"Parallels", 0, "WithoutFreeSpace"}, {"Parallels", 0, "WithouFreSpacExt"}}
+
+// notRaw refuses what is raw for want of another sign, by its first bytes and by its name, though it is meant to be something else.
+func notRaw(name string, begin []byte) error {
+	for _, f := range foreign {
+		if len(begin) >= f.at && bytes.HasPrefix(begin[f.at:], []byte(f.sign)) {
+			return fault.Hint(fault.Errorf(fault.ErrInvalid, name, "%s is a %s image, which is not read here", name, f.name),
+				"convert it: qemu-img convert -O qcow2 FILE NEW.qcow2; or, if it is a raw disk all the same, say --format raw")
+		}
+	}
+	extension := strings.ToLower(strings.TrimPrefix(filepath.Ext(name), "."))
+	if slices.Contains([]string{"qcow2", "qcow", "vhd", "vpc", "vmdk", "vhdx", "vdi", "qed"}, extension) {
+		return fault.Hint(fault.Errorf(fault.ErrInvalid, name, "%s is called %s, and does not begin as such an image does: it is damaged, or something else", name, extension),
+			"look what it is: file FILE; or, if it is a raw disk all the same, say --format raw")
+	}
+	return nil
 }
 
 // isDescription says whether a text is the description of a VMDK.

@@ -75,6 +75,15 @@ func read(ctx context.Context, f *file, o Options, open func(from *file, name st
 		if m.format, err = Detect(f, f.size); err != nil {
 			return nil, err
 		}
+		if m.format == "raw" {
+			begin := make([]byte, min(f.size, 512))
+			if err = f.data(begin, 0); err == nil {
+				err = notRaw(f.name, begin)
+			}
+			if err != nil {
+				return nil, err
+			}
+		}
 	}
 	if o.Snapshot != "" && m.format != "qcow2" {
 		return nil, fault.Errorf(fault.ErrInvalid, f.name, "%s is %s, which has no snapshots: %q is none of it", f.name, m.format, fault.Shorten(o.Snapshot))

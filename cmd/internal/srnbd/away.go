@@ -16,8 +16,8 @@ import (
 	"reflinksr/internal/repository"
 )
 
-// How a mirror goes on, once it has begun. Each round takes a moment of the disk, for which the guest pays; so there is one only now and
-// then, and the less often the longer it takes.
+// How a mirror goes on, once it has begun. Each round takes a moment of the disk, for which the guest pays; so, once the other side has
+// everything but what was written lately, there is one only now and then, and the less often the longer it takes.
 const (
 	connects  = time.Minute // the other side may take to be there
 	rest      = 2 * time.Second
@@ -154,12 +154,16 @@ func (m *mirroring) run(ctx context.Context) (err error) {
 			return err
 		}
 		slog.Debug("a round", "bytes", bytes, "took", time.Since(began))
+		wait := time.Duration(0) // the sooner it is, the less there is to send
+		if m.State.Complete {
+			wait = max(rest, restShare*time.Since(began))
+		}
 		select {
 		case m.asks = <-m.last:
 			return causeOf(ctx, m.end(ctx, before))
 		case <-ctx.Done():
 			return causeOf(ctx, ctx.Err())
-		case <-time.After(max(rest, restShare*time.Since(began))):
+		case <-time.After(wait):
 		}
 	}
 }
