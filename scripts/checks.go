@@ -163,9 +163,20 @@ func (s *script) comeBack(_ bool, _ []string) error {
 	if err != nil {
 		return err
 	}
-	err = fs.Mount()
-	s.know(fs.Dir)
-	return err
+	defer s.know(fs.Dir)
+	// A process with mounts of its own, in another scenario, may have a copy of ours for as long as it lives. A filesystem that
+	// has shut itself down is the same then, mounted again.
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if err := fs.Mount(); err != nil {
+			return err
+		}
+		if _, err := os.ReadDir(fs.Dir); !errors.Is(err, unix.EIO) || time.Now().After(end) {
+			return err
+		}
+		if err := fs.Unmount(); err != nil {
+			return err
+		}
+	}
 }
 
 func (s *script) loops(_ bool, args []string) error {

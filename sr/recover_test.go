@@ -57,7 +57,6 @@ func TestSucceed(t *testing.T) {
 		{"what was noted is damaged", attached.SR{}, fault.Errorf(fault.ErrDamaged, "x", "x"), nil, false, nil},
 		{"what was noted cannot be read now", attached.SR{}, unix.EMFILE, nil, false, unix.EMFILE},
 		{"attached here", here, nil, nil, true, nil},
-		{"attached here by the other interface", attached.SR{UUID: "u", Path: "/here", Interface: attached.SMAPIv1}, nil, nil, false, fault.ErrSRInUse},
 		{"attached by the other interface, and gone from there", attached.SR{UUID: "u", Path: "/there", Interface: attached.SMAPIv1}, nil, gone, false, nil},
 		{"attached elsewhere, and there", attached.SR{UUID: "u", Path: "/there", Recovered: true}, nil, nil, false, fault.ErrSRInUse},
 		{"attached elsewhere, and gone from there", attached.SR{UUID: "u", Path: "/there"}, nil, gone, false, nil},

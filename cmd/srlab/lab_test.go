@@ -3,6 +3,7 @@ package main
 import (
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
@@ -26,7 +27,7 @@ func TestScenariosAreWellFormed(t *testing.T) {
 			}
 			for i, line := range strings.Split(string(data), "\n") {
 				words := strings.Fields(strings.TrimPrefix(line, "! "))
-				if len(words) == 0 || words[0] == "#" || words[0] == "stdout" {
+				if len(words) == 0 || words[0] == "#" || slices.Contains([]string{"stdout", "cp", "cmp"}, words[0]) {
 					continue
 				}
 				if known[words[0]] == nil {

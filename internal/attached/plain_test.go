@@ -164,3 +164,15 @@ func TestNoteOfFile(t *testing.T) {
 		}
 	}
 }
+
+// An SR is attached by one interface at a time.
+func TestMustBeBy(t *testing.T) {
+	for _, c := range []struct {
+		by, before string
+		refused    bool
+	}{{"", "", false}, {SMAPIv1, SMAPIv1, false}, {"", SMAPIv1, true}, {SMAPIv1, "", true}} {
+		if err := (SR{UUID: "u", Path: "/here", Interface: c.before}).MustBeBy(c.by); errors.Is(err, fault.ErrSRInUse) != c.refused || (err != nil) != c.refused {
+			t.Errorf("%+v: %v", c, err)
+		}
+	}
+}

@@ -223,7 +223,7 @@ func connect(b smapi.Backend) (*nbd.Client, error) {
 		address, name, _ := strings.Cut(strings.TrimPrefix(i.Nbd.URI, "nbd:unix:"), ":exportname=")
 		return nbd.Dial(context.Background(), "unix", address, name, nbd.Options{})
 	}
-	return nil, errors.New("Datapath.attach tells of no NBD server: is srnbd beside the plugin?")
+	return nil, errors.New("an attached disk has no NBD server: is srnbd beside the plugin?")
 }
 
 // out moves main to another host, which is this process, while the guest that has it writes.
