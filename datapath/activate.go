@@ -53,7 +53,7 @@ func Activate(uri, domain string, readOnly bool) error {
 			return err
 		}
 		held.Holders = withoutLocks(held.Holders, v.me)
-		if lock := lockAmong(held.Holders); lock != nil {
+		if lock := lease.LockAmong(held.Holders); lock != nil {
 			return lock.InUse(v.key, v.me) // sharable or not: another host has it
 		}
 		already, inTheWay := admit(held.Holders, v.me, domain, write, r.Sharable)

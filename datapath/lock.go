@@ -99,15 +99,6 @@ func withoutLocks(held []lease.Holder, me hostinfo.Host) []lease.Holder {
 	return slices.DeleteFunc(slices.Clone(held), func(h lease.Holder) bool { return h.Lock != "" && h.Here(me) })
 }
 
-// lockAmong is the lock among holders, or nil.
-func lockAmong(held []lease.Holder) *lease.Holder {
-	i := slices.IndexFunc(held, func(h lease.Holder) bool { return h.Lock != "" })
-	if i < 0 {
-		return nil
-	}
-	return &held[i]
-}
-
 // MayActivate says before anything is attached whether Activate would be refused now because of who has the volume.
 func MayActivate(uri, domain string, readOnly bool) error {
 	v, err := begin(uri)
@@ -128,7 +119,7 @@ func MayActivate(uri, domain string, readOnly bool) error {
 			return err
 		}
 		others := withoutLocks(held.Holders, v.me)
-		inTheWay := lockAmong(others)
+		inTheWay := lease.LockAmong(others)
 		if inTheWay == nil {
 			_, inTheWay = admit(others, v.me, domain, !readOnly && r.ReadWrite, r.Sharable)
 		}
@@ -158,11 +149,11 @@ func Unlock(uri, user string) error {
 		if err != nil {
 			return err
 		}
-		i := slices.IndexFunc(held.Holders, func(h lease.Holder) bool { return h.Lock != "" })
-		if i < 0 { // the same
+		h := lease.LockAmong(held.Holders)
+		if h == nil { // a call that was killed may not have come to tell the others
 			return lease.Publish(s, v.key, v.me, v.state.Active)
 		}
-		if h := held.Holders[i]; !h.Here(v.me) || h.Lock != user {
+		if !h.Here(v.me) || h.Lock != user {
 			return h.InUse(v.key, v.me)
 		}
 		before := v.state.Active

@@ -253,22 +253,44 @@ var variable = regexp.MustCompile(`^\$(\w+|\{\w+\})`)
 // expand replaces $NAME in JSON: inside a string as text, outside as it is. It
 // adds dbg where that is missing.
 func (s *script) expand(text string) ([]byte, error) {
+	out, err := replaceIn(text, func(name string, inString bool) (string, error) {
+		value := s.ts.Getenv(name)
+		if value == "" {
+			return "", fmt.Errorf("$%s is empty or not set; a $ that stands for itself is \\u0024", name)
+		}
+		if inString {
+			quoted, err := json.Marshal(value)
+			if err != nil {
+				return "", err
+			}
+			value = string(quoted[1 : len(quoted)-1])
+		}
+		return value, nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if trimmed := strings.TrimSpace(out); strings.HasPrefix(trimmed, "{") && !strings.Contains(out, `"dbg"`) {
+		comma := ","
+		if strings.TrimSpace(trimmed[1:]) == "}" {
+			comma = ""
+		}
+		out = `{"dbg":"scenario"` + comma + trimmed[1:]
+	}
+	return []byte(out), nil
+}
+
+// replaceIn replaces each $NAME and ${NAME} in JSON by what value makes of it.
+func replaceIn(text string, value func(name string, inString bool) (string, error)) (string, error) {
 	var b strings.Builder
 	inString := false
 	for i := 0; i < len(text); i++ {
 		if name := variable.FindString(text[i:]); name != "" {
-			value := s.ts.Getenv(strings.Trim(name[1:], "{}"))
-			if value == "" {
-				return nil, fmt.Errorf("%s is empty or not set; a $ that stands for itself is \\u0024", name)
+			v, err := value(strings.Trim(name[1:], "{}"), inString)
+			if err != nil {
+				return "", err
 			}
-			if inString {
-				quoted, err := json.Marshal(value)
-				if err != nil {
-					return nil, err
-				}
-				value = string(quoted[1 : len(quoted)-1])
-			}
-			b.WriteString(value)
+			b.WriteString(v)
 			i += len(name) - 1
 			continue
 		}
@@ -281,15 +303,7 @@ func (s *script) expand(text string) ([]byte, error) {
 		}
 		b.WriteByte(text[i])
 	}
-	out := b.String()
-	if trimmed := strings.TrimSpace(out); strings.HasPrefix(trimmed, "{") && !strings.Contains(out, `"dbg"`) {
-		comma := ","
-		if strings.TrimSpace(trimmed[1:]) == "}" {
-			comma = ""
-		}
-		out = `{"dbg":"scenario"` + comma + trimmed[1:]
-	}
-	return []byte(out), nil
+	return b.String(), nil
 }
 
 // get sets a variable.

@@ -6,15 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"os"
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"reflinksr/internal/nbd"
 	"reflinksr/internal/smapi"
+	"reflinksr/scripts/tapdisk"
 )
 
 // nbdPatience is how long a server may take to answer.
@@ -134,28 +131,6 @@ func (s *script) nbdConnect(name, address string) (*nbd.Client, error) {
 	return nbd.Dial(context.Background(), "unix", parts[2], export, nbd.Options{Silence: nbdPatience})
 }
 
-// nbdReceive hands one end of a connection to the socket that Datapath.import_activate answered, with a name, as xapi does, and speaks on the
-// other as tapdisk does.
 func nbdReceive(_, socket string) (*nbd.Client, error) {
-	to, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	defer to.Close()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	theirs, ours := os.NewFile(uintptr(pair[0]), "the plugin's end"), os.NewFile(uintptr(pair[1]), "tapdisk's end")
-	defer theirs.Close()
-	defer ours.Close()
-	if _, _, err := to.WriteMsgUnix([]byte("leaf_dp"), unix.UnixRights(pair[0]), nil); err != nil {
-		return nil, err
-	}
-	theirs.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return nil, err
-	}
-	return nbd.Connect(context.Background(), conn, "tapdisk_client\x00", nbd.Options{Plain: true, Silence: nbdPatience})
+	return tapdisk.Connect(socket, nbd.Options{Silence: nbdPatience})
 }

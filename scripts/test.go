@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -12,11 +13,31 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"reflinksr/scripts/scratch"
 	"reflinksr/scripts/tests"
 )
 
 // often is how often it is told how far the scenarios of a Go test are.
 const often = 10 * time.Second
+
+// TestOnBoth is Test of the scenarios that a configuration picks, on btrfs and on XFS, in parts by turns (tests.Turn).
+func TestOnBoth(t *testing.T, c Config) {
+	tests.Root(t, "mounting filesystems and attaching loop devices for scenarios")
+	for turn, fs := range []string{"btrfs", "xfs"} {
+		t.Run(fs, func(t *testing.T) {
+			if err := scratch.Available(fs); err != nil {
+				tests.Skip(t, err)
+			}
+			c := c
+			c.FS = fs
+			files, err := c.Select(t.TempDir(), regexp.MustCompile(""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			Test(t, c, tests.Turn(files, turn))
+		})
+	}
+}
 
 // Test runs the scenarios in files as subtests of a Go test: Run, for package testing. It tells
 // how far they are, and which were skipped. If the time is up that go test gives a package,

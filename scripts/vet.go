@@ -300,28 +300,14 @@ func (v *vetting) request(r smapi.Request, text string) {
 
 // replaced is a request with unknown in the place of every variable, at which it looks.
 func (v *vetting) replaced(text string) string {
-	var b strings.Builder
-	inside := false
-	for i := 0; i < len(text); i++ {
-		switch name := variable.FindString(text[i:]); {
-		case name != "":
-			v.variable(strings.Trim(name[1:], "{}"))
-			mark := `\u0000`
-			if !inside {
-				mark = `"\u0000"`
-			}
-			b.WriteString(mark)
-			i += len(name) - 1
-			continue
-		case text[i] == '\\' && inside && i+1 < len(text):
-			b.WriteByte(text[i])
-			i++
-		case text[i] == '"':
-			inside = !inside
+	out, _ := replaceIn(text, func(name string, inString bool) (string, error) {
+		v.variable(name)
+		if inString {
+			return `\u0000`, nil
 		}
-		b.WriteByte(text[i])
-	}
-	return b.String()
+		return `"\u0000"`, nil
+	})
+	return out
 }
 
 // depends says whether a value has something in it that comes from a variable.

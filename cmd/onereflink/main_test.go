@@ -4,14 +4,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
 	"reflinksr/scripts"
 	"reflinksr/scripts/sandbox"
 	"reflinksr/scripts/scratch"
-	"reflinksr/scripts/tests"
 )
 
 // TestMain makes this test binary the program as well, by the name of an action or its own.
@@ -41,21 +39,7 @@ func installed(t testing.TB) string {
 
 // TestScenarios plays OpenNebula to the drivers, on btrfs and on XFS.
 func TestScenarios(t *testing.T) {
-	tests.Root(t, "mounting filesystems for scenarios")
-	remotes := installed(t)
-	for turn, fs := range []string{"btrfs", "xfs"} {
-		t.Run(fs, func(t *testing.T) {
-			if err := scratch.Available(fs); err != nil {
-				tests.Skip(t, err)
-			}
-			c := scripts.Config{OpenNebula: remotes, FS: fs, Own: true}
-			files, err := c.Select(t.TempDir(), regexp.MustCompile(""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			scripts.Test(t, c, tests.Turn(files, turn))
-		})
-	}
+	scripts.TestOnBoth(t, scripts.Config{OpenNebula: installed(t), Own: true})
 }
 
 // What was installed can be installed again, and removed: nothing else is touched.

@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
 	"testing"
 
@@ -49,21 +48,7 @@ func installed(t *testing.T) string {
 
 // TestScenarios plays xapi, and its forerunner, to the driver, on btrfs and on XFS.
 func TestScenarios(t *testing.T) {
-	tests.Root(t, "mounting filesystems and attaching loop devices for scenarios")
-	dir := installed(t)
-	for turn, fs := range []string{"btrfs", "xfs"} {
-		t.Run(fs, func(t *testing.T) {
-			if err := scratch.Available(fs); err != nil {
-				tests.Skip(t, err)
-			}
-			c := scripts.Config{SMAPIv1: dir, FS: fs, Own: true}
-			files, err := c.Select(t.TempDir(), regexp.MustCompile(""))
-			if err != nil {
-				t.Fatal(err)
-			}
-			scripts.Test(t, c, tests.Turn(files, turn))
-		})
-	}
+	scripts.TestOnBoth(t, scripts.Config{SMAPIv1: installed(t), Own: true})
 }
 
 // An SR is attached by one of the two interfaces, whichever comes first, and its disks are the same by either.

@@ -77,12 +77,15 @@ func (n Note) InUse() bool {
 }
 
 // Locked is the lock of the volume that this host has; nil if there is none.
-func (n Note) Locked() *Holder {
-	i := slices.IndexFunc(n.Active, func(h Holder) bool { return h.Lock != "" })
+func (n Note) Locked() *Holder { return LockAmong(n.Active) }
+
+// LockAmong is the lock among holders, or nil.
+func LockAmong(held []Holder) *Holder {
+	i := slices.IndexFunc(held, func(h Holder) bool { return h.Lock != "" })
 	if i < 0 {
 		return nil
 	}
-	return &n.Active[i]
+	return &held[i]
 }
 
 // IsDom0 says whether a domain is dom0 itself: the toolstack calls it 0, or u0 and what it wants the disk for.

@@ -163,3 +163,20 @@ func (p place) snapshot(id int) (place, error) {
 func noSnapshot(p place, id int) error {
 	return fault.Errorf(fault.ErrVolumeNotFound, p.path(), "%s has no snapshot %d", p.path(), id)
 }
+
+// namesIn opens a directory beside the place, and lists it: nil, and no error, if it is not there.
+func (p place) namesIn(name string) (*dirfs.Dir, []string, error) {
+	d, err := p.dir.Sub(name)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil, nil
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	names, err := d.Names()
+	if err != nil {
+		d.Close()
+		return nil, nil, err
+	}
+	return d, names, nil
+}

@@ -56,18 +56,11 @@ func RemoveGuest(path string) error {
 		return err
 	}
 	defer p.close()
-	d, err := p.dir.Sub(p.name)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	d, names, err := p.namesIn(p.name)
+	if d == nil {
 		return err
 	}
 	defer d.Close()
-	names, err := d.Names()
-	if err != nil {
-		return err
-	}
 	for _, name := range names {
 		if diskName.MatchString(name) {
 			if err := (place{d, name}).unused(); err != nil {

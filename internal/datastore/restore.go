@@ -2,10 +2,8 @@ package datastore
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 
 	"reflinksr/internal/fault"
@@ -139,18 +137,11 @@ func (s *staged) receive(ctx context.Context, from io.Reader) error {
 
 // removeNumbered removes the snapshots that a guest's user took of a file.
 func (p place) removeNumbered() error {
-	d, err := p.dir.Sub(p.snapshots())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	d, names, err := p.namesIn(p.snapshots())
+	if d == nil {
 		return err
 	}
 	defer d.Close()
-	names, err := d.Names()
-	if err != nil {
-		return err
-	}
 	for _, name := range names {
 		if number.MatchString(name) {
 			if err := d.RemoveFile(name); err != nil {

@@ -85,18 +85,11 @@ func Flatten(ctx context.Context, path string, id int) error {
 	if _, err := p.dir.Stat(p.name); err != nil {
 		return err
 	}
-	d, err := p.dir.Sub(p.snapshots())
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
+	d, names, err := p.namesIn(p.snapshots())
+	if d == nil {
 		return err
 	}
 	defer d.Close()
-	names, err := d.Names()
-	if err != nil {
-		return err
-	}
 	if !slices.ContainsFunc(names, number.MatchString) {
 		return p.removeTree(p.snapshots())
 	}

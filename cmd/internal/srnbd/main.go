@@ -94,14 +94,11 @@ func begin(ctx context.Context, what string, disk repository.Datapath, domain st
 	if err != nil {
 		return nil, nil, err
 	}
-	unix.Umask(0o177)
-	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: s.Socket, Net: "unix"})
-	unix.Umask(0o077)
+	listener, err := listen(s.Socket)
 	if err != nil {
 		s.End() //nolint:errcheck // nothing was written
 		return nil, nil, err
 	}
-	listener.SetUnlinkOnClose(false) // by name it might be another's
 	return s, listener, nil
 }
 

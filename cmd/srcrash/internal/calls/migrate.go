@@ -16,6 +16,7 @@ import (
 	"reflinksr/cmd/srcrash/internal/rig"
 	"reflinksr/internal/nbd"
 	"reflinksr/internal/smapi"
+	"reflinksr/scripts/tapdisk"
 )
 
 // MigrateCommand is the word by which the running program moves a disk, as the toolstack and the other host do it: the calls, and who writes to the
@@ -108,7 +109,7 @@ func (r *route) in(out io.Writer) error {
 	if err := r.Plugin.Call(smapi.DatapathImportActivate{URI: r.Layer.URI, Domain: mirrorDomain}, &socket); err != nil {
 		return err
 	}
-	mirror, err := handOver(socket)
+	mirror, err := tapdisk.Connect(socket, nbd.Options{})
 	if err != nil {
 		return err
 	}
@@ -187,31 +188,6 @@ func write(stage []step, main, layer *nbd.Client) (err error) {
 		}
 	}
 	return to.Flush()
-}
-
-// handOver hands one end of a connection to a socket of the plugin's, and is at the other.
-func handOver(socket string) (*nbd.Client, error) {
-	to, err := net.DialUnix("unix", nil, &net.UnixAddr{Name: socket, Net: "unix"})
-	if err != nil {
-		return nil, err
-	}
-	defer to.Close()
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	ours := os.NewFile(uintptr(pair[1]), "tapdisk's end")
-	defer ours.Close()
-	_, _, err = to.WriteMsgUnix([]byte("leaf_dp"), unix.UnixRights(pair[0]), nil)
-	// It is the plugin's alone from now on: as long as we had it open, nobody would notice that it has gone.
-	if err := errors.Join(err, unix.Close(pair[0])); err != nil {
-		return nil, err
-	}
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		return nil, err
-	}
-	return nbd.Connect(context.Background(), conn, "tapdisk_client\x00", nbd.Options{})
 }
 
 // connect connects to the NBD server that an attachment tells of.
